@@ -1,0 +1,181 @@
+"""The directory: which actor a session has in this process. Starts them, restores them, lets idle ones go.
+
+**Law:** at most one running actor per session. One that stops, for whatever reason, is forgotten at once; the next
+message starts another, which claims the session and restores it from the log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from pykka import ActorRef
+
+from actors.persistence import EventLog, LogUnavailable, tell
+from actors.session import commands as c
+from actors.session.ids import SessionId
+from actors.session_actor import (
+    SYSTEM,
+    Channel,
+    Execute,
+    Fenced,
+    Look,
+    Outcome,
+    Passivate,
+    SessionActor,
+    Shared,
+    Start,
+    StartFailed,
+    Subscribe,
+    Unavailable,
+)
+
+logger = logging.getLogger(__name__)
+
+MISSED_LIMIT = 10_000
+"""Events that a channel may be behind its restored session; past that its streams start afresh."""
+FENCED_TRIES = 3
+RECOVERIES_AT_ONCE = 16
+WAKE_EVERY_S = 5.0
+
+
+class Directory:
+    """All live sessions of this process."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        channel: Callable[[SessionId], Channel],
+        release: Callable[[SessionId], None],
+        shared: Callable[[Callable[[SessionActor], None]], Shared],
+        mailbox: int,
+        passivate_after_s: float,
+    ) -> None:
+        self._log = log
+        self._channel = channel
+        self._release = release
+        self._shared = shared(self._stopped)
+        self._mailbox = mailbox
+        self._passivate_after_s = passivate_after_s
+        self._actors: dict[SessionId, SessionActor] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    def __iter__(self) -> Iterator[SessionActor]:
+        return iter(self._actors.values())
+
+    async def ask(self, session_id: SessionId, message: Execute | Look | Subscribe) -> Outcome:
+        """Tell a session something and wait for its answer. Sends again what an actor that was fenced did not do."""
+        loop = asyncio.get_running_loop()
+        for _ in range(FENCED_TRIES):
+            message.reply = reply = loop.create_future()
+            refusal = self.tell(session_id, message)
+            outcome = refusal or await reply
+            if not isinstance(outcome, Fenced):
+                return outcome
+            if isinstance(message, Execute) and message.key is not None:
+                used = await self._log.find_key(session_id, message.by.user_id, message.key.key)
+                if used is not None:
+                    return message.key.outcome(used)
+        return Unavailable("the session is being taken over by another server")
+
+    def tell(self, session_id: SessionId, message: Execute | Look | Subscribe) -> Unavailable | None:
+        """Tell a session something, starting its actor if need be; say so when it cannot be taken now."""
+        if self._draining:
+            return Unavailable("the server is shutting down", retry_s=2.0)
+        actor = self._actors.get(session_id) or self._start(session_id)
+        if actor.backlog >= self._mailbox:
+            return Unavailable(f"{self._mailbox} commands are waiting in this session", busy=True)
+        actor.actor_ref.tell(message)
+        return None
+
+    def _start(self, session_id: SessionId) -> SessionActor:
+        channel = self._channel(session_id)
+        actor = SessionActor(session_id, channel, self._shared).begin()
+        self._actors[session_id] = actor
+        self._spawn(self._restore(actor.actor_ref, session_id, channel))
+        return actor
+
+    async def _restore(self, actor: ActorRef[SessionActor], session_id: SessionId, channel: Channel) -> None:
+        try:
+            claim = await self._log.claim(session_id)
+            missed = []
+            if claim is not None and channel.last_seq:
+                missed = await self._log.read(session_id, channel.last_seq, MISSED_LIMIT)
+        except LogUnavailable as error:
+            tell(actor, StartFailed(f"the log cannot be reached: {error}"))
+        except Exception:
+            logger.exception("restoring session %s failed", session_id)
+            tell(actor, StartFailed("this session could not be restored"))
+        else:
+            tell(actor, Start(claim, missed))
+
+    def _stopped(self, actor: SessionActor) -> None:
+        if self._actors.get(actor.session_id) is actor:
+            del self._actors[actor.session_id]
+            if actor.channel.users() and not self._draining:
+                # Somebody is watching: they must not wait for somebody else's command to see the session again.
+                self._spawn(self._revive(actor.session_id))
+            else:
+                self._release(actor.session_id)
+
+    async def _revive(self, session_id: SessionId) -> None:
+        delay = 0.05
+        while not self._draining and session_id not in self._actors and self._channel(session_id).users():
+            outcome = await self.ask(session_id, Execute(c.Tick(), SYSTEM))
+            if not isinstance(outcome, Unavailable):
+                return
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 2.0)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Time
+
+    async def run(self) -> None:
+        """Recover what an earlier run left, then look after idle and due sessions until cancelled."""
+        await self._patiently(self._recover)
+        while True:
+            await asyncio.sleep(WAKE_EVERY_S)
+            self._passivate()
+            await self._patiently(self._wake)
+
+    async def _patiently(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except LogUnavailable as error:
+            logger.warning("the log cannot be reached, trying again: %s", error)
+
+    async def _recover(self) -> None:
+        """Wake the sessions that were in use when their server stopped, so that grace times and ends come."""
+        await self._tick_all(await self._log.interrupted())
+
+    async def _wake(self) -> None:
+        await self._tick_all(await self._log.due(self._shared.clock(), 1_000))
+
+    async def _tick_all(self, session_ids: list[SessionId]) -> None:
+        waiting = [session_id for session_id in session_ids if session_id not in self._actors]
+        for first in range(0, len(waiting), RECOVERIES_AT_ONCE):
+            some = waiting[first : first + RECOVERIES_AT_ONCE]
+            await asyncio.gather(*(self.ask(session_id, Execute(c.Tick(), SYSTEM)) for session_id in some))
+
+    def _passivate(self) -> None:
+        idle_since = asyncio.get_running_loop().time() - self._passivate_after_s
+        for actor in list(self._actors.values()):
+            if actor.active_at <= idle_since and actor.idle:
+                tell(actor.actor_ref, Passivate(idle_since))
+
+    async def drain(self) -> None:
+        """Take no more, and let every session go with a snapshot. What is in flight must have been committed."""
+        self._draining = True
+        for actor in list(self._actors.values()):
+            tell(actor.actor_ref, Passivate(float("inf")))
+        while self._tasks:
+            await asyncio.wait(self._tasks)

@@ -1,0 +1,171 @@
+"""An actor type that runs on the event loop: pykka's actors without a thread each.
+
+**Law:** messages are handled one at a time, in the order they were told, all on one loop. An inbox that turns
+non-empty schedules one drain; what arrives while that runs waits for the next. Nothing here ever blocks.
+"""
+
+import asyncio
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Any, Self, cast
+
+import pykka
+from pykka import messages
+
+logger = logging.getLogger(__name__)
+
+
+class LoopInbox:
+    """A queue that wakes its actor. Its length is what a sender checks before it tells."""
+
+    __slots__ = ("__weakref__", "_drain", "_envelopes", "_loop", "_scheduled")
+
+    def __init__(self) -> None:
+        self._envelopes: deque[Any] = deque()
+        self._drain: Callable[[], None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scheduled = False
+
+    def bind(self, drain: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._drain = drain
+        if self._envelopes:
+            self.put(self._envelopes.pop())
+
+    def unbind(self) -> None:
+        self._drain = None
+
+    def put(self, envelope: Any) -> None:
+        self._envelopes.append(envelope)
+        if not self._scheduled and self._drain is not None and self._loop is not None:
+            self._scheduled = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if self._drain is not None:
+            self._drain()
+
+    def get(self) -> Any:
+        return self._envelopes.popleft()
+
+    def empty(self) -> bool:
+        return not self._envelopes
+
+    def __len__(self) -> int:
+        return len(self._envelopes)
+
+
+class LoopFuture(pykka.Future[Any]):
+    """What `ask` gives: awaitable on the loop. `get` would block the loop, so it only gives what is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def get(self, *, timeout: float | None = None) -> Any:  # noqa: ARG002
+        return self._future.result()
+
+    def set(self, value: Any | None = None) -> None:
+        if not self._future.done():
+            self._future.set_result(value)
+
+    def set_exception(
+        self,
+        exc_info: tuple[type[BaseException] | None, BaseException | None, TracebackType | None] | None = None,
+    ) -> None:
+        error = (exc_info or sys.exc_info())[1]
+        if not self._future.done():
+            self._future.set_exception(error or RuntimeError("failed without an exception"))
+
+    def __await__(self) -> Generator[None, None, Any]:
+        return self._future.__await__()
+
+
+class LoopActor(pykka.Actor):
+    """A pykka actor whose messages are handled on the event loop that started it.
+
+    Not in pykka's `ActorRegistry`: its `unregister` looks through a list, which takes 1.6 ms at 100,000 actors.
+    Whoever starts one keeps its reference.
+    """
+
+    actor_inbox: LoopInbox
+
+    @classmethod
+    def start(cls, *args: Any, **kwargs: Any) -> pykka.ActorRef[Self]:
+        return cls(*args, **kwargs).begin().actor_ref
+
+    def begin(self) -> Self:
+        """Start handling messages. `start` with the actor itself at hand."""
+        self._start_actor_loop()
+        return self
+
+    @staticmethod
+    def _create_actor_inbox() -> Any:
+        return LoopInbox()
+
+    @staticmethod
+    def _create_future() -> pykka.Future[Any]:
+        return LoopFuture()
+
+    def _start_actor_loop(self) -> None:
+        self.actor_inbox.bind(self._drain)
+        self._actor_loop_setup()
+
+    def _drain(self) -> None:
+        inbox, stopped = self.actor_inbox, self.actor_stopped
+        # Only what is here now: what handling it brings in waits its turn, so that no actor starves the loop.
+        for _ in range(len(inbox)):
+            if stopped.is_set():
+                break
+            envelope = inbox.get()
+            try:
+                response = self._handle_receive(envelope.message)
+                if envelope.reply_to is not None:
+                    envelope.reply_to.set(response)
+            except Exception:
+                if envelope.reply_to is not None:
+                    envelope.reply_to.set_exception()
+                self._fail()
+        if not stopped.is_set():
+            try:
+                self.on_drained()
+            except Exception:
+                self._fail()
+        if stopped.is_set():
+            self._actor_loop_teardown()
+            inbox.unbind()
+
+    def on_drained(self) -> None:
+        """Run after the messages of one turn: the place for what is done once per turn, not once per message."""
+
+    def _fail(self) -> None:
+        error = sys.exc_info()
+        self._handle_failure(*error)
+        try:
+            self.on_failure(*error)
+        except Exception:
+            self._handle_failure(*sys.exc_info())
+
+    def _handle_receive(self, message: Any) -> Any:
+        # pykka's proxies are not used here; the plain path is the hot path.
+        if isinstance(message, messages._ActorStop):
+            return self._stop()
+        return self.on_receive(message)
+
+    def _stop(self) -> None:
+        self.actor_stopped.set()
+        self.on_stop()
+
+    def _handle_failure(
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        error = cast(Any, (exception_type, exception_value, traceback))
+        logger.error("unhandled exception in %s", type(self).__name__, exc_info=error)
+        self.actor_stopped.set()

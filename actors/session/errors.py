@@ -1,0 +1,38 @@
+"""Why the machine says no. States, not sentences: each API has its own words and status for a Reason."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    NOT_LIVE = "not_live"
+    NOT_SCHEDULED = "not_scheduled"
+    ENDED = "ended"
+    CANCELLED = "cancelled"
+    FULL = "full"
+    LOCKED = "locked"
+    KICKED = "kicked"
+    WAITING = "waiting"
+    NOT_INVITED = "not_invited"
+    NOT_JOINED = "not_joined"
+    NOT_PERMITTED = "not_permitted"
+    LAST_HOST = "last_host"
+    FEATURE_OFF = "feature_off"
+    UNKNOWN_PARTICIPANT = "unknown_participant"
+    UNKNOWN_MESSAGE = "unknown_message"
+    QUEUE_EMPTY = "queue_empty"
+    TOO_MANY = "too_many"
+    TOO_LARGE = "too_large"
+    NOT_ALLOWED = "not_allowed"
+
+
+class Rejected(Exception):
+    """The command is refused and nothing has changed. Raised by the machine only; it travels on as a reply value."""
+
+    def __init__(self, reason: Reason, detail: str, *, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.field = field
+
+    def __repr__(self) -> str:
+        return f"Rejected({self.reason.value!r}, {self.args[0]!r})"

@@ -1,0 +1,263 @@
+"""What has happened in a session. Past facts, frozen; the tag is the log's `type` and the stream's event name.
+
+**Law:** an event says everything `apply` needs: nothing is looked up, nothing is decided again.
+"""
+
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from actors.session.commands import snake_case
+from actors.session.ids import MessageId, Millis, SessionId, UserId
+from actors.session.state import EndReason, Features, Kind, Permission, Role
+
+
+class Event(Struct, frozen=True, tag_field="type", tag=snake_case, omit_defaults=True):
+    """Anything that can have happened."""
+
+
+class Recorded(Struct, frozen=True, gc=False):
+    """The one envelope: a log row, a stream frame, an input of replay. `seq` is dense per session from 1.
+
+    `actor_id` is None for what the server did by itself."""
+
+    session_id: SessionId
+    epoch: int
+    seq: int
+    at: Millis
+    actor_id: UserId | None
+    event: "AnyEvent"
+
+
+# Lifecycle
+
+
+class SessionCreated(Event, frozen=True, kw_only=True):
+    number: int
+    name: str
+    code: str
+    kind: Kind
+    title: str
+    owner_name: str
+    capacity: int
+    features: Features
+    grace_ms: int
+    description: str = ""
+    mute_on_join: bool = False
+    locked: bool = False
+    course_id: str | None = None
+    language: str | None = None
+    starts_at: Millis | None = None
+    ends_at: Millis | None = None
+    expires_at: Millis | None = None
+
+
+class SessionStarted(Event, frozen=True):
+    pass
+
+
+class SessionEnded(Event, frozen=True):
+    reason: EndReason
+
+
+class SessionCancelled(Event, frozen=True):
+    pass
+
+
+class SessionUpdated(Event, frozen=True, kw_only=True):
+    """Only what changed is set."""
+
+    title: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    starts_at: Millis | UnsetType | None = UNSET
+    ends_at: Millis | UnsetType | None = UNSET
+    capacity: int | UnsetType = UNSET
+    course_id: str | UnsetType | None = UNSET
+    features: Features | UnsetType = UNSET
+    mute_on_join: bool | UnsetType = UNSET
+    language: str | UnsetType | None = UNSET
+
+
+class SessionLocked(Event, frozen=True):
+    pass
+
+
+class SessionUnlocked(Event, frozen=True):
+    pass
+
+
+class SessionDeleted(Event, frozen=True):
+    pass
+
+
+# Roster
+
+
+class ParticipantInvited(Event, frozen=True):
+    user_id: UserId
+    name: str
+    number: int
+
+
+class ParticipantWaiting(Event, frozen=True):
+    """In the lobby, until admitted or denied."""
+
+    user_id: UserId
+    name: str
+    number: int
+
+
+class ParticipantJoined(Event, frozen=True):
+    user_id: UserId
+    name: str
+    number: int
+    role: Role
+    muted: bool = False
+
+
+class ParticipantDenied(Event, frozen=True):
+    user_id: UserId
+
+
+class ParticipantLeft(Event, frozen=True):
+    """`gone`: no stream of theirs came back within the grace time; they were last seen at `last_seen`."""
+
+    user_id: UserId
+    reason: Literal["left", "gone"] = "left"
+    last_seen: Millis | None = None
+
+
+class ParticipantKicked(Event, frozen=True):
+    user_id: UserId
+    banned: bool = False
+    reason: str | None = None
+
+
+class ParticipantOnline(Event, frozen=True):
+    user_id: UserId
+
+
+class ParticipantOffline(Event, frozen=True):
+    user_id: UserId
+
+
+class ConnectionsLost(Event, frozen=True):
+    """The server that held these users' streams went away; they have the grace time to come back."""
+
+    user_ids: list[UserId]
+
+
+class RoleChanged(Event, frozen=True):
+    user_id: UserId
+    role: Role
+
+
+class PermissionsChanged(Event, frozen=True):
+    """The whole of what is granted and revoked on top of the role, sorted."""
+
+    user_id: UserId
+    granted: list[Permission]
+    revoked: list[Permission]
+
+
+class ParticipantMuted(Event, frozen=True):
+    user_id: UserId
+
+
+class ParticipantUnmuted(Event, frozen=True):
+    user_id: UserId
+
+
+class AllMuted(Event, frozen=True):
+    """These were muted, in one stroke."""
+
+    user_ids: list[UserId]
+
+
+class UnmuteRequested(Event, frozen=True):
+    user_id: UserId
+
+
+# Hands
+
+
+class HandRaised(Event, frozen=True):
+    user_id: UserId
+
+
+class HandLowered(Event, frozen=True):
+    user_id: UserId
+
+
+class HandsLowered(Event, frozen=True):
+    pass
+
+
+class HandCalled(Event, frozen=True):
+    user_id: UserId
+
+
+# Chat
+
+
+class ChatMessage(Event, frozen=True):
+    """`deleted` is set only where a stored row has been redacted; its text is then empty."""
+
+    message_id: MessageId
+    text: str
+    to: UserId | None = None
+    reply_to: MessageId | None = None
+    deleted: bool = False
+
+
+class MessageDeleted(Event, frozen=True):
+    message_id: MessageId
+    to: UserId | None = None
+
+
+class MessageReacted(Event, frozen=True):
+    message_id: MessageId
+    emoji: str
+    removed: bool = False
+    to: list[UserId] | None = None
+    """The two sides of a direct message; None: everyone."""
+
+
+# The log
+
+
+class EventLogged(Event, frozen=True):
+    event_type: str
+    data: dict[str, Any]
+
+
+# Relayed at once, never stored, no seq
+
+
+class Signal(Event, frozen=True):
+    to: UserId
+    payload: Any
+
+
+class Cursor(Event, frozen=True):
+    position: dict[str, Any]
+
+
+class Typing(Event, frozen=True):
+    active: bool = True
+
+
+DurableEvent = (
+    SessionCreated | SessionStarted | SessionEnded | SessionCancelled | SessionUpdated
+    | SessionLocked | SessionUnlocked | SessionDeleted
+    | ParticipantInvited | ParticipantWaiting | ParticipantJoined | ParticipantDenied | ParticipantLeft
+    | ParticipantKicked | ParticipantOnline | ParticipantOffline | ConnectionsLost
+    | RoleChanged | PermissionsChanged | ParticipantMuted | ParticipantUnmuted | AllMuted | UnmuteRequested
+    | HandRaised | HandLowered | HandsLowered | HandCalled
+    | ChatMessage | MessageDeleted | MessageReacted
+    | EventLogged
+)  # fmt: skip
+EphemeralEvent = Signal | Cursor | Typing
+AnyEvent = DurableEvent | EphemeralEvent
+
+EPHEMERAL: frozenset[type] = frozenset({Signal, Cursor, Typing})

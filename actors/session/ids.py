@@ -1,0 +1,29 @@
+"""Names for the values that cross every boundary: ids, times and bounded texts."""
+
+from typing import Annotated, NewType
+
+from msgspec import Meta
+
+SessionId = NewType("SessionId", str)
+"""UUIDv7 in its canonical text form."""
+
+UserId = NewType("UserId", Annotated[str, Meta(max_length=64)])
+"""UUIDv7 in its canonical text form. Bounded, because clients may name others by it."""
+
+Millis = NewType("Millis", int)
+"""A UTC instant as milliseconds since 1970: what the machine computes with. Each API prints it in its own form."""
+
+MessageId = NewType("MessageId", int)
+"""Counts chat messages from 1 within a session."""
+
+Title = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+Description = Annotated[str, Meta(max_length=5_000)]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
+MessageText = Annotated[str, Meta(min_length=1, max_length=2_000, pattern=r"\S")]
+Emoji = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^\S+$")]
+Why = Annotated[str, Meta(max_length=500)]
+Id = Annotated[str, Meta(min_length=1, max_length=64)]
+Capacity = Annotated[int, Meta(ge=1, le=10_000)]
+Seconds = Annotated[int, Meta(ge=1, le=366 * 24 * 3600)]
+Language = Annotated[str, Meta(min_length=1, max_length=35, pattern=r"^[A-Za-z0-9-]+$")]
+EventType = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]

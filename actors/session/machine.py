@@ -1,0 +1,102 @@
+"""The machine: command in, events out; events in, state out. See `decide`, `apply`, `replay`, `deadline`.
+
+**Law:** `decide` changes nothing and `apply` decides nothing. `apply` never raises on what `decide` gave.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from actors.session import chat, hands, lifecycle, notes, roster
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.errors import Reason, Rejected
+from actors.session.ids import Millis, SessionId, UserId
+from actors.session.state import State, Status
+
+Handler = Callable[[State, Any, c.Caller, Millis], list[e.Event]]
+Applier = Callable[[State, Any, e.Recorded], None]
+
+ASPECTS = (lifecycle, roster, hands, chat, notes)
+
+
+def tick(state: State, command: c.Tick, by: c.Caller, now: Millis) -> list[e.Event]:
+    return lifecycle.expire(state, now) or roster.gone(state, now)
+
+
+HANDLERS: dict[type, Handler] = {c.Tick: tick}
+APPLIERS: dict[type, Applier] = {}
+for aspect in ASPECTS:
+    HANDLERS.update(aspect.HANDLERS)
+    APPLIERS.update(aspect.APPLIERS)
+
+LIVE: frozenset[Status] = frozenset({"live"})
+OPEN: frozenset[Status] = frozenset({"scheduled", "live"})
+ANY: frozenset[Status] = frozenset({"scheduled", "live", "ended", "cancelled"})
+WHEN: dict[type, frozenset[Status]] = {
+    **dict.fromkeys(HANDLERS, LIVE),
+    **dict.fromkeys((c.Start, c.Cancel, c.Update, c.Lock, c.Unlock), OPEN),
+    **dict.fromkeys((c.Join, c.Leave, c.Invite, c.Admit, c.Deny, c.Kick, c.SetRole, c.SetPermissions), OPEN),
+    **dict.fromkeys((c.Connect, c.Disconnect, c.LoseConnections, c.Tick, c.Delete, c.DeleteMessage), ANY),
+}
+"""In which status each command makes sense."""
+
+
+def decide(state: State, command: c.Command, by: c.Caller, now: Millis) -> list[e.Event]:
+    """Say what a command makes happen. [] means that it is so already. Raises: Rejected."""
+    kind = type(command)
+    session = state.session
+    if session.status not in WHEN[kind]:
+        if session.status in lifecycle.CLOSED:
+            raise lifecycle.closed(session)
+        raise Rejected(Reason.NOT_LIVE, "The session has not started yet; a host has to `start` it.")
+    return HANDLERS[kind](state, command, by, now)
+
+
+def apply(state: State, recorded: e.Recorded) -> None:
+    """Take an event into the state, in place."""
+    APPLIERS[type(recorded.event)](state, recorded.event, recorded)
+    state.seq = recorded.seq
+    state.epoch = recorded.epoch
+
+
+def record(
+    session_id: SessionId, epoch: int, seq: int, at: Millis, actor_id: UserId | None, events: Iterable[e.Event]
+) -> list[e.Recorded]:
+    """Put events, ephemeral ones left out, into their envelopes, numbered on from `seq`."""
+    durable = (event for event in events if type(event) not in e.EPHEMERAL)
+    return [
+        e.Recorded(session_id, epoch, number, at, actor_id, event)  # type: ignore[arg-type]
+        for number, event in enumerate(durable, seq + 1)
+    ]
+
+
+def replay(log: Iterable[e.Recorded], state: State | None = None) -> State:
+    """Rebuild a state from its log: from the first row, or on from a snapshot."""
+    for recorded in log:
+        if state is None:
+            state = lifecycle.created(recorded)
+        else:
+            apply(state, recorded)
+    if state is None:
+        raise ValueError("a log with no rows describes no session")
+    return state
+
+
+def deadline(state: State) -> Millis | None:
+    """Say when the next Tick is due; None: time alone changes nothing."""
+    return min((due for due in (lifecycle.expiry(state), roster.grace_end(state)) if due is not None), default=None)
+
+
+def snapshot(state: State) -> bytes:
+    """Encode a state; `restored` gives it back equal."""
+    return SNAPSHOTS.encode(state)
+
+
+def restored(snapshot: bytes) -> State:
+    return STATES.decode(snapshot)
+
+
+SNAPSHOTS = msgspec.msgpack.Encoder()
+STATES = msgspec.msgpack.Decoder(State)

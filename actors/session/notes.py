@@ -1,0 +1,71 @@
+"""What clients say besides the session's own business: events to note in the log, and frames to pass on unkept."""
+
+import msgspec
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.errors import Reason, Rejected
+from actors.session.ids import Millis
+from actors.session.permissions import joined, not_in, require, role_of, target
+from actors.session.state import Kind, State
+
+DATA_BYTES = 4_096
+RELAY_BYTES = 16_384
+ANY_KIND = frozenset({"error", "reconnect_attempt", "layout_change", "tool_select"})
+EVENT_TYPES: dict[Kind, frozenset[str]] = {
+    "classroom": ANY_KIND,
+    "tutoring": ANY_KIND,
+    "course": ANY_KIND,
+    "interview": ANY_KIND,
+    "lesson": ANY_KIND | {"export_board", "manual_save", "board_clear", "snapshot_restore"},
+}
+
+
+def log_event(state: State, command: c.LogEvent, by: c.Caller, now: Millis) -> list[e.Event]:
+    take_part(state, by)
+    types = EVENT_TYPES[state.session.kind]
+    if command.event_type not in types:
+        raise Rejected(
+            Reason.NOT_ALLOWED, f"`event_type` must be one of {', '.join(sorted(types))}.", field="event_type"
+        )
+    bounded(command.data, DATA_BYTES, "data")
+    return [e.EventLogged(event_type=command.event_type, data=command.data)]
+
+
+def signal(state: State, command: c.Signal, by: c.Caller, now: Millis) -> list[e.Event]:
+    take_part(state, by)
+    if command.to != state.session.owner_id:
+        target(state, command.to, field="to")
+    bounded(command.payload, RELAY_BYTES, "payload")
+    return [e.Signal(to=command.to, payload=command.payload)]
+
+
+def cursor(state: State, command: c.Cursor, by: c.Caller, now: Millis) -> list[e.Event]:
+    joined(state, by)
+    bounded(command.position, DATA_BYTES, "position")
+    return [e.Cursor(position=command.position)]
+
+
+def typing(state: State, command: c.Typing, by: c.Caller, now: Millis) -> list[e.Event]:
+    joined(state, by)
+    require(state, by, "chat")
+    return [e.Typing(active=command.active)]
+
+
+def take_part(state: State, by: c.Caller) -> None:
+    if role_of(state, by.user_id) is None:
+        raise not_in(state, by.user_id)
+
+
+def bounded(value: object, limit: int, field: str) -> None:
+    size = len(msgspec.json.encode(value))
+    if size > limit:
+        raise Rejected(Reason.TOO_LARGE, f"`{field}` is {size} bytes of JSON; at most {limit} are taken.", field=field)
+
+
+def on_logged(state: State, event: e.EventLogged, recorded: e.Recorded) -> None:
+    """Kept by the log alone."""
+
+
+HANDLERS = {c.LogEvent: log_event, c.Signal: signal, c.Cursor: cursor, c.Typing: typing}
+APPLIERS = {e.EventLogged: on_logged}

@@ -1,0 +1,523 @@
+"""The mailbox around the machine: one actor per live session.
+
+**Law:** what a turn decides is flushed as one `Append`; its replies and its events go out when that has been
+committed, replies first, in the order of the log. State runs ahead of the log by what is in flight, so everything
+that shows state waits for the commit of what it shows.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Raw, Struct
+
+from actors import persistence as p
+from actors.runtime import LoopActor
+from actors.session import audience, chat, machine, projection
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.errors import Rejected
+from actors.session.ids import Millis, SessionId, UserId
+from actors.session.state import State
+
+logger = logging.getLogger(__name__)
+
+JSON = msgspec.json.Encoder()
+SYSTEM = c.Caller(user_id=UserId(""), name="")
+KEYS_KEPT = 1_000
+"""Idempotency-Keys an actor remembers; older ones are in the log, which refuses to take one twice."""
+
+
+# What a session actor answers. Values, not exceptions: raising in `on_receive` would stop the actor.
+
+
+class Answer(Struct, frozen=True):
+    """Committed: what the command made happen, [] when it was so already."""
+
+    seq: int
+    published: "list[Published]"
+    ephemeral: bool = False
+
+
+class Repeated(Struct, frozen=True):
+    """This Idempotency-Key has been used for the same body: its answer is in the log, first_seq..last_seq."""
+
+    first_seq: int
+    last_seq: int
+
+
+class KeyReused(Struct, frozen=True):
+    """This Idempotency-Key has been used for another body."""
+
+
+class Unavailable(Struct, frozen=True):
+    """Not done, or not known to be done; try again after `retry_s`."""
+
+    why: str
+    retry_s: float = 1.0
+    busy: bool = False
+    """The caller's own pace is the cause, not the server's state."""
+
+
+class Fenced(Struct, frozen=True):
+    """Not done: this actor no longer speaks for the session. Send it again."""
+
+
+class UnknownSession(Struct, frozen=True):
+    """There is no such session."""
+
+
+class Snapshot(Struct, frozen=True):
+    """What a `Look` saw."""
+
+    value: Any
+
+
+Outcome = Answer | Repeated | KeyReused | Rejected | Unavailable | Fenced | UnknownSession | Snapshot
+
+
+class Key(Struct, frozen=True):
+    """An Idempotency-Key, and a digest of the body that it came with."""
+
+    key: str
+    digest: str
+
+    def outcome(self, used: p.KeyRow) -> Repeated | KeyReused:
+        """Say what using it once more gives."""
+        return Repeated(used.first_seq, used.last_seq) if used.digest == self.digest else KeyReused()
+
+
+# What a session actor is told
+
+
+class Execute(Struct):
+    """Decide a command; the reply is set after its commit."""
+
+    command: c.Command
+    by: c.Caller
+    reply: asyncio.Future[Outcome] | None = None
+    key: Key | None = None
+
+
+class Subscribe(Struct):
+    """Open a stream: `Connect`, then a snapshot and everything after it, in one step."""
+
+    subscriber: Any
+    by: c.Caller
+    join: bool
+    reply: asyncio.Future[Outcome]
+
+
+class Look(Struct):
+    """Read the state: `view` must take what it needs and keep nothing."""
+
+    view: Callable[[State], Any]
+    reply: asyncio.Future[Outcome]
+
+
+class Start(Struct, frozen=True):
+    """The session as it was restored, or None when there is none. `missed`: what its channel has yet to show."""
+
+    claim: p.Claim | None
+    missed: Sequence[e.Recorded] = ()
+
+
+class StartFailed(Struct, frozen=True):
+    why: str
+
+
+class Wake(Struct, frozen=True):
+    """A deadline has come."""
+
+
+class Passivate(Struct, frozen=True):
+    """Leave memory, if nothing has happened since `idle_since`."""
+
+    idle_since: float
+
+
+class Published(Struct, frozen=True):
+    """A committed event on its way out: its JSON as the log has it, and whom it concerns (None: everyone)."""
+
+    recorded: e.Recorded
+    event: bytes
+    audience: frozenset[UserId] | None
+
+
+class Channel(Protocol):
+    """The streams of one session, as its actor sees them. They outlive the actor."""
+
+    last_seq: int
+    """The last event that went out; 0: none yet."""
+
+    def publish(self, batch: Sequence[Published]) -> None:
+        """Write committed events, in order, to those concerned."""
+
+    def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None) -> None:
+        """Write an ephemeral event."""
+
+    def admit(self, subscribers: Sequence[Any], state: State) -> Callable[[], None]:
+        """Encode what newcomers get first from the state as it is now; calling the result attaches them."""
+
+    def users(self) -> Collection[UserId]:
+        """Name who has a stream open."""
+
+
+class Shared(Struct, frozen=True):
+    """What every session actor of a process shares: settings, the clock, and whom to tell."""
+
+    persistence: Any
+    full: Callable[[], bool]
+    clock: Callable[[], Millis]
+    stopped: Callable[["SessionActor"], None]
+    snapshot_events: int
+    snapshot_ms: int
+    commands_per_s: float
+
+
+class Flight(Struct):
+    """A flush on its way to the log, and what to do when it is there."""
+
+    seq: int
+    published: list[Published]
+    replies: list[tuple[asyncio.Future[Outcome], Outcome]]
+    after: list[Callable[[], None]]
+
+
+class SessionActor(LoopActor):
+    """One live session."""
+
+    def __init__(self, session_id: SessionId, channel: Channel, shared: Shared) -> None:
+        super().__init__()
+        self.session_id = session_id
+        self.channel = channel
+        self._shared = shared
+        self._state: State | None = None
+        self._epoch = 0
+        self._early: list[Execute | Subscribe | Look] = []
+        self._flights: deque[Flight] = deque()
+        self._keys: OrderedDict[tuple[UserId, str], p.KeyRow] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: Millis | None = None
+        self._snapshot_seq = 0
+        self._snapshot_at = Millis(0)
+        self._allowance_at = 0.0
+        self.active_at = asyncio.get_running_loop().time()
+        self._begin_turn(0)
+
+    def _begin_turn(self, seq: int) -> None:
+        self._old_seq = seq
+        self._published: list[Published] = []
+        self._replies: list[tuple[asyncio.Future[Outcome], Outcome]] = []
+        self._arrivals: list[Subscribe] = []
+        self._turn_keys: list[p.KeyRow] = []
+        self._redactions: list[p.Redaction] = []
+        self._changed: set[UserId] = set()
+        self._session_changed = False
+
+    @property
+    def backlog(self) -> int:
+        """Commands that have come and are not answered yet."""
+        return len(self.actor_inbox) + len(self._early) + sum(len(flight.replies) for flight in self._flights)
+
+    @property
+    def idle(self) -> bool:
+        return not (self._flights or self._early or len(self.actor_inbox) or self.channel.users())
+
+    def on_receive(self, message: object) -> None:
+        match message:
+            case p.Committed(seq=seq):
+                self._committed(seq)
+            case Execute() | Subscribe() | Look():
+                if self._state is None:
+                    self._early.append(message)
+                else:
+                    self._take(self._state, message)
+            case Wake():
+                self._timer = self._timer_at = None
+                if self._state is not None:
+                    self._execute(self._state, Execute(c.Tick(), SYSTEM))
+            case Start():
+                self._start(message)
+            case StartFailed(why=why):
+                self._give_up(Unavailable(why))
+            case p.CommitFailed(fenced=fenced):
+                self._give_up(Fenced() if fenced else Unavailable("the log did not answer; it may have been done"))
+            case Passivate(idle_since=idle_since):
+                if self.idle and self.active_at <= idle_since:
+                    self._leave_memory()
+            case _:
+                raise TypeError(f"SessionActor takes no {type(message).__name__}")
+
+    # One turn: decide, apply, flush
+
+    def _take(self, state: State, message: "Execute | Subscribe | Look") -> None:
+        match message:
+            case Execute():
+                self._execute(state, message)
+            case Subscribe():
+                self._subscribe(state, message)
+            case Look():
+                self._replies.append((message.reply, Snapshot(message.view(state))))
+
+    def _execute(self, state: State, message: Execute) -> None:
+        self.active_at = asyncio.get_running_loop().time()
+        by, reply = message.by, message.reply
+        if message.key is not None and (known := self._keys.get((by.user_id, message.key.key))):
+            self._answer(reply, message.key.outcome(known))
+            return
+        if by is not SYSTEM and not self._allowance():
+            self._answer(reply, Unavailable("this session gets more commands than it takes", busy=True))
+            return
+        if self._shared.full():
+            self._answer(reply, Unavailable("the log is behind"))
+            return
+        now = self._shared.clock()
+        try:
+            events = machine.decide(state, message.command, by, now)
+        except Rejected as rejected:
+            self._answer(reply, rejected)
+            return
+        published = self._record(state, events, by, now)
+        if message.key is not None:
+            self._remember(by.user_id, message.key, state.seq - len(published) + 1, state.seq, now)
+        relayed = bool(events) and not published
+        self._answer(reply, Answer(state.seq, published, ephemeral=relayed))
+
+    def _answer(self, reply: asyncio.Future[Outcome] | None, outcome: Outcome) -> None:
+        if reply is not None:
+            self._replies.append((reply, outcome))
+
+    def _record(self, state: State, events: Sequence[e.Event], by: c.Caller, now: Millis) -> list[Published]:
+        """Apply events and queue them for this turn's flush; relay the ephemeral ones at once."""
+        actor_id = by.user_id or None
+        published = []
+        for event in events:
+            if type(event) in e.EPHEMERAL:
+                self.channel.relay(event, by.user_id, now, audience.audience(state, event, actor_id))
+                continue
+            if isinstance(event, e.MessageDeleted) and (redacted := chat.redaction(state, event)):
+                self._redactions.append(p.Redaction(redacted[0], Raw(JSON.encode(redacted[1]))))
+            recorded = e.Recorded(self.session_id, self._epoch, state.seq + 1, now, actor_id, event)  # type: ignore[arg-type]
+            machine.apply(state, recorded)
+            published.append(Published(recorded, JSON.encode(event), audience.audience(state, event, actor_id)))
+            self._project(event)
+        self._published += published
+        return published
+
+    def _project(self, event: e.Event) -> None:
+        kind = type(event)
+        if kind in projection.CHANGES_SESSION:
+            self._session_changed = True
+        if user_id := projection.changed_participant(event):
+            self._changed.add(user_id)
+        if kind in projection.CHANGES_EVERYONE and self._state is not None:
+            self._changed.update(self._state.participants)
+
+    def _remember(self, user_id: UserId, key: Key, first_seq: int, last_seq: int, now: Millis) -> None:
+        row = p.KeyRow(user_id, key.key, key.digest, first_seq, last_seq, now)
+        self._turn_keys.append(row)
+        self._keep_key(row)
+
+    def _keep_key(self, row: p.KeyRow) -> None:
+        self._keys[row.user_id, row.key] = row
+        if len(self._keys) > KEYS_KEPT:
+            self._keys.popitem(last=False)
+
+    def _allowance(self) -> bool:
+        """Take one command out of the session's rate (generic cell rate, one second's burst)."""
+        now = self.active_at
+        due = max(self._allowance_at, now) + 1 / self._shared.commands_per_s
+        if due - now > 1:
+            return False
+        self._allowance_at = due
+        return True
+
+    def _subscribe(self, state: State, message: Subscribe) -> None:
+        self.active_at = asyncio.get_running_loop().time()
+        now = self._shared.clock()
+        if self._shared.full():
+            self._answer(message.reply, Unavailable("the log is behind"))
+            return
+        try:
+            events = machine.decide(state, c.Connect(join=message.join), message.by, now)
+        except Rejected as rejected:
+            self._answer(message.reply, rejected)
+            return
+        self._record(state, events, message.by, now)
+        self._arrivals.append(message)
+
+    def on_drained(self) -> None:
+        state = self._state
+        if state is None:
+            return
+        if self._published or self._turn_keys or self._replies or self._arrivals:
+            self._flush(state)
+        self._set_timer(state)
+
+    def _flush(self, state: State) -> None:
+        after: list[Callable[[], None]] = []
+        if self._arrivals:
+            after.append(self.channel.admit([arrival.subscriber for arrival in self._arrivals], state))
+            self._replies += [(arrival.reply, Answer(state.seq, [])) for arrival in self._arrivals]
+        flight = Flight(state.seq, self._published, self._replies, after)
+        if self._published or self._turn_keys:
+            append = self._append(state)
+            if self._redactions or self._snapshot_due(state):
+                flight.after.append(self._snapshot(state))
+            self._flights.append(flight)
+            self._shared.persistence.tell(append)
+        elif self._flights:
+            self._flights.append(flight)
+        else:
+            self._land([flight])
+        self._begin_turn(state.seq)
+
+    def _append(self, state: State) -> p.Append:
+        rows = [
+            p.LogRow(r.session_id, r.epoch, r.seq, r.at, r.actor_id, r.event.__struct_config__.tag, Raw(out.event))  # type: ignore[arg-type]
+            for out in self._published
+            for r in (out.recorded,)
+        ]
+        people = (state.participants[user_id] for user_id in self._changed)
+        due = machine.deadline(state)
+        return p.Append(
+            actor=self.actor_ref,
+            session_id=self.session_id,
+            epoch=self._epoch,
+            old_seq=self._old_seq,
+            new_seq=state.seq,
+            rows=rows,
+            keys=self._turn_keys,
+            redactions=self._redactions,
+            session=Raw(JSON.encode(state.session)) if self._session_changed else None,
+            participants=[
+                p.ParticipantRow(m.user_id, m.number, m.name, m.role, m.status, m.joined_at, m.left_at) for m in people
+            ],
+            wake_at=Millis(0) if due is None and state.session.online else due,
+            size=sum(len(row.event) for row in rows) + 200 * len(rows),
+        )
+
+    def _committed(self, seq: int) -> None:
+        landed = []
+        while self._flights and self._flights[0].seq <= seq:
+            landed.append(self._flights.popleft())
+        self._land(landed)
+
+    def _land(self, flights: Sequence[Flight]) -> None:
+        """Answer, then show: the answers' tasks are woken before the fan-out takes its time."""
+        for flight in flights:
+            for reply, outcome in flight.replies:
+                if not reply.done():
+                    reply.set_result(outcome)
+        if any(flight.published or flight.after for flight in flights):
+            asyncio.get_running_loop().call_soon(self._show, flights)
+
+    def _show(self, flights: Sequence[Flight]) -> None:
+        """Join what goes out in one write, up to where somebody new comes in."""
+        joined: list[Published] = []
+        for flight in flights:
+            joined += flight.published
+            if flight.after:
+                if joined:
+                    self.channel.publish(joined)
+                    joined = []
+                for effect in flight.after:
+                    effect()
+        if joined:
+            self.channel.publish(joined)
+
+    # Snapshots, time and the end of an actor
+
+    def _snapshot_due(self, state: State) -> bool:
+        behind = state.seq - self._snapshot_seq
+        return behind >= self._shared.snapshot_events or (
+            behind > 0 and self._shared.clock() - self._snapshot_at >= self._shared.snapshot_ms
+        )
+
+    def _snapshot(self, state: State) -> Callable[[], None]:
+        message = p.SaveSnapshot(self.session_id, state.seq, machine.snapshot(state))
+        self._snapshot_seq, self._snapshot_at = state.seq, self._shared.clock()
+        return lambda: self._shared.persistence.tell(message)
+
+    def _set_timer(self, state: State) -> None:
+        due = machine.deadline(state)
+        if due == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, due
+        if due is not None:
+            delay = max(0, due - self._shared.clock()) / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay, p.tell, self.actor_ref, Wake())
+
+    def _start(self, message: Start) -> None:
+        if message.claim is None:
+            self._give_up(UnknownSession())
+            return
+        claim = message.claim
+        snapshot = None if claim.snapshot is None else machine.restored(claim.snapshot)
+        self._snapshot_seq = 0 if snapshot is None else snapshot.seq
+        self._snapshot_at = self._shared.clock()
+        state = self._state = machine.replay(claim.tail, snapshot)
+        self._epoch = claim.epoch
+        for key in claim.keys:
+            self._keep_key(key)
+        self._begin_turn(state.seq)
+        if message.missed:
+            self.channel.publish(
+                [
+                    Published(r, JSON.encode(r.event), audience.audience(state, r.event, r.actor_id))
+                    for r in message.missed
+                ]
+            )
+        self.channel.last_seq = state.seq
+        self._reconcile(state)
+        early, self._early = self._early, []
+        for waiting in early:
+            self._take(state, waiting)
+
+    def _reconcile(self, state: State) -> None:
+        """Bring presence back in line with the streams that are really open."""
+        connected = self.channel.users()
+        lost = [u for u, place in state.participants.items() if place.online and u not in connected]
+        if lost:
+            self._execute(state, Execute(c.LoseConnections(user_ids=lost), SYSTEM))
+        for user_id in connected:
+            if (place := state.participants.get(user_id)) and not place.online:
+                self._execute(state, Execute(c.Connect(), c.Caller(user_id, place.name)))
+
+    def _give_up(self, outcome: Outcome) -> None:
+        """Stop without having done what is still in hand, and tell everyone who waits."""
+        waiting = [pair[0] for flight in self._flights for pair in flight.replies]
+        waiting += [pair[0] for pair in self._replies]
+        waiting += [arrival.reply for arrival in self._arrivals]
+        waiting += [message.reply for message in self._early if message.reply is not None]
+        while not self.actor_inbox.empty():
+            message = self.actor_inbox.get().message
+            if isinstance(message, Execute | Subscribe | Look) and message.reply is not None:
+                waiting.append(message.reply)
+        for reply in waiting:
+            if not reply.done():
+                reply.set_result(outcome)
+        self._flights.clear()
+        self._early.clear()
+        self._stop()
+
+    def _leave_memory(self) -> None:
+        state = self._state
+        if state is not None and state.seq > self._snapshot_seq:
+            self._snapshot(state)()
+        self._stop()
+
+    def on_stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._shared.stopped(self)
+
+    def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
+        """Drop out; the next command restores the session from the log."""
+        self._give_up(Unavailable("something went wrong in this session; it may have been done"))

@@ -1,0 +1,156 @@
+"""Drives the load generator: its plan, its start and end, and what the server used meanwhile."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import msgspec
+from msgspec import Struct
+
+from benchmarks.cores import LOAD_CORES, pinned
+
+HERE = Path(__file__).parent
+STAMP = "~" + "0" * 19
+"""Where the generator writes when a message was due; it counts deliveries by the `~`."""
+TEXT = STAMP + " The derivative of a product is not the product of the derivatives; see page 42."
+
+
+class LoadError(Exception):
+    """The generator gave up; says why: what the server answered, mostly."""
+
+
+class Room(Struct, frozen=True):
+    """What the clients of one room send, as whole HTTP requests. Streams and publishers take them in turn."""
+
+    subscribe: list[bytes]
+    publish: list[bytes]
+
+
+class Latency(Struct, frozen=True):
+    p50: float
+    p99: float
+    max: float
+
+
+class Counted(Struct, frozen=True):
+    """What the generator saw in the measured seconds, and, from `drain_s` on, at the end of the whole run."""
+
+    seconds: float
+    acked: int
+    delivered: int
+    load_cpu_s: float
+    post_ms: Latency
+    delivery_ms: Latency
+    drain_s: float
+    """How long after the last post the last delivery came."""
+    streams: int
+    streams_wrong: int
+    """Streams that did not have exactly what was acknowledged."""
+    streams_lost: int
+    missing: int
+    unanswered: int
+
+    def problems(self) -> list[str]:
+        found = []
+        if self.streams_wrong or self.missing:
+            found.append(f"{self.streams_wrong} of {self.streams} streams wrong, {self.missing} deliveries missing")
+        if self.streams_lost:
+            found.append(f"{self.streams_lost} streams cut off")
+        if self.unanswered:
+            found.append(f"{self.unanswered} posts unanswered")
+        if self.load_cpu_s > 0.9 * self.seconds:
+            found.append("the generator was the bottleneck")
+        return found
+
+
+def plan(rooms: Sequence[Room], *, subscribers: int, publishers: int) -> bytes:
+    """Lay out the connections: so many subscribers for each room; the publishers deal the rooms out among them.
+
+    With more publishers than rooms, several post to one room.
+    """
+    lines = []
+    for number, room in enumerate(rooms):
+        for request in islice(cycle(room.subscribe), subscribers):
+            lines.append(b"S %d %d\n%b\n" % (number, len(request), request))
+    for index in range(max(publishers, len(rooms)) if publishers else 0):
+        number, publisher = index % len(rooms), index % publishers
+        requests = rooms[number].publish
+        request = requests[publisher % len(requests)]
+        lines.append(b"P %d %d %d\n%b\n" % (number, len(request), publisher, request))
+    return b"".join(lines) + b".\n"
+
+
+def build(directory: Path, *, python: bool = False) -> list[str]:
+    """Compile the generator into a directory and give its command; the one in Python where there is no compiler."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if python or compiler is None:
+        return [sys.executable, str(HERE / "load_fallback.py")]
+    program = directory / "load"
+    subprocess.run([compiler, "-O2", "-o", str(program), str(HERE / "load.c")], check=True)
+    return [str(program)]
+
+
+class Load:
+    """A running generator. Entered, its streams are open and quiet; `run` then posts, once."""
+
+    def __init__(
+        self, command: Sequence[str], port: int, plan: bytes, *, warm_up_s: float, seconds: float, per_s: float | None = None
+    ) -> None:
+        interval_ns = round(1e9 / per_s) if per_s else 0
+        self._command = [*command, str(port), str(warm_up_s), str(seconds), str(interval_ns)]
+        self._plan = plan
+
+    def __enter__(self) -> Self:
+        with pinned(LOAD_CORES):
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        self._tell(self._plan)
+        self._expect(b"ready\n")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._process.kill()
+        self._process.communicate()
+
+    def run(self, watch: Callable[[], None]) -> Counted:
+        """Post as planned; `watch` is called as the measured seconds begin and as they end.
+
+        Raises: LoadError.
+        """
+        self._tell(b"go\n")
+        for word in (b"start\n", b"stop\n"):
+            self._expect(word)
+            watch()
+        line = _pipe(self._process.stdout).readline()
+        if not line:
+            raise LoadError(self._why())
+        return msgspec.json.decode(line, type=Counted)
+
+    def _tell(self, words: bytes) -> None:
+        pipe = _pipe(self._process.stdin)
+        try:
+            pipe.write(words)
+            pipe.flush()
+        except BrokenPipeError as error:
+            raise LoadError(self._why()) from error
+
+    def _expect(self, word: bytes) -> None:
+        if _pipe(self._process.stdout).readline() != word:
+            raise LoadError(self._why())
+
+    def _why(self) -> str:
+        return _pipe(self._process.stderr).read().decode(errors="replace").strip()
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None
+    return pipe

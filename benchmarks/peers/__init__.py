@@ -1,0 +1,1 @@
+"""The servers that Homeroom is measured against: what products use, as bare as it gets."""

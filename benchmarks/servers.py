@@ -1,0 +1,355 @@
+"""The servers that are measured: how each is started, given rooms, watched and stopped."""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+from urllib.error import URLError
+from urllib.parse import parse_qs, urlsplit
+from urllib.request import urlopen
+
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
+
+from benchmarks.cores import SERVER_CORES, cpu_s, family, pinned, rss_kib
+from benchmarks.load import TEXT, Room
+from storage import embedded
+
+ROOT = Path(__file__).parent.parent
+START_WITHIN_S = 60.0
+STOP_WITHIN_S = 30.0
+AT_ONCE = 32
+"""Requests under way while a scenario is set up."""
+
+
+class StartError(Exception):
+    """A server did not come up, or refused what a scenario needs."""
+
+
+def get(path: str, headers: str = "") -> bytes:
+    """Write out a GET, as the generator sends it."""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{headers}\r\n".encode()
+
+
+def post(path: str, body: object, headers: str = "") -> bytes:
+    """Write out a POST of JSON, as the generator sends it."""
+    content = json.dumps(body)
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\n{headers}\r\n{content}"
+    ).encode()
+
+
+class Server(ABC):
+    """A server in a process, with a port, a directory and a core of its own, for as long as `with` lasts."""
+
+    name: ClassVar[str]
+    ready: ClassVar[str] = "/readyz"
+
+    def __init__(self, *, database_cores: set[int]) -> None:
+        self.port = _free_port()
+        self.directory = Path(tempfile.mkdtemp(prefix="bench-"))
+        self.database_cores = database_cores
+        self.database_pid: int | None = None
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Give the command line that serves on `port`, with whatever it needs made."""
+
+    @abstractmethod
+    def rooms(self, count: int) -> list[Room]:
+        """Make so many rooms, open and empty."""
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def __enter__(self) -> Self:
+        try:
+            self._log = (self.directory / "server.log").open("wb")
+            with pinned(SERVER_CORES):
+                self._process = subprocess.Popen(
+                    self.command(), cwd=ROOT, env=os.environ | self.environment(), stdout=self._log, stderr=self._log
+                )
+            self._wait_until_ready()
+            self._place_database()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        if hasattr(self, "_process"):
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._log.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def cpu_s(self) -> float:
+        return cpu_s(self.pid)
+
+    def database_cpu_s(self) -> float:
+        return sum(cpu_s(pid) for pid in family(self.database_pid)) if self.database_pid else 0.0
+
+    def rss_kib(self) -> int:
+        return rss_kib(self.pid)
+
+    def _wait_until_ready(self) -> None:
+        until = time.monotonic() + START_WITHIN_S
+        while time.monotonic() < until and self._process.poll() is None:
+            try:
+                with urlopen(f"http://127.0.0.1:{self.port}{self.ready}", timeout=1) as answer:
+                    answer.read()
+                return
+            except (URLError, OSError):
+                time.sleep(0.02)
+        raise StartError(f"{self.name} did not start:\n{self.last_words()}")
+
+    def last_words(self) -> str:
+        """Give the end of what the server printed."""
+        return (self.directory / "server.log").read_text(errors="replace")[-2000:]
+
+    def _place_database(self) -> None:
+        if self.database_pid:
+            for pid in family(self.database_pid):
+                os.sched_setaffinity(pid, self.database_cores)
+
+
+class FastApi(Server):
+    name = "fastapi"
+    module = "fastapi_queue"
+
+    def command(self) -> list[str]:
+        options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+        return [sys.executable, "-m", "uvicorn", f"benchmarks.peers.{self.module}:app", "--port", str(self.port), *options]
+
+    def rooms(self, count: int) -> list[Room]:
+        return _open_rooms(count)
+
+
+class FastApiSql(FastApi):
+    """A commit per request, in a PostgreSQL with the same settings as Homeroom's."""
+
+    name = "fastapi-sql"
+    module = "fastapi_sql"
+
+    def environment(self) -> dict[str, str]:
+        dsn = dict(word.split("=", 1) for word in self._database.dsn.split())
+        return {"DATABASE_URL": f"postgresql+asyncpg://{dsn['user']}@/{dsn['dbname']}?host={dsn['host'].strip(chr(39))}"}
+
+    def __enter__(self) -> Self:
+        self._database = embedded.start(self.directory / "data")
+        self.database_pid = self._database.pid
+        return super().__enter__()
+
+    def stop(self) -> None:
+        super().stop()
+        self._database.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class AiohttpSse(Server):
+    name = "aiohttp-sse"
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "benchmarks.peers.aiohttp_sse_queue", str(self.port)]
+
+    def rooms(self, count: int) -> list[Room]:
+        return _open_rooms(count)
+
+
+class Nchan(Server):
+    """nginx with nchan, in C. Only where both are installed; HOMEROOM_BENCH_NGINX names an nginx not on the path."""
+
+    name = "nchan"
+    ready = "/"
+
+    @staticmethod
+    def nginx() -> Path | None:
+        found = os.environ.get("HOMEROOM_BENCH_NGINX") or shutil.which("nginx")
+        return Path(found) if found and (Path(found).parents[1] / MODULE).exists() else None
+
+    def command(self) -> list[str]:
+        nginx = self.nginx()
+        if nginx is None:
+            raise StartError("nchan needs nginx and its nchan module (Debian: libnginx-mod-nchan)")
+        configuration = self.directory / "nginx.conf"
+        configuration.write_text(
+            NGINX_CONF.format(module=nginx.parents[1] / MODULE, port=self.port, directory=self.directory)
+        )
+        return [str(nginx), "-c", str(configuration), "-p", str(self.directory), "-e", "stderr"]
+
+    def rooms(self, count: int) -> list[Room]:
+        return _open_rooms(count)
+
+
+MODULE = "lib/nginx/modules/ngx_nchan_module.so"
+NGINX_CONF = """
+load_module {module};
+daemon off; master_process off; pid {directory}/nginx.pid; error_log stderr crit;
+worker_rlimit_nofile 20000;
+events {{ worker_connections 19000; }}
+http {{
+  access_log off; keepalive_requests 1000000000; client_body_temp_path {directory}; proxy_temp_path {directory};
+  fastcgi_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
+  nchan_shared_memory_size 256M;
+  server {{
+    listen 127.0.0.1:{port} backlog=2048;
+    location = / {{ return 200; }}
+    location ~ ^/rooms/(\\w+)/messages$ {{
+      nchan_publisher; nchan_channel_id $1; nchan_message_buffer_length 50; nchan_message_timeout 5m;
+    }}
+    location ~ ^/rooms/(\\w+)/events$ {{ nchan_subscriber eventsource; nchan_channel_id $1; }}
+  }}
+}}
+"""
+
+
+class Homeroom(Server):
+    """Homeroom as it is run: authenticated, durable, with metrics on. Only the limits are out of the way."""
+
+    name = "homeroom"
+    students = 16
+
+    def command(self) -> list[str]:
+        config = self.directory / "config.toml"
+        config.write_text(HOMEROOM_CONFIG.format(key=secrets.token_hex(32)))
+        options = ["--config", str(config), "--port", str(self.port), "--data", str(self.directory / "data")]
+        return [sys.executable, "-m", "server", "serve", *options]
+
+    def _place_database(self) -> None:
+        pid_file = self.directory / "data/postgres/cluster/postmaster.pid"
+        self.database_pid = int(pid_file.read_text().split()[0])
+        super()._place_database()
+
+    def rooms(self, count: int) -> list[Room]:
+        return asyncio.run(self._rooms(count))
+
+    async def _rooms(self, count: int) -> list[Room]:
+        async with self._client() as client:
+            teacher = await self._register(client, "teacher", 0)
+            students = [await self._register(client, "student", number) for number in range(self.students)]
+            sessions = await self._sessions(client, teacher, count)
+            await _all(
+                self._call(client, "/v1/sessions/join", {"code": session["code"]}, student)
+                for session in sessions
+                for student in students
+            )
+            return [self._room(session["id"], students) for session in sessions]
+
+    def idle_sessions(self, count: int) -> None:
+        """Start so many sessions, and leave them alone."""
+
+        async def make() -> None:
+            async with self._client() as client:
+                await self._sessions(client, await self._register(client, "teacher", 0), count)
+
+        asyncio.run(make())
+
+    @staticmethod
+    def _room(session_id: str, tokens: list[str]) -> Room:
+        path, headers = f"/v1/sessions/{session_id}", [f"Authorization: Bearer {token}\r\n" for token in tokens]
+        message = {"type": "send_message", "text": TEXT}
+        return Room(
+            subscribe=[get(f"{path}/events", header) for header in headers],
+            publish=[post(f"{path}/commands", message, header) for header in headers],
+        )
+
+    async def _sessions(self, client: ClientSession, teacher: str, count: int) -> list[dict[str, Any]]:
+        wanted = {"title": "Physics 101", "kind": "classroom", "capacity": 5000}
+        sessions = await _all(self._call(client, "/v1/sessions", wanted, teacher) for _ in range(count))
+        await _all(
+            self._call(client, f"/v1/sessions/{session['id']}/commands", {"type": "start"}, teacher)
+            for session in sessions
+        )
+        return sessions
+
+    async def _register(self, client: ClientSession, role: str, number: int) -> str:
+        """Give the token of a new user."""
+        user = {"name": f"{role} {number}", "email": f"{role}{number}@example.org", "password": "correct horse", "role": role}
+        token: str = (await self._call(client, "/v1/auth/register", user))["access_token"]
+        return token
+
+    def _client(self) -> ClientSession:
+        return ClientSession(
+            f"http://127.0.0.1:{self.port}", connector=TCPConnector(limit=AT_ONCE), timeout=ClientTimeout(120)
+        )
+
+    async def _call(self, client: ClientSession, path: str, body: object, token: str = "") -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with client.post(path, json=body, headers=headers) as answer:
+            if answer.status not in (200, 201):
+                raise StartError(f"POST {path}: {answer.status} {await answer.text()}")
+            found: dict[str, Any] = await answer.json()
+            return found
+
+
+HOMEROOM_CONFIG = """
+[auth]
+issuer = "homeroom"
+audience = "homeroom"
+signing_key = "{key}"
+login_attempts_per_minute = 100000
+
+[limits]
+user_commands_per_s = 1000000
+user_burst = 1000000
+session_commands_per_s = 1000000
+join_attempts_per_minute = 1000000
+connections_per_ip = 100000
+streams_per_user = 100000
+mailbox = 100000
+"""
+
+SERVERS: dict[str, type[Server]] = {
+    server.name: server for server in (Homeroom, FastApi, AiohttpSse, FastApiSql, Nchan)
+}
+
+
+def _open_rooms(count: int) -> list[Room]:
+    """The peers make a room when somebody names it, and let everybody in."""
+    message = {"type": "send_message", "text": TEXT}
+    return [
+        Room(subscribe=[get(f"/rooms/{number}/events")], publish=[post(f"/rooms/{number}/messages", message)])
+        for number in range(count)
+    ]
+
+
+async def _all(calls: Iterable[Awaitable[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Wait for all, a bounded number at a time, in their order."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def in_turn(call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        async with turns:
+            return await call
+
+    return await asyncio.gather(*map(in_turn, calls))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,128 @@
+"""The command line: `homeroom serve | demo | migrate | token | replay | check-config`."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import server
+from server import logs
+from server.config import BadSetting, Settings, load, render
+from storage.errors import StorageError
+
+DEFAULT_CONFIG = Path("config.toml")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="homeroom", description="A server for live sessions.")
+    parser.add_argument("--version", action="version", version=f"homeroom {server.VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    settings = argparse.ArgumentParser(add_help=False)
+    settings.add_argument("--config", type=Path, help="the settings file (default: config.toml, if there is one)")
+    settings.add_argument("--data", help="the data directory, instead of data.dir")
+    address = argparse.ArgumentParser(add_help=False)
+    address.add_argument("--host", help="the address to listen on, instead of server.host")
+    address.add_argument("--port", help="the port to listen on, instead of server.port; 0 takes a free one")
+    add = commands.add_parser
+    add("serve", parents=[settings, address], help="run the server")
+    add("demo", parents=[settings, address], help="run the server, and play a class into it")
+    add("migrate", parents=[settings], help="bring the database up to date, and stop")
+    token = add("token", parents=[settings], help="print an access token for an account")
+    token.add_argument("--user", required=True, help="the account's id or email")
+    token.add_argument("--ttl", type=int, default=1800, help="how many seconds it is good for")
+    replay = add("replay", parents=[settings], help="print a session's timeline")
+    replay.add_argument("session", help="id, number, name or code")
+    add("check-config", parents=[settings, address], help="print the settings that hold, secrets hidden")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; give the exit status: 0 done, 1 could not, 2 not understood."""
+    options = parser().parse_args(arguments)
+    try:
+        settings = load(
+            config_path(options.config),
+            os.environ,
+            {
+                "server.host": getattr(options, "host", None),
+                "server.port": getattr(options, "port", None),
+                "data.dir": options.data,
+            },
+        )
+        logs.set_up(settings.server.log_level)
+        return COMMANDS[options.command](settings, options)
+    except (BadSetting, StorageError) as error:
+        print(f"homeroom: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def config_path(given: Path | None) -> Path | None:
+    return given or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+
+
+def say(text: str) -> None:
+    print(f"homeroom: {text}", flush=True)
+
+
+def run(work: Coroutine[Any, Any, int | None]) -> int:
+    """Run to the end, on uvloop where there is one."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if sys.platform != "win32":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work) or 0
+
+
+def serve(settings: Settings, options: argparse.Namespace) -> int:
+    from server.serve import serve
+
+    return run(serve(settings, say))
+
+
+def demo(settings: Settings, options: argparse.Namespace) -> int:
+    from server.demo import demo
+
+    return run(demo(settings, say))
+
+
+def migrate(settings: Settings, options: argparse.Namespace) -> int:
+    from server.offline import migrate
+
+    return run(migrate(settings, say))
+
+
+def token(settings: Settings, options: argparse.Namespace) -> int:
+    from server.offline import token
+
+    return run(token(settings, options.user, options.ttl))
+
+
+def replay(settings: Settings, options: argparse.Namespace) -> int:
+    from server.offline import replay
+
+    return run(replay(settings, options.session))
+
+
+def check_config(settings: Settings, options: argparse.Namespace) -> int:
+    print(render(settings), end="")
+    return 0
+
+
+COMMANDS = {
+    "serve": serve,
+    "demo": demo,
+    "migrate": migrate,
+    "token": token,
+    "replay": replay,
+    "check-config": check_config,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,374 @@
+"""What routes do besides commands: accounts, new sessions, reading lists, states and logs. Shared by every API.
+
+Each takes the services and a verified call, and gives plain values for the API's own view to print.
+"""
+
+import asyncio
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Hashable
+from typing import Annotated, Any
+
+from msgspec import Meta, Raw, Struct
+
+from actors.persistence import Creation, LogRow, Taken
+from actors.session import commands as c
+from actors.session import lifecycle, machine
+from actors.session.errors import Rejected
+from actors.session.events import Recorded
+from actors.session.ids import Millis, Name, SessionId, UserId
+from actors.session.permissions import role_of
+from actors.session.state import Kind, Session, State, Status
+from actors.session_actor import JSON, Look, Snapshot
+from server.auth import Principal, new_id
+from server.errors import Problem, refused, too_fast, unauthenticated, unknown_session
+from server.routes import Call
+from server.services import Services
+from storage.event_log import Summary
+from storage.sessions import UUID, Found
+from storage.users import AccountRole, User
+
+CODE_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
+"""Without 0 O 1 I: codes are read out and typed."""
+TRIES = 8
+PAGE = 100
+
+Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
+Phone = Annotated[str, Meta(min_length=5, max_length=20, pattern=r"^\+?[0-9 ()-]+$")]
+Password = Annotated[str, Meta(min_length=8, max_length=200)]
+UserRef = Annotated[str, Meta(pattern=f"^{UUID.pattern}$")]
+
+
+def now_millis() -> Millis:
+    return Millis(time.time_ns() // 1_000_000)
+
+
+# Accounts
+
+
+class Register(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: Name
+    password: Password
+    role: AccountRole
+    email: Email | None = None
+    phone: Phone | None = None
+
+
+class Login(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    password: Annotated[str, Meta(max_length=200)]
+    email: Annotated[str, Meta(max_length=254)] | None = None
+    phone: Annotated[str, Meta(max_length=20)] | None = None
+
+
+class Refresh(Struct, frozen=True, forbid_unknown_fields=True):
+    refresh_token: Annotated[str, Meta(max_length=200)]
+
+
+class ChangeMe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`current_password` is needed to change how one logs in."""
+
+    name: Name | None = None
+    email: Email | None = None
+    phone: Phone | None = None
+    password: Password | None = None
+    current_password: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class LoggedIn(Struct, frozen=True):
+    user: User
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+async def register(services: Services, call: Call) -> LoggedIn:
+    body: Register = call.body
+    if not services.settings.auth.registration:
+        raise Problem(403, "registration_off", "Accounts are made by an administrator here.")
+    if body.email is None and body.phone is None:
+        raise Problem(422, "invalid", "Give an `email` or a `phone` to log in with.", field="email")
+    attempt(services, call.address)
+    hashed = await services.passwords.hash(body.password)
+    user = User(UserId(new_id()), 0, body.name, lower(body.email), digits(body.phone), body.role, hashed)
+    try:
+        user = await services.users.create(user)
+    except Taken as taken:
+        raise account_taken(taken) from taken
+    return await log_in(services, user)
+
+
+def account_taken(taken: Taken) -> Problem:
+    return Problem(409, "taken", f"There is an account with this {taken.what} already.", field=taken.what)
+
+
+def lower(email: str | None) -> str | None:
+    return None if email is None else email.lower()
+
+
+def digits(phone: str | None) -> str | None:
+    return None if phone is None else re.sub(r"[^+0-9]", "", phone)
+
+
+async def login(services: Services, call: Call) -> LoggedIn:
+    body: Login = call.body
+    if (body.email is None) == (body.phone is None):
+        raise Problem(422, "invalid", "Log in with either `email` or `phone`.", field="email")
+    attempt(services, call.address)
+    attempt(services, lower(body.email) or digits(body.phone) or "")
+    user = await services.users.find_login(email=lower(body.email), phone=digits(body.phone))
+    if not await services.passwords.check(user.password_hash if user else None, body.password) or user is None:
+        raise unauthenticated("Wrong email, phone or password.", "bad_credentials")
+    return await log_in(services, user)
+
+
+def attempt(services: Services, key: str) -> None:
+    """Count an attempt to log in, by account and by address. Raises: Problem 429."""
+    if wait := services.attempts.take(key):
+        raise too_fast("Too many attempts; wait a little.", wait)
+
+
+async def log_in(services: Services, user: User) -> LoggedIn:
+    login_id, secret = new_id(), secrets.token_urlsafe(32)
+    await services.users.open_login(login_id, user.user_id, digest(secret), refresh_end(services))
+    return logged_in(services, user, login_id, secret)
+
+
+def logged_in(services: Services, user: User, login_id: str, secret: str) -> LoggedIn:
+    return LoggedIn(user, services.tokens.issue(user, login_id), f"{login_id}.{secret}", services.tokens.ttl_s)
+
+
+def digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def refresh_end(services: Services) -> Millis:
+    return Millis(now_millis() + services.settings.auth.refresh_ttl_s * 1000)
+
+
+async def refresh(services: Services, call: Call) -> LoggedIn:
+    """Exchange a refresh token for new tokens. One used before is stolen: its whole login ends."""
+    login_id, _, secret = call.body.refresh_token.partition(".")
+    if not UUID.fullmatch(login_id):
+        raise unauthenticated("The refresh token is not valid; log in again.", "bad_refresh_token")
+    fresh = secrets.token_urlsafe(32)
+    user_id = await services.users.rotate(login_id, digest(secret), digest(fresh), refresh_end(services))
+    user = None if user_id is None else await services.users.find(user_id)
+    if user is None:
+        if await services.users.revoke(login_id):
+            services.tokens.revoke(login_id)
+        raise unauthenticated("The refresh token is not valid any more; log in again.", "bad_refresh_token")
+    return logged_in(services, user, login_id, fresh)
+
+
+async def logout(services: Services, call: Call) -> None:
+    principal = call.principal
+    await services.users.revoke(principal.login)
+    services.tokens.revoke(principal.login)
+    services.hub.cut_off(principal.user_id, principal.login)
+
+
+async def me(services: Services, call: Call) -> User:
+    user = await services.users.find(call.principal.user_id)
+    if user is None:
+        raise unauthenticated("This account is gone.")
+    return user
+
+
+async def change_me(services: Services, call: Call) -> User:
+    body: ChangeMe = call.body
+    user = await me(services, call)
+    if body.email or body.phone or body.password:
+        attempt(services, user.user_id)
+        if not await services.passwords.check(user.password_hash, body.current_password or ""):
+            raise Problem(
+                403, "bad_credentials", "Changing this needs your `current_password`.", field="current_password"
+            )
+    hashed = None if body.password is None else await services.passwords.hash(body.password)
+    try:
+        changed = await services.users.change(
+            user.user_id, name=body.name, email=lower(body.email), phone=digits(body.phone), password_hash=hashed
+        )
+    except Taken as taken:
+        raise account_taken(taken) from taken
+    if body.password is not None:
+        # Whoever knew the old password is logged out, but for the one who has just changed it.
+        for login_id in await services.users.revoke_all(user.user_id, but=call.principal.login):
+            services.tokens.revoke(login_id)
+            services.hub.cut_off(user.user_id, login_id)
+    return changed or user
+
+
+# Sessions
+
+
+class SessionQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    status: Status | None = None
+    kind: Kind | None = None
+    owner: UserRef | None = None
+    participant: UserRef | None = None
+    course_id: Annotated[str, Meta(max_length=64)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
+    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")] | None = None
+
+
+class Listed(Struct, frozen=True):
+    """A page, and where the next one starts (None: this was the last)."""
+
+    items: list[Any]
+    next: str | None
+
+
+async def create_session(services: Services, call: Call) -> Session:
+    new: c.NewSession = call.body
+    principal = call.principal
+    if principal.role != "teacher":
+        raise Problem(403, "not_permitted", "Only teachers may create sessions.")
+    if wait := services.commands.take(principal.user_id):
+        raise too_fast(f"At most {services.settings.limits.user_commands_per_s} commands a second.", wait)
+    if new.name is not None and UUID.fullmatch(new.name):
+        raise Problem(422, "invalid", "`name` must not look like an id.", field="name")
+    number = await services.log.next_number()
+    for _ in range(TRIES):
+        state, recorded = created(services, principal, new, number)
+        row = LogRow(
+            recorded.session_id, 1, 1, recorded.at, recorded.actor_id, "session_created",
+            Raw(JSON.encode(recorded.event)),
+        )  # fmt: skip
+        try:
+            await services.log.create(Creation(state.session, row))
+        except Taken as taken:
+            if taken.what == "name" and new.name is not None:
+                raise Problem(409, "taken", "There is a session of this name already.", field="name") from taken
+        else:
+            return state.session
+    raise Problem(503, "unavailable", "No free join code was found; try again.", retry_s=1)
+
+
+def created(services: Services, principal: Principal, new: c.NewSession, number: int) -> tuple[State, Recorded]:
+    settings = services.settings.sessions
+    create = c.Create(
+        new=new,
+        session_id=SessionId(new_id()),
+        number=number,
+        name=new.name or session_name(new.title),
+        code="".join(secrets.choice(CODE_LETTERS) for _ in range(6)),
+        default_capacity=settings.default_capacity,
+        grace_ms=round(settings.grace_s * 1000),
+    )
+    by, now = principal.caller(), now_millis()
+    try:
+        events = lifecycle.create(create, by, now)
+    except Rejected as rejected:
+        raise refused(rejected, "") from rejected
+    recorded = machine.record(create.session_id, 1, 0, now, by.user_id, events)[0]
+    return machine.replay([recorded]), recorded
+
+
+def session_name(title: str) -> str:
+    """Make a name for links: the title in plain letters, and four more so that it is the only one."""
+    words = re.findall(r"[a-z0-9]+", title.lower())[:6]
+    ending = "".join(secrets.choice(CODE_LETTERS) for _ in range(4)).lower()
+    return "-".join([*words, ending] if words else ["session", ending])[-60:].lstrip("-")
+
+
+async def list_sessions(services: Services, call: Call) -> Listed:
+    query: SessionQuery = call.query
+    found = await services.sessions.page(
+        call.principal.user_id,
+        before=None if query.cursor is None else int(query.cursor),
+        limit=query.limit + 1,
+        status=query.status,
+        kind=query.kind,
+        owner=query.owner,
+        participant=query.participant,
+        course_id=query.course_id,
+    )
+    more = len(found) > query.limit
+    return Listed(found[: query.limit], str(found[query.limit - 1].number) if more else None)
+
+
+async def find_session(services: Services, call: Call) -> Session:
+    return (await services.visible(call.session_id, call.principal, call.params["ref"])).session
+
+
+async def state(services: Services, call: Call, encode: Any) -> bytes:
+    """Read a session's state for one who is in it. `encode(state, viewer, now, shared)` prints it."""
+    ref, viewer = call.params["ref"], call.principal.user_id
+    await services.visible(call.session_id, call.principal, ref)
+
+    def view(state: State) -> bytes | None:
+        place = state.participants.get(viewer)
+        over = state.session.status in lifecycle.CLOSED and place is not None and place.joined_at is not None
+        waiting = place is not None and place.status == "waiting"
+        if not (over or waiting or role_of(state, viewer)):
+            return None
+        shared: dict[Hashable, bytes] = {}
+        return bytes(encode(state, viewer, now_millis(), shared))
+
+    outcome = await services.directory.ask(call.session_id, Look(view, asyncio.get_running_loop().create_future()))
+    if not isinstance(outcome, Snapshot):
+        raise refused(outcome, ref)
+    if outcome.value is None:
+        raise Problem(403, "not_joined", "Join the session first.")
+    return bytes(outcome.value)
+
+
+async def find_place(services: Services, call: Call) -> Found:
+    """Read a session and the caller's place in it. The caller has just been let in, so nothing is checked."""
+    found = await services.sessions.find(call.session_id, call.principal.user_id)
+    if found is None:
+        raise unknown_session(call.session_id)
+    return found
+
+
+async def deleted(services: Services, call: Call) -> None:
+    """After `session_deleted`: the session is not found any more."""
+    services.refs.forget(call.session_id)
+
+
+class Ticket(Struct, frozen=True):
+    ticket: str
+    expires_at: Millis
+
+
+async def ticket(services: Services, call: Call) -> Ticket:
+    await services.visible(call.session_id, call.principal, call.params["ref"])
+    text, expires_at = services.tickets.issue(call.principal, call.session_id)
+    return Ticket(text, Millis(round(expires_at * 1000)))
+
+
+# The log
+
+
+class LogQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    type: Annotated[str, Meta(max_length=64)] | None = None
+    user: UserRef | None = None
+    since: c.When | None = None
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")] | None = None
+
+
+async def log_page(services: Services, call: Call) -> Listed:
+    query: LogQuery = call.query
+    await services.moderated(call.session_id, call.principal, call.params["ref"])
+    rows = await services.log.page(
+        call.session_id,
+        after=int(query.cursor or 0),
+        limit=query.limit + 1,
+        type=query.type,
+        user_id=None if query.user is None else UserId(query.user),
+        since=lifecycle.millis(query.since),
+    )
+    more = len(rows) > query.limit
+    return Listed(rows[: query.limit], str(rows[query.limit - 1].seq) if more else None)
+
+
+async def log_summary(services: Services, call: Call) -> Summary:
+    await services.moderated(call.session_id, call.principal, call.params["ref"])
+    return await services.log.summary(call.session_id)
+
+
+async def server_time(services: Services, call: Call) -> Millis:
+    return now_millis()

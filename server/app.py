@@ -1,0 +1,154 @@
+"""The aiohttp application: routes from the tables, and what surrounds every request."""
+
+import logging
+import time
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from actors.persistence import LogUnavailable
+from server import health, logs, metrics, openapi, pages
+from server.auth import new_id
+from server.config import Settings
+from server.errors import Problem, problem_body
+from server.handlers import bind
+from server.routes import Api
+from server.services import Services
+
+logger = logging.getLogger(__name__)
+
+CORS_MAX_AGE_S = "600"
+STATUS_REASONS = {404: ("not_found", "There is nothing at this path; see /docs."), 405: ("method_not_allowed", "")}
+
+
+def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
+    """Make the application that serves these APIs."""
+    app = web.Application(
+        middlewares=[logged(services.settings), cors(services.settings), problems],
+        client_max_size=services.settings.limits.body_bytes,
+    )
+    app.on_response_prepare.append(on_prepare)
+    for api in apis:
+        for row in api.rows:
+            app.router.add_route(row.method, api.prefix + row.path, bind(row, services))
+        openapi.add(app, api)
+    health.add(app, services)
+    metrics.add(app, services)
+    pages.add(app, apis)
+    return app
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every refusal into problem+json, and every surprise into a 500 that is logged once."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return printed(problem)
+    except web.HTTPRequestEntityTooLarge as error:
+        most = request.client_max_size
+        return printed(Problem(413, "too_large", f"The body is larger than {most} bytes.", headers=kept(error)))
+    except web.HTTPException as error:
+        reason, detail = STATUS_REASONS.get(error.status, ("refused", ""))
+        if error.status == 405:
+            detail = f"Use {error.headers.get(hdrs.ALLOW, 'another method')}."
+        return printed(Problem(error.status, reason, detail or error.reason, headers=kept(error)))
+    except LogUnavailable as error:
+        logger.warning("the database is away: %s", error)
+        return printed(Problem(503, "unavailable", "Try again: the database is away.", retry_s=1))
+    except Exception:
+        if request.transport is None or request.transport.is_closing():
+            raise
+        logger.exception("request %s failed", request.get("id"))
+        return printed(Problem(500, "internal", f"Something went wrong here; report request {request.get('id')}."))
+
+
+def kept(error: web.HTTPException) -> dict[str, str]:
+    return {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
+
+
+def printed(problem: Problem) -> web.Response:
+    return web.Response(
+        body=problem_body(problem),
+        status=problem.status,
+        headers=problem.headers,
+        content_type="application/problem+json",
+    )
+
+
+def logged(settings: Settings) -> Middleware:
+    """Give each request an id, and write a line of JSON about it when the level is `info` or below."""
+    wanted = settings.server.log_level in ("debug", "info")
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request["id"] = new_id()
+        if not wanted:
+            return await handler(request)
+        started, status = time.perf_counter(), 499
+        try:
+            response = await handler(request)
+            status = response.status
+            return response
+        finally:
+            resource = request.match_info.route.resource
+            logs.write(
+                logs.RequestLine(
+                    at=logs.stamp(time.time()),
+                    level="info",
+                    event="request",
+                    id=request["id"],
+                    method=request.method,
+                    route="unknown" if resource is None else resource.canonical,
+                    status=status,
+                    ms=round((time.perf_counter() - started) * 1000, 2),
+                    user=request.get("user"),
+                    session=request.get("session"),
+                )
+            )
+
+    return middleware
+
+
+def cors(settings: Settings) -> Middleware:
+    """Let pages from the listed origins call, and answer their preflights."""
+    origins = frozenset(settings.server.cors_origins)
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is None:
+            return await handler(request)
+        allowed = "*" in origins or origin in origins
+        if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
+            response: web.StreamResponse = web.Response(status=204 if allowed else 403)
+            if allowed:
+                response.headers.update(
+                    {
+                        hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, PUT, PATCH, DELETE",
+                        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Content-Type, Idempotency-Key, Last-Event-ID",
+                        hdrs.ACCESS_CONTROL_MAX_AGE: CORS_MAX_AGE_S,
+                    }
+                )
+                allow(response, origin)
+            return response
+        if allowed:
+            request["origin"] = origin
+        return await handler(request)
+
+    return middleware
+
+
+async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
+    """Headers of every answer, streams included."""
+    response.headers["X-Request-Id"] = request.get("id", "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if origin := request.get("origin"):
+        allow(response, origin)
+
+
+def allow(response: web.StreamResponse, origin: str) -> None:
+    response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+    response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "Location, Retry-After, X-Request-Id"
+    response.headers.add(hdrs.VARY, hdrs.ORIGIN)

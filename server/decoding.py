@@ -1,0 +1,133 @@
+"""Bodies and queries into Structs. What is wrong is named: the field, what it may be, and where it stands.
+
+**Law:** nothing is decoded that is nested too deep to decode safely; no text with a NUL gets in (PostgreSQL keeps none).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from server.errors import Problem
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_PLACE = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+_NAMED = re.compile(r"(?:unknown|required) field `([^`]+)`")
+
+
+class Decoder:
+    """Decodes JSON of one type."""
+
+    def __init__(self, type_: Any, *, max_depth: int) -> None:
+        self._type = type_
+        self._max_depth = max_depth
+        self._decoder = msgspec.json.Decoder(type_)
+
+    def __call__(self, raw: bytes) -> Any:
+        """Raises: Problem 400 for what is no JSON, 422 for what is not of the type."""
+        if raw.count(b"{") + raw.count(b"[") > self._max_depth and depth(raw) > self._max_depth:
+            raise Problem(422, "too_deep", f"The body is nested more than {self._max_depth} levels deep.")
+        try:
+            value = self._decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            raise invalid(error, self._type) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Problem(400, "malformed", f"The body is not JSON: {error}.") from error
+        if b"\\u0000" in raw and (place := next(nuls(msgspec.to_builtins(value)), None)):
+            raise Problem(422, "invalid", f"`{place}` has a NUL character in it.", field=place)
+        return value
+
+
+def from_query(query: Mapping[str, str], type_: Any) -> Any:
+    """Decode a query string's parameters. Raises: Problem 422."""
+    try:
+        value = msgspec.convert(dict(query), type_, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid(error, type_) from error
+    if place := next(nuls(msgspec.to_builtins(value)), None):
+        raise Problem(422, "invalid", f"`{place}` has a NUL character in it.", field=place)
+    return value
+
+
+def depth(raw: bytes) -> int:
+    """Measure how deep JSON is nested, without decoding it."""
+    level = deepest = 0
+    for byte in _STRING.sub(b"", raw):
+        if byte in b"[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif byte in b"]}":
+            level -= 1
+    return deepest
+
+
+def nuls(value: object, place: str = "") -> Iterator[str]:
+    """Name the places of texts with a NUL in them."""
+    match value:
+        case str():
+            if "\0" in value:
+                yield place or "body"
+        case dict():
+            for key, inner in value.items():
+                where = f"{place}.{key}" if place else str(key)
+                if "\0" in str(key):
+                    yield where.replace("\0", "")
+                yield from nuls(inner, where)
+        case list():
+            for index, inner in enumerate(value):
+                yield from nuls(inner, f"{place}[{index}]")
+
+
+def invalid(error: msgspec.ValidationError, type_: Any) -> Problem:
+    """Say what is wrong with a value: where, and what is allowed there."""
+    text = str(error)
+    place = match[1] if (match := _PLACE.search(text)) else ""
+    said = _PLACE.sub("", text)
+    if named := _NAMED.search(said):
+        place = f"{place}.{named[1]}" if place else named[1]
+        if "unknown" in said:
+            detail = f"There is no field `{place}`."
+        else:
+            detail = f"The field `{place}` is required."
+    else:
+        detail = f"`{place or 'body'}`: {said[:1].lower()}{said[1:]}."
+        if "matching regex '\\\\S'" in said:
+            detail = f"`{place}` must not be blank."
+        elif allowed := allowed_at(type_, place):
+            detail = f"`{place}` must be one of {allowed}."
+    return Problem(422, "invalid", detail, field=place or None)
+
+
+def allowed_at(type_: Any, place: str) -> str:
+    """List the values allowed at a place such as `features.chat`, when they can be listed."""
+    kinds = [inspect.type_info(type_)]
+    for step in re.findall(r"[^.\[\]]+", place):
+        kinds = [inner for kind in flat(kinds) for inner in inside(kind, step)]
+    values: list[str] = []
+    for kind in flat(kinds):
+        if isinstance(kind, inspect.LiteralType):
+            values += [f"`{value}`" for value in kind.values]
+    return ", ".join(dict.fromkeys(values))
+
+
+def flat(kinds: list[inspect.Type]) -> Iterator[inspect.Type]:
+    for kind in kinds:
+        if isinstance(kind, inspect.Metadata):
+            yield from flat([kind.type])
+        elif isinstance(kind, inspect.UnionType):
+            yield from flat(list(kind.types))
+        else:
+            yield kind
+
+
+def inside(kind: inspect.Type, step: str) -> Iterator[inspect.Type]:
+    if isinstance(kind, inspect.StructType):
+        if step == kind.tag_field:
+            yield inspect.LiteralType((kind.tag,))
+        for field in kind.fields:
+            if field.encode_name == step:
+                yield field.type
+    elif isinstance(kind, inspect.ListType):
+        yield kind.item_type

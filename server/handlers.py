@@ -1,0 +1,286 @@
+"""The generic handlers: every row of every API is served by one of these.
+
+Each verifies the credential, decodes what was sent, asks the session or a store, and prints the answer as the row says.
+"""
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from actors.session.commands import Caller, Command, Invite
+from actors.session.ids import SessionId
+from actors.session.audience import audience
+from actors.session.state import State
+from actors.session_actor import JSON, Answer, Execute, Key, Look, Published, Repeated, Snapshot, Subscribe
+from server.auth import Principal
+from server.decoding import Decoder, from_query
+from server.errors import Problem, refused, too_fast, unauthenticated
+from server.routes import ActionRoute, Call, CommandRoute, Reply, Row, StreamRoute
+from server.services import Services, known_names
+from server.streams import Cursor, Subscriber, replayed
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+KEY_LENGTH = 64
+MISSED_ROWS = 5_000
+"""Events that a cursor may be behind; past that a snapshot is shorter."""
+
+
+def bind(row: Row, services: Services) -> Handler:
+    """Make the handler of a row."""
+    match row:
+        case CommandRoute():
+            return _Command(row, services)
+        case ActionRoute():
+            return _Action(row, services)
+        case StreamRoute():
+            return _Stream(row, services)
+    raise TypeError(f"no handler for {type(row).__name__}")
+
+
+class _Endpoint:
+    """What all handlers do first."""
+
+    def __init__(self, row: Row, services: Services) -> None:
+        self._services = services
+        self._row = row
+        limits = services.settings.limits
+        self._decode = None if row.body is None else Decoder(row.body, max_depth=limits.json_depth)
+        self._body_timeout_s = limits.body_timeout_s
+        self._proxies = [ip_network(proxy, strict=False) for proxy in services.settings.server.trusted_proxies]
+
+    def principal(self, request: web.Request) -> Principal | None:
+        """Verify the credential. Raises: Problem 401, unless the row is public."""
+        header = request.headers.get("Authorization")
+        if header is None:
+            if self._row.public:
+                return None
+            raise unauthenticated("Send `Authorization: Bearer <access token>`.")
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise unauthenticated("Send `Authorization: Bearer <access token>`.")
+        principal = self._services.tokens.verify(token.strip())
+        request["user"] = principal.user_id
+        return principal
+
+    async def body(self, request: web.Request) -> Any:
+        if self._decode is None:
+            return None
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise Problem(415, "unsupported_encoding", "Send the body without Content-Encoding.")
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                raw = await request.read()
+        except TimeoutError as error:
+            raise Problem(
+                408, "too_slow", f"The body took more than {self._body_timeout_s:g} s.", headers={"Connection": "close"}
+            ) from error
+        return self._decode(raw)
+
+    def query(self, request: web.Request) -> Any:
+        return None if self._row.query is None else from_query(request.query, self._row.query)
+
+    def address(self, request: web.Request) -> str:
+        """Give the client's address; a proxy's word for it counts only from a proxy that the settings name."""
+        peer = request.remote or ""
+        for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
+            if not self._trusted(peer) or not hop.strip():
+                break
+            peer = hop.strip()
+        return peer
+
+    def _trusted(self, peer: str) -> bool:
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in proxy for proxy in self._proxies)
+
+
+class _Command(_Endpoint):
+    _row: CommandRoute
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        principal = self.principal(request)
+        assert principal is not None
+        key = idempotency_key(request.headers.get("Idempotency-Key"))
+        body = await self.body(request)
+        return response(await self.run(request, principal, body, key))
+
+    async def run(self, request: web.Request, principal: Principal, body: Any, key: str | None) -> Reply:
+        services, row = self._services, self._row
+        if wait := services.commands.take(principal.user_id):
+            raise too_fast(f"At most {services.settings.limits.user_commands_per_s} commands a second.", wait)
+        params = request.match_info
+        ref = row.ref(params, body)
+        try:
+            session_id, by_code = await services.refs.resolve(ref)
+        except Problem:
+            # Guessing codes is slow work for whoever does it.
+            if wait := services.joins.take(principal.user_id):
+                raise too_fast("Too many references that lead nowhere.", wait) from None
+            raise
+        request["session"] = session_id
+        command = row.command(body)
+        caller = await self._caller(principal, command, by_code)
+        outcome = await services.directory.ask(
+            session_id, Execute(command, caller, key=None if key is None else Key(key, digest(command)))
+        )
+        if not isinstance(outcome, Answer | Repeated):
+            raise refused(outcome, ref)
+        if row.then is not None and row.view is not None:
+            call = Call(params, None, body, principal, session_id, self.address(request))
+            return row.view(await row.then(services, call))
+        assert row.reply is not None and row.repeat is not None
+        if isinstance(outcome, Answer):
+            return row.reply(outcome)
+        first, last = outcome.first_seq, outcome.last_seq
+        rows = await services.log.read(session_id, first - 1, last - first + 1) if last >= first else []
+        return row.repeat(last, rows)
+
+    async def _caller(self, principal: Principal, command: Command, by_code: bool) -> Caller:
+        caller = principal.caller(holds_code=by_code)
+        if isinstance(command, Invite):
+            names = known_names(await self._services.users.names([command.user_id]), command.user_id)
+            caller = msgspec.structs.replace(caller, names=names)
+        return caller
+
+
+class _Action(_Endpoint):
+    _row: ActionRoute
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        services, row = self._services, self._row
+        principal = self.principal(request)
+        session_id = SessionId("")
+        if row.session:
+            session_id, _ = await services.refs.resolve(request.match_info["ref"])
+            request["session"] = session_id
+        query = self.query(request)
+        body = await self.body(request)
+        call = Call(request.match_info, query, body, principal, session_id, self.address(request))
+        return response(row.view(await row.act(services, call)))
+
+
+class _Stream(_Endpoint):
+    _row: StreamRoute
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        services = self._services
+        ticket = request.query.get("ticket")
+        principal = self.principal(request) if ticket is None else None
+        session_id, _ = await services.refs.resolve(request.match_info["ref"])
+        if ticket is not None:
+            principal = services.tickets.redeem(ticket, session_id)
+        assert principal is not None
+        request["user"], request["session"] = principal.user_id, session_id
+        place = request.headers.get("Last-Event-ID") or request.query.get("cursor")
+        cursor = None if place is None else Cursor.parse(place)
+        if place is not None and cursor is None:
+            raise Problem(422, "invalid", "`cursor` must be `<epoch>-<seq>`, as in a frame's id.", field="cursor")
+        return await self._serve(request, principal, session_id, cursor)
+
+    async def _serve(
+        self, request: web.Request, principal: Principal, session_id: SessionId, cursor: Cursor | None
+    ) -> web.StreamResponse:
+        hub, settings = self._services.hub, self._services.settings
+        subscriber = Subscriber(
+            principal.user_id,
+            principal.login,
+            self._row.format,
+            cursor=cursor,
+            expires_at=stream_end(principal, settings.streams.lifetime_s),
+            limit=settings.streams.buffer_bytes,
+        )
+        if not hub.register(subscriber):
+            most = settings.limits.streams_per_user
+            raise Problem(429, "too_many_streams", f"You have {most} streams open, as many as you may.", retry_s=5)
+        try:
+            missed = b""
+            await self._attach(subscriber, principal, session_id, request.match_info["ref"])
+            if subscriber.missing is not None:
+                read = await self._missed(subscriber, session_id)
+                if read is None:
+                    hub.unregister(subscriber)
+                    return await self._serve(request, principal, session_id, Cursor(0, 0))
+                missed = read
+            return await self._stream(request, subscriber, missed)
+        finally:
+            hub.unregister(subscriber)
+
+    async def _attach(self, subscriber: Subscriber, principal: Principal, session_id: SessionId, ref: str) -> None:
+        reply = asyncio.get_running_loop().create_future()
+        message = Subscribe(subscriber, principal.caller(), self._row.join, reply)
+        outcome = await self._services.directory.ask(session_id, message)
+        if not isinstance(outcome, Answer):
+            raise refused(outcome, ref)
+        await subscriber.attached
+
+    async def _missed(self, subscriber: Subscriber, session_id: SessionId) -> bytes | None:
+        """Read from the log what came between a cursor and the stream; None: the cursor is not of this log."""
+        cursor, upto = subscriber.cursor, subscriber.missing
+        assert cursor is not None and upto is not None
+        if upto.seq - cursor.seq > MISSED_ROWS:
+            return None
+        rows = await self._services.log.read(session_id, cursor.seq - 1, upto.seq - cursor.seq + 1)
+        if len(rows) != upto.seq - cursor.seq + 1 or rows[0].epoch != cursor.epoch:
+            return None
+        missed = rows[1:]
+
+        def shown(state: State) -> list[Published]:
+            return [Published(r, JSON.encode(r.event), audience(state, r.event, r.actor_id)) for r in missed]
+
+        outcome = await self._services.directory.ask(
+            session_id, Look(shown, asyncio.get_running_loop().create_future())
+        )
+        return replayed(subscriber, cursor, outcome.value) if isinstance(outcome, Snapshot) else None
+
+    async def _stream(self, request: web.Request, subscriber: Subscriber, missed: bytes) -> web.StreamResponse:
+        stream = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-cache",
+                "X-Accel-Buffering": "no",
+            }
+        )
+        stream.enable_chunked_encoding()
+        await stream.prepare(request)
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client went away")
+        subscriber.open(transport, missed)
+        await subscriber.closed
+        return stream
+
+
+def stream_end(principal: Principal, lifetime_s: float) -> float:
+    """Say when a stream ends, in loop time: with its token, or earlier; spread, so that not all end together."""
+    loop = asyncio.get_running_loop()
+    left = principal.expires_at - time.time()
+    return loop.time() + min(left, lifetime_s * random.uniform(0.9, 1.0))
+
+
+def idempotency_key(key: str | None) -> str | None:
+    """Raises: Problem 422."""
+    if key is not None and not (0 < len(key) <= KEY_LENGTH and key.isprintable()):
+        raise Problem(
+            422, "invalid", f"`Idempotency-Key` must be 1 to {KEY_LENGTH} characters.", field="Idempotency-Key"
+        )
+    return key
+
+
+def digest(command: Command) -> str:
+    """Give the same text for the same command, however its body was written."""
+    return hashlib.blake2b(msgspec.json.encode(command, order="deterministic"), digest_size=16).hexdigest()
+
+
+def response(reply: Reply) -> web.Response:
+    if reply.body is None:
+        return web.Response(status=reply.status, headers=reply.headers)
+    return web.Response(body=reply.body, status=reply.status, headers=reply.headers, content_type=reply.content_type)

@@ -1,0 +1,72 @@
+"""Commands that work on the database without serving."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from server.auth import Tokens, new_id
+from server.config import Settings
+from server.serve import database, signing_key
+from server.v1.frames import event_fields
+from server.v1.times import rfc3339
+from storage.event_log import PostgresEventLog
+from storage.pool import Pool, Writer
+from storage.sessions import UUID, Sessions
+from storage.users import Users
+
+PAGE = 1_000
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings, say: Callable[[str], None]) -> AsyncIterator[Pool]:
+    async with contextlib.AsyncExitStack() as stack:
+        dsn = await database(settings, stack, say)
+        yield await stack.enter_async_context(await Pool.open(dsn, size=2))
+
+
+def to_stderr(text: str) -> None:
+    print(f"homeroom: {text}", file=sys.stderr)
+
+
+async def migrate(settings: Settings, say: Callable[[str], None]) -> int:
+    async with opened(settings, say):
+        say("the database is up to date")
+    return 0
+
+
+async def token(settings: Settings, user: str, ttl_s: int) -> int:
+    """Print an access token for an account, by id or email."""
+    async with opened(settings, to_stderr) as pool:
+        users = Users(pool)
+        is_id = UUID.fullmatch(user) is not None
+        found = await (users.find(user) if is_id else users.find_login(email=user.lower()))  # type: ignore[arg-type]
+        if found is None:
+            to_stderr(f"there is no account {user!r}")
+            return 1
+        auth = settings.auth
+        tokens = Tokens(signing_key(settings), issuer=auth.issuer, audience=auth.audience, ttl_s=ttl_s)
+        print(tokens.issue(found, new_id()))
+    return 0
+
+
+async def replay(settings: Settings, ref: str) -> int:
+    """Print a session's timeline, a line an event."""
+    async with opened(settings, to_stderr) as pool:
+        known = await Sessions(pool).resolve(ref)
+        if known is None:
+            to_stderr(f"there is no session {ref!r}")
+            return 1
+        log = PostgresEventLog(pool, Writer(""), "")
+        after = 0
+        while rows := await log.read(known[0], after, PAGE):
+            for row in rows:
+                details = event_fields(row.event)
+                kind = details.pop("type")
+                text = msgspec.json.encode(details).decode()
+                print(f"{row.seq:>6}  {rfc3339(row.at)}  {kind:<22} {row.actor_id or '-':<36}  {text}")
+            after = rows[-1].seq
+            await asyncio.sleep(0)
+    return 0

@@ -1,0 +1,268 @@
+"""The composition root: settings → storage → actors → application; and the way back down."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from aiohttp import web
+from msgspec import Struct
+
+from actors.directory import Directory
+from actors.persistence import Idle, LogUnavailable, Persistence
+from actors.session.ids import Millis
+from actors.session_actor import SessionActor, Shared
+from server import health, metrics
+from server.actions import now_millis
+from server.app import build
+from server.auth import Tickets, Tokens, new_id
+from server.config import BadSetting, Settings
+from server.front import Front
+from server.limits import Rate
+from server.passwords import Passwords
+from server.services import Refs, Services
+from server.streams import Hub
+from server.v1.table import API
+from storage import embedded, migrate
+from storage.event_log import PREPARE, PostgresEventLog
+from storage.pool import Pool, Writer
+from storage.sessions import Sessions
+from storage.users import Users
+
+logger = logging.getLogger(__name__)
+
+BEAT_S = 2.0
+TIDY_S = 3_600.0
+KEEPALIVE_S = 75.0
+SHUTDOWN_S = 2.0
+
+
+class Running(Struct, frozen=True):
+    """A server that is up. `url` is where it answers."""
+
+    services: Services
+    url: str
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, say: Callable[[str], None] = lambda text: None) -> AsyncIterator[Running]:
+    """Start everything, and stop it in the opposite order when the block ends.
+
+    Raises: BadSetting, storage.errors.StorageError."""
+    async with contextlib.AsyncExitStack() as stack:
+        dsn = await database(settings, stack, say)
+        services, persistence = await compose(settings, dsn, stack)
+        app = build(services, (API,))
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            keepalive_timeout=KEEPALIVE_S,
+            max_line_size=settings.limits.header_bytes,
+            max_field_size=settings.limits.header_bytes,
+            shutdown_timeout=SHUTDOWN_S,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        server, url = await listen(settings, runner)
+        try:
+            yield Running(services, url)
+        finally:
+            health.drain(app)
+            server.close()
+            await drain(settings, services, persistence)
+
+
+async def database(settings: Settings, stack: contextlib.AsyncExitStack, say: Callable[[str], None]) -> str:
+    """Bring up the database and its schema; give its DSN."""
+    dsn = settings.database.dsn.reveal()
+    if not dsn:
+        directory = Path(settings.data.dir)
+        say(f"starting PostgreSQL in {directory.resolve()}")
+        postgres = await asyncio.to_thread(embedded.start, directory)
+        stack.push_async_callback(asyncio.to_thread, postgres.stop)
+        dsn = postgres.dsn
+    for name in await asyncio.to_thread(migrate.apply, dsn):
+        say(f"applied migration {name}")
+    return dsn
+
+
+async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack) -> tuple[Services, Persistence]:
+    """Put the parts together."""
+    database = settings.database
+    timeouts = {
+        "connect_timeout_s": database.connect_timeout_s,
+        "statement_timeout_s": database.statement_timeout_s,
+    }
+    pool = await Pool.open(dsn, size=database.pool_size, **timeouts)
+    stack.push_async_callback(pool.close)
+    writer = Writer(dsn, PREPARE, **timeouts)
+    stack.push_async_callback(writer.close)
+    log = PostgresEventLog(pool, writer, f"{socket.gethostname()}:{new_id()}")
+    users, sessions = Users(pool), Sessions(pool)
+
+    registry = metrics.registry()
+    persistence = Persistence(
+        log,
+        batch_rows=settings.commit.batch_rows,
+        batch_bytes=settings.commit.batch_bytes,
+        queue_rows=settings.limits.log_queue_rows,
+        observe=metrics.Commits(registry),
+    )
+    persistence.begin()
+    hub = Hub(settings.streams, streams_per_user=settings.limits.streams_per_user, clock=now_millis)
+
+    def shared(stopped: Callable[[SessionActor], None]) -> Shared:
+        return Shared(
+            persistence=persistence.actor_ref,
+            full=lambda: persistence.full,
+            clock=now_millis,
+            stopped=stopped,
+            snapshot_events=settings.sessions.snapshot_events,
+            snapshot_ms=settings.sessions.snapshot_s * 1000,
+            commands_per_s=settings.limits.session_commands_per_s,
+        )
+
+    directory = Directory(
+        log,
+        channel=hub.channel,
+        release=hub.forget,
+        shared=shared,
+        mailbox=settings.limits.mailbox,
+        passivate_after_s=settings.sessions.passivate_after_s,
+    )
+    hub.tell = directory.tell
+    tokens = Tokens(
+        signing_key(settings),
+        issuer=settings.auth.issuer,
+        audience=settings.auth.audience,
+        ttl_s=settings.auth.access_ttl_s,
+    )
+    for login in await users.revoked(settings.auth.access_ttl_s):
+        tokens.revoke(login)
+    passwords = Passwords(settings.auth)
+    stack.callback(passwords.close)
+    limits = settings.limits
+    services = Services(
+        settings=settings,
+        directory=directory,
+        hub=hub,
+        log=log,
+        sessions=sessions,
+        users=users,
+        refs=Refs(sessions),
+        tokens=tokens,
+        tickets=Tickets(settings.auth.ticket_ttl_s),
+        passwords=passwords,
+        registry=registry,
+        commands=Rate(limits.user_commands_per_s, limits.user_burst),
+        attempts=Rate(settings.auth.login_attempts_per_minute / 60, settings.auth.login_attempts_per_minute),
+        joins=Rate(limits.join_attempts_per_minute / 60, limits.join_attempts_per_minute),
+    )
+    registry.register(metrics.Live(services, persistence))
+    await log.beat()
+    for work in (directory.run(), hub.beat(), beating(log), tidying(settings, log, users)):
+        task = asyncio.create_task(work)
+        stack.push_async_callback(cancelled, task)
+    return services, persistence
+
+
+def signing_key(settings: Settings) -> str:
+    """Give the key that signs tokens: the settings' own, or one that is made once and kept beside the data."""
+    if settings.auth.signing_key:
+        return settings.auth.signing_key.reveal()
+    path = Path(settings.data.dir) / "signing.key"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise BadSetting(f"data.dir = {settings.data.dir!r}: the signing key cannot be kept there: {error}") from error
+    key = path.read_text().strip()
+    if len(key) < 32:
+        raise BadSetting(f"{path} holds no key; delete it to have a new one made, which logs everybody out")
+    return key
+
+
+async def listen(settings: Settings, runner: web.AppRunner) -> tuple[asyncio.Server, str]:
+    host, port = settings.server.host, settings.server.port
+    counts: Counter[str] = Counter()
+    make = runner.server
+    assert make is not None
+    try:
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Front(make, settings.limits, counts), host, port, backlog=4096, reuse_address=True
+        )
+    except OSError as error:
+        raise BadSetting(
+            f"server.host = {host!r}, server.port = {port}: cannot listen there: {error.strerror or error}. "
+            "Choose another port, or stop what uses it."
+        ) from error
+    bound = server.sockets[0].getsockname()[1]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
+    return server, settings.server.public_url.rstrip("/") or f"http://{shown}:{bound}"
+
+
+async def drain(settings: Settings, services: Services, persistence: Persistence) -> None:
+    """Send streams away, let commits finish, and let every session go with a snapshot."""
+    services.hub.drain()
+    try:
+        async with asyncio.timeout(settings.server.drain_s):
+            await idle(persistence)
+            await services.directory.drain()
+            await idle(persistence)
+    except TimeoutError:
+        logger.warning("still busy after %g s: what was acknowledged is in the log", settings.server.drain_s)
+    with contextlib.suppress(LogUnavailable):
+        await services.log.bury()
+
+
+async def idle(persistence: Persistence) -> None:
+    reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    persistence.actor_ref.tell(Idle(reply))
+    await reply
+
+
+async def cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def beating(log: PostgresEventLog) -> None:
+    """Say every so often that this process is alive."""
+    while True:
+        await asyncio.sleep(BEAT_S)
+        with contextlib.suppress(LogUnavailable):
+            await log.beat()
+
+
+async def tidying(settings: Settings, log: PostgresEventLog, users: Users) -> None:
+    """Drop what has served its time: old Idempotency-Keys, logins long expired."""
+    while True:
+        try:
+            await log.forget_keys(Millis(now_millis() - settings.sessions.idempotency_ttl_s * 1000))
+            await users.forget_logins()
+        except LogUnavailable as error:
+            logger.warning("tidying up later: %s", error)
+        await asyncio.sleep(TIDY_S)
+
+
+async def serve(settings: Settings, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, say) as server:
+        say(f"ready at {server.url}")
+        await stop.wait()
+        say("shutting down")

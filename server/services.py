@@ -1,0 +1,87 @@
+"""What handlers work with: everything the composition root has put together, in one place."""
+
+from collections import OrderedDict
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+
+from actors.directory import Directory
+from actors.session.ids import SessionId, UserId
+from server.auth import Principal, Tickets, Tokens
+from server.config import Settings
+from server.errors import Problem, unknown_session
+from server.limits import Rate
+from server.passwords import Passwords
+from server.streams import Hub
+from storage.event_log import PostgresEventLog
+from storage.sessions import Found, Sessions
+from storage.users import Users
+
+REFS_KEPT = 100_000
+
+
+class Refs:
+    """Finds sessions by id, number, name or code; remembers what never changes."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._known: OrderedDict[str, tuple[SessionId, bool]] = OrderedDict()
+
+    async def resolve(self, ref: str) -> tuple[SessionId, bool]:
+        """Give a session's id, and whether `ref` is its code. Raises: Problem 404."""
+        known = self._known.get(ref)
+        if known is None:
+            known = await self._sessions.resolve(ref)
+            if known is None:
+                raise unknown_session(ref)
+            self._known[ref] = known
+            if len(self._known) > REFS_KEPT:
+                self._known.popitem(last=False)
+        return known
+
+    def forget(self, session_id: SessionId) -> None:
+        """A session has been deleted: it is not found any more."""
+        self._known = OrderedDict((ref, known) for ref, known in self._known.items() if known[0] != session_id)
+
+
+class Services(Struct, frozen=True):
+    settings: Settings
+    directory: Directory
+    hub: Hub
+    log: PostgresEventLog
+    sessions: Sessions
+    users: Users
+    refs: Refs
+    tokens: Tokens
+    tickets: Tickets
+    passwords: Passwords
+    registry: CollectorRegistry
+    commands: Rate
+    """Per user."""
+    attempts: Rate
+    """At logging in: per account and per address."""
+    joins: Rate
+    """With a code that leads nowhere: per user."""
+
+    async def visible(self, session_id: SessionId, principal: Principal, ref: str) -> Found:
+        """Find a session for someone who owns it or has a place in it. Raises: Problem 404, 403."""
+        found = await self.sessions.find(session_id, principal.user_id)
+        if found is None:
+            raise unknown_session(ref)
+        if found.session.owner_id != principal.user_id and found.place in (None, "kicked", "denied"):
+            raise Problem(403, "not_joined", "You have no place in this session; join it first.")
+        return found
+
+    async def moderated(self, session_id: SessionId, principal: Principal, ref: str) -> Found:
+        """Find a session for its owner, hosts and cohosts. Raises: Problem 404, 403."""
+        found = await self.visible(session_id, principal, ref)
+        if found.session.owner_id != principal.user_id and found.role not in ("host", "cohost"):
+            raise Problem(403, "not_permitted", "Only hosts and cohosts may see this.")
+        return found
+
+
+def known_names(names: dict[UserId, str], user_id: UserId) -> dict[UserId, str]:
+    """Raises: Problem 404 when the user was not found."""
+    if user_id not in names:
+        raise Problem(404, "unknown_user", f"There is no user {user_id!r}.", field="user_id")
+    return names

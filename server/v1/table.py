@@ -1,0 +1,234 @@
+"""Homeroom's own API, as rows. Paths, bodies and answers are public and documented by `/openapi.json`."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from actors.session import commands as c
+from actors.session.events import Recorded
+from actors.session.ids import Millis
+from actors.session.state import Presence, Role, Session
+from actors.session_actor import Answer
+from server import actions as do
+from server.routes import ActionRoute, Api, Call, CommandRoute, Reply, StreamRoute
+from server.services import Services
+from server.v1.frames import FRAMES, event_fields, published_json, recorded_json
+from server.v1.times import rfc3339
+from server.v1.views import (
+    Page,
+    SessionView,
+    StateView,
+    SummaryView,
+    UserView,
+    encode,
+    session_view,
+    snapshot,
+    summary_view,
+    user_view,
+)
+from storage.event_log import Summary
+from storage.sessions import Found
+from storage.users import User
+
+
+class Committed(Struct, frozen=True):
+    """`seq` is the log's position after the command; `events` is what it made happen, [] when it was so already."""
+
+    seq: int
+    events: list[dict[str, Any]]
+
+
+class JoinByCode(Struct, frozen=True, forbid_unknown_fields=True):
+    code: Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{6}$")]
+
+
+class Joined(Struct, frozen=True):
+    """`waiting`: in the lobby, until a host admits."""
+
+    session: SessionView
+    status: Presence | None
+    role: Role | None
+
+
+class LoggedInView(Struct, frozen=True):
+    user: UserView
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+class TicketView(Struct, frozen=True):
+    ticket: str
+    expires_at: str
+
+
+class TimeView(Struct, frozen=True):
+    server_time: str
+
+
+class LogRowView(Struct, frozen=True):
+    seq: int
+    type: str
+    actor: str | None
+    at: str
+    details: dict[str, Any]
+
+
+class LogView(Struct, frozen=True):
+    items: list[LogRowView]
+    next: str | None
+
+
+class SessionPage(Struct, frozen=True):
+    items: list[SessionView]
+    next: str | None
+
+
+def committed(answer: Answer) -> Reply:
+    events = b",".join(map(published_json, answer.published))
+    return Reply(202 if answer.ephemeral else 200, b'{"seq":%d,"events":[%b]}' % (answer.seq, events))
+
+
+def repeated(seq: int, rows: list[Recorded]) -> Reply:
+    return Reply(200, b'{"seq":%d,"events":[%b]}' % (seq, b",".join(map(recorded_json, rows))))
+
+
+def logged_in(status: int) -> Any:
+    def view(login: do.LoggedIn) -> Reply:
+        shown = LoggedInView(user_view(login.user), login.access_token, login.refresh_token, login.expires_in)
+        return Reply(status, encode(shown), {"Cache-Control": "no-store"})
+
+    return view
+
+
+def nothing(_: object) -> Reply:
+    return Reply(204)
+
+
+def user(found: User) -> Reply:
+    return Reply(200, encode(user_view(found)))
+
+
+def session(found: Session) -> Reply:
+    return Reply(200, encode(session_view(found)))
+
+
+def new_session(made: Session) -> Reply:
+    return Reply(201, encode(session_view(made)), {"Location": f"/v1/sessions/{made.id}"})
+
+
+def sessions(listed: do.Listed) -> Reply:
+    return Reply(200, encode(Page([session_view(found) for found in listed.items], listed.next)))
+
+
+def joined(found: Found) -> Reply:
+    return Reply(200, encode(Joined(session_view(found.session), found.place, found.role)))
+
+
+def ticket(made: do.Ticket) -> Reply:
+    return Reply(201, encode(TicketView(made.ticket, rfc3339(made.expires_at))), {"Cache-Control": "no-store"})
+
+
+def log(listed: do.Listed) -> Reply:
+    return Reply(200, encode(Page([log_row(row) for row in listed.items], listed.next)))
+
+
+def log_row(recorded: Recorded) -> LogRowView:
+    details = event_fields(recorded.event)
+    kind = details.pop("type")
+    return LogRowView(recorded.seq, kind, recorded.actor_id, rfc3339(recorded.at), details)
+
+
+def summary(found: Summary) -> Reply:
+    return Reply(200, encode(summary_view(found)))
+
+
+def server_time(now: Millis) -> Reply:
+    return Reply(200, encode(TimeView(rfc3339(now))), {"Cache-Control": "no-store"})
+
+
+def state(body: bytes) -> Reply:
+    return Reply(200, body)
+
+
+async def read_state(services: Services, call: Call) -> bytes:
+    return await do.state(services, call, snapshot)
+
+
+API = Api(
+    name="v1",
+    title="Homeroom",
+    prefix="/v1",
+    rows=(
+        ActionRoute(
+            method="POST", path="/auth/register", summary="Make an account", public=True, body=do.Register,
+            act=do.register, view=logged_in(201), status=201, answer=LoggedInView,
+        ),
+        ActionRoute(
+            method="POST", path="/auth/login", summary="Log in by email or phone", public=True, body=do.Login,
+            act=do.login, view=logged_in(200), answer=LoggedInView,
+        ),
+        ActionRoute(
+            method="POST", path="/auth/refresh", summary="Exchange a refresh token; each works once", public=True,
+            body=do.Refresh, act=do.refresh, view=logged_in(200), answer=LoggedInView,
+        ),
+        ActionRoute(
+            method="POST", path="/auth/logout", summary="End this login, its tokens and streams at once",
+            act=do.logout, view=nothing, status=204,
+        ),
+        ActionRoute(path="/me", summary="Read one's account", act=do.me, view=user, answer=UserView),
+        ActionRoute(
+            method="PATCH", path="/me", summary="Change one's account", body=do.ChangeMe, act=do.change_me, view=user,
+            answer=UserView,
+        ),
+        ActionRoute(
+            path="/time", summary="Read the server's clock", public=True, act=do.server_time, view=server_time,
+            answer=TimeView,
+        ),
+        ActionRoute(
+            method="POST", path="/sessions", summary="Create a session", body=c.NewSession, act=do.create_session,
+            view=new_session, status=201, answer=SessionView,
+        ),
+        ActionRoute(
+            path="/sessions", summary="List the sessions that one owns or has a place in, newest first",
+            query=do.SessionQuery, act=do.list_sessions, view=sessions, answer=SessionPage,
+        ),
+        CommandRoute(
+            path="/sessions/join", summary="Join by code", body=JoinByCode, ref=lambda params, body: body.code.upper(),
+            command=lambda body: c.Join(), then=do.find_place, view=joined, answer=Joined,
+        ),
+        ActionRoute(
+            path="/sessions/{ref}", summary="Read a session", session=True, act=do.find_session, view=session,
+            answer=SessionView,
+        ),
+        CommandRoute(
+            method="PATCH", path="/sessions/{ref}", summary="Change a session; null clears, what is not sent stays",
+            body=c.Update, then=do.find_session, view=session, answer=SessionView,
+        ),
+        CommandRoute(
+            method="DELETE", path="/sessions/{ref}", summary="End or cancel a session and take it out of every list",
+            command=lambda body: c.Delete(), then=do.deleted, view=nothing, status=204,
+        ),
+        CommandRoute(
+            path="/sessions/{ref}/commands", summary="Do something in a session; answered after it is committed",
+            body=c.WireCommand, reply=committed, repeat=repeated, answer=Committed,
+        ),
+        ActionRoute(
+            path="/sessions/{ref}/state", summary="Read a session's state, and the cursor its stream goes on from",
+            session=True, act=read_state, view=state, answer=StateView,
+        ),
+        StreamRoute(path="/sessions/{ref}/events", summary="Stream a session (SSE)", format=FRAMES),
+        ActionRoute(
+            method="POST", path="/sessions/{ref}/tickets", summary="Get a single-use ticket for EventSource",
+            session=True, act=do.ticket, view=ticket, status=201, answer=TicketView,
+        ),
+        ActionRoute(
+            path="/sessions/{ref}/log", summary="Read the log, oldest first; owner, hosts and cohosts",
+            session=True, query=do.LogQuery, act=do.log_page, view=log, answer=LogView,
+        ),
+        ActionRoute(
+            path="/sessions/{ref}/log/summary", summary="Add the log up", session=True, act=do.log_summary,
+            view=summary, answer=SummaryView,
+        ),
+    ),
+)  # fmt: skip

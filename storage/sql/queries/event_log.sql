@@ -1,0 +1,141 @@
+-- name: append
+-- The group commit: one statement for a whole batch. A session that another owner has claimed, or whose
+-- Idempotency-Key is in use, drops out in f, and with it everything of its own in this batch.
+prepare append (jsonb, text) as
+with v as (
+    select * from jsonb_to_recordset($1 -> 'heads')
+        as v(session_id uuid, epoch int, old_seq int, new_seq int, wake_at bigint)
+), used as (
+    select c.session_id from jsonb_to_recordset($1 -> 'keys') as k(session_id uuid, user_id uuid, key text)
+    join command_key c using (session_id, user_id, key)
+), f as (
+    update session_head h set last_seq = v.new_seq,
+        wake_at = case v.wake_at when 0 then timestamptz '-infinity' else to_timestamp(v.wake_at / 1000.0) end
+    from v
+    where h.session_id = v.session_id and h.owner = $2 and h.epoch = v.epoch and h.last_seq = v.old_seq
+        and not exists (select from used where used.session_id = v.session_id)
+    returning h.session_id
+), log as (
+    insert into session_log (session_id, epoch, seq, at, actor_id, type, event)
+    select session_id, r.epoch, r.seq, to_timestamp(r.at / 1000.0), r.actor_id, r.type, r.event
+    from jsonb_to_recordset($1 -> 'rows')
+        as r(session_id uuid, epoch int, seq int, at bigint, actor_id uuid, type text, event jsonb)
+    join f using (session_id)
+), keys as (
+    insert into command_key (session_id, user_id, key, digest, first_seq, last_seq, at)
+    select session_id, k.user_id, k.key, k.digest, k.first_seq, k.last_seq, to_timestamp(k.at / 1000.0)
+    from jsonb_to_recordset($1 -> 'keys') as k(
+        session_id uuid, user_id uuid, key text, digest text, first_seq int, last_seq int, at bigint)
+    join f using (session_id)
+), facts as (
+    update sessions s set status = b.body ->> 'status', course_id = b.body ->> 'course_id',
+        deleted = (b.body ->> 'deleted')::boolean, body = b.body
+    from jsonb_to_recordset($1 -> 'sessions') as b(session_id uuid, body jsonb)
+    join f using (session_id)
+    where s.session_id = b.session_id
+), people as (
+    insert into participants as p (session_id, user_id, number, name, role, status, joined_at, left_at)
+    select session_id, r.user_id, r.number, r.name, r.role, r.status,
+        to_timestamp(r.joined_at / 1000.0), to_timestamp(r.left_at / 1000.0)
+    from jsonb_to_recordset($1 -> 'participants') as r(
+        session_id uuid, user_id uuid, number int, name text, role text, status text,
+        joined_at bigint, left_at bigint)
+    join f using (session_id)
+    on conflict (session_id, user_id) do update set name = excluded.name, role = excluded.role,
+        status = excluded.status, joined_at = excluded.joined_at, left_at = excluded.left_at
+), redacted as (
+    update session_log l set event = r.event
+    from jsonb_to_recordset($1 -> 'redactions') as r(session_id uuid, seq int, event jsonb)
+    join f using (session_id)
+    where l.session_id = r.session_id and l.seq = r.seq
+), forgotten as (
+    delete from session_snapshot s
+    using jsonb_to_recordset($1 -> 'redactions') as r(session_id uuid, seq int) join f using (session_id)
+    where s.session_id = r.session_id and s.seq >= r.seq
+)
+select session_id::text from f
+
+-- name: next_number
+select nextval('session_number')
+
+-- name: create
+-- Head, facts and first row together.
+with s as (
+    insert into sessions (session_id, number, name, code, kind, status, owner_id, course_id, body)
+    values (%(session_id)s, %(number)s, %(name)s, %(code)s, %(kind)s, %(status)s, %(owner_id)s, %(course_id)s,
+        %(body)s::jsonb)
+), h as (
+    insert into session_head (session_id, owner, epoch, last_seq, wake_at)
+    values (%(session_id)s, %(owner)s, 1, 1, to_timestamp(%(wake_at)s / 1000.0))
+)
+insert into session_log (session_id, epoch, seq, at, actor_id, type, event)
+values (%(session_id)s, 1, 1, to_timestamp(%(at)s / 1000.0), %(owner_id)s, %(type)s, %(event)s::jsonb)
+
+-- name: claim
+update session_head set owner = %(owner)s, epoch = epoch + 1 where session_id = %(session_id)s returning epoch
+
+-- name: snapshot
+select seq, body from session_snapshot where session_id = %(session_id)s
+
+-- name: read
+select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text
+from session_log where session_id = %(session_id)s and seq > %(after)s
+order by seq limit %(limit)s
+
+-- name: recent_keys
+select user_id::text, key, digest, first_seq, last_seq, (extract(epoch from at) * 1000)::bigint
+from command_key where session_id = %(session_id)s
+order by last_seq desc limit %(limit)s
+
+-- name: find_key
+select user_id::text, key, digest, first_seq, last_seq, (extract(epoch from at) * 1000)::bigint
+from command_key where session_id = %(session_id)s and user_id = %(user_id)s and key = %(key)s
+
+-- name: forget_keys
+delete from command_key where at < to_timestamp(%(before)s / 1000.0)
+
+-- name: save_snapshot
+-- Only while the log has no later word: a redaction since then would be undone by it.
+insert into session_snapshot as s (session_id, seq, body)
+select h.session_id, %(seq)s, %(body)s from session_head h where h.session_id = %(session_id)s
+    and not exists (
+        select from session_log l where l.session_id = h.session_id and l.seq > %(seq)s and l.type = 'message_deleted')
+on conflict (session_id) do update set seq = excluded.seq, body = excluded.body where s.seq < excluded.seq
+
+-- name: due
+select session_id::text from session_head h
+where wake_at > '-infinity' and wake_at <= to_timestamp(%(now)s / 1000.0)
+    and not exists (
+        select from nodes n where n.owner = h.owner and n.owner <> %(owner)s and n.seen_at > now() - interval '6 s')
+order by wake_at limit %(limit)s
+
+-- name: interrupted
+select session_id::text from session_head h
+where wake_at = '-infinity' and owner <> %(owner)s
+    and not exists (select from nodes n where n.owner = h.owner and n.seen_at > now() - interval '6 s')
+
+-- name: beat
+insert into nodes (owner) values (%(owner)s) on conflict (owner) do update set seen_at = now()
+
+-- name: bury
+delete from nodes where owner = %(owner)s or seen_at < now() - interval '1 day'
+
+-- name: page
+select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text
+from session_log
+where session_id = %(session_id)s and seq > %(after)s
+    and (%(type)s::text is null or type = %(type)s)
+    and (%(user_id)s::uuid is null or actor_id = %(user_id)s)
+    and (%(since)s::bigint is null or at >= to_timestamp(%(since)s / 1000.0))
+order by seq limit %(limit)s
+
+-- name: summary
+select coalesce(sum(n), 0)::int, coalesce(json_object_agg(type, n order by type), '{}')::text,
+    (select count(distinct event ->> 'user_id') from session_log
+        where session_id = %(session_id)s and type = 'participant_joined')::int,
+    (select count(*) from session_log where session_id = %(session_id)s and type = 'participant_left')::int,
+    (extract(epoch from min(first_at)) * 1000)::bigint, (extract(epoch from max(last_at)) * 1000)::bigint
+from (
+    select type, count(*) as n, min(at) as first_at, max(at) as last_at
+    from session_log where session_id = %(session_id)s group by type
+) by_type

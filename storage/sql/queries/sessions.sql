@@ -1,0 +1,36 @@
+-- name: resolve_id
+select session_id::text from sessions where session_id = %(ref)s and not deleted
+
+-- name: resolve_number
+select session_id::text from sessions where number = %(ref)s and not deleted
+
+-- name: resolve_name
+select session_id::text from sessions where name = %(ref)s and not deleted
+
+-- name: resolve_code
+select session_id::text from sessions where code = %(ref)s and not deleted
+
+-- name: find
+select s.body::text, p.status, p.role
+from sessions s left join participants p on p.session_id = s.session_id and p.user_id = %(user_id)s
+where s.session_id = %(session_id)s and not s.deleted
+
+-- name: page
+-- What a user owns or has a place in, newest first.
+select s.number, s.body::text
+from sessions s
+where not s.deleted
+    and (s.owner_id = %(viewer)s
+        or exists (select from participants p where p.session_id = s.session_id and p.user_id = %(viewer)s
+            and p.status not in ('kicked', 'denied')))
+    and (%(before)s::int is null or s.number < %(before)s)
+    and (%(status)s::text is null or s.status = %(status)s)
+    and (%(kind)s::text is null or s.kind = %(kind)s)
+    and (%(owner)s::uuid is null or s.owner_id = %(owner)s)
+    and (%(course_id)s::text is null or s.course_id = %(course_id)s)
+    and (%(participant)s::uuid is null or exists (
+        select from participants p where p.session_id = s.session_id and p.user_id = %(participant)s))
+order by s.number desc limit %(limit)s
+
+-- name: counts
+select status, count(*) from sessions where not deleted group by status

@@ -1,0 +1,44 @@
+-- name: create
+insert into users (user_id, name, email, phone, role, password_hash)
+values (%(user_id)s, %(name)s, %(email)s, %(phone)s, %(role)s, %(password_hash)s)
+returning number
+
+-- name: find
+select user_id::text, number, name, email, phone, role, password_hash from users where user_id = %(user_id)s
+
+-- name: find_login
+select user_id::text, number, name, email, phone, role, password_hash from users
+where email = %(email)s or phone = %(phone)s limit 1
+
+-- name: names
+select user_id::text, name from users where user_id = any(%(user_ids)s::uuid[])
+
+-- name: change
+update users set name = coalesce(%(name)s, name), email = coalesce(%(email)s, email),
+    phone = coalesce(%(phone)s, phone), password_hash = coalesce(%(password_hash)s, password_hash)
+where user_id = %(user_id)s
+returning user_id::text, number, name, email, phone, role, password_hash
+
+-- name: open_login
+insert into logins (login_id, user_id, refresh_digest, expires_at)
+values (%(login_id)s, %(user_id)s, %(digest)s, to_timestamp(%(expires_at)s / 1000.0))
+
+-- name: rotate
+-- One winner: the digest changes only while it is still the current one.
+update logins set refresh_digest = %(new_digest)s, expires_at = to_timestamp(%(expires_at)s / 1000.0)
+where login_id = %(login_id)s and refresh_digest = %(digest)s and revoked_at is null and expires_at > now()
+returning user_id::text
+
+-- name: revoke
+update logins set revoked_at = now() where login_id = %(login_id)s and revoked_at is null
+
+-- name: revoke_all
+update logins set revoked_at = now()
+where user_id = %(user_id)s and login_id <> %(but)s and revoked_at is null
+returning login_id::text
+
+-- name: revoked
+select login_id::text from logins where revoked_at > now() - make_interval(secs => %(seconds)s)
+
+-- name: forget_logins
+delete from logins where expires_at < now() - interval '7 days'

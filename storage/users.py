@@ -1,0 +1,109 @@
+"""People and their logins. Passwords come hashed, refresh tokens digested: neither is ever here in clear."""
+
+from collections.abc import Collection
+from typing import Literal
+
+from msgspec import Struct
+
+from actors.persistence import Taken
+from actors.session.ids import Millis, UserId
+from storage import queries
+from storage.errors import Conflict
+from storage.pool import Pool, Row
+
+SQL = queries.load("users")
+AccountRole = Literal["teacher", "student"]
+
+
+class User(Struct, frozen=True):
+    """An account. `password_hash` is None for users of outside issuers."""
+
+    user_id: UserId
+    number: int
+    name: str
+    email: str | None
+    phone: str | None
+    role: AccountRole
+    password_hash: str | None
+
+
+class Users:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def create(self, user: User) -> User:
+        """Add an account; its number is given here. Raises: Taken('email' | 'phone')."""
+        try:
+            rows = await self._pool.fetch(
+                SQL["create"],
+                {
+                    "user_id": user.user_id, "name": user.name, "email": user.email, "phone": user.phone,
+                    "role": user.role, "password_hash": user.password_hash,
+                },
+            )  # fmt: skip
+        except Conflict as conflict:
+            raise Taken(conflict.constraint.removeprefix("users_")) from conflict
+        return User(user.user_id, rows[0][0], user.name, user.email, user.phone, user.role, user.password_hash)
+
+    async def find(self, user_id: UserId) -> User | None:
+        return _first(await self._pool.fetch(SQL["find"], {"user_id": user_id}, retry=True))
+
+    async def find_login(self, *, email: str | None = None, phone: str | None = None) -> User | None:
+        """Find an account by what its owner logs in with."""
+        return _first(await self._pool.fetch(SQL["find_login"], {"email": email, "phone": phone}, retry=True))
+
+    async def names(self, user_ids: Collection[UserId]) -> dict[UserId, str]:
+        """Look up names; who is not there has no account."""
+        rows = await self._pool.fetch(SQL["names"], {"user_ids": list(user_ids)}, retry=True)
+        return {row[0]: row[1] for row in rows}
+
+    async def change(
+        self,
+        user_id: UserId,
+        *,
+        name: str | None = None,
+        email: str | None = None,
+        phone: str | None = None,
+        password_hash: str | None = None,
+    ) -> User | None:
+        """Change what is not None. Raises: Taken('email' | 'phone')."""
+        params = {"user_id": user_id, "name": name, "email": email, "phone": phone, "password_hash": password_hash}
+        try:
+            return _first(await self._pool.fetch(SQL["change"], params))
+        except Conflict as conflict:
+            raise Taken(conflict.constraint.removeprefix("users_")) from conflict
+
+    async def open_login(self, login_id: str, user_id: UserId, digest: str, expires_at: Millis) -> None:
+        """Note a login, and the digest of the one refresh token that continues it."""
+        await self._pool.execute(
+            SQL["open_login"],
+            {"login_id": login_id, "user_id": user_id, "digest": digest, "expires_at": expires_at},
+        )
+
+    async def rotate(self, login_id: str, digest: str, new_digest: str, expires_at: Millis) -> UserId | None:
+        """Exchange a refresh token for the next one; None: it is not the current one, or the login is over."""
+        rows = await self._pool.fetch(
+            SQL["rotate"],
+            {"login_id": login_id, "digest": digest, "new_digest": new_digest, "expires_at": expires_at},
+        )
+        return rows[0][0] if rows else None
+
+    async def revoke(self, login_id: str) -> bool:
+        """End a login; say whether it was still open."""
+        return await self._pool.execute(SQL["revoke"], {"login_id": login_id}) > 0
+
+    async def revoke_all(self, user_id: UserId, *, but: str) -> list[str]:
+        """End all logins of a user but one; name them."""
+        return [row[0] for row in await self._pool.fetch(SQL["revoke_all"], {"user_id": user_id, "but": but})]
+
+    async def revoked(self, seconds: int) -> list[str]:
+        """Name the logins ended within the last so many seconds: those that access tokens may still name."""
+        return [row[0] for row in await self._pool.fetch(SQL["revoked"], {"seconds": seconds}, retry=True)]
+
+    async def forget_logins(self) -> int:
+        """Drop logins that expired a week ago; give how many."""
+        return await self._pool.execute(SQL["forget_logins"])
+
+
+def _first(rows: list[Row]) -> User | None:
+    return User(*rows[0]) if rows else None

@@ -1,0 +1,80 @@
+"""Fixtures that every test directory may use: a real PostgreSQL, and a database of its own for each test."""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2 import sql
+from psycopg2.extensions import make_dsn
+
+from storage import embedded as embedded_postgres
+from storage import migrate
+from storage.embedded import Embedded
+
+_number = itertools.count()
+
+
+def _administer(dsn: str, statement: sql.Composable) -> None:
+    connection = psycopg2.connect(dsn)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def scratch() -> str | None:
+    """Where to make data directories: in memory if there is room, where a database is made ten times faster.
+
+    Not in pytest's tmp_path: as root, PostgreSQL runs as a user who may not enter that.
+    """
+    memory = "/dev/shm"
+    roomy = Path(memory).is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
+    return memory if roomy else None
+
+
+@pytest.fixture(scope="session")
+def embedded(scratch: str | None) -> Iterator[Embedded]:
+    """An embedded server, shared by the whole run: do not stop it."""
+    directory = Path(tempfile.mkdtemp(prefix="homeroom-test-", dir=scratch))
+    # Nothing here outlives the run, so the disk need not be waited for; tests of durability start their own.
+    with embedded_postgres.start(directory, settings={"fsync": "off", "max_connections": "100"}) as server:
+        yield server
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def _server_dsn(request: pytest.FixtureRequest) -> str:
+    """The server under test: HOMEROOM_TEST_DSN (of a user who may create databases), else the embedded one."""
+    given = os.environ.get("HOMEROOM_TEST_DSN")
+    if given:
+        return given
+    server: Embedded = request.getfixturevalue("embedded")
+    return server.dsn
+
+
+@pytest.fixture(scope="session")
+def _template(_server_dsn: str) -> Iterator[str]:
+    name = f"homeroom_template_{os.getpid()}"
+    _administer(_server_dsn, sql.SQL("create database {}").format(sql.Identifier(name)))
+    if any(migrate.DIRECTORY.glob("*.sql")):
+        migrate.apply(make_dsn(_server_dsn, dbname=name))
+    yield name
+    _administer(_server_dsn, sql.SQL("drop database {}").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def dsn(_server_dsn: str, _template: str) -> Iterator[str]:
+    """A fresh database with every migration applied."""
+    name = f"homeroom_test_{os.getpid()}_{next(_number)}"
+    copy = sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(_template))
+    _administer(_server_dsn, copy)
+    yield make_dsn(_server_dsn, dbname=name)
+    _administer(_server_dsn, sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))

@@ -1,0 +1,314 @@
+"""The laws, whatever anyone does in whatever order: Hypothesis plays a few people, a clock and a server that restarts.
+
+`HYPOTHESIS_PROFILE=long` looks for longer, and each time elsewhere.
+"""
+
+import os
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec import structs
+
+from actors.session import chat, lifecycle, machine
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.audience import audience
+from actors.session.errors import Rejected
+from actors.session.ids import MessageId, Millis, UserId
+from actors.session.permissions import role_of
+from actors.session.state import Features, FeaturesUpdate, Kind, Permission, Role, State
+from tests.session.script import (
+    ANN,
+    BEN,
+    CAT,
+    EVE,
+    GRACE,
+    SECOND,
+    SERVER,
+    SESSION,
+    START,
+    TEACHER,
+    creation,
+    knowing,
+)
+
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+pytestmark = pytest.mark.timeout(1_800 if LONG else 60)
+
+PEOPLE = [knowing(one) for one in (TEACHER, ANN, BEN, CAT, EVE)]
+OWNER = TEACHER.user_id
+
+# What people do. Few ids, so that they meet; unknown ones among them.
+
+someone = st.sampled_from([*(one.user_id for one in PEOPLE)] * 3 + [UserId("nobody")])
+callers = st.integers(0, 23)
+"""Rather those who are in than the others: see `Sessions.caller`."""
+message = st.integers(1, 6).map(MessageId)
+flags = st.booleans()
+maybe = st.none() | someone
+some_permissions = st.lists(st.sampled_from(get_args(Permission)), max_size=3)
+switches = {name: st.just(msgspec.UNSET) | flags for name in Features.__struct_fields__}
+
+COMING = st.sampled_from([c.Join(), c.Connect(join=True), c.Connect(), c.Disconnect(), c.Leave()])
+ROSTER = (
+    st.builds(c.Invite, someone)
+    | st.builds(c.Admit, someone)
+    | st.builds(c.Deny, someone)
+    | st.builds(c.Kick, someone, flags)
+    | st.builds(c.SetRole, someone, st.sampled_from(get_args(Role)))
+    | st.builds(c.SetPermissions, someone, some_permissions, some_permissions)
+)
+SPEAKING = (
+    st.builds(c.Mute, maybe)
+    | st.builds(c.Unmute, maybe)
+    | st.builds(c.MuteAll, st.lists(someone, max_size=2))
+    | st.builds(c.RequestUnmute, someone)
+    | st.builds(c.LowerHand, maybe)
+    | st.sampled_from([c.RaiseHand(), c.RaiseHand(), c.LowerAll(), c.CallNext()])
+)
+CHAT = (
+    st.builds(c.SendMessage, text=st.just("…"), to=maybe, reply_to=st.none() | message)
+    | st.builds(c.DeleteMessage, message)
+    | st.builds(c.React, message, st.sampled_from(["👍", "👎"]), flags)
+)
+RELAYED = (
+    st.builds(c.LogEvent, st.sampled_from(["error", "export_board", "participant_joined"]))
+    | st.builds(c.Signal, someone, st.just({"sdp": ""}))
+    | st.sampled_from([c.Cursor({"x": 0}), c.Typing()])
+)
+TAKING_PART = ROSTER | SPEAKING | CHAT | CHAT | RELAYED
+SETTINGS = st.sampled_from([c.Lock(), c.Unlock()]) | st.builds(
+    c.Update,
+    title=st.just(msgspec.UNSET) | st.sampled_from(["Physics", "Maths"]),
+    capacity=st.just(msgspec.UNSET) | st.integers(1, 5),
+    mute_on_join=st.just(msgspec.UNSET) | flags,
+    features=st.just(msgspec.UNSET) | st.builds(FeaturesUpdate, **switches),
+)
+ENDS = st.sampled_from([c.Start(), c.End(), c.Cancel(), c.Delete()])
+
+
+class Sessions(RuleBasedStateMachine):
+    """One session, its log as it was written, and its log as it is stored: with deleted messages redacted."""
+
+    now: Millis
+    state: State
+    log: list[e.Recorded]
+    stored: list[e.Recorded]
+
+    @initialize(
+        kind=st.sampled_from(get_args(Kind)),
+        features=st.builds(Features, lobby=flags),
+        capacity=st.integers(1, 5),
+        mute_on_join=flags,
+        ttl=st.none() | st.integers(60, 600),
+        live=st.integers(0, 9),
+        come=st.lists(st.sampled_from(PEOPLE)),
+    )
+    def create(self, live: int, come: list[c.Caller], **new: Any) -> None:
+        self.now = START
+        self.secrets: set[str] = set()
+        self.deleted: set[str] = set()
+        created = lifecycle.create(creation(**new), TEACHER, self.now)
+        self.log = machine.record(SESSION, 1, 0, self.now, OWNER, created)
+        self.stored = list(self.log)
+        self.state = machine.replay(self.log)
+        if live:
+            self.ask(PEOPLE[0], c.Connect(join=True))
+        for one in come:
+            self.ask(structs.replace(one, holds_code=True), c.Connect(join=True))
+            self.ask(PEOPLE[0], c.Admit(one.user_id))
+
+    # What happens
+
+    @rule(deeds=st.lists(st.tuples(callers, st.integers(0, 3), COMING | COMING | ROSTER), min_size=1, max_size=8))
+    def come_and_go(self, deeds: list[tuple[int, int, c.Command]]) -> None:
+        for by, code, command in deeds:
+            self.ask(structs.replace(self.caller(by), holds_code=bool(code)), command)
+
+    @rule(after=st.integers(0, SECOND), deeds=st.lists(st.tuples(callers, TAKING_PART), min_size=1, max_size=8))
+    def take_part(self, after: int, deeds: list[tuple[int, c.Command]]) -> None:
+        for by, command in deeds:
+            self.now = Millis(self.now + after)
+            if isinstance(command, c.SendMessage):
+                command = structs.replace(command, text=f"text {len(self.log)}.")
+            self.ask(self.caller(by), command)
+
+    @rule(by=callers, command=SETTINGS)
+    def set_up(self, by: int, command: c.Command) -> None:
+        self.ask(self.caller(by), command)
+
+    @rule(by=callers, command=ENDS, really=st.integers(0, 30))
+    def end(self, by: int, command: c.Command, really: int) -> None:
+        if really == 17 or isinstance(command, c.Start):
+            self.ask(self.caller(by), command)
+
+    @rule(ms=st.integers(0, 2 * GRACE))
+    def let_time_pass(self, ms: int) -> None:
+        end = self.now + ms
+        while (due := machine.deadline(self.state)) is not None and due <= end:
+            self.now = max(self.now, due)
+            self.ask(SERVER, c.Tick())
+        self.now = Millis(end)
+
+    @rule()
+    def restart(self) -> None:
+        self.state = machine.restored(machine.snapshot(self.state))
+        online = [one.user_id for one in self.state.participants.values() if one.online]
+        self.ask(SERVER, c.LoseConnections(online))
+
+    def caller(self, number: int) -> c.Caller:
+        inside = [one for one in PEOPLE if role_of(self.state, one.user_id)]
+        candidates = [*inside, *inside, *inside, *PEOPLE]
+        return candidates[number % len(candidates)]
+
+    def ask(self, by: c.Caller, command: c.Command) -> None:
+        before = machine.snapshot(self.state)
+        try:
+            events = machine.decide(self.state, command, by, self.now)
+        except Rejected:
+            events = []
+        else:
+            assert machine.decide(self.state, command, by, self.now) == events
+        assert machine.snapshot(self.state) == before, "decide changes nothing"
+        for event in events:
+            self.take(event, by.user_id or None)
+
+    def take(self, event: e.Event, actor_id: UserId | None) -> None:
+        """Do what the shell does with an event: redact, record, apply, and decide who hears of it."""
+        text = msgspec.json.encode(event)
+        assert msgspec.json.decode(text, type=e.AnyEvent) == event
+        if isinstance(event, e.MessageDeleted):
+            self.redact(event)
+        for recorded in machine.record(SESSION, 1, self.state.seq, self.now, actor_id, [event]):
+            assert msgspec.json.decode(msgspec.json.encode(recorded), type=e.Recorded) == recorded
+            machine.apply(self.state, recorded)
+            self.log.append(recorded)
+            self.stored.append(recorded)
+        heard_by = audience(self.state, event, actor_id)
+        self.check_audience(event, actor_id, heard_by)
+        if isinstance(event, e.ChatMessage) and event.to is not None:
+            self.secrets.add(event.text)
+        else:
+            assert not any(secret in text.decode() for secret in self.secrets)
+
+    def redact(self, event: e.MessageDeleted) -> None:
+        redacted = chat.redaction(self.state, event)
+        assert redacted is not None
+        seq, left = redacted
+        row = self.stored[seq - 1]
+        assert isinstance(row.event, e.ChatMessage)
+        self.deleted.add(row.event.text)
+        self.stored[seq - 1] = structs.replace(row, event=left)
+
+    def check_audience(self, event: e.Event, actor_id: UserId | None, heard_by: frozenset[UserId] | None) -> None:
+        match event:
+            case e.ChatMessage(to=str(to)):
+                assert actor_id is not None
+                assert heard_by == frozenset({to, actor_id})
+            case e.MessageDeleted(to=str()) | e.MessageReacted(to=list()):
+                told = self.state.messages[event.message_id]
+                assert told.to is not None
+                assert heard_by == frozenset({told.user_id, told.to})
+            case e.Signal(to=to):
+                assert heard_by == frozenset({to})
+            case _ if heard_by is not None:
+                concerned = getattr(event, "user_id", None)
+                assert OWNER in heard_by
+                assert all(role_of(self.state, one) for one in heard_by - {concerned})
+            case e.ParticipantWaiting() | e.ParticipantDenied() | e.ParticipantInvited() | e.EventLogged():
+                pytest.fail(f"{event} is not for everyone")
+            case _:
+                pass
+
+    # What always holds
+
+    @invariant()
+    def the_log_is_the_state(self) -> None:
+        seqs = [recorded.seq for recorded in self.log]
+        assert seqs == list(range(1, self.state.seq + 1))
+        same(machine.replay(self.log), self.state)
+        same(machine.restored(machine.snapshot(self.state)), self.state)
+        cut = 1 + self.state.seq * 7_919 % len(self.log)
+        then = machine.restored(machine.snapshot(machine.replay(self.log[:cut])))
+        same(machine.replay(self.log[cut:], then), self.state)
+
+    @invariant()
+    def what_was_taken_back_is_nowhere(self) -> None:
+        same(machine.replay(self.stored), self.state)
+        if self.deleted:
+            kept = msgspec.json.encode(self.stored).decode() + machine.snapshot(self.state).decode(errors="replace")
+            assert not any(text in kept for text in self.deleted)
+
+    @invariant()
+    def counts_are_recounts(self) -> None:
+        session, places = self.state.session, self.state.participants.values()
+        assert session.joined == sum(place.status == "joined" for place in places)
+        assert session.online == sum(place.online for place in places)
+        assert [place.number for place in places] == list(range(1, len(places) + 1))
+        guests = sum(place.status == "joined" for place in places if place.user_id != OWNER)
+        assert guests <= session.capacity
+
+    @invariant()
+    def everyone_is_where_they_may_be(self) -> None:
+        state = self.state
+        for user_id, place in state.participants.items():
+            assert user_id == place.user_id
+            assert not (place.banned and place.status != "kicked")
+            assert not place.online or place.status in ("joined", "waiting")
+            assert place.joined_at is not None or place.status != "joined"
+            assert not place.granted & place.revoked
+        if OWNER in state.participants:
+            owner = state.participants[OWNER]
+            assert (owner.role, owner.banned, owner.granted, owner.revoked) == ("host", False, frozenset(), frozenset())
+            assert owner.status in ("joined", "left")
+        if state.session.status in lifecycle.CLOSED:
+            assert not any(place.status in ("joined", "waiting") for place in state.participants.values())
+            assert not state.hands
+            assert not state.away
+
+    @invariant()
+    def queues_are_in_order(self) -> None:
+        state = self.state
+        assert all(state.participants[user_id].status == "joined" for user_id in state.hands)
+        assert sorted(state.hands.values()) == list(state.hands.values())
+        assert not any(state.participants[user_id].online for user_id in state.away)
+        assert all(state.participants[user_id].status in ("joined", "waiting") for user_id in state.away)
+        assert sorted(state.away.values()) == list(state.away.values())
+        assert sorted(state.messages) == list(state.messages)
+        assert state.last_message_id == max(state.messages, default=0)
+
+    @invariant()
+    def time_does_something_exactly_at_the_deadline(self) -> None:
+        due = machine.deadline(self.state)
+        if due is None:
+            assert machine.decide(self.state, c.Tick(), SERVER, Millis(self.now + 10**10)) == []
+            return
+        assert machine.decide(self.state, c.Tick(), SERVER, Millis(due - 1)) == []
+        events = machine.decide(self.state, c.Tick(), SERVER, due)
+        assert events
+        later = machine.restored(machine.snapshot(self.state))
+        machine.replay(machine.record(SESSION, 1, later.seq, due, None, events), later)
+        after = machine.deadline(later)
+        assert after is None or after > due
+
+
+def same(one: State, other: State) -> None:
+    """Equal, in order too: queues are dicts, whose equality does not look at it."""
+    assert one == other
+    for name in ("participants", "away", "hands", "messages"):
+        assert list(getattr(one, name)) == list(getattr(other, name)), name
+
+
+TestSessions = Sessions.TestCase
+TestSessions.settings = settings(
+    max_examples=3_000 if LONG else 400,
+    stateful_step_count=80 if LONG else 40,
+    derandomize=not LONG,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

@@ -1,0 +1,128 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2.extensions import make_dsn
+
+from storage import migrate
+from storage.errors import NewerDatabase, StorageError, Unavailable, UnsupportedPostgres
+
+ROOT = Path(__file__).parents[2]
+
+FUNCTION = """
+-- A body with semicolons, and a literal %.
+create function one_percent(n int) returns text language plpgsql as $$
+begin
+    perform 1; perform 2;
+    return (n / 100) || '%';
+end $$;
+select one_percent(200);
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "0002_second.sql").write_text("alter table first add column added text;" + FUNCTION)
+    (tmp_path / "0001_first.sql").write_text("create table first (id int);\ninsert into first values (1);")
+    return tmp_path
+
+
+@pytest.fixture
+def empty(dsn: str) -> Iterator[str]:
+    """A database without the real migrations."""
+    name = f"{query(dsn, 'select current_database()')}_empty"
+    query(dsn, f"create database {name}")
+    yield make_dsn(dsn, dbname=name)
+    query(dsn, f"drop database {name} with (force)")
+
+
+def query(dsn: str, sql: str) -> object:
+    connection = psycopg2.connect(dsn)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchone()[0] if cursor.description else None
+    finally:
+        connection.close()
+
+
+def test_applies_in_order_once_and_silently(empty: str, directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert migrate.pending(empty, directory) == ["0001_first", "0002_second"]
+    assert migrate.apply(empty, directory) == ["0001_first", "0002_second"]
+    assert migrate.pending(empty, directory) == []
+    assert migrate.apply(empty, directory) == []
+    assert query(empty, "select one_percent(200)") == "2%"
+    assert query(empty, "select count(*) from first") == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_failing_migration_is_undone_and_named_and_those_before_it_stay(empty: str, directory: Path) -> None:
+    last = directory / "0003_third.sql"
+    last.write_text("create table third (); insert into nowhere values (1);")
+    with pytest.raises(StorageError, match=r"0003_third.*nowhere"):
+        migrate.apply(empty, directory)
+    assert query(empty, "select to_regclass('third')") is None
+    assert migrate.pending(empty, directory) == ["0003_third"]
+    last.write_text("create table third ();")
+    assert migrate.apply(empty, directory) == ["0003_third"]
+
+
+def test_processes_that_start_at_once_apply_each_migration_once(empty: str, directory: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        applied = list(threads.map(lambda _: migrate.apply(empty, directory), range(4)))
+    assert sorted(applied) == [[], [], [], ["0001_first", "0002_second"]]
+
+
+def test_a_process_killed_in_the_middle_leaves_nothing_to_repair(
+    empty: str, directory: Path, until: Callable[[Callable[[], object]], object]
+) -> None:
+    slow = directory / "0003_slow.sql"
+    slow.write_text("create table third (); select pg_sleep(60);")
+    code = "import sys, pathlib; from storage import migrate; migrate.apply(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    child = subprocess.Popen([sys.executable, "-c", code, empty, str(directory)], cwd=ROOT)
+    backend = (
+        "select max(pid) from pg_stat_activity where application_name = 'homeroom migrate'"
+        " and datname = current_database() and query like '%pg_sleep%' and pid <> pg_backend_pid()"
+    )
+    until(lambda: query(empty, backend))
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    # The server would find out within client_connection_check_interval.
+    query(empty, f"select pg_terminate_backend(({backend}))")
+    slow.write_text("create table third ();")
+    assert migrate.apply(empty, directory) == ["0003_slow"]
+
+
+def test_a_database_from_a_newer_version_is_left_alone(empty: str, directory: Path) -> None:
+    migrate.apply(empty, directory)
+    (directory / "0002_second.sql").unlink()
+    (directory / "0003_third.sql").write_text("create table third ();")
+    for look in (migrate.pending, migrate.apply):
+        with pytest.raises(NewerDatabase, match=r"0002_second.*newer Homeroom") as caught:
+            look(empty, directory)
+        assert caught.value.unknown == ("0002_second",)
+    assert query(empty, "select to_regclass('third')") is None
+
+
+def test_an_old_postgres_is_refused(empty: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "OLDEST_POSTGRES", 99)  # no old server at hand
+    with pytest.raises(UnsupportedPostgres, match=r"this is PostgreSQL \d+.*needs 99"):
+        migrate.apply(empty, directory)
+
+
+def test_no_server_and_no_migrations_say_so(empty: str, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="cannot connect"):
+        migrate.apply(make_dsn(empty, dbname="nobody_made_this"))
+    with pytest.raises(StorageError, match="installation is incomplete"):
+        migrate.apply(empty, tmp_path)
+
+
+def test_the_real_migrations_apply(empty: str) -> None:
+    assert migrate.apply(empty) == sorted(path.stem for path in migrate.DIRECTORY.glob("*.sql"))
