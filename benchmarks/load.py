@@ -89,7 +89,7 @@ def build(directory: Path, *, python: bool = False) -> list[str]:
     """Compile the generator into a directory and give its command; the one in Python where there is no compiler."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if python or compiler is None:
-        return [sys.executable, str(HERE / "load_fallback.py")]
+        return [sys.executable, "-m", "benchmarks.load_fallback"]
     program = directory / "load"
     subprocess.run([compiler, "-O2", "-o", str(program), str(HERE / "load.c")], check=True)
     return [str(program)]

@@ -60,7 +60,7 @@ class _Connection(aiopg.Connection):
     def _ready(weak_self: Any) -> None:
         self = cast("_Connection | None", weak_self())
         try:
-            aiopg.Connection._ready(weak_self)  # noqa: SLF001 - our superclass, of a static method
+            aiopg.Connection._ready(weak_self)
         except ValueError as error:
             # 1: on any SQL error aiopg calls select() on the socket, which refuses descriptors from 1024 up: on a
             # server with a thousand clients every unique violation became a time-out. The error is the context.

@@ -47,7 +47,7 @@ OWNER = TEACHER.user_id
 someone = st.sampled_from([*(one.user_id for one in PEOPLE)] * 3 + [UserId("nobody")])
 callers = st.integers(0, 23)
 """Rather those who are in than the others: see `Sessions.caller`."""
-message = st.integers(1, 6).map(MessageId)
+message = st.integers(1, 100).map(MessageId)
 flags = st.booleans()
 maybe = st.none() | someone
 some_permissions = st.lists(st.sampled_from(get_args(Permission)), max_size=3)
@@ -70,8 +70,10 @@ SPEAKING = (
     | st.builds(c.LowerHand, maybe)
     | st.sampled_from([c.RaiseHand(), c.RaiseHand(), c.LowerAll(), c.CallNext()])
 )
+SENDING = st.builds(c.SendMessage, text=st.just("…"), to=maybe, reply_to=st.none() | message)
 CHAT = (
-    st.builds(c.SendMessage, text=st.just("…"), to=maybe, reply_to=st.none() | message)
+    SENDING
+    | SENDING
     | st.builds(c.DeleteMessage, message)
     | st.builds(c.React, message, st.sampled_from(["👍", "👎"]), flags)
 )
@@ -80,7 +82,7 @@ RELAYED = (
     | st.builds(c.Signal, someone, st.just({"sdp": ""}))
     | st.sampled_from([c.Cursor({"x": 0}), c.Typing()])
 )
-TAKING_PART = ROSTER | SPEAKING | CHAT | CHAT | RELAYED
+TAKING_PART = ROSTER | SPEAKING | RELAYED
 SETTINGS = st.sampled_from([c.Lock(), c.Unlock()]) | st.builds(
     c.Update,
     title=st.just(msgspec.UNSET) | st.sampled_from(["Physics", "Maths"]),
@@ -133,9 +135,20 @@ class Sessions(RuleBasedStateMachine):
     def take_part(self, after: int, deeds: list[tuple[int, c.Command]]) -> None:
         for by, command in deeds:
             self.now = Millis(self.now + after)
-            if isinstance(command, c.SendMessage):
-                command = structs.replace(command, text=f"text {len(self.log)}.")
             self.ask(self.caller(by), command)
+
+    @rule(deeds=st.lists(st.tuples(callers, CHAT), min_size=1, max_size=8))
+    def chat(self, deeds: list[tuple[int, c.Command]]) -> None:
+        """Write, each time something else; answer, react to and take back what is there, or nearly."""
+        for by, command in deeds:
+            said: c.Command = command
+            newest = self.state.last_message_id + 1
+            if isinstance(command, c.SendMessage):
+                reply_to = command.reply_to and MessageId(command.reply_to % newest)
+                said = structs.replace(command, text=f"text {len(self.log)}.", reply_to=reply_to)
+            elif isinstance(command, c.DeleteMessage | c.React):
+                said = structs.replace(command, message_id=MessageId(command.message_id % (newest + 1)))
+            self.ask(self.caller(by), said)
 
     @rule(by=callers, command=SETTINGS)
     def set_up(self, by: int, command: c.Command) -> None:
