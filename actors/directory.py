@@ -97,7 +97,7 @@ class Directory:
         channel = self._channel(session_id)
         actor = SessionActor(session_id, channel, self._shared).begin()
         self._actors[session_id] = actor
-        self._spawn(self._restore(actor.actor_ref, session_id, channel))
+        self.spawn(self._restore(actor.actor_ref, session_id, channel))
         return actor
 
     async def _restore(self, actor: ActorRef[SessionActor], session_id: SessionId, channel: Channel) -> None:
@@ -119,7 +119,7 @@ class Directory:
             del self._actors[actor.session_id]
             if actor.channel.users() and not self._draining:
                 # Somebody is watching: they must not wait for somebody else's command to see the session again.
-                self._spawn(self._revive(actor.session_id))
+                self.spawn(self._revive(actor.session_id))
             else:
                 self._release(actor.session_id)
 
@@ -132,7 +132,8 @@ class Directory:
             await asyncio.sleep(delay)
             delay = min(delay * 2, 2.0)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that `drain` waits for."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -93,12 +93,20 @@ class Key(Struct, frozen=True):
 # What a session actor is told
 
 
+class Reply(Protocol):
+    """Where an outcome goes: a future, or anything that takes a result as one does."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: Outcome, /) -> None: ...
+
+
 class Execute(Struct):
     """Decide a command; the reply is set after its commit."""
 
     command: c.Command
     by: c.Caller
-    reply: asyncio.Future[Outcome] | None = None
+    reply: Reply | None = None
     key: Key | None = None
 
 
@@ -108,14 +116,14 @@ class Subscribe(Struct):
     subscriber: Any
     by: c.Caller
     join: bool
-    reply: asyncio.Future[Outcome]
+    reply: Reply
 
 
 class Look(Struct):
     """Read the state: `view` must take what it needs and keep nothing."""
 
     view: Callable[[State], Any]
-    reply: asyncio.Future[Outcome]
+    reply: Reply
 
 
 class Start(Struct, frozen=True):
@@ -183,7 +191,7 @@ class Flight(Struct):
 
     seq: int
     published: list[Published]
-    replies: list[tuple[asyncio.Future[Outcome], Outcome]]
+    replies: list[tuple[Reply, Outcome]]
     after: list[Callable[[], None]]
 
 
@@ -211,7 +219,7 @@ class SessionActor(LoopActor):
     def _begin_turn(self, seq: int) -> None:
         self._old_seq = seq
         self._published: list[Published] = []
-        self._replies: list[tuple[asyncio.Future[Outcome], Outcome]] = []
+        self._replies: list[tuple[Reply, Outcome]] = []
         self._arrivals: list[Subscribe] = []
         self._turn_keys: list[p.KeyRow] = []
         self._redactions: list[p.Redaction] = []
@@ -287,7 +295,7 @@ class SessionActor(LoopActor):
         relayed = bool(events) and not published
         self._answer(reply, Answer(state.seq, published, ephemeral=relayed))
 
-    def _answer(self, reply: asyncio.Future[Outcome] | None, outcome: Outcome) -> None:
+    def _answer(self, reply: Reply | None, outcome: Outcome) -> None:
         if reply is not None:
             self._replies.append((reply, outcome))
 

@@ -7,6 +7,9 @@ Every message carries a stamp, `~` and 19 digits: when it was due, in ns of CLOC
 stream, so that counting it counts deliveries, whatever the server's frames look like; the sum of the stamps is the proof
 that they were the right ones.
 
+Streams are read every half millisecond, and do not wake this process: real subscribers are on other machines, and their
+waking is not the server's work. An answer to a post wakes it at once.
+
     load PORT WARM_UP_S SECONDS INTERVAL_NS         interval 0: closed loop, each publisher posts when it was answered
 
 stdin: lines `S <room> <length>` (a stream) or `P <room> <length> <publisher>` (a post of that publisher, who takes its
@@ -31,14 +34,14 @@ nothing. stdout: `ready`, `start`, `stop` as it happens, and last the result, as
 #include <time.h>
 #include <unistd.h>
 
-enum { DIGITS = 19, CONNECTING = 64, EVENTS = 1024, INPUT = 1 << 18, ANSWER = 1 << 16 };
+enum { DIGITS = 19, TICK_NS = 500000, CONNECTING = 64, EVENTS = 1024, INPUT = 1 << 18, ANSWER = 1 << 16 };
 static const uint64_t SECOND = 1000000000, QUIET = 300000000, OPEN_WITHIN = 60 * SECOND, DRAIN_WITHIN = 20 * SECOND;
 
 typedef struct { uint64_t count, sum; } Tally;
 typedef struct { int room, length; char *bytes, *stamp; } Request;
 typedef struct {
     int fd, room;
-    bool publisher, ready, closed;
+    bool publisher, ready;
     char *answer;               /* a stream's until its headers are whole; a publisher's always */
     int have;
     Tally seen;                 /* streams */
@@ -53,7 +56,7 @@ typedef struct {
 typedef struct { uint64_t counts[64 * 60], total, most; } Histogram;
 
 static Connection **streams, **publishers, **idle;
-static int stream_count, publisher_count, idle_count, room_count, opening, lost, poller, timer, port;
+static int stream_count, publisher_count, idle_count, room_count, opening, lost, poller, reader, timer, ticker, port;
 static int *listeners;          /* streams per room */
 static Tally *acked;            /* per room */
 static uint64_t acks, deliveries, expected, last_input, interval, due;
@@ -119,7 +122,7 @@ static void dial(Connection *connection) {
     if (connection->fd < 0 || connect(connection->fd, (void *)&address, sizeof address)) die("cannot connect: %s", strerror(errno));
     setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     fcntl(connection->fd, F_SETFL, O_NONBLOCK);
-    epoll_ctl(poller, EPOLL_CTL_ADD, connection->fd, &event);
+    epoll_ctl(connection->publisher ? poller : reader, EPOLL_CTL_ADD, connection->fd, &event);
 }
 
 /* Append to a connection's answer; give its body once the headers are whole, else NULL. Any status but 200 is the end. */
@@ -211,30 +214,41 @@ static void streamed(Connection *stream, const char *bytes, int length, uint64_t
 
 /* The loop */
 
-static void turn(uint64_t until) {
+static int add_timer(void) {
+    int descriptor = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    epoll_ctl(poller, EPOLL_CTL_ADD, descriptor, &(struct epoll_event){.events = EPOLLIN});
+    return descriptor;
+}
+
+/* Give how many were ready: EVENTS means that there may be more. */
+static int read_ready(int poller, int timeout_ms) {
     static struct epoll_event events[EVENTS];
+    int count = epoll_wait(poller, events, EVENTS, timeout_ms);
     uint64_t time = now();
-    int count = epoll_wait(poller, events, EVENTS, until > time ? (until - time) / 1000000 + 1 : 0);
-    if (count) time = last_input = now();
     for (int i = 0; i < count; i++) {
         Connection *connection = events[i].data.ptr;
-        if (!connection) {
-            uint64_t times;
-            if (read(timer, &times, sizeof times) < 0 && errno != EAGAIN) die("timer: %s", strerror(errno));
-            continue;
-        }
+        if (!connection) continue; /* a timer: that it woke us is all */
         int length = recv(connection->fd, input, INPUT, 0);
         if (length < 0 && errno == EAGAIN) continue;
+        last_input = time;
         if (length > 0) {
             (connection->publisher ? answered(connection, input, length) : streamed(connection, input, length, time));
         } else {
             if (connection->publisher || !connection->ready) die("the server hung up: %s", length ? strerror(errno) : "closed");
-            connection->closed = true;
             lost++;
             close(connection->fd);
         }
     }
+    return count;
+}
+
+/* Wait for an answer or a timer, at most until then, and do all that there is to do. */
+static void turn(uint64_t until) {
+    uint64_t time = now(), times;
+    read_ready(poller, until > time ? (until - time) / 1000000 + 1 : 0);
+    while (read(ticker, &times, sizeof times) > 0 || read(timer, &times, sizeof times) > 0) continue;
     post_what_is_due();
+    while (read_ready(reader, 0) == EVENTS) continue;
 }
 
 static void open_streams(void) {
@@ -307,8 +321,10 @@ int main(int argc, char **argv) {
     interval = strtoull(argv[4], NULL, 10);
     read_plan();
     poller = epoll_create1(0);
-    timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
-    epoll_ctl(poller, EPOLL_CTL_ADD, timer, &(struct epoll_event){.events = EPOLLIN});
+    reader = epoll_create1(0);
+    timer = add_timer();
+    ticker = add_timer();
+    timerfd_settime(ticker, 0, &(struct itimerspec){.it_interval.tv_nsec = TICK_NS, .it_value.tv_nsec = TICK_NS}, NULL);
     open_streams();
     say("ready");
     if (scanf("%7s", word) != 1 || strcmp(word, "go")) return 0;

@@ -148,7 +148,7 @@ class Load:
             raise LoadError(self._why())
 
     def _why(self) -> str:
-        return _pipe(self._process.stderr).read().decode(errors="replace").strip()
+        return _pipe(self._process.stderr).read().decode(errors="replace").strip()[-2000:]
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -58,7 +58,8 @@ class Server(ABC):
 
     def __init__(self, *, database_cores: set[int]) -> None:
         self.port = _free_port()
-        self.directory = Path(tempfile.mkdtemp(prefix="bench-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="homeroom-bench-"))
+        self.directory.chmod(0o711)  # PostgreSQL, which never is root, passes through
         self.database_cores = database_cores
         self.database_pid: int | None = None
 

@@ -1,6 +1,7 @@
-"""The first protocol on every connection: bounds what aiohttp does not, then passes everything on to it.
+"""The first protocol on every connection: bounds what aiohttp does not, answers the fast lane, hands the rest over.
 
-**Law:** a connection that has not sent a whole request head in time is closed; an address has only so many.
+**Law:** a connection that has not sent a whole request head in time is closed; an address has only so many. Once
+aiohttp has a connection it keeps it.
 """
 
 import asyncio
@@ -9,55 +10,104 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from server.config import Limits
+from server.fast import HEAD_END, FastLane
 
-HEAD_END = b"\r\n\r\n"
-TOO_MANY = (
-    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
-    b"Content-Length: %d\r\n\r\n%b"
-)
+KEEPALIVE_S = 75.0
 TOO_MANY_BODY = (
     b'{"type":"about:blank","title":"Too Many Requests","status":429,'
     b'"detail":"This address has too many connections open.","reason":"too_many_connections"}'
+)
+TOO_MANY = (
+    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nConnection: close\r\n"
+    b"Content-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%b" % (len(TOO_MANY_BODY), TOO_MANY_BODY)
 )
 
 
 class Front(asyncio.Protocol):
     """One connection."""
 
-    __slots__ = ("_address", "_counts", "_head", "_inner", "_limits", "_make", "_timer", "_transport")
+    __slots__ = (
+        "_active_at", "_address", "_busy", "_counts", "_data", "_fast", "_inner", "_limits", "_make", "_taking", "_timer",
+        "_transport",
+    )  # fmt: skip
 
-    def __init__(self, make: Callable[[], Any], limits: Limits, counts: Counter[str]) -> None:
+    def __init__(self, make: Callable[[], Any], fast: FastLane, limits: Limits, counts: Counter[str]) -> None:
         self._make = make
+        self._fast = fast
         self._limits = limits
         self._counts = counts
         self._inner: Any = None
-        self._head = b""
+        self._data = b""
+        self._busy = False
+        self._taking = False
+        self._active_at = 0.0
         self._address: str | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not asyncio's classes.
-        transport = cast(asyncio.Transport, transport)
-        self._transport = transport
+        self._transport = transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
         if self._counts[address] >= self._limits.connections_per_ip:
-            transport.write(TOO_MANY % (len(TOO_MANY_BODY), TOO_MANY_BODY))
+            transport.write(TOO_MANY)
             transport.close()
             return
         self._address = address
         self._counts[address] += 1
-        self._timer = asyncio.get_running_loop().call_later(self._limits.header_timeout_s, transport.close)
+        loop = asyncio.get_running_loop()
+        # From the first byte on, whole heads have to come in time: the clock starts as if one had begun.
+        self._active_at = loop.time()
+        self._timer = loop.call_later(self._limits.header_timeout_s, self._check, True)
+
+    def _check(self, fresh: bool) -> None:
+        """Close a connection whose head is late, or that has been idle too long."""
+        loop = asyncio.get_running_loop()
+        idle = loop.time() - self._active_at
+        late = (fresh or bool(self._data)) and idle >= self._limits.header_timeout_s
+        assert self._transport is not None
+        if not self._busy and (late or idle >= KEEPALIVE_S):
+            self._transport.close()
+        else:
+            self._timer = loop.call_later(self._limits.header_timeout_s, self._check, False)
 
     def data_received(self, data: bytes) -> None:
         if self._inner is not None:
             self._inner.data_received(data)
             return
-        self._head += data
-        if HEAD_END not in self._head and len(self._head) <= self._limits.header_bytes:
+        if self._address is None:
             return
-        self._hand_over()
+        if not self._data:
+            self._active_at = asyncio.get_running_loop().time()
+        self._data += data
+        if not self._busy:
+            self._advance()
+        elif len(self._data) > self._limits.body_bytes and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _advance(self) -> None:
+        """Answer requests as long as they are for the fast lane and all here; then wait, or hand over."""
+        while self._data and not self._busy and self._inner is None:
+            self._busy = self._taking = True
+            taken = self._fast.take(self._data, self._write)
+            self._taking = False
+            if taken:
+                self._data = self._data[taken:]
+                continue
+            self._busy = False
+            if HEAD_END not in self._data and len(self._data) <= self._limits.header_bytes:
+                return
+            self._hand_over()
+
+    def _write(self, answer: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(answer)
+        self._busy = False
+        self._active_at = asyncio.get_running_loop().time()
+        if self._data and not self._taking:
+            self._transport.resume_reading()
+            self._advance()
 
     def _hand_over(self) -> None:
         if self._timer is not None:
@@ -65,8 +115,8 @@ class Front(asyncio.Protocol):
             self._timer = None
         self._inner = self._make()
         self._inner.connection_made(self._transport)
-        head, self._head = self._head, b""
-        self._inner.data_received(head)
+        data, self._data = self._data, b""
+        self._inner.data_received(data)
 
     def eof_received(self) -> Any:
         return None if self._inner is None else self._inner.eof_received()
@@ -82,6 +132,7 @@ class Front(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._data = b""
         if self._address is not None:
             self._counts[self._address] -= 1
             if not self._counts[self._address]:

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -15,10 +15,10 @@ import msgspec
 from aiohttp import web
 
 from actors.session.commands import Caller, Command, Invite
-from actors.session.ids import SessionId
+from actors.session.ids import SessionId, UserId
 from actors.session.audience import audience
 from actors.session.state import State
-from actors.session_actor import JSON, Answer, Execute, Key, Look, Published, Repeated, Snapshot, Subscribe
+from actors.session_actor import JSON, Answer, Execute, Key, Look, Outcome, Published, Repeated, Snapshot, Subscribe
 from server.auth import Principal
 from server.decoding import Decoder, from_query
 from server.errors import Problem, refused, too_fast, unauthenticated
@@ -36,7 +36,7 @@ def bind(row: Row, services: Services) -> Handler:
     """Make the handler of a row."""
     match row:
         case CommandRoute():
-            return _Command(row, services)
+            return CommandEndpoint(row, services)
         case ActionRoute():
             return _Action(row, services)
         case StreamRoute():
@@ -58,16 +58,18 @@ class _Endpoint:
     def principal(self, request: web.Request) -> Principal | None:
         """Verify the credential. Raises: Problem 401, unless the row is public."""
         header = request.headers.get("Authorization")
-        if header is None:
-            if self._row.public:
-                return None
-            raise unauthenticated("Send `Authorization: Bearer <access token>`.")
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise unauthenticated("Send `Authorization: Bearer <access token>`.")
-        principal = self._services.tokens.verify(token.strip())
+        if header is None and self._row.public:
+            return None
+        principal = self.bearer(header)
         request["user"] = principal.user_id
         return principal
+
+    def bearer(self, header: str | None) -> Principal:
+        """Verify an `Authorization` header. Raises: Problem 401."""
+        scheme, _, token = (header or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise unauthenticated("Send `Authorization: Bearer <access token>`.")
+        return self._services.tokens.verify(token.strip())
 
     async def body(self, request: web.Request) -> Any:
         if self._decode is None:
@@ -103,53 +105,72 @@ class _Endpoint:
         return any(address in proxy for proxy in self._proxies)
 
 
-class _Command(_Endpoint):
+class CommandEndpoint(_Endpoint):
+    """Serves a `CommandRoute`. Its steps are apart, so that the fast lane (`fast.py`) takes the very same ones."""
+
     _row: CommandRoute
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
+        services, row = self._services, self._row
         principal = self.principal(request)
         assert principal is not None
         key = idempotency_key(request.headers.get("Idempotency-Key"))
         body = await self.body(request)
-        return response(await self.run(request, principal, body, key))
-
-    async def run(self, request: web.Request, principal: Principal, body: Any, key: str | None) -> Reply:
-        services, row = self._services, self._row
-        if wait := services.commands.take(principal.user_id):
-            raise too_fast(f"At most {services.settings.limits.user_commands_per_s} commands a second.", wait)
-        params = request.match_info
-        ref = row.ref(params, body)
-        try:
-            session_id, by_code = await services.refs.resolve(ref)
-        except Problem:
-            # Guessing codes is slow work for whoever does it.
-            if wait := services.joins.take(principal.user_id):
-                raise too_fast("Too many references that lead nowhere.", wait) from None
-            raise
+        self.admit(principal)
+        ref = row.ref(request.match_info, body)
+        session_id, by_code = await self._resolve(ref, principal)
         request["session"] = session_id
         command = row.command(body)
-        caller = await self._caller(principal, command, by_code)
-        outcome = await services.directory.ask(
-            session_id, Execute(command, caller, key=None if key is None else Key(key, digest(command)))
-        )
+        names: dict[UserId, str] = {}
+        if isinstance(command, Invite):
+            names = known_names(await services.users.names([command.user_id]), command.user_id)
+        outcome = await services.directory.ask(session_id, self.execute(principal, by_code, command, key, names))
+        call = Call(request.match_info, None, body, principal, session_id, self.address(request))
+        return response(await self.reply(outcome, ref, call))
+
+    def admit(self, principal: Principal) -> None:
+        """Count a command. Raises: Problem 429."""
+        if wait := self._services.commands.take(principal.user_id):
+            raise too_fast(f"At most {self._services.settings.limits.user_commands_per_s} commands a second.", wait)
+
+    async def _resolve(self, ref: str, principal: Principal) -> tuple[SessionId, bool]:
+        try:
+            return await self._services.refs.resolve(ref)
+        except Problem:
+            # Guessing codes is slow work for whoever does it.
+            if wait := self._services.joins.take(principal.user_id):
+                raise too_fast("Too many references that lead nowhere.", wait) from None
+            raise
+
+    def execute(
+        self, principal: Principal, by_code: bool, command: Command, key: str | None, names: Mapping[UserId, str] = {}
+    ) -> Execute:
+        caller = Caller(principal.user_id, principal.name, by_code, names)
+        return Execute(command, caller, key=None if key is None else Key(key, digest(command)))
+
+    def answered(self, outcome: Outcome, ref: str) -> Reply | None:
+        """Print an outcome that needs nothing looked up; None for the others. Raises: Problem."""
         if not isinstance(outcome, Answer | Repeated):
             raise refused(outcome, ref)
+        if isinstance(outcome, Repeated) or self._row.reply is None:
+            return None
+        return self._row.reply(outcome)
+
+    async def reply(self, outcome: Outcome, ref: str, call: Call) -> Reply:
+        """Print any outcome. Raises: Problem."""
+        row = self._row
+        reply = self.answered(outcome, ref)
+        if reply is not None:
+            return reply
         if row.then is not None and row.view is not None:
-            call = Call(params, None, body, principal, session_id, self.address(request))
-            return row.view(await row.then(services, call))
-        assert row.reply is not None and row.repeat is not None
-        if isinstance(outcome, Answer):
-            return row.reply(outcome)
+            return row.view(await row.then(self._services, call))
+        assert isinstance(outcome, Repeated) and row.repeat is not None
         first, last = outcome.first_seq, outcome.last_seq
-        rows = await services.log.read(session_id, first - 1, last - first + 1) if last >= first else []
+        rows = await self._services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
         return row.repeat(last, rows)
 
-    async def _caller(self, principal: Principal, command: Command, by_code: bool) -> Caller:
-        caller = principal.caller(holds_code=by_code)
-        if isinstance(command, Invite):
-            names = known_names(await self._services.users.names([command.user_id]), command.user_id)
-            caller = msgspec.structs.replace(caller, names=names)
-        return caller
+    def decoded(self, raw: bytes) -> Any:
+        return None if self._decode is None else self._decode(raw)
 
 
 class _Action(_Endpoint):

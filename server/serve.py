@@ -23,7 +23,8 @@ from server.actions import now_millis
 from server.app import build
 from server.auth import Tickets, Tokens, new_id
 from server.config import BadSetting, Settings
-from server.front import Front
+from server.fast import FastLane, lanes
+from server.front import KEEPALIVE_S, Front
 from server.limits import Rate
 from server.passwords import Passwords
 from server.services import Refs, Services
@@ -37,9 +38,9 @@ from storage.users import Users
 
 logger = logging.getLogger(__name__)
 
+APIS = (API,)
 BEAT_S = 2.0
 TIDY_S = 3_600.0
-KEEPALIVE_S = 75.0
 SHUTDOWN_S = 2.0
 
 
@@ -58,7 +59,7 @@ async def running(settings: Settings, say: Callable[[str], None] = lambda text: 
     async with contextlib.AsyncExitStack() as stack:
         dsn = await database(settings, stack, say)
         services, persistence = await compose(settings, dsn, stack)
-        app = build(services, (API,))
+        app = build(services, APIS)
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -70,7 +71,7 @@ async def running(settings: Settings, say: Callable[[str], None] = lambda text: 
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        server, url = await listen(settings, runner)
+        server, url = await listen(settings, runner, FastLane(lanes(APIS, services), services))
         try:
             yield Running(services, url)
         finally:
@@ -192,14 +193,14 @@ def signing_key(settings: Settings) -> str:
     return key
 
 
-async def listen(settings: Settings, runner: web.AppRunner) -> tuple[asyncio.Server, str]:
+async def listen(settings: Settings, runner: web.AppRunner, fast: FastLane) -> tuple[asyncio.Server, str]:
     host, port = settings.server.host, settings.server.port
     counts: Counter[str] = Counter()
     make = runner.server
     assert make is not None
     try:
         server = await asyncio.get_running_loop().create_server(
-            lambda: Front(make, settings.limits, counts), host, port, backlog=4096, reuse_address=True
+            lambda: Front(make, fast, settings.limits, counts), host, port, backlog=4096, reuse_address=True
         )
     except OSError as error:
         raise BadSetting(

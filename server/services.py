@@ -39,6 +39,10 @@ class Refs:
                 self._known.popitem(last=False)
         return known
 
+    def known(self, ref: str) -> tuple[SessionId, bool] | None:
+        """Give what `resolve` would, if that needs no looking up."""
+        return self._known.get(ref)
+
     def forget(self, session_id: SessionId) -> None:
         """A session has been deleted: it is not found any more."""
         self._known = OrderedDict((ref, known) for ref, known in self._known.items() if known[0] != session_id)

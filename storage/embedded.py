@@ -64,7 +64,9 @@ _LOG_BYTES = 10 * 1024 * 1024
 _POLL_S = 0.01
 _LOCK_TIMEOUT_S = 0.5  # a process that was just killed takes a moment to be gone
 _START_TIMEOUT_S = 120.0  # crash recovery of max_wal_size on a slow disk
-_STOP_TIMEOUT_S = 60.0  # the checkpoint of a fast shutdown, likewise
+# Without progress; the shutdown's checkpoint may take what it takes. PostgreSQL 18.4 hangs when told to shut down fast
+# while it recovers from the crash of one of its processes.
+_FAST_TIMEOUT_S = 3.0
 _QUIT_TIMEOUT_S = 5.0
 
 
@@ -82,8 +84,9 @@ class Embedded:
     `dsn` is for psycopg2: the superuser, over a socket that only we can reach.
     """
 
-    def __init__(self, sockets: Path, process: "subprocess.Popen[bytes]", lock: int) -> None:
+    def __init__(self, name: str, sockets: Path, process: "subprocess.Popen[bytes]", lock: int) -> None:
         self.dsn = make_dsn(host=str(sockets), user="postgres", dbname="postgres")
+        self._name = name
         self._sockets = sockets
         self._process = process
         self._lock: int | None = lock
@@ -99,7 +102,8 @@ class Embedded:
         Blocks for as long as the last checkpoint takes.
         """
         if self._lock is not None:
-            _shut_down(self._process)
+            _end(self._name)
+            self._process.wait()
             with contextlib.suppress(OSError):
                 self._sockets.rmdir()  # it may be in /tmp
             os.close(self._lock)
@@ -151,7 +155,7 @@ def _start(directory: Path, settings: Mapping[str, str], lock: int) -> Embedded:
     # In the title of every process of this server, so that it can be told from all others, even if the directory moved.
     found = cluster.stat()
     name = f"homeroom-{found.st_dev:x}-{found.st_ino:x}"
-    _end_leftovers(name)
+    _end(name)  # what a killed Homeroom left
     sockets = _socket_directory(home, account)
     arguments = [str(binaries / "postgres"), "-D", str(cluster)]
     quoted = '"' + str(sockets).replace('"', '""') + '"'
@@ -177,9 +181,10 @@ def _start(directory: Path, settings: Mapping[str, str], lock: int) -> Embedded:
     try:
         _wait_until_ready(process, cluster / "postmaster.pid", log, said)
     except BaseException:
-        _shut_down(process)
+        _end(name)
+        process.wait()
         raise
-    return Embedded(sockets, process, lock)
+    return Embedded(name, sockets, process, lock)
 
 
 def _lock(directory: Path) -> int:
@@ -201,17 +206,6 @@ def _lock(directory: Path) -> int:
     return lock
 
 
-def _shut_down(process: "subprocess.Popen[bytes]") -> None:
-    for sent, patience_s in ((signal.SIGINT, _STOP_TIMEOUT_S), (signal.SIGQUIT, _QUIT_TIMEOUT_S)):
-        if process.poll() is None:
-            process.send_signal(sent)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience_s)
-            return
-    process.kill()
-    process.wait()
-
-
 def _wait_until_ready(process: "subprocess.Popen[bytes]", pid_file: Path, log: Path, said: int) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline:
@@ -226,45 +220,45 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", pid_file: Path, log: P
     raise EmbeddedError(f"PostgreSQL did not start; the end of {log}:\n" + "\n".join(last))
 
 
-# What an earlier run left
+# Its processes, ours or an earlier run's
 
 
-def _processes(name: str) -> list[psutil.Process]:
-    """List the live processes of the server of that name.
+def _processes(name: str) -> list[tuple[psutil.Process, str]]:
+    """List the live processes of the server of that name, each with its command line or title.
 
-    By command line, which everybody may read (a working directory is closed to root in a container). A zombie, which a
-    killed postmaster may stay for long, has none.
+    Those everybody may read (a working directory is closed to root in a container). A zombie, which a killed postmaster
+    may stay for long, has none.
     """
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if (words := process.info["cmdline"]) and "postgres" in words[0] and name in " ".join(words)
-    ]
+    found = ((process, " ".join(process.info["cmdline"] or ())) for process in psutil.process_iter(["cmdline"]))
+    return [(process, title) for process, title in found if "postgres" in title and name in title]
 
 
-def _end_leftovers(name: str) -> None:
-    """End the server of a killed Homeroom, or what a killed postmaster left (which ends by itself, mostly)."""
+def _end(name: str) -> None:
+    """Shut the server of that name down, or what a killed postmaster left of it, and wait until all of it is gone.
+
+    Fast, which writes a checkpoint; if that gets nowhere, immediately, which makes the next start recover. Nothing that
+    was committed is lost either way. Raises: EmbeddedError if even a kill does not help (a dead disk).
+    """
     for sent, patience_s in (
-        (signal.SIGINT, _STOP_TIMEOUT_S),
-        (signal.SIGQUIT, 1.0),
-        (signal.SIGKILL, _QUIT_TIMEOUT_S),
+        (signal.SIGINT, _FAST_TIMEOUT_S),
+        (signal.SIGQUIT, _QUIT_TIMEOUT_S),
+        (signal.SIGKILL, 5.0),
     ):
-        left = _processes(name)
-        postmaster = [process for process in left if "-D" in process.info["cmdline"]]
-        if sent is signal.SIGINT and not postmaster:
-            continue  # to other processes than the postmaster SIGINT means other things
-        for process in left if sent is signal.SIGKILL else postmaster:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(sent)
+        for process, title in _processes(name):
+            # To others than the postmaster the signals mean other things; without it they end by themselves, mostly.
+            if " -D " in title or sent is signal.SIGKILL:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(sent)
         deadline = time.monotonic() + patience_s
-        while _processes(name):
+        while left := _processes(name):
+            if any("checkpointer performing" in title for _, title in left):
+                deadline = time.monotonic() + patience_s
             if time.monotonic() > deadline:
                 break
             time.sleep(_POLL_S)
         else:
             return
-    left = _processes(name)
-    raise EmbeddedError(f"an earlier PostgreSQL of this data directory does not end: processes {[p.pid for p in left]}")
+    raise EmbeddedError(f"PostgreSQL does not end: processes {[process.pid for process, _ in left]} of {name}")
 
 
 def _stale(pid_file: Path) -> dict[str, str]:

@@ -27,6 +27,8 @@ STATEMENT_TIMEOUT_S = 10.0
 
 # A restarting server says one of these until it is back. libpq gives a failed connect no SQLSTATE; the text has to do.
 _SOON = (
+    "closed the connection",
+    "terminating connection",
     "Connection refused",
     "No such file or directory",
     "starting up",
@@ -135,14 +137,13 @@ async def _connect(dsn: str, setup: Sequence[str], deadline: float, statement_ti
                     # hstore would cost a query on every connect.
                     connection = _Connection(dsn, statement_timeout_s, enable_hstore=False, application_name="homeroom")
                     await connection
-                except (psycopg2.Error, TimeoutError) as error:
+                    return await _set_up(connection, (limits, *setup))
+                except (psycopg2.Error, TimeoutError, UnknownOutcome) as error:
                     reason = str(error).strip() or reason
                     if not any(phrase in reason for phrase in _SOON):
                         raise Unavailable(f"cannot connect: {reason}") from error
-                    await asyncio.sleep(pause_s)
-                    pause_s = min(pause_s * 2, _RETRY_MAX_S)
-                else:
-                    return await _set_up(connection, (limits, *setup))
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _RETRY_MAX_S)
     except TimeoutError as error:
         raise Unavailable(f"cannot connect in time: {reason}") from error
 
@@ -151,9 +152,6 @@ async def _set_up(connection: _Connection, setup: Sequence[str]) -> _Connection:
     try:
         for sql in setup:
             await connection.run(sql, ())
-    except UnknownOutcome as error:
-        connection.close()
-        raise Unavailable(f"cannot connect: {error}") from error
     except BaseException:
         connection.close()
         raise

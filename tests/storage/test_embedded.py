@@ -155,6 +155,18 @@ def test_stopping_after_the_postmaster_was_killed(data: Path) -> None:
         assert query(server, "select 1") == 1
 
 
+def test_stopping_while_postgres_recovers_from_a_crash(data: Path) -> None:
+    server = embedded.start(data)
+    connection = psycopg2.connect(server.dsn)
+    os.kill(connection.info.backend_pid, signal.SIGKILL)
+    began = time.monotonic()
+    server.stop()
+    connection.close()
+    assert time.monotonic() - began < 10
+    with embedded.start(data) as server:
+        assert query(server, "select 1") == 1
+
+
 def test_a_stale_pid_file_whose_number_has_a_new_owner(data: Path) -> None:
     with embedded.start(data) as server:
         pid_file = data / "postgres/cluster/postmaster.pid"
