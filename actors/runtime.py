@@ -66,7 +66,7 @@ class LoopFuture(pykka.Future[Any]):
         super().__init__()
         self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-    def get(self, *, timeout: float | None = None) -> Any:  # noqa: ARG002
+    def get(self, *, timeout: float | None = None) -> Any:
         return self._future.result()
 
     def set(self, value: Any | None = None) -> None:

@@ -8,7 +8,7 @@ from actors.session import events as e
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import MessageId, Millis, UserId
 from actors.session.permissions import allowed, require, role_of, target
-from actors.session.state import Message, State
+from actors.session.state import Message, State, VoiceNote
 
 HISTORY = 1_000
 EMOJI_PER_MESSAGE = 20
@@ -16,6 +16,29 @@ REACTIONS_PER_MESSAGE = 1_000
 
 
 def send_message(state: State, command: c.SendMessage, by: c.Caller, now: Millis) -> list[e.Event]:
+    check(state, command, by)
+    message_id = MessageId(state.last_message_id + 1)
+    return [e.ChatMessage(message_id=message_id, text=command.text, to=command.to, reply_to=command.reply_to)]
+
+
+def send_voice(state: State, command: c.SendVoice, by: c.Caller, now: Millis) -> list[e.Event]:
+    check(state, command, by)
+    track = by.tracks.get(command.audio_id)
+    if track is None:
+        raise Rejected(Reason.UNKNOWN_AUDIO, f"There is no audio {command.audio_id!r}.", field="audio_id")
+    return [
+        e.ChatMessage(
+            message_id=MessageId(state.last_message_id + 1),
+            text="",
+            to=command.to,
+            reply_to=command.reply_to,
+            voice=VoiceNote(track.audio_id, track.duration_s),
+        )
+    ]
+
+
+def check(state: State, command: c.SendMessage | c.SendVoice, by: c.Caller) -> None:
+    """Refuse a message that this caller may not send, to this person or in answer to this."""
     require_chat(state, by)
     if command.to is not None:
         if not state.session.features.direct_messages:
@@ -28,8 +51,6 @@ def send_message(state: State, command: c.SendMessage, by: c.Caller, now: Millis
         answered = seen(state, command.reply_to, by.user_id, "reply_to")
         if answered.to is not None and command.to not in (answered.to, answered.user_id):
             raise Rejected(Reason.NOT_ALLOWED, "A direct message is answered to its other side.", field="reply_to")
-    message_id = MessageId(state.last_message_id + 1)
-    return [e.ChatMessage(message_id=message_id, text=command.text, to=command.to, reply_to=command.reply_to)]
 
 
 def require_chat(state: State, by: c.Caller) -> None:
@@ -104,6 +125,7 @@ def on_message(state: State, event: e.ChatMessage, recorded: e.Recorded) -> None
 def on_deleted(state: State, event: e.MessageDeleted, recorded: e.Recorded) -> None:
     if message := state.messages.get(event.message_id):
         message.text = ""
+        message.voice = None
         message.deleted = True
         message.reactions = {}
 
@@ -119,5 +141,5 @@ def on_reacted(state: State, event: e.MessageReacted, recorded: e.Recorded) -> N
         del message.reactions[event.emoji]
 
 
-HANDLERS = {c.SendMessage: send_message, c.DeleteMessage: delete_message, c.React: react}
+HANDLERS = {c.SendMessage: send_message, c.DeleteMessage: delete_message, c.React: react, c.SendVoice: send_voice}
 APPLIERS = {e.ChatMessage: on_message, e.MessageDeleted: on_deleted, e.MessageReacted: on_reacted}

@@ -12,7 +12,10 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from actors.session.ids import (
+    AnswerText,
+    AudioId,
     Capacity,
+    CodeLanguage,
     Description,
     Emoji,
     EventType,
@@ -20,13 +23,17 @@ from actors.session.ids import (
     Language,
     MessageId,
     MessageText,
+    OptionText,
+    Position,
+    QuestionText,
     Seconds,
     SessionId,
+    Speed,
     Title,
     UserId,
     Why,
 )
-from actors.session.state import Features, FeaturesUpdate, Kind, Permission, Role
+from actors.session.state import BoardTool, Features, FeaturesUpdate, Kind, Permission, Role, Track
 
 When = Annotated[datetime, Meta(tz=True)]
 
@@ -42,12 +49,15 @@ class Command(Struct, frozen=True, tag_field="type", tag=snake_case, forbid_unkn
 class Caller(Struct, frozen=True):
     """Who asks, as a verified credential says. `holds_code`: they came by the join code, which is an invitation.
 
-    `names` are the names of other users that the shell has looked up for this command."""
+    `names` and `tracks` are what the shell has looked up for this command: other users' names,
+    pieces of audio, texts of earlier versions of the code."""
 
     user_id: UserId
     name: str
     holds_code: bool = False
     names: Mapping[UserId, str] = {}
+    tracks: Mapping[str, Track] = {}
+    texts: Mapping[int, str] = {}
 
 
 # Lifecycle
@@ -69,6 +79,9 @@ class NewSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     locked: bool = False
     language: Language | None = None
     ttl: Seconds | None = None
+    auto_start: bool = False
+    empty_after: Seconds | None = None
+    host_gone_after: Seconds | None = None
 
 
 class Start(Command, frozen=True):
@@ -229,6 +242,191 @@ class React(Command, frozen=True):
     remove: bool = False
 
 
+# Media
+
+
+class SetMedia(Command, frozen=True, kw_only=True):
+    """Say what one sends: only the fields that are sent count. One screen at a time; a host takes it over."""
+
+    video: bool | UnsetType = UNSET
+    audio: bool | UnsetType = UNSET
+    screen: bool | UnsetType = UNSET
+
+
+# Playback
+
+
+class SelectAudio(Command, frozen=True):
+    """Put a piece of audio on, stopped at its start."""
+
+    audio_id: AudioId
+
+
+class Play(Command, frozen=True):
+    """Play what is on, from where it stands or from `position`."""
+
+    position: Position | None = None
+    speed: Speed | None = None
+
+
+class Pause(Command, frozen=True):
+    """Hold where it stands."""
+
+
+class Seek(Command, frozen=True):
+    """Go to a position, playing or not."""
+
+    position: Position
+
+
+class SetSpeed(Command, frozen=True):
+    """Play faster or slower."""
+
+    speed: Speed
+
+
+class Stop(Command, frozen=True):
+    """Stop, and go back to the start."""
+
+
+class SendVoice(Command, frozen=True):
+    """Send a recording from the audio library as a message."""
+
+    audio_id: AudioId
+    to: UserId | None = None
+    reply_to: MessageId | None = None
+
+
+# Questions and polls
+
+
+class AskQuestion(Command, frozen=True):
+    """Ask. Anonymous questions name nobody to members; the log knows."""
+
+    text: QuestionText
+    anonymous: bool = False
+
+
+class ApproveQuestion(Command, frozen=True):
+    """Show a question that waits for approval."""
+
+    question_id: int
+
+
+class UpvoteQuestion(Command, frozen=True):
+    """Say that one wants it answered too, or with `remove` not any more."""
+
+    question_id: int
+    remove: bool = False
+
+
+class AnswerQuestion(Command, frozen=True):
+    """Mark a question answered, with the answer or after having said it."""
+
+    question_id: int
+    text: AnswerText | None = None
+
+
+class DismissQuestion(Command, frozen=True):
+    """Take a question off the list. One's own needs no permission."""
+
+    question_id: int
+
+
+class OpenPoll(Command, frozen=True):
+    """Ask everyone to choose."""
+
+    question: QuestionText
+    options: Annotated[list[OptionText], Meta(min_length=2, max_length=20)]
+    multiple: bool = False
+    anonymous: bool = False
+
+
+class Vote(Command, frozen=True):
+    """Choose options, by index from 0. Once."""
+
+    poll_id: int
+    options: Annotated[list[Annotated[int, Meta(ge=0, lt=20)]], Meta(min_length=1, max_length=20)]
+
+
+class ClosePoll(Command, frozen=True):
+    """Take no more votes."""
+
+    poll_id: int
+
+
+# Code and board
+
+
+class Change(Struct, frozen=True, forbid_unknown_fields=True):
+    """At a position, in characters, some are deleted and others inserted."""
+
+    at: Annotated[int, Meta(ge=0)]
+    delete: Annotated[int, Meta(ge=0)] = 0
+    insert: str = ""
+
+
+class EditCode(Command, frozen=True):
+    """Change the document as of `base_version`: its whole text, or changes one after the other."""
+
+    base_version: Annotated[int, Meta(ge=0)]
+    text: str | None = None
+    changes: Annotated[list[Change], Meta(max_length=1_000)] | None = None
+
+
+class SetLanguage(Command, frozen=True):
+    """Say what language the document is in."""
+
+    language: CodeLanguage
+
+
+class RestoreCode(Command, frozen=True):
+    """Bring an earlier version's text back, as a new version."""
+
+    version: Annotated[int, Meta(ge=0)]
+
+
+class MergeCode(Command, frozen=True):
+    """Merge a Yjs update (base64) into the document."""
+
+    update: Annotated[str, Meta(max_length=1_400_000)]
+
+
+class Draw(Command, frozen=True, kw_only=True):
+    """Put a stroke on the board."""
+
+    tool: BoardTool = "pen"
+    points: Annotated[list[Annotated[float, Meta(ge=0, le=1)]], Meta(min_length=2, max_length=2_000)]
+    color: Annotated[str, Meta(pattern=r"^#[0-9a-fA-F]{6}$")] = "#000000"
+    width: Annotated[float, Meta(gt=0, le=100)] = 2.0
+    text: Annotated[str, Meta(max_length=500)] | None = None
+
+
+class Erase(Command, frozen=True):
+    """Take strokes off the board; one's own, or with `erase` anybody's."""
+
+    stroke_ids: Annotated[list[int], Meta(min_length=1, max_length=1_000)]
+
+
+class ClearBoard(Command, frozen=True):
+    """Empty the board."""
+
+
+class RestoreBoard(Command, frozen=True):
+    """Put back what the board held before it was last cleared."""
+
+
+# Recording
+
+
+class StartRecording(Command, frozen=True):
+    """Mark the start of a recording of the session's own timeline."""
+
+
+class StopRecording(Command, frozen=True):
+    """Mark its end."""
+
+
 # The log, and what is relayed without being kept
 
 
@@ -263,7 +461,12 @@ WireCommand = (
     | Join | Leave | Invite | Admit | Deny | Kick | SetRole | SetPermissions
     | Mute | Unmute | MuteAll | RequestUnmute
     | RaiseHand | LowerHand | LowerAll | CallNext
-    | SendMessage | DeleteMessage | React
+    | SendMessage | DeleteMessage | React | SendVoice
+    | SetMedia | SelectAudio | Play | Pause | Seek | SetSpeed | Stop
+    | AskQuestion | ApproveQuestion | UpvoteQuestion | AnswerQuestion | DismissQuestion
+    | OpenPoll | Vote | ClosePoll
+    | EditCode | SetLanguage | RestoreCode | MergeCode | Draw | Erase | ClearBoard | RestoreBoard
+    | StartRecording | StopRecording
     | LogEvent | Signal | Cursor | Typing
 )  # fmt: skip
 
@@ -303,8 +506,21 @@ class Delete(Command, frozen=True):
     """Close the session whatever its status, and take it out of every list."""
 
 
+class Merge(Command, frozen=True):
+    """A Yjs update that the shell has merged: the changes it makes to the text, and the update itself."""
+
+    changes: list[Change]
+    update: str
+
+
+class Compact(Command, frozen=True):
+    """The document's Yjs updates in one (base64), in place of the many."""
+
+    update: str
+
+
 class Tick(Command, frozen=True):
     """Time has reached `deadline(state)`."""
 
 
-AnyCommand = WireCommand | Create | Connect | Disconnect | LoseConnections | Delete | Tick
+AnyCommand = WireCommand | Create | Connect | Disconnect | LoseConnections | Delete | Merge | Compact | Tick

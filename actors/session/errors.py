@@ -19,7 +19,18 @@ class Reason(StrEnum):
     FEATURE_OFF = "feature_off"
     UNKNOWN_PARTICIPANT = "unknown_participant"
     UNKNOWN_MESSAGE = "unknown_message"
+    UNKNOWN_QUESTION = "unknown_question"
+    UNKNOWN_POLL = "unknown_poll"
+    UNKNOWN_AUDIO = "unknown_audio"
+    UNKNOWN_VERSION = "unknown_version"
     QUEUE_EMPTY = "queue_empty"
+    SCREEN_TAKEN = "screen_taken"
+    NO_AUDIO = "no_audio"
+    ALREADY_VOTED = "already_voted"
+    POLL_CLOSED = "poll_closed"
+    BEHIND = "behind"
+    RECORDING = "recording"
+    NOT_RECORDING = "not_recording"
     TOO_MANY = "too_many"
     TOO_LARGE = "too_large"
     NOT_ALLOWED = "not_allowed"
@@ -28,11 +39,15 @@ class Reason(StrEnum):
 class Rejected(Exception):
     """The command is refused and nothing has changed. Raised by the machine only; it travels on as a reply value."""
 
-    def __init__(self, reason: Reason, detail: str, *, field: str | None = None) -> None:
+    def __init__(
+        self, reason: Reason, detail: str, *, field: str | None = None, current: dict[str, object] | None = None
+    ) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.field = field
+        self.current = current
+        """What the caller should have known: the state that refused them."""
 
     def __repr__(self) -> str:
         return f"Rejected({self.reason.value!r}, {self.args[0]!r})"

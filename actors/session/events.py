@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from actors.session.commands import snake_case
+from actors.session.commands import Change, snake_case
 from actors.session.ids import MessageId, Millis, SessionId, UserId
-from actors.session.state import EndReason, Features, Kind, Permission, Role
+from actors.session.state import BoardTool, EndReason, Features, Kind, Permission, Role, VoiceNote
 
 
 class Event(Struct, frozen=True, tag_field="type", tag=snake_case, omit_defaults=True):
@@ -50,6 +50,9 @@ class SessionCreated(Event, frozen=True, kw_only=True):
     starts_at: Millis | None = None
     ends_at: Millis | None = None
     expires_at: Millis | None = None
+    auto_start: bool = False
+    empty_after_ms: int | None = None
+    host_gone_after_ms: int | None = None
 
 
 class SessionStarted(Event, frozen=True):
@@ -207,6 +210,7 @@ class ChatMessage(Event, frozen=True):
     text: str
     to: UserId | None = None
     reply_to: MessageId | None = None
+    voice: VoiceNote | None = None
     deleted: bool = False
 
 
@@ -221,6 +225,175 @@ class MessageReacted(Event, frozen=True):
     removed: bool = False
     to: list[UserId] | None = None
     """The two sides of a direct message; None: everyone."""
+
+
+# Media
+
+
+class MediaChanged(Event, frozen=True):
+    """All that a participant sends now."""
+
+    user_id: UserId
+    video: bool
+    audio: bool
+    screen: bool
+
+
+# Playback. Positions in seconds of the track, true at the event's own time
+
+
+class AudioSelected(Event, frozen=True):
+    audio_id: str
+    title: str
+    duration: float | None = None
+
+
+class AudioPlay(Event, frozen=True):
+    audio_id: str
+    position: float
+    speed: float
+
+
+class AudioPause(Event, frozen=True):
+    position: float
+
+
+class AudioSeek(Event, frozen=True):
+    audio_id: str
+    position: float
+
+
+class AudioSpeed(Event, frozen=True):
+    position: float
+    speed: float
+
+
+class AudioStop(Event, frozen=True):
+    audio_id: str
+
+
+class AudioEnded(Event, frozen=True):
+    """The track has played to its end."""
+
+    audio_id: str
+
+
+# Questions and polls
+
+
+class QuestionAsked(Event, frozen=True):
+    """`hidden`: it waits for a moderator's approval. `anonymous`: only moderators and the log see who asked."""
+
+    question_id: int
+    text: str
+    anonymous: bool = False
+    hidden: bool = False
+
+
+class QuestionApproved(Event, frozen=True):
+    """Says the question again: members have not seen it yet. `user_id` is None for an anonymous one."""
+
+    question_id: int
+    text: str
+    user_id: UserId | None = None
+
+
+class QuestionUpvoted(Event, frozen=True):
+    question_id: int
+    removed: bool = False
+
+
+class QuestionAnswered(Event, frozen=True):
+    question_id: int
+    text: str | None = None
+
+
+class QuestionDismissed(Event, frozen=True):
+    question_id: int
+
+
+class PollOpened(Event, frozen=True):
+    poll_id: int
+    question: str
+    options: list[str]
+    multiple: bool = False
+    anonymous: bool = False
+
+
+class PollVoted(Event, frozen=True):
+    """`anonymous`: everyone sees the choice, only the log who made it."""
+
+    poll_id: int
+    options: list[int]
+    anonymous: bool = False
+
+
+class PollClosed(Event, frozen=True):
+    """`results`: votes per option."""
+
+    poll_id: int
+    results: list[int]
+
+
+# Code and board
+
+
+class CodeEdited(Event, frozen=True):
+    """What made this version of the one before: changes one after the other, or a whole new text."""
+
+    version: int
+    changes: list[Change] | None = None
+    text: str | None = None
+
+
+class CodeMerged(Event, frozen=True):
+    """A Yjs update (base64) that the document holds now, its text as of `version` being the same."""
+
+    version: int
+    update: str
+
+
+class CodeCompacted(Event, frozen=True):
+    """All Yjs updates so far, in one."""
+
+    update: str
+
+
+class LanguageChanged(Event, frozen=True):
+    language: str
+
+
+class BoardDrawn(Event, frozen=True, kw_only=True):
+    stroke_id: int
+    tool: BoardTool
+    points: list[float]
+    color: str
+    width: float
+    text: str | None = None
+
+
+class BoardErased(Event, frozen=True):
+    stroke_ids: list[int]
+
+
+class BoardCleared(Event, frozen=True):
+    pass
+
+
+class BoardRestored(Event, frozen=True):
+    pass
+
+
+# Recording
+
+
+class RecordingStarted(Event, frozen=True):
+    recording_id: int
+
+
+class RecordingStopped(Event, frozen=True):
+    recording_id: int
+    duration_ms: int
 
 
 # The log
@@ -255,6 +428,12 @@ DurableEvent = (
     | RoleChanged | PermissionsChanged | ParticipantMuted | ParticipantUnmuted | AllMuted | UnmuteRequested
     | HandRaised | HandLowered | HandsLowered | HandCalled
     | ChatMessage | MessageDeleted | MessageReacted
+    | MediaChanged | AudioSelected | AudioPlay | AudioPause | AudioSeek | AudioSpeed | AudioStop | AudioEnded
+    | QuestionAsked | QuestionApproved | QuestionUpvoted | QuestionAnswered | QuestionDismissed
+    | PollOpened | PollVoted | PollClosed
+    | CodeEdited | CodeMerged | CodeCompacted | LanguageChanged
+    | BoardDrawn | BoardErased | BoardCleared | BoardRestored
+    | RecordingStarted | RecordingStopped
     | EventLogged
 )  # fmt: skip
 EphemeralEvent = Signal | Cursor | Typing

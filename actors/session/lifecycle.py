@@ -6,10 +6,11 @@ from msgspec import UNSET, structs
 
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session import media, playback, recording
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
 from actors.session.permissions import require, role_of
-from actors.session.state import Features, Session, State, Status
+from actors.session.state import EndReason, Features, Session, State, Status
 
 CLOSED: frozenset[Status] = frozenset({"ended", "cancelled"})
 
@@ -40,6 +41,8 @@ def create(command: c.Create, by: c.Caller, now: Millis) -> list[e.Event]:
     new = command.new
     starts_at, ends_at = millis(new.starts_at), millis(new.ends_at)
     in_order(starts_at, ends_at)
+    if new.auto_start and starts_at is None:
+        raise Rejected(Reason.NOT_ALLOWED, "`auto_start` needs `starts_at`.", field="auto_start")
     return [
         e.SessionCreated(
             number=command.number,
@@ -59,6 +62,9 @@ def create(command: c.Create, by: c.Caller, now: Millis) -> list[e.Event]:
             starts_at=starts_at,
             ends_at=ends_at,
             expires_at=None if new.ttl is None else Millis(now + new.ttl * 1000),
+            auto_start=new.auto_start,
+            empty_after_ms=None if new.empty_after is None else new.empty_after * 1000,
+            host_gone_after_ms=None if new.host_gone_after is None else new.host_gone_after * 1000,
         )
     ]
 
@@ -70,7 +76,7 @@ def start(state: State, command: c.Start, by: c.Caller, now: Millis) -> list[e.E
 
 def end(state: State, command: c.End, by: c.Caller, now: Millis) -> list[e.Event]:
     require(state, by, "end")
-    return [e.SessionEnded(reason="host")]
+    return ending(state, now, "host")
 
 
 def cancel(state: State, command: c.Cancel, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -120,20 +126,45 @@ def delete(state: State, command: c.Delete, by: c.Caller, now: Millis) -> list[e
         raise Rejected(Reason.NOT_PERMITTED, "Only the owner may delete a session.")
     if state.session.deleted:
         return []
-    over: dict[Status, list[e.Event]] = {"live": [e.SessionEnded(reason="host")], "scheduled": [e.SessionCancelled()]}
+    over: dict[Status, list[e.Event]] = {"live": ending(state, now, "host"), "scheduled": [e.SessionCancelled()]}
     return [*over.get(state.session.status, []), e.SessionDeleted()]
 
 
-def expire(state: State, now: Millis) -> list[e.Event]:
-    """Give the end of a session whose time is up; [] while it is not."""
-    due = state.session.expires_at
-    if due is None or now < due or state.session.status in CLOSED:
+def by_time(state: State, now: Millis) -> list[e.Event]:
+    """Give the start or end that time brings; [] while none is due."""
+    due = min(deadlines(state), default=None)
+    if due is None or now < due[0]:
         return []
-    return [e.SessionEnded(reason="expired")]
+    return ending(state, now, due[1]) if due[1] is not None else [e.SessionStarted()]
 
 
-def expiry(state: State) -> Millis | None:
-    return None if state.session.status in CLOSED else state.session.expires_at
+def deadlines(state: State) -> list[tuple[Millis, EndReason | None]]:
+    """List when a session ends by itself, and why; None as the reason: it starts."""
+    session = state.session
+    if session.status in CLOSED:
+        return []
+    found: list[tuple[Millis, EndReason | None]] = []
+    if session.expires_at is not None:
+        found.append((session.expires_at, "expired"))
+    if session.status == "scheduled" and session.auto_start and session.starts_at is not None:
+        found.append((session.starts_at, None))
+    if session.empty_after_ms is not None and state.emptied_at is not None:
+        found.append((Millis(state.emptied_at + session.empty_after_ms), "empty"))
+    if session.host_gone_after_ms is not None and state.hostless_at is not None:
+        found.append((Millis(state.hostless_at + session.host_gone_after_ms), "host_gone"))
+    return found
+
+
+def ending(state: State, now: Millis, reason: EndReason) -> list[e.Event]:
+    """Give the end of a session, a running recording's first."""
+    return [*recording.finish(state, now), e.SessionEnded(reason=reason)]
+
+
+def occupied(state: State, at: Millis) -> None:
+    """Note since when nobody, or no host, has been in the live session."""
+    live = state.session.status == "live"
+    state.emptied_at = (state.emptied_at or at) if live and not state.session.joined else None
+    state.hostless_at = (state.hostless_at or at) if live and not state.hosts else None
 
 
 def created(recorded: e.Recorded) -> State:
@@ -163,6 +194,9 @@ def created(recorded: e.Recorded) -> State:
         starts_at=event.starts_at,
         ends_at=event.ends_at,
         expires_at=event.expires_at,
+        auto_start=event.auto_start,
+        empty_after_ms=event.empty_after_ms,
+        host_gone_after_ms=event.host_gone_after_ms,
     )
     return State(session=session, epoch=recorded.epoch, seq=recorded.seq)
 
@@ -174,6 +208,7 @@ def on_created(state: State, event: e.SessionCreated, recorded: e.Recorded) -> N
 def on_started(state: State, event: e.SessionStarted, recorded: e.Recorded) -> None:
     state.session.status = "live"
     state.session.started_at = recorded.at
+    occupied(state, recorded.at)
 
 
 def on_ended(state: State, event: e.SessionEnded, recorded: e.Recorded) -> None:
@@ -190,11 +225,14 @@ def close(state: State, status: Status, at: Millis) -> None:
     session = state.session
     session.status = status
     session.ended_at = at
-    session.joined = session.online = 0
+    session.joined = session.online = state.hosts = 0
+    state.emptied_at = state.hostless_at = None
+    playback.halt(state, at)
     state.away.clear()
     state.hands.clear()
     for participant in state.participants.values():
         participant.online = False
+        media.silence(state, participant)
         if participant.status in ("joined", "waiting"):
             participant.status = "left"
             participant.left_at = at

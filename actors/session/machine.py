@@ -8,7 +8,20 @@ from typing import Any
 
 import msgspec
 
-from actors.session import chat, hands, lifecycle, notes, roster
+from actors.session import (
+    board,
+    chat,
+    code,
+    hands,
+    lifecycle,
+    media,
+    notes,
+    playback,
+    polls,
+    questions,
+    recording,
+    roster,
+)
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Reason, Rejected
@@ -18,11 +31,11 @@ from actors.session.state import State, Status
 Handler = Callable[[State, Any, c.Caller, Millis], list[e.Event]]
 Applier = Callable[[State, Any, e.Recorded], None]
 
-ASPECTS = (lifecycle, roster, hands, chat, notes)
+ASPECTS = (lifecycle, roster, hands, media, playback, chat, questions, polls, code, board, recording, notes)
 
 
 def tick(state: State, command: c.Tick, by: c.Caller, now: Millis) -> list[e.Event]:
-    return lifecycle.expire(state, now) or roster.gone(state, now)
+    return lifecycle.by_time(state, now) or [*playback.ended(state, now), *roster.gone(state, now)]
 
 
 HANDLERS: dict[type, Handler] = {c.Tick: tick}
@@ -36,9 +49,10 @@ OPEN: frozenset[Status] = frozenset({"scheduled", "live"})
 ANY: frozenset[Status] = frozenset({"scheduled", "live", "ended", "cancelled"})
 WHEN: dict[type, frozenset[Status]] = {
     **dict.fromkeys(HANDLERS, LIVE),
+    **dict.fromkeys((c.SelectAudio, c.EditCode, c.SetLanguage, c.RestoreCode, c.MergeCode, c.Merge), OPEN),
     **dict.fromkeys((c.Start, c.Cancel, c.Update, c.Lock, c.Unlock), OPEN),
     **dict.fromkeys((c.Join, c.Leave, c.Invite, c.Admit, c.Deny, c.Kick, c.SetRole, c.SetPermissions), OPEN),
-    **dict.fromkeys((c.Connect, c.Disconnect, c.LoseConnections, c.Tick, c.Delete, c.DeleteMessage), ANY),
+    **dict.fromkeys((c.Connect, c.Disconnect, c.LoseConnections, c.Tick, c.Delete, c.DeleteMessage, c.Compact), ANY),
 }
 """In which status each command makes sense."""
 
@@ -86,7 +100,9 @@ def replay(log: Iterable[e.Recorded], state: State | None = None) -> State:
 
 def deadline(state: State) -> Millis | None:
     """Say when the next Tick is due; None: time alone changes nothing."""
-    return min((due for due in (lifecycle.expiry(state), roster.grace_end(state)) if due is not None), default=None)
+    due = [at for at, _ in lifecycle.deadlines(state)]
+    due += [at for at in (playback.track_end(state), roster.grace_end(state)) if at is not None]
+    return min(due, default=None)
 
 
 def snapshot(state: State) -> bytes:

@@ -7,12 +7,14 @@ from itertools import takewhile
 
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session import media
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis, UserId
-from actors.session.lifecycle import CLOSED, require_host
-from actors.session.permissions import RANKS, allowed, joined, moderated, not_in, require, role_of, target
+from actors.session.lifecycle import CLOSED, occupied, require_host
+from actors.session.permissions import RANKS, allowed, effective, joined, moderated, not_in, require, role_of, target
 from actors.session.state import Participant, Presence, Role, State
 
+LEADING = ("host", "cohost")
 ROSTER_LIMIT = 20_000
 """Everyone ever in a session, kicked and invited included: what bounds its state."""
 
@@ -225,7 +227,9 @@ def place_of(state: State, user_id: UserId, name: str, number: int) -> Participa
 
 def move(state: State, place: Participant, status: Presence) -> None:
     """Change a status, and keep the counts in step."""
+    leads = place.role in LEADING
     state.session.joined += (status == "joined") - (place.status == "joined")
+    state.hosts += leads * ((status == "joined") - (place.status == "joined"))
     place.status = status
 
 
@@ -234,8 +238,10 @@ def depart(state: State, user_id: UserId, status: Presence, at: Millis) -> None:
     set_online(state, place, False)
     state.away.pop(user_id, None)
     state.hands.pop(user_id, None)
+    media.silence(state, place)
     move(state, place, status)
     place.left_at = at
+    occupied(state, at)
 
 
 def set_online(state: State, place: Participant, online: bool) -> None:
@@ -264,6 +270,7 @@ def on_joined(state: State, event: e.ParticipantJoined, recorded: e.Recorded) ->
     place.joined_at = place.joined_at or recorded.at
     place.left_at = None
     move(state, place, "joined")
+    occupied(state, recorded.at)
 
 
 def on_denied(state: State, event: e.ParticipantDenied, recorded: e.Recorded) -> None:
@@ -305,16 +312,37 @@ def go_away(state: State, user_id: UserId, at: Millis) -> None:
 
 
 def on_role_changed(state: State, event: e.RoleChanged, recorded: e.Recorded) -> None:
-    state.participants[event.user_id].role = event.role
+    place = state.participants[event.user_id]
+    if place.status == "joined":
+        state.hosts += (event.role in LEADING) - (place.role in LEADING)
+    place.role = event.role
+    drop_rights(state, place)
+    occupied(state, recorded.at)
+
+
+def drop_rights(state: State, place: Participant) -> None:
+    """Stop sending what one may not send any more: the hard mute."""
+    may = effective(state, place)
+    place.muted = place.muted or "speak" not in may
+    place.video, place.screen = place.video and "video" in may, place.screen and "screen" in may
+    place.audio = place.audio and not place.muted
+    if state.sharer == place.user_id and not place.screen:
+        state.sharer = None
 
 
 def on_permissions_changed(state: State, event: e.PermissionsChanged, recorded: e.Recorded) -> None:
     place = state.participants[event.user_id]
     place.granted, place.revoked = frozenset(event.granted), frozenset(event.revoked)
+    drop_rights(state, place)
 
 
 def on_muted(state: State, event: e.ParticipantMuted, recorded: e.Recorded) -> None:
-    state.participants[event.user_id].muted = True
+    hush(state.participants[event.user_id])
+
+
+def hush(place: Participant) -> None:
+    place.muted = True
+    place.audio = False
 
 
 def on_unmuted(state: State, event: e.ParticipantUnmuted, recorded: e.Recorded) -> None:
@@ -323,7 +351,7 @@ def on_unmuted(state: State, event: e.ParticipantUnmuted, recorded: e.Recorded) 
 
 def on_all_muted(state: State, event: e.AllMuted, recorded: e.Recorded) -> None:
     for user_id in event.user_ids:
-        state.participants[user_id].muted = True
+        hush(state.participants[user_id])
 
 
 def on_unmute_requested(state: State, event: e.UnmuteRequested, recorded: e.Recorded) -> None:

@@ -12,9 +12,10 @@ from actors.session.ids import MessageId, Millis, SessionId, UserId
 
 Kind = Literal["classroom", "tutoring", "lesson", "course", "interview"]
 Status = Literal["scheduled", "live", "ended", "cancelled"]
-EndReason = Literal["host", "expired", "empty", "limit"]
+EndReason = Literal["host", "expired", "empty", "host_gone", "limit"]
 Role = Literal["host", "cohost", "member", "observer"]
 Presence = Literal["invited", "waiting", "joined", "left", "kicked", "denied"]
+BoardTool = Literal["pen", "marker", "line", "rectangle", "ellipse", "arrow", "text"]
 Permission = Literal[
     "speak", "video", "screen", "chat", "ask", "vote", "draw", "erase", "edit_code", "control_audio",
     "moderate", "record", "end",
@@ -28,6 +29,12 @@ class Features(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     direct_messages: bool = True
     hands: bool = True
     lobby: bool = False
+    questions: bool = True
+    question_approval: bool = False
+    polls: bool = True
+    code: bool = True
+    board: bool = True
+    recording: bool = True
 
 
 class FeaturesUpdate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -37,6 +44,12 @@ class FeaturesUpdate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     direct_messages: bool | UnsetType = UNSET
     hands: bool | UnsetType = UNSET
     lobby: bool | UnsetType = UNSET
+    questions: bool | UnsetType = UNSET
+    question_approval: bool | UnsetType = UNSET
+    polls: bool | UnsetType = UNSET
+    code: bool | UnsetType = UNSET
+    board: bool | UnsetType = UNSET
+    recording: bool | UnsetType = UNSET
 
 
 class Session(Struct, kw_only=True):
@@ -67,6 +80,12 @@ class Session(Struct, kw_only=True):
     expires_at: Millis | None = None
     started_at: Millis | None = None
     ended_at: Millis | None = None
+    auto_start: bool = False
+    """Goes live by itself at `starts_at`."""
+    empty_after_ms: int | None = None
+    """Ends when nobody has been in it for so long; None: it waits."""
+    host_gone_after_ms: int | None = None
+    """Ends when no host or cohost has been in it for so long."""
     deleted: bool = False
     joined: int = 0
     online: int = 0
@@ -82,6 +101,9 @@ class Participant(Struct, kw_only=True):
     status: Presence
     muted: bool = False
     online: bool = False
+    video: bool = False
+    audio: bool = False
+    screen: bool = False
     banned: bool = False
     gone: bool = False
     granted: frozenset[Permission] = frozenset()
@@ -89,6 +111,13 @@ class Participant(Struct, kw_only=True):
     invited_at: Millis | None = None
     joined_at: Millis | None = None
     left_at: Millis | None = None
+
+
+class VoiceNote(Struct, frozen=True):
+    """A recording in the audio library, sent as a message."""
+
+    audio_id: str
+    duration_s: float | None
 
 
 class Message(Struct, kw_only=True):
@@ -101,8 +130,99 @@ class Message(Struct, kw_only=True):
     at: Millis
     to: UserId | None = None
     reply_to: MessageId | None = None
+    voice: VoiceNote | None = None
     deleted: bool = False
     reactions: dict[str, list[UserId]] = {}
+
+
+class Track(Struct, frozen=True):
+    """A piece in the audio library, as a session knows it. `duration_s` is None when it could not be measured."""
+
+    audio_id: str
+    title: str
+    duration_s: float | None
+
+
+class Playback(Struct, kw_only=True):
+    """What plays to everyone: at `at`, the track stood at `position_s`; `playback.position_at` gives any other moment."""
+
+    track: Track
+    status: Literal["stopped", "playing", "paused"]
+    position_s: float
+    speed: float
+    at: Millis
+
+
+class Question(Struct, kw_only=True):
+    """A question to the session. `hidden` until a moderator approves, where the session asks for that."""
+
+    question_id: int
+    user_id: UserId
+    text: str
+    at: Millis
+    status: Literal["hidden", "open", "answered", "dismissed"]
+    anonymous: bool = False
+    answer: str | None = None
+    answered_by: UserId | None = None
+    upvotes: list[UserId] = []
+
+
+class Poll(Struct, kw_only=True):
+    """A poll. `votes`: who chose which options, by index."""
+
+    poll_id: int
+    user_id: UserId
+    question: str
+    options: list[str]
+    at: Millis
+    multiple: bool = False
+    anonymous: bool = False
+    open: bool = True
+    votes: dict[UserId, list[int]] = {}
+
+
+class Code(Struct, kw_only=True):
+    """The shared document. `version` counts its edits; `updates` are its Yjs updates (base64), for clients that merge."""
+
+    text: str = ""
+    language: str = "javascript"
+    version: int = 0
+    edited_by: UserId | None = None
+    edited_at: Millis | None = None
+    updates: list[str] = []
+
+
+class Stroke(Struct, frozen=True):
+    """A line on the board: points as x, y, x, y … in 0..1 of its width and height."""
+
+    stroke_id: int
+    user_id: UserId
+    tool: BoardTool
+    points: list[float]
+    color: str
+    width: float
+    text: str | None = None
+
+
+class Board(Struct, kw_only=True):
+    """The shared board; `version` counts what has happened to it."""
+
+    strokes: dict[int, Stroke] = {}
+    last_stroke_id: int = 0
+    points: int = 0
+    """Numbers in all strokes together."""
+    version: int = 0
+
+
+class Recording(Struct, kw_only=True):
+    """An interval of the session's own timeline, by its first and last row in the log."""
+
+    recording_id: int
+    user_id: UserId
+    started_at: Millis
+    first_seq: int
+    stopped_at: Millis | None = None
+    last_seq: int | None = None
 
 
 class State(Struct, kw_only=True):
@@ -119,3 +239,21 @@ class State(Struct, kw_only=True):
     messages: dict[MessageId, Message] = {}
     """The latest messages (`chat.HISTORY`), in order."""
     last_message_id: MessageId = field(default=MessageId(0))
+    sharer: UserId | None = None
+    """Whose screen is shown: one at a time."""
+    playback: Playback | None = None
+    questions: dict[int, Question] = {}
+    last_question_id: int = 0
+    polls: dict[int, Poll] = {}
+    last_poll_id: int = 0
+    code: Code = field(default_factory=Code)
+    board: Board = field(default_factory=Board)
+    cleared: dict[int, Stroke] = {}
+    """What the board held when it was last cleared."""
+    recordings: list[Recording] = []
+    hosts: int = 0
+    """How many hosts and cohosts are in it."""
+    emptied_at: Millis | None = None
+    """Since when nobody has been in the live session; None: somebody is."""
+    hostless_at: Millis | None = None
+    """Since when no host or cohost has been in it."""

@@ -1,0 +1,60 @@
+"""Media state: who sends video, audio and their screen. One screen at a time; a host takes it over.
+
+Soft mute is `roster.mute`: one may unmute. Hard mute takes the permission `speak` away, and with it the audio.
+"""
+
+from msgspec import UNSET
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.errors import Reason, Rejected
+from actors.session.ids import Millis
+from actors.session.permissions import RANKS, joined, require
+from actors.session.state import Participant, Permission, State
+
+NEEDS: dict[str, Permission] = {"video": "video", "audio": "speak", "screen": "screen"}
+
+
+def set_media(state: State, command: c.SetMedia, by: c.Caller, now: Millis) -> list[e.Event]:
+    place = joined(state, by)
+    wanted = {name: value for name in NEEDS if (value := getattr(command, name)) is not UNSET}
+    for name, value in wanted.items():
+        if value:
+            require(state, by, NEEDS[name])
+    if wanted.get("audio") and place.muted:
+        raise Rejected(Reason.NOT_PERMITTED, "You are muted: `unmute` first.", field="audio")
+    events: list[e.Event] = []
+    if wanted.get("screen") and state.sharer not in (None, by.user_id):
+        sharer = state.participants[state.sharer]
+        if RANKS[place.role] < RANKS["cohost"] or RANKS[place.role] < RANKS[sharer.role]:
+            raise Rejected(Reason.SCREEN_TAKEN, f"{sharer.name} is sharing their screen.", field="screen")
+        events.append(e.MediaChanged(sharer.user_id, sharer.video, sharer.audio, False))
+    changed = e.MediaChanged(
+        place.user_id,
+        wanted.get("video", place.video),
+        wanted.get("audio", place.audio),
+        wanted.get("screen", place.screen),
+    )
+    if (changed.video, changed.audio, changed.screen) != (place.video, place.audio, place.screen):
+        events.append(changed)
+    return events
+
+
+def on_changed(state: State, event: e.MediaChanged, recorded: e.Recorded) -> None:
+    place = state.participants[event.user_id]
+    place.video, place.audio, place.screen = event.video, event.audio, event.screen
+    if event.screen:
+        state.sharer = event.user_id
+    elif state.sharer == event.user_id:
+        state.sharer = None
+
+
+def silence(state: State, place: Participant) -> None:
+    """Nothing is sent any more: they have gone."""
+    place.video = place.audio = place.screen = False
+    if state.sharer == place.user_id:
+        state.sharer = None
+
+
+HANDLERS = {c.SetMedia: set_media}
+APPLIERS = {e.MediaChanged: on_changed}

@@ -1,0 +1,122 @@
+"""Questions to the session: asked, upvoted, answered or dismissed; shown after approval where the session asks for it."""
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.errors import Reason, Rejected
+from actors.session.ids import Millis, UserId
+from actors.session.permissions import allowed, require
+from actors.session.state import Question, State
+
+HELD = 1_000
+"""Questions a session holds, the settled ones among them."""
+
+
+def ask(state: State, command: c.AskQuestion, by: c.Caller, now: Millis) -> list[e.Event]:
+    require(state, by, "ask")
+    features = state.session.features
+    if not features.questions:
+        raise Rejected(Reason.FEATURE_OFF, "Questions are switched off in this session.")
+    if len(state.questions) >= HELD:
+        raise Rejected(Reason.TOO_MANY, f"A session holds at most {HELD} questions.")
+    hidden = features.question_approval and not allowed(state, by.user_id, "moderate")
+    return [
+        e.QuestionAsked(
+            question_id=state.last_question_id + 1, text=command.text, anonymous=command.anonymous, hidden=hidden
+        )
+    ]
+
+
+def seen(state: State, question_id: int, user_id: UserId) -> Question:
+    """Find a question that a user can see. Raises: unknown_question."""
+    question = state.questions.get(question_id)
+    hidden = question is not None and question.status == "hidden"
+    if question is None or (hidden and question.user_id != user_id and not allowed(state, user_id, "moderate")):
+        raise Rejected(Reason.UNKNOWN_QUESTION, f"There is no question {question_id}.", field="question_id")
+    return question
+
+
+def open_one(state: State, question_id: int, user_id: UserId) -> Question:
+    question = seen(state, question_id, user_id)
+    if question.status != "open":
+        raise Rejected(Reason.NOT_ALLOWED, f"The question is {question.status}, not open.", field="question_id")
+    return question
+
+
+def approve(state: State, command: c.ApproveQuestion, by: c.Caller, now: Millis) -> list[e.Event]:
+    require(state, by, "moderate")
+    question = seen(state, command.question_id, by.user_id)
+    if question.status != "hidden":
+        return []
+    who = None if question.anonymous else question.user_id
+    return [e.QuestionApproved(question_id=question.question_id, text=question.text, user_id=who)]
+
+
+def upvote(state: State, command: c.UpvoteQuestion, by: c.Caller, now: Millis) -> list[e.Event]:
+    require(state, by, "vote")
+    question = open_one(state, command.question_id, by.user_id)
+    if (by.user_id in question.upvotes) != command.remove:
+        return []
+    return [e.QuestionUpvoted(question_id=question.question_id, removed=command.remove)]
+
+
+def answer(state: State, command: c.AnswerQuestion, by: c.Caller, now: Millis) -> list[e.Event]:
+    require(state, by, "moderate")
+    question = open_one(state, command.question_id, by.user_id)
+    return [e.QuestionAnswered(question_id=question.question_id, text=command.text)]
+
+
+def dismiss(state: State, command: c.DismissQuestion, by: c.Caller, now: Millis) -> list[e.Event]:
+    question = seen(state, command.question_id, by.user_id)
+    if question.user_id != by.user_id:
+        require(state, by, "moderate")
+    if question.status == "dismissed":
+        return []
+    return [e.QuestionDismissed(question_id=question.question_id)]
+
+
+def on_asked(state: State, event: e.QuestionAsked, recorded: e.Recorded) -> None:
+    state.last_question_id = event.question_id
+    state.questions[event.question_id] = Question(
+        question_id=event.question_id,
+        user_id=recorded.actor_id or state.session.owner_id,
+        text=event.text,
+        at=recorded.at,
+        status="hidden" if event.hidden else "open",
+        anonymous=event.anonymous,
+    )
+
+
+def on_approved(state: State, event: e.QuestionApproved, recorded: e.Recorded) -> None:
+    state.questions[event.question_id].status = "open"
+
+
+def on_upvoted(state: State, event: e.QuestionUpvoted, recorded: e.Recorded) -> None:
+    question = state.questions[event.question_id]
+    others = [user_id for user_id in question.upvotes if user_id != recorded.actor_id]
+    question.upvotes = others if event.removed or recorded.actor_id is None else [*others, recorded.actor_id]
+
+
+def on_answered(state: State, event: e.QuestionAnswered, recorded: e.Recorded) -> None:
+    question = state.questions[event.question_id]
+    question.status = "answered"
+    question.answer, question.answered_by = event.text, recorded.actor_id
+
+
+def on_dismissed(state: State, event: e.QuestionDismissed, recorded: e.Recorded) -> None:
+    state.questions[event.question_id].status = "dismissed"
+
+
+HANDLERS = {
+    c.AskQuestion: ask,
+    c.ApproveQuestion: approve,
+    c.UpvoteQuestion: upvote,
+    c.AnswerQuestion: answer,
+    c.DismissQuestion: dismiss,
+}
+APPLIERS = {
+    e.QuestionAsked: on_asked,
+    e.QuestionApproved: on_approved,
+    e.QuestionUpvoted: on_upvoted,
+    e.QuestionAnswered: on_answered,
+    e.QuestionDismissed: on_dismissed,
+}
