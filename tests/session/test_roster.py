@@ -395,6 +395,7 @@ def test_the_first_stream_is_being_online_and_the_last_ones_end_is_being_away() 
     script.when(c.Disconnect(), by=ANN, after=5).then(e.ParticipantOffline(user_id=ANN.user_id))
     script.when(c.Disconnect(), by=ANN).then()
     assert script.state.away == {ANN.user_id: START + 5}
+    assert script.state.session.online == 0
     assert machine.deadline(script.state) == START + 5 + GRACE
 
 
