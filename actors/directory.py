@@ -13,7 +13,7 @@ from pykka import ActorRef
 
 from actors.persistence import EventLog, LogUnavailable, tell
 from actors.session import commands as c
-from actors.session.ids import SessionId
+from actors.session.ids import Millis, SessionId
 from actors.session_actor import (
     SYSTEM,
     Channel,
@@ -144,9 +144,9 @@ class Directory:
         """Recover what an earlier run left, then look after idle and due sessions until cancelled."""
         await self._patiently(self._recover)
         while True:
+            await self._patiently(self._wake)
             await asyncio.sleep(WAKE_EVERY_S)
             self._passivate()
-            await self._patiently(self._wake)
 
     async def _patiently(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -159,7 +159,9 @@ class Directory:
         await self._tick_all(await self._log.interrupted())
 
     async def _wake(self) -> None:
-        await self._tick_all(await self._log.due(self._shared.clock(), 1_000))
+        """Wake sessions whose time comes before the next look: their own timers then keep it to the moment."""
+        soon = Millis(self._shared.clock() + round(WAKE_EVERY_S * 1000))
+        await self._tick_all(await self._log.due(soon, 1_000))
 
     async def _tick_all(self, session_ids: list[SessionId]) -> None:
         waiting = [session_id for session_id in session_ids if session_id not in self._actors]

@@ -77,6 +77,16 @@ class Redaction(Struct, frozen=True):
     event: Raw
 
 
+class AudioUse(Struct, frozen=True):
+    """The row at `seq` selects a piece of audio, or sends it: to everyone, or to one alone."""
+
+    seq: int
+    audio_id: str
+    selected: bool
+    sender_id: UserId | None
+    to_id: UserId | None
+
+
 class Append(Struct, kw_only=True):
     """One session's part of a commit: its rows, and everything else that changes with them."""
 
@@ -91,6 +101,7 @@ class Append(Struct, kw_only=True):
     session: Raw | None
     """The session's facts as JSON (`Session`), when they changed."""
     participants: list[ParticipantRow]
+    uses: list[AudioUse] = []
     wake_at: Millis | None
     """When somebody has to look at this session, whatever becomes of this process; 0: at the next start."""
     size: int

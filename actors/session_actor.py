@@ -15,13 +15,14 @@ import msgspec
 from msgspec import Raw, Struct
 
 from actors import persistence as p
+from actors.code_document import CodeDocument
 from actors.runtime import LoopActor
 from actors.session import audience, chat, machine, projection
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Rejected
 from actors.session.ids import Millis, SessionId, UserId
-from actors.session.state import State
+from actors.session.state import State, VoiceNote
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +205,7 @@ class SessionActor(LoopActor):
         self.channel = channel
         self._shared = shared
         self._state: State | None = None
+        self._code = CodeDocument()
         self._epoch = 0
         self._early: list[Execute | Subscribe | Look] = []
         self._flights: deque[Flight] = deque()
@@ -285,7 +287,7 @@ class SessionActor(LoopActor):
             return
         now = self._shared.clock()
         try:
-            events = machine.decide(state, message.command, by, now)
+            events = self._code.decide(state, message.command, by, now)
         except Rejected as rejected:
             self._answer(reply, rejected)
             return
@@ -405,6 +407,7 @@ class SessionActor(LoopActor):
             participants=[
                 p.ParticipantRow(m.user_id, m.number, m.name, m.role, m.status, m.joined_at, m.left_at) for m in people
             ],
+            uses=[use for out in self._published if (use := audio_use(out.recorded))],
             wake_at=Millis(0) if due is None and state.session.online else due,
             size=sum(len(row.event) for row in rows) + 200 * len(rows),
         )
@@ -529,3 +532,14 @@ class SessionActor(LoopActor):
     def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         """Drop out; the next command restores the session from the log."""
         self._give_up(Unavailable("something went wrong in this session; it may have been done"))
+
+
+def audio_use(recorded: e.Recorded) -> p.AudioUse | None:
+    """Say which piece of audio an event gives its hearers to read."""
+    match recorded.event:
+        case e.AudioSelected(audio_id=audio_id):
+            return p.AudioUse(recorded.seq, audio_id, True, recorded.actor_id, None)
+        case e.ChatMessage(voice=VoiceNote(audio_id=audio_id), to=to):
+            return p.AudioUse(recorded.seq, audio_id, False, recorded.actor_id, to)
+        case _:
+            return None

@@ -8,8 +8,8 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Hashable
-from typing import Annotated, Any
+from collections.abc import Callable, Hashable
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, Raw, Struct
 
@@ -17,7 +17,7 @@ from actors.persistence import Creation, LogRow, Taken
 from actors.session import commands as c
 from actors.session import lifecycle, machine
 from actors.session.errors import Rejected
-from actors.session.events import Recorded
+from actors.session.events import DurableEvent, Recorded
 from actors.session.ids import Millis, Name, SessionId, UserId
 from actors.session.permissions import role_of
 from actors.session.state import Kind, Session, State, Status
@@ -28,12 +28,13 @@ from server.routes import Call
 from server.services import Services
 from storage.event_log import Summary
 from storage.sessions import UUID, Found
-from storage.users import AccountRole, User
+from storage.users import User
 
 CODE_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 """Without 0 O 1 I: codes are read out and typed."""
 TRIES = 8
 PAGE = 100
+EVENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(DurableEvent))
 
 Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
 Phone = Annotated[str, Meta(min_length=5, max_length=20, pattern=r"^\+?[0-9 ()-]+$")]
@@ -51,7 +52,7 @@ def now_millis() -> Millis:
 class Register(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Name
     password: Password
-    role: AccountRole
+    role: Literal["teacher", "student"]
     email: Email | None = None
     phone: Phone | None = None
 
@@ -295,24 +296,32 @@ async def find_session(services: Services, call: Call) -> Session:
 
 async def state(services: Services, call: Call, encode: Any) -> bytes:
     """Read a session's state for one who is in it. `encode(state, viewer, now, shared)` prints it."""
-    ref, viewer = call.params["ref"], call.principal.user_id
-    await services.visible(call.session_id, call.principal, ref)
+    viewer = call.principal.user_id
 
-    def view(state: State) -> bytes | None:
-        place = state.participants.get(viewer)
-        over = state.session.status in lifecycle.CLOSED and place is not None and place.joined_at is not None
-        waiting = place is not None and place.status == "waiting"
-        if not (over or waiting or role_of(state, viewer)):
-            return None
+    def view(state: State) -> bytes:
         shared: dict[Hashable, bytes] = {}
         return bytes(encode(state, viewer, now_millis(), shared))
 
-    outcome = await services.directory.ask(call.session_id, Look(view, asyncio.get_running_loop().create_future()))
+    return bytes(await look(services, call, view))
+
+
+async def look(services: Services, call: Call, view: Callable[[State], Any]) -> Any:
+    """Give what `view` makes of a session's state, for one who is in it, waits, or was in it. Raises: Problem."""
+    ref, viewer = call.params["ref"], call.principal.user_id
+    await services.visible(call.session_id, call.principal, ref)
+
+    def permitted(state: State) -> tuple[Any] | None:
+        place = state.participants.get(viewer)
+        over = state.session.status in lifecycle.CLOSED and place is not None and place.joined_at is not None
+        waiting = place is not None and place.status == "waiting"
+        return (view(state),) if over or waiting or role_of(state, viewer) else None
+
+    outcome = await services.directory.ask(call.session_id, Look(permitted, asyncio.get_running_loop().create_future()))
     if not isinstance(outcome, Snapshot):
         raise refused(outcome, ref)
     if outcome.value is None:
         raise Problem(403, "not_joined", "Join the session first.")
-    return bytes(outcome.value)
+    return outcome.value[0]
 
 
 async def find_place(services: Services, call: Call) -> Found:
@@ -343,9 +352,13 @@ async def ticket(services: Services, call: Call) -> Ticket:
 
 
 class LogQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    type: Annotated[str, Meta(max_length=64)] | None = None
+    """`type`: one or several, repeated or with commas between. `since` is in, `until` is out."""
+
+    type: Annotated[str, Meta(max_length=2_000)] | None = None
     user: UserRef | None = None
     since: c.When | None = None
+    until: c.When | None = None
+    order: Literal["asc", "desc"] = "asc"
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
     cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")] | None = None
 
@@ -355,20 +368,27 @@ async def log_page(services: Services, call: Call) -> Listed:
     await services.moderated(call.session_id, call.principal, call.params["ref"])
     rows = await services.log.page(
         call.session_id,
-        after=int(query.cursor or 0),
+        after=None if query.cursor is None else int(query.cursor),
         limit=query.limit + 1,
-        type=query.type,
+        types=None if query.type is None else event_types(query.type),
         user_id=None if query.user is None else UserId(query.user),
         since=lifecycle.millis(query.since),
+        until=lifecycle.millis(query.until),
+        descending=query.order == "desc",
     )
     more = len(rows) > query.limit
     return Listed(rows[: query.limit], str(rows[query.limit - 1].seq) if more else None)
 
 
+def event_types(listed: str) -> list[str]:
+    """Split names of event types. Raises: Problem 422 for one that there is not."""
+    types = listed.split(",")
+    for name in types:
+        if name not in EVENT_TYPES:
+            raise Problem(422, "invalid", f"There is no event type {name!r}.", field="type")
+    return types
+
+
 async def log_summary(services: Services, call: Call) -> Summary:
     await services.moderated(call.session_id, call.principal, call.params["ref"])
     return await services.log.summary(call.session_id)
-
-
-async def server_time(services: Services, call: Call) -> Millis:
-    return now_millis()

@@ -12,7 +12,7 @@ from server.auth import new_id
 from server.config import Settings
 from server.errors import Problem, problem_body
 from server.handlers import bind
-from server.routes import Api
+from server.routes import Api, ContentRoute
 from server.services import Services
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,10 @@ def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
     app.on_response_prepare.append(on_prepare)
     for api in apis:
         for row in api.rows:
-            app.router.add_route(row.method, api.prefix + row.path, bind(row, services))
+            handler = bind(row, services)
+            app.router.add_route(row.method, api.prefix + row.path, handler)
+            if isinstance(row, ContentRoute):
+                app.router.add_route(hdrs.METH_HEAD, api.prefix + row.path, handler)
         openapi.add(app, api)
     health.add(app, services)
     metrics.add(app, services)
@@ -126,7 +129,9 @@ def cors(settings: Settings) -> Middleware:
                 response.headers.update(
                     {
                         hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, PUT, PATCH, DELETE",
-                        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Content-Type, Idempotency-Key, Last-Event-ID",
+                        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: (
+                            "Authorization, Content-Type, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, Range"
+                        ),
                         hdrs.ACCESS_CONTROL_MAX_AGE: CORS_MAX_AGE_S,
                     }
                 )
@@ -150,5 +155,5 @@ async def on_prepare(request: web.Request, response: web.StreamResponse) -> None
 def allow(response: web.StreamResponse, origin: str) -> None:
     response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
     response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
-    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "Location, Retry-After, X-Request-Id"
+    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "Accept-Ranges, Content-Range, ETag, Location, Retry-After, X-Request-Id"
     response.headers.add(hdrs.VARY, hdrs.ORIGIN)

@@ -13,8 +13,8 @@ import uuid_utils
 from msgspec import Struct
 
 from actors.session.commands import Caller
-from actors.session.ids import SessionId, UserId
-from server.errors import unauthenticated
+from actors.session.ids import Millis, SessionId, UserId
+from server.errors import Problem, unauthenticated
 from storage.users import AccountRole, User
 
 ALGORITHM = "HS256"
@@ -38,35 +38,64 @@ class Principal(Struct, frozen=True):
     role: AccountRole
     login: str
     expires_at: float
+    scope: SessionId | None = None
+    """The one session that the credential is good for; None: an account's."""
+    colour: str | None = None
+    issued_at: float = 0.0
 
     def caller(self, *, holds_code: bool = False) -> Caller:
-        return Caller(self.user_id, self.name, holds_code)
+        guest = self.role == "guest"
+        return Caller(
+            self.user_id,
+            self.name,
+            # A guest came by the code, or by an id that is as hard to guess.
+            holds_code or guest,
+            guest=guest,
+            colour=self.colour,
+            issued_at=None if self.scope is None else Millis(round(self.issued_at * 1000)),
+        )
+
+    def require_scope(self, session_id: SessionId | None) -> None:
+        """Refuse a credential for another session; None: what is asked for is no session's. Raises: Problem 403."""
+        if self.scope is not None and self.scope != session_id:
+            raise Problem(403, "wrong_scope", "This token is good for one session only, and this is not of it.")
 
 
 class Tokens:
     """Makes and verifies access tokens, and knows which logins are over."""
 
-    def __init__(self, key: str, *, issuer: str, audience: str, ttl_s: int) -> None:
+    def __init__(self, key: str, *, issuer: str, audience: str, ttl_s: int, scoped_ttl_s: int = 0) -> None:
         self._key = key
         self._issuer = issuer
         self._audience = audience
         self._verified: OrderedDict[str, Principal] = OrderedDict()
         self._revoked: dict[str, float] = {}
         self.ttl_s = ttl_s
+        self.longest_s = max(ttl_s, scoped_ttl_s)
 
-    def issue(self, user: User, login: str, *, ttl_s: int | None = None) -> str:
+    def issue(self, user: User, login: str) -> str:
+        """Make an account's token."""
         now = int(time.time())
+        return self._signed(user, login, now, now + self.ttl_s)
+
+    def issue_scoped(self, user: User, login: str, scope: SessionId, expires_at: float) -> str:
+        """Make a token that is good for one session. It ends with the login, or when its holder is removed."""
+        # To the millisecond: whether it is older than its holder's removal must be clear within a second too.
+        return self._signed(user, login, round(time.time(), 3), int(expires_at), session=scope, colour=user.colour)
+
+    def _signed(self, user: User, login: str, now: float, expires_at: int, **more: object) -> str:
         claims = {
             "iss": self._issuer,
             "aud": self._audience,
             "sub": user.user_id,
             "iat": now,
-            "exp": now + (ttl_s or self.ttl_s),
+            "exp": expires_at,
             "jti": new_id(),
             "login": login,
             "name": user.name,
             "number": user.number,
             "role": user.role,
+            **more,
         }
         return jwt.encode(claims, self._key, algorithm=ALGORITHM)
 
@@ -107,15 +136,21 @@ class Tokens:
                 role=claims["role"],
                 login=claims["login"],
                 expires_at=float(claims["exp"]),
+                scope=claims.get("session"),
+                colour=claims.get("colour"),
+                issued_at=float(claims["iat"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise unauthenticated("The access token lacks a claim; log in again.") from error
+
+    def is_revoked(self, login: str) -> bool:
+        return login in self._revoked
 
     def revoke(self, login: str) -> None:
         """Refuse every token of a login from now on."""
         now = time.time()
         self._revoked = {known: until for known, until in self._revoked.items() if until > now}
-        self._revoked[login] = now + self.ttl_s
+        self._revoked[login] = now + self.longest_s
 
 
 class Tickets:

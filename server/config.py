@@ -63,6 +63,7 @@ def at_least_32_bytes(key: Secret) -> None:
 # The bounds catch slips (kilobytes for bytes, milliseconds for seconds), and let a load test lift any limit.
 Count = Annotated[int, within(1, 1_000_000)]
 Bytes = Annotated[int, within(1_024, GIB)]
+Size = Annotated[int, within(1_024, 1 << 50)]
 Lifetime = Annotated[int, within(1, 3_660 * DAY_S)]
 Wait = Annotated[float, within(0.01, DAY_S)]
 WaitOrNone = Annotated[float, within(0, DAY_S)]
@@ -111,6 +112,7 @@ class Auth(Struct, frozen=True, kw_only=True):
     access_ttl_s: Lifetime = 1_800
     refresh_ttl_s: Lifetime = 30 * DAY_S
     ticket_ttl_s: Lifetime = 30
+    session_token_ttl_s: Lifetime = 6 * 3_600
     registration: bool = True
     hash_workers: Annotated[int, within(1, 64)] = 2
     hash_queue: Count = 64
@@ -130,6 +132,10 @@ class Sessions(Struct, frozen=True, kw_only=True):
     idempotency_ttl_s: Lifetime = DAY_S
 
 
+class Recordings(Struct, frozen=True, kw_only=True):
+    url_ttl_s: Lifetime = 3_600
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     mailbox: Count = 1_000
     log_queue_rows: Count = 10_000
@@ -137,6 +143,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     user_burst: Count = 40
     session_commands_per_s: Count = 200
     join_attempts_per_minute: Count = 10
+    guests_per_minute: Count = 60
     connections_per_ip: Count = 50
     streams_per_user: Count = 10
     body_bytes: Bytes = 65_536
@@ -161,22 +168,53 @@ class Commit(Struct, frozen=True, kw_only=True):
     batch_bytes: Bytes = 262_144
 
 
+class Audio(Struct, frozen=True, kw_only=True):
+    max_bytes: Size = GIB // 2
+    quota_bytes: Size = 5 * GIB
+    uploads_per_user: Annotated[int, within(1, 100)] = 2
+    uploads: Annotated[int, within(1, 1_000)] = 8
+    min_bytes_per_s: Count = 16_384
+    url_ttl_s: Lifetime = 3_600
+
+
+class Blobs(Struct, frozen=True, kw_only=True):
+    store: Literal["local", "s3"] = "local"
+    s3_bucket: str = ""
+    s3_endpoint: Annotated[
+        str, Meta(pattern=r"^(https?://\S+)?$", description='a URL such as "https://s3.example.org", or empty')
+    ] = ""
+    s3_region: Annotated[str, Meta(min_length=1)] = "us-east-1"
+    s3_access_key: Secret = Secret()
+    s3_access_key_file: File = ""
+    s3_secret_key: Secret = Secret()
+    s3_secret_key_file: File = ""
+    s3_path_style: bool = True
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     server: Server = Server()
     data: Data = Data()
     database: Database = Database()
     auth: Auth = Auth()
     sessions: Sessions = Sessions()
+    recordings: Recordings = Recordings()
     limits: Limits = Limits()
     streams: Streams = Streams()
     commit: Commit = Commit()
+    audio: Audio = Audio()
+    blobs: Blobs = Blobs()
 
 
 SECTIONS: Mapping[str, type[Struct]] = {field.name: field.type for field in msgspec.structs.fields(Settings)}
 FIELDS: Mapping[tuple[str, str], FieldInfo] = {
     (section, field.name): field for section, struct in SECTIONS.items() for field in msgspec.structs.fields(struct)
 }
-FROM_FILE = {("auth", "signing_key"): "signing_key_file", ("database", "dsn"): "dsn_file"}
+FROM_FILE = {
+    ("auth", "signing_key"): "signing_key_file",
+    ("database", "dsn"): "dsn_file",
+    ("blobs", "s3_access_key"): "s3_access_key_file",
+    ("blobs", "s3_secret_key"): "s3_secret_key_file",
+}
 
 
 @dataclass(frozen=True)

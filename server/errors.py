@@ -1,12 +1,16 @@
 """Refusals on their way out: one exception for whatever a handler cannot do, one problem+json for `/v1` (RFC 9457)."""
 
+import logging
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from actors.session.errors import Reason, Rejected
 from actors.session_actor import Fenced, KeyReused, Outcome, Unavailable, UnknownSession
+
+logger = logging.getLogger(__name__)
 
 
 class Problem(Exception):
@@ -19,6 +23,7 @@ class Problem(Exception):
         detail: str,
         *,
         field: str | None = None,
+        current: dict[str, object] | None = None,
         retry_s: float | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
@@ -27,13 +32,14 @@ class Problem(Exception):
         self.reason = reason
         self.detail = detail
         self.field = field
+        self.current = current
         self.headers = dict(headers or {})
         if retry_s is not None:
             self.headers["Retry-After"] = str(max(1, round(retry_s)))
 
 
 class ProblemBody(Struct, frozen=True, omit_defaults=True):
-    """RFC 9457, with the machine's `reason` and, for what was sent, the `field`."""
+    """RFC 9457, with the machine's `reason`, the `field` that was wrong, the `current` state that was missed."""
 
     type: str
     title: str
@@ -41,11 +47,14 @@ class ProblemBody(Struct, frozen=True, omit_defaults=True):
     detail: str
     reason: str
     field: str | None = None
+    current: dict[str, Any] | None = None
 
 
 def problem_body(problem: Problem) -> bytes:
     title = HTTPStatus(problem.status).phrase
-    body = ProblemBody("about:blank", title, problem.status, problem.detail, problem.reason, problem.field)
+    body = ProblemBody(
+        "about:blank", title, problem.status, problem.detail, problem.reason, problem.field, problem.current
+    )
     return msgspec.json.encode(body)
 
 
@@ -65,7 +74,18 @@ STATUS: dict[Reason, int] = {
     Reason.FEATURE_OFF: 409,
     Reason.UNKNOWN_PARTICIPANT: 404,
     Reason.UNKNOWN_MESSAGE: 404,
+    Reason.UNKNOWN_QUESTION: 404,
+    Reason.UNKNOWN_POLL: 404,
+    Reason.UNKNOWN_AUDIO: 404,
+    Reason.UNKNOWN_VERSION: 404,
     Reason.QUEUE_EMPTY: 409,
+    Reason.SCREEN_TAKEN: 409,
+    Reason.NO_AUDIO: 409,
+    Reason.ALREADY_VOTED: 409,
+    Reason.POLL_CLOSED: 409,
+    Reason.BEHIND: 409,
+    Reason.RECORDING: 409,
+    Reason.NOT_RECORDING: 409,
     Reason.TOO_MANY: 409,
     Reason.TOO_LARGE: 413,
     Reason.NOT_ALLOWED: 422,
@@ -85,11 +105,17 @@ def too_fast(detail: str, retry_s: float) -> Problem:
     return Problem(429, "too_fast", detail, retry_s=retry_s)
 
 
+def away(error: Exception) -> Problem:
+    """Give the problem that an absent blob store is, and log it: the client is told no more than that."""
+    logger.warning("the blob store is away: %s", error)
+    return Problem(503, "unavailable", "Try again: the store of uploads is away.", retry_s=5)
+
+
 def refused(outcome: Outcome, ref: str) -> Problem:
     """Give the problem that an actor's refusal is."""
     match outcome:
         case Rejected(reason=reason):
-            return Problem(STATUS[reason], reason.value, outcome.detail, field=outcome.field)
+            return Problem(STATUS[reason], reason.value, outcome.detail, field=outcome.field, current=outcome.current)
         case UnknownSession():
             return unknown_session(ref)
         case KeyReused():

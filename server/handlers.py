@@ -4,30 +4,52 @@ Each verifies the credential, decodes what was sent, asks the session or a store
 """
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp_sse import EventSourceResponse
 
-from actors.session.commands import Caller, Command, Invite
-from actors.session.ids import SessionId, UserId
+from actors.persistence import LogUnavailable
+from actors.session.commands import Command
+from actors.session.ids import SessionId
 from actors.session.audience import audience
 from actors.session.state import State
 from actors.session_actor import JSON, Answer, Execute, Key, Look, Outcome, Published, Repeated, Snapshot, Subscribe
 from server.auth import Principal
 from server.decoding import Decoder, from_query
-from server.errors import Problem, refused, too_fast, unauthenticated
-from server.routes import ActionRoute, Call, CommandRoute, Reply, Row, StreamRoute
-from server.services import Services, known_names
-from server.streams import Cursor, Subscriber, replayed
+from server.errors import Problem, away, refused, too_fast, unauthenticated
+from server.lookups import NOTHING, Fields, looked_up
+from server.forms import Form
+from server.ranges import window
+from server.routes import (
+    ActionRoute,
+    Call,
+    CommandRoute,
+    ContentRoute,
+    DownloadRoute,
+    ReplayRoute,
+    Reply,
+    Row,
+    StreamRoute,
+    UploadRoute,
+)
+from server.seats import Cut, Seat, seated
+from server.services import Services
+from server.streams import Cursor, RETRY_MS, Subscriber, replayed
+from storage.blobs import UnknownBlob
+from storage.errors import StorageError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 KEY_LENGTH = 64
+WRITE_TIMEOUT_S = 60.0
+"""How long the reader of a long answer may read nothing."""
 MISSED_ROWS = 5_000
 """Events that a cursor may be behind; past that a snapshot is shorter."""
 
@@ -41,6 +63,14 @@ def bind(row: Row, services: Services) -> Handler:
             return _Action(row, services)
         case StreamRoute():
             return _Stream(row, services)
+        case UploadRoute():
+            return _Upload(row, services)
+        case ContentRoute():
+            return _Content(row, services)
+        case DownloadRoute():
+            return _Download(row, services)
+        case ReplayRoute():
+            return _Replay(row, services)
     raise TypeError(f"no handler for {type(row).__name__}")
 
 
@@ -85,8 +115,22 @@ class _Endpoint:
             ) from error
         return self._decode(raw)
 
+    async def resolve(self, ref: str, guesser: str) -> tuple[SessionId, bool]:
+        """Find the session that a reference leads to. Raises: Problem 404, 429."""
+        try:
+            return await self._services.refs.resolve(ref)
+        except Problem:
+            # Guessing codes is slow work for whoever does it.
+            if wait := self._services.joins.take(guesser):
+                raise too_fast("Too many references that lead nowhere.", wait) from None
+            raise
+
     def query(self, request: web.Request) -> Any:
-        return None if self._row.query is None else from_query(request.query, self._row.query)
+        if self._row.query is None:
+            return None
+        # What is sent twice is a list; only a field that takes one makes sense of the comma.
+        sent = {name: ",".join(request.query.getall(name)) for name in request.query}
+        return from_query(sent, self._row.query)
 
     def address(self, request: web.Request) -> str:
         """Give the client's address; a proxy's word for it counts only from a proxy that the settings name."""
@@ -96,6 +140,10 @@ class _Endpoint:
                 break
             peer = hop.strip()
         return peer
+
+    def origin(self, request: web.Request) -> str:
+        """Say how the client reaches the server, for links."""
+        return self._services.settings.server.public_url.rstrip("/") or f"{request.scheme}://{request.host}"
 
     def _trusted(self, peer: str) -> bool:
         try:
@@ -118,13 +166,12 @@ class CommandEndpoint(_Endpoint):
         body = await self.body(request)
         self.admit(principal)
         ref = row.ref(request.match_info, body)
-        session_id, by_code = await self._resolve(ref, principal)
+        session_id, by_code = await self.resolve(ref, principal.user_id)
         request["session"] = session_id
+        principal.require_scope(session_id)
         command = row.command(body)
-        names: dict[UserId, str] = {}
-        if isinstance(command, Invite):
-            names = known_names(await services.users.names([command.user_id]), command.user_id)
-        outcome = await services.directory.ask(session_id, self.execute(principal, by_code, command, key, names))
+        found = await looked_up(services, session_id, principal, command)
+        outcome = await services.directory.ask(session_id, self.execute(principal, by_code, command, key, found))
         call = Call(request.match_info, None, body, principal, session_id, self.address(request))
         return response(await self.reply(outcome, ref, call))
 
@@ -133,19 +180,10 @@ class CommandEndpoint(_Endpoint):
         if wait := self._services.commands.take(principal.user_id):
             raise too_fast(f"At most {self._services.settings.limits.user_commands_per_s} commands a second.", wait)
 
-    async def _resolve(self, ref: str, principal: Principal) -> tuple[SessionId, bool]:
-        try:
-            return await self._services.refs.resolve(ref)
-        except Problem:
-            # Guessing codes is slow work for whoever does it.
-            if wait := self._services.joins.take(principal.user_id):
-                raise too_fast("Too many references that lead nowhere.", wait) from None
-            raise
-
     def execute(
-        self, principal: Principal, by_code: bool, command: Command, key: str | None, names: Mapping[UserId, str] = {}
+        self, principal: Principal, by_code: bool, command: Command, key: str | None, found: Fields = NOTHING
     ) -> Execute:
-        caller = Caller(principal.user_id, principal.name, by_code, names)
+        caller = msgspec.structs.replace(principal.caller(holds_code=by_code), **found)
         return Execute(command, caller, key=None if key is None else Key(key, digest(command)))
 
     def answered(self, outcome: Outcome, ref: str) -> Reply | None:
@@ -179,14 +217,176 @@ class _Action(_Endpoint):
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         services, row = self._services, self._row
         principal = self.principal(request)
-        session_id = SessionId("")
+        session_id, by_code = SessionId(""), False
+        if row.session and row.public:
+            session_id, by_code = await self.resolve(request.match_info["ref"], self.address(request))
+        elif row.session:
+            session_id, by_code = await services.refs.resolve(request.match_info["ref"])
         if row.session:
-            session_id, _ = await services.refs.resolve(request.match_info["ref"])
             request["session"] = session_id
+        if principal is not None and not (row.public or row.scoped):
+            principal.require_scope(session_id if row.session else None)
         query = self.query(request)
         body = await self.body(request)
-        call = Call(request.match_info, query, body, principal, session_id, self.address(request))
+        call = Call(
+            request.match_info, query, body, principal, session_id, self.address(request), by_code, self.origin(request)
+        )
         return response(row.view(await row.act(services, call)))
+
+
+class _Upload(_Endpoint):
+    _row: UploadRoute
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        services, row = self._services, self._row
+        principal = self.principal(request)
+        assert principal is not None
+        principal.require_scope(None)
+        form = Form(
+            request,
+            patience_s=services.settings.limits.body_timeout_s,
+            min_bytes_per_s=services.settings.audio.min_bytes_per_s,
+        )
+        call = Call(request.match_info, None, None, principal, SessionId(""), self.address(request))
+        return response(row.view(await row.act(services, call, form)))
+
+
+class _Content(_Endpoint):
+    _row: ContentRoute
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        services, principal = self._services, self.principal(request)
+        call = Call(
+            request.match_info, self.query(request), None, principal, SessionId(""), self.address(request)
+        )
+        content = await self._row.act(services, call)
+        part = window(request.headers, content.size_bytes, content.etag)
+        headers = {"ETag": content.etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
+        if part.status == 412:
+            raise Problem(412, "changed", "The content is not what `If-Match` says.", headers=headers)
+        if part.status == 416:
+            headers["Content-Range"] = f"bytes */{content.size_bytes}"
+            raise Problem(416, "bad_range", f"The content has {content.size_bytes} bytes.", headers=headers)
+        if part.status == 304:
+            return web.Response(status=304, headers=headers)
+        if part.status == 206:
+            headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{content.size_bytes}"
+        answer = web.StreamResponse(status=part.status, headers=headers)
+        answer.content_type, answer.content_length = content.content_type, part.end - part.start
+        if request.method == "HEAD":
+            await answer.prepare(request)
+            return answer
+        return await self._sent(request, answer, services.blobs.read(content.blob_key, part.start, part.end))
+
+    async def _sent(
+        self, request: web.Request, answer: web.StreamResponse, chunks: AsyncIterator[bytes]
+    ) -> web.StreamResponse:
+        try:
+            # The first before the headers: a store that is away is a problem, not half an answer.
+            chunk: bytes | None = await anext(chunks)
+        except UnknownBlob as error:
+            raise Problem(404, "not_found", "The content has just been deleted.") from error
+        except StorageError as error:
+            raise away(error) from error
+        await answer.prepare(request)
+        try:
+            while chunk is not None:
+                # Waits while the client has not read what went before.
+                async with asyncio.timeout(WRITE_TIMEOUT_S):
+                    await answer.write(chunk)
+                chunk = await anext(chunks, None)
+        except (TimeoutError, StorageError):
+            # Less than Content-Length: the client sees that it has not got all.
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            await aclose(chunks)
+        return answer
+
+
+class _LongAnswer(_Endpoint):
+    """What takes its time, and holds a place among the streams meanwhile."""
+
+    async def call(self, request: web.Request) -> Call:
+        principal = self.principal(request)
+        ref = request.match_info["ref"]
+        if principal is None:
+            session_id, by_code = await self.resolve(ref, self.address(request))
+        else:
+            session_id, by_code = await self._services.refs.resolve(ref)
+            principal.require_scope(session_id)
+        request["session"] = session_id
+        return Call(
+            request.match_info, self.query(request), None, principal, session_id, self.address(request), by_code,
+            self.origin(request), request.headers.get("Last-Event-ID"),
+        )  # fmt: skip
+
+    def seat(self, reader: Principal | None, request: web.Request) -> Seat:
+        lifetime_s = self._services.settings.streams.lifetime_s
+        if reader is not None:
+            return Seat(reader.user_id, reader.login, stream_end(reader, lifetime_s))
+        # Nobody is known by a signed URL: its readers are counted by where they are.
+        return Seat(self.address(request), "", asyncio.get_running_loop().time() + lifetime_s)
+
+
+class _Download(_LongAnswer):
+    _row: DownloadRoute
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        download = await self._row.act(self._services, await self.call(request))
+        answer = web.StreamResponse(
+            headers={
+                "Content-Type": download.content_type,
+                "Content-Disposition": f'attachment; filename="{download.filename}"',
+                "Cache-Control": "no-store",
+            }
+        )
+        answer.enable_chunked_encoding()
+        try:
+            async with seated(self._services, self.seat(download.reader, request)):
+                await answer.prepare(request)
+                async for part in download.parts:
+                    # Waits while the client has not read what went before.
+                    async with asyncio.timeout(WRITE_TIMEOUT_S):
+                        await answer.write(part)
+        except (Cut, TimeoutError, LogUnavailable):
+            # No last chunk: the client sees that it has not got all.
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            await download.parts.aclose()
+        return answer
+
+
+class _Replay(_LongAnswer):
+    _row: ReplayRoute
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        playing = await self._row.play(self._services, await self.call(request))
+        answer = EventSourceResponse(
+            sep="\n", send_timeout=WRITE_TIMEOUT_S, ping_interval=self._services.settings.streams.heartbeat_s
+        )
+        try:
+            async with seated(self._services, self.seat(playing.reader, request)):
+                await answer.prepare(request)
+                async with answer:
+                    async for frame in playing.frames:
+                        async with asyncio.timeout(WRITE_TIMEOUT_S):
+                            await answer.write(frame)
+        except Cut as cut:
+            with contextlib.suppress(ConnectionError):
+                await answer.write(self._row.format.bye(cut.reason, RETRY_MS[cut.reason]))
+        except (TimeoutError, LogUnavailable):
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            await playing.frames.aclose()
+        return answer
+
+
+async def aclose(parts: AsyncIterator[bytes]) -> None:
+    if isinstance(parts, AsyncGenerator):
+        await parts.aclose()
 
 
 class _Stream(_Endpoint):
@@ -200,6 +400,7 @@ class _Stream(_Endpoint):
         if ticket is not None:
             principal = services.tickets.redeem(ticket, session_id)
         assert principal is not None
+        principal.require_scope(session_id)
         request["user"], request["session"] = principal.user_id, session_id
         place = request.headers.get("Last-Event-ID") or request.query.get("cursor")
         cursor = None if place is None else Cursor.parse(place)

@@ -8,14 +8,15 @@ from aiohttp import web
 
 import server
 from server.errors import ProblemBody
-from server.routes import Api, CommandRoute, Row, StreamRoute
+from server.routes import Api, CommandRoute, ContentRoute, DownloadRoute, ReplayRoute, Row, StreamRoute, UploadRoute
 
 REF_TEMPLATE = "#/components/schemas/{name}"
+BINARY = {"audio/*": {"schema": {"type": "string", "format": "binary"}}}
 
 
 def document(api: Api) -> dict[str, Any]:
     """Describe an API."""
-    types = [ProblemBody, *(t for row in api.rows for t in (row.body, row.query, row.answer) if t is not None)]
+    types = [ProblemBody, *(t for row in api.rows for t in (row.body, row.query, row.answer, form(row)) if t is not None)]
     schemas, components = msgspec.json.schema_components(types, ref_template=REF_TEMPLATE)
     known = dict(zip(map(id, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -48,11 +49,21 @@ def operation(row: Row, known: dict[int, Any], components: dict[str, Any]) -> di
     }
     if row.body is not None:
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": known[id(row.body)]}}}
+    if isinstance(row, UploadRoute):
+        described["requestBody"] = {
+            "required": True, "content": {"multipart/form-data": {"schema": known[id(row.form)]}}
+        }  # fmt: skip
+    if isinstance(row, ContentRoute):
+        described["responses"]["206"] = {"description": "The range that was asked for", "content": BINARY}
     if isinstance(row, CommandRoute):
         described["parameters"].append(header("Idempotency-Key", "The same key and body again does nothing", 64))
         if row.repeat is not None:
             described["responses"]["202"] = {"description": "Passed on, not kept", **answer(row, known)}
     return described
+
+
+def form(row: Row) -> Any:
+    return row.form if isinstance(row, UploadRoute) else None
 
 
 def operation_id(row: Row) -> str:
@@ -62,8 +73,12 @@ def operation_id(row: Row) -> str:
 
 def answer(row: Row, known: dict[int, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": row.summary}
-    if isinstance(row, StreamRoute):
+    if isinstance(row, DownloadRoute):
+        described["content"] = {row.content_type: {"schema": {"type": "string"}}}
+    elif isinstance(row, StreamRoute | ReplayRoute):
         described["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+    elif isinstance(row, ContentRoute):
+        described["content"] = BINARY
     elif row.answer is not None:
         described["content"] = {"application/json": {"schema": known[id(row.answer)]}}
     return described
@@ -76,7 +91,7 @@ def path_parameters(row: Row) -> list[dict[str, Any]]:
             "in": "path",
             "required": True,
             "schema": {"type": "string"},
-            "description": "id, number, name or code",
+            "description": "id, number, name or code" if name == "ref" else "id",
         }
         for name in re.findall(r"\{(\w+)\}", row.path)
     ]

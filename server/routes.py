@@ -3,7 +3,7 @@
 A row says what is public about a route: path, who may call, body, query, answer, and the pure functions between.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -13,6 +13,7 @@ from actors.session.events import Recorded
 from actors.session.ids import SessionId
 from actors.session_actor import Answer
 from server.auth import Principal
+from server.forms import Form
 from server.services import Services
 from server.streams import Format
 
@@ -37,6 +38,11 @@ class Call(Struct, frozen=True):
     caller: Principal | None
     session_id: SessionId
     address: str
+    by_code: bool = False
+    """The reference was the session's join code."""
+    origin: str = ""
+    """How the client reached the server, for links: `https://live.example.org`."""
+    last_event_id: str | None = None
 
     @property
     def principal(self) -> Principal:
@@ -80,6 +86,8 @@ class ActionRoute(Row, frozen=True, kw_only=True):
     view: Callable[[Any], Reply]
     session: bool = False
     """The path has a `{ref}` to resolve."""
+    scoped: bool = False
+    """Takes credentials for one session too; `act` minds their scope."""
 
 
 class StreamRoute(Row, frozen=True, kw_only=True):
@@ -90,10 +98,64 @@ class StreamRoute(Row, frozen=True, kw_only=True):
     """Opening it takes part."""
 
 
+class Download(Struct, frozen=True):
+    """A body of any length: each part is made when the one before has gone out. `reader` is None for a signed URL."""
+
+    filename: str
+    content_type: str
+    parts: AsyncGenerator[bytes, None]
+    reader: Principal | None
+
+
+class DownloadRoute(Row, frozen=True, kw_only=True):
+    """A body in parts, of a session. With `public`, `act` verifies what the URL itself says."""
+
+    act: Callable[[Services, Call], Awaitable[Download]]
+    content_type: str
+
+
+class Content(Struct, frozen=True):
+    """A blob as an answer. `etag` is strong, in its quotes: what a key leads to never changes."""
+
+    blob_key: str
+    size_bytes: int
+    content_type: str
+    etag: str
+
+
+class ContentRoute(Row, frozen=True, kw_only=True):
+    """A blob, whole or in part; HEAD too. With `public`, `act` verifies what the URL itself says."""
+
+    act: Callable[[Services, Call], Awaitable[Content]]
+
+
+class UploadRoute(Row, frozen=True, kw_only=True):
+    """A form with a file, read as it comes. `form` documents its fields."""
+
+    method: Method = "POST"
+    form: Any
+    act: Callable[[Services, Call, Form], Awaitable[Any]]
+    view: Callable[[Any], Reply]
+
+
+class Playing(Struct, frozen=True):
+    """Whole SSE frames, each given when it is due."""
+
+    frames: AsyncGenerator[bytes, None]
+    reader: Principal | None
+
+
+class ReplayRoute(Row, frozen=True, kw_only=True):
+    """The SSE of what has been in a session. `play` verifies a ticket or what the URL itself says."""
+
+    play: Callable[[Services, Call], Awaitable[Playing]]
+    format: Format
+
+
 class Api(Struct, frozen=True, kw_only=True):
     """One API: rows under a prefix."""
 
     name: str
     title: str
     prefix: str
-    rows: tuple[CommandRoute | ActionRoute | StreamRoute, ...]
+    rows: tuple[CommandRoute | ActionRoute | StreamRoute | UploadRoute | ContentRoute | DownloadRoute | ReplayRoute, ...]

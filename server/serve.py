@@ -21,18 +21,24 @@ from actors.session_actor import SessionActor, Shared
 from server import health, metrics
 from server.actions import now_millis
 from server.app import build
+from server.audio import sweeping
 from server.auth import Tickets, Tokens, new_id
 from server.config import BadSetting, Settings
 from server.fast import FastLane, lanes
 from server.front import KEEPALIVE_S, Front
+from server.forms import Places
 from server.limits import Rate
 from server.passwords import Passwords
 from server.services import Refs, Services
+from server.signing import SignedUrls
 from server.streams import Hub
 from server.v1.table import API
 from storage import embedded, migrate
+from storage.audio import Library
+from storage.blobs import Blobs, BlobsUnavailable
 from storage.event_log import PREPARE, PostgresEventLog
 from storage.pool import Pool, Writer
+from storage.records import Records
 from storage.sessions import Sessions
 from storage.users import Users
 
@@ -107,6 +113,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     stack.push_async_callback(writer.close)
     log = PostgresEventLog(pool, writer, f"{socket.gethostname()}:{new_id()}")
     users, sessions = Users(pool), Sessions(pool)
+    library, blobs = Library(pool), await blob_store(settings)
 
     registry = metrics.registry()
     persistence = Persistence(
@@ -139,13 +146,15 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         passivate_after_s=settings.sessions.passivate_after_s,
     )
     hub.tell = directory.tell
+    key = signing_key(settings)
     tokens = Tokens(
-        signing_key(settings),
+        key,
         issuer=settings.auth.issuer,
         audience=settings.auth.audience,
         ttl_s=settings.auth.access_ttl_s,
+        scoped_ttl_s=settings.auth.session_token_ttl_s,
     )
-    for login in await users.revoked(settings.auth.access_ttl_s):
+    for login in await users.revoked(tokens.longest_s):
         tokens.revoke(login)
     passwords = Passwords(settings.auth)
     stack.callback(passwords.close)
@@ -156,22 +165,57 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         hub=hub,
         log=log,
         sessions=sessions,
+        records=Records(pool),
         users=users,
         refs=Refs(sessions),
         tokens=tokens,
         tickets=Tickets(settings.auth.ticket_ttl_s),
+        urls=SignedUrls(key, ttl_s=settings.recordings.url_ttl_s),
         passwords=passwords,
         registry=registry,
         commands=Rate(limits.user_commands_per_s, limits.user_burst),
         attempts=Rate(settings.auth.login_attempts_per_minute / 60, settings.auth.login_attempts_per_minute),
         joins=Rate(limits.join_attempts_per_minute / 60, limits.join_attempts_per_minute),
+        guests=Rate(limits.guests_per_minute / 60, limits.guests_per_minute),
+        audio=library,
+        blobs=blobs,
+        uploads=Places(per_user=settings.audio.uploads_per_user, total=settings.audio.uploads),
+        audio_urls=SignedUrls(key, ttl_s=settings.audio.url_ttl_s),
     )
     registry.register(metrics.Live(services, persistence))
     await log.beat()
-    for work in (directory.run(), hub.beat(), beating(log), tidying(settings, log, users)):
+    for work in (directory.run(), hub.beat(), beating(log), tidying(settings, log, users), sweeping(library, blobs)):
         task = asyncio.create_task(work)
         stack.push_async_callback(cancelled, task)
     return services, persistence
+
+
+async def blob_store(settings: Settings) -> Blobs:
+    """Open the store of uploads, and see that it takes them. Raises: BadSetting."""
+    chosen = settings.blobs
+    if chosen.store == "s3":
+        if not chosen.s3_bucket:
+            raise BadSetting('blobs.s3_bucket = "": with blobs.store = "s3" it must name a bucket')
+        blobs = Blobs.s3(
+            chosen.s3_bucket,
+            endpoint=chosen.s3_endpoint,
+            region=chosen.s3_region,
+            access_key=chosen.s3_access_key.reveal(),
+            secret_key=chosen.s3_secret_key.reveal(),
+            path_style=chosen.s3_path_style,
+        )
+        where = f"blobs.s3_bucket = {chosen.s3_bucket!r}"
+    else:
+        where = f"data.dir = {settings.data.dir!r}"
+        try:
+            blobs = Blobs.local(Path(settings.data.dir) / "blobs")
+        except OSError as error:
+            raise BadSetting(f"{where}: uploads cannot be kept there: {error}") from error
+    try:
+        await blobs.probe()
+    except BlobsUnavailable as error:
+        raise BadSetting(f"{where}: uploads cannot be kept there: {error}") from error
+    return blobs
 
 
 def signing_key(settings: Settings) -> str:
@@ -252,6 +296,7 @@ async def tidying(settings: Settings, log: PostgresEventLog, users: Users) -> No
         try:
             await log.forget_keys(Millis(now_millis() - settings.sessions.idempotency_ttl_s * 1000))
             await users.forget_logins()
+            await users.forget_guests()
         except LogUnavailable as error:
             logger.warning("tidying up later: %s", error)
         await asyncio.sleep(TIDY_S)

@@ -10,10 +10,15 @@ from actors.session.ids import SessionId, UserId
 from server.auth import Principal, Tickets, Tokens
 from server.config import Settings
 from server.errors import Problem, unknown_session
+from server.forms import Places
 from server.limits import Rate
 from server.passwords import Passwords
+from server.signing import SignedUrls
 from server.streams import Hub
+from storage.audio import Library
+from storage.blobs import Blobs
 from storage.event_log import PostgresEventLog
+from storage.records import Records
 from storage.sessions import Found, Sessions
 from storage.users import Users
 
@@ -54,10 +59,13 @@ class Services(Struct, frozen=True):
     hub: Hub
     log: PostgresEventLog
     sessions: Sessions
+    records: Records
     users: Users
     refs: Refs
     tokens: Tokens
     tickets: Tickets
+    urls: SignedUrls
+    """To recordings."""
     passwords: Passwords
     registry: CollectorRegistry
     commands: Rate
@@ -65,7 +73,14 @@ class Services(Struct, frozen=True):
     attempts: Rate
     """At logging in: per account and per address."""
     joins: Rate
-    """With a code that leads nowhere: per user."""
+    """With a code that leads nowhere: per user, and per address of who has no account."""
+    guests: Rate
+    """Per address."""
+    audio: Library
+    blobs: Blobs
+    uploads: Places
+    audio_urls: SignedUrls
+    """To pieces of audio."""
 
     async def visible(self, session_id: SessionId, principal: Principal, ref: str) -> Found:
         """Find a session for someone who owns it or has a place in it. Raises: Problem 404, 403."""

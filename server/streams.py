@@ -49,8 +49,13 @@ class Cursor(Struct, frozen=True):
         return f"{self.epoch}-{self.seq}"
 
 
+def chunk(frames: bytes) -> bytes:
+    """Wrap bytes as one chunk of an HTTP/1.1 body."""
+    return b"%x\r\n%b\r\n" % (len(frames), frames)
+
+
 class Format(Struct, frozen=True, eq=False):
-    """How an API prints frames. Each gives whole SSE frames; None: this API does not show it."""
+    """How an API prints frames, and how they go on the wire. Each gives whole frames; None: this API does not show it."""
 
     event: Callable[[Published], bytes | None]
     relayed: Callable[[e.Event, UserId, Millis], bytes | None]
@@ -63,11 +68,9 @@ class Format(Struct, frozen=True, eq=False):
     reset: Callable[[str], bytes]
     bye: Callable[[Bye, int | None], bytes]
     heartbeat: bytes
-
-
-def chunk(frames: bytes) -> bytes:
-    """Wrap bytes as one chunk of an HTTP/1.1 body."""
-    return b"%x\r\n%b\r\n" % (len(frames), frames)
+    """Empty where the connection itself sees to it."""
+    wrap: Callable[[bytes], bytes] = chunk
+    """Makes of frames, one or several, what is written to the connection."""
 
 
 class Subscriber:
@@ -110,12 +113,12 @@ class Subscriber:
         # A snapshot may be larger than what may wait for a reader: it comes on top.
         self.limit += len(first)
         if first:
-            transport.write(chunk(first))
+            transport.write(self.format.wrap(first))
         if self.reason is not None:
             self._finish()
 
-    def write(self, chunked: bytes, frames: bytes) -> None:
-        """Write frames, given both as they are and as a chunk made once for all subscribers."""
+    def write(self, wrapped: bytes, frames: bytes) -> None:
+        """Write frames, given both as they are and as wrapped once for all subscribers."""
         transport = self._transport
         if transport is None:
             self._hold(frames)
@@ -124,16 +127,16 @@ class Subscriber:
         else:
             if self._latest is not None:
                 self._flush_latest(transport)
-            transport.write(chunked)
+            transport.write(wrapped)
 
-    def relay(self, kind: type, by: UserId, chunked: bytes, frames: bytes) -> None:
+    def relay(self, kind: type, by: UserId, wrapped: bytes, frames: bytes) -> None:
         """Write an ephemeral frame; of those that only the latest counts, a slow reader gets the latest."""
         transport = self._transport
         if transport is not None and kind in RELAYED and transport.get_write_buffer_size() > RELAY_ABOVE_BYTES:
             self._latest = self._latest or {}
-            self._latest[kind, by] = chunked
+            self._latest[kind, by] = wrapped
         else:
-            self.write(chunked, frames)
+            self.write(wrapped, frames)
 
     def _flush_latest(self, transport: asyncio.WriteTransport) -> None:
         if self._latest and transport.get_write_buffer_size() <= RELAY_ABOVE_BYTES:
@@ -154,11 +157,11 @@ class Subscriber:
         if self._held is not None:
             self._held.append(frames)
 
-    def beat(self, chunked: bytes, frames: bytes, now: float) -> None:
+    def beat(self, wrapped: bytes, frames: bytes, now: float) -> None:
         if self.expires_at <= now:
             self.close("expired")
-        elif self._transport is not None:
-            self.write(chunked, frames)
+        elif frames and self._transport is not None:
+            self.write(wrapped, frames)
 
     def sees(self, audience: frozenset[UserId] | None) -> bool:
         return not self.lobby if audience is None else self.user_id in audience
@@ -172,7 +175,9 @@ class Subscriber:
             self._finish()
 
     def _finish(self) -> None:
-        transport, reason = self._transport, self.reason
+        # Nothing comes after the last frame, however long the connection takes to close.
+        transport, self._transport = self._transport, None
+        reason = self.reason
         if transport is not None and reason is not None:
             if reason == "slow":
                 transport.abort()
@@ -180,7 +185,7 @@ class Subscriber:
                 retry = RETRY_MS[reason]
                 if reason == "draining" and retry is not None:
                     retry = random.randint(retry // 10, 2 * retry)
-                transport.write(chunk(self.format.bye(reason, retry)))
+                transport.write(self.format.wrap(self.format.bye(reason, retry)))
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -260,7 +265,7 @@ class Channel:
                 if frames is None:
                     frames = encoded[format] = [format.event(out) or b"" for out in batch]
                 joined = b"".join(frames if everyone else [f for f, seen in zip(frames, mask, strict=True) if seen])
-                ready = written[format, mask] = (chunk(joined) if joined else b"", joined)
+                ready = written[format, mask] = (format.wrap(joined) if joined else b"", joined)
             if ready[1]:
                 subscriber.write(*ready)
                 self._hub.delivered += len(batch)
@@ -284,16 +289,16 @@ class Channel:
             del self._tail[:drop]
 
     def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None) -> None:
-        frames: dict[Format, bytes | None] = {}
+        frames: dict[Format, tuple[bytes, bytes] | None] = {}
         for subscriber in list(self._subscribers):
             if not subscriber.sees(audience):
                 continue
             format = subscriber.format
             if format not in frames:
-                frames[format] = format.relayed(event, by, at)
-            frame = frames[format]
-            if frame is not None:
-                subscriber.relay(type(event), by, chunk(frame), frame)
+                frame = format.relayed(event, by, at)
+                frames[format] = None if frame is None else (format.wrap(frame), frame)
+            if ready := frames[format]:
+                subscriber.relay(type(event), by, *ready)
 
     def admit(self, subscribers: Sequence[Any], state: State) -> Callable[[], None]:
         here = Cursor(state.epoch, state.seq)
@@ -450,11 +455,11 @@ class Hub:
             for slice in self._slices:
                 await asyncio.sleep(self.settings.heartbeat_s / HEARTBEAT_SLICES)
                 now = loop.time()
-                chunks: dict[Format, bytes] = {}
+                beats: dict[Format, bytes] = {}
                 for subscriber in list(slice):
-                    beat = subscriber.format.heartbeat
-                    chunked = chunks.get(subscriber.format) or chunks.setdefault(subscriber.format, chunk(beat))
-                    subscriber.beat(chunked, beat, now)
+                    format = subscriber.format
+                    wrapped = beats.get(format) or beats.setdefault(format, format.wrap(format.heartbeat))
+                    subscriber.beat(wrapped, format.heartbeat, now)
 
     def drain(self) -> None:
         """Send everyone away; they come back to a server that is not shutting down."""

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 from msgspec import Raw, Struct
 
-from actors.persistence import Append, Claim, Creation, KeyRow, LogRow, ParticipantRow, Redaction, Taken
+from actors.persistence import Append, AudioUse, Claim, Creation, KeyRow, LogRow, ParticipantRow, Redaction, Taken
 from actors.session.events import DurableEvent, Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from storage import queries
@@ -57,6 +57,10 @@ class _Redacted(Redaction, frozen=True, kw_only=True):
     session_id: SessionId
 
 
+class _Used(AudioUse, frozen=True, kw_only=True):
+    session_id: SessionId
+
+
 class _Batch(Struct, omit_defaults=True):
     heads: list[_Head]
     rows: list[LogRow]
@@ -64,6 +68,7 @@ class _Batch(Struct, omit_defaults=True):
     sessions: list[_Facts] = []
     participants: list[_Person] = []
     redactions: list[_Redacted] = []
+    uses: list[_Used] = []
 
 
 def batched(appends: Sequence[Append]) -> bytes:
@@ -74,6 +79,7 @@ def batched(appends: Sequence[Append]) -> bytes:
     people: dict[tuple[SessionId, UserId], _Person] = {}
     keys: list[_Keyed] = []
     redactions: dict[tuple[SessionId, int], _Redacted] = {}
+    uses: list[_Used] = []
     rows: list[LogRow] = []
     for append in appends:
         sid = append.session_id
@@ -90,16 +96,19 @@ def batched(appends: Sequence[Append]) -> bytes:
         keys += [_Keyed(k.user_id, k.key, k.digest, k.first_seq, k.last_seq, k.at, session_id=sid) for k in append.keys]
         for r in append.redactions:
             redactions[sid, r.seq] = _Redacted(r.seq, r.event, session_id=sid)
+        uses += [
+            _Used(u.seq, u.audio_id, u.selected, u.sender_id, u.to_id, session_id=sid) for u in append.uses
+        ]
     if redactions:
+        uses = [use for use in uses if (use.session_id, use.seq) not in redactions]
         rows = [
             msgspec.structs.replace(row, event=hidden.event)
             if (hidden := redactions.get((row.session_id, row.seq)))
             else row
             for row in rows
         ]
-    return _json.encode(
-        _Batch(list(heads.values()), rows, keys, list(facts.values()), list(people.values()), list(redactions.values()))
-    )
+    changes = (list(facts.values()), list(people.values()), list(redactions.values()), uses)
+    return _json.encode(_Batch(list(heads.values()), rows, keys, *changes))
 
 
 class Summary(Struct, frozen=True):
@@ -175,17 +184,21 @@ class PostgresEventLog:
         self,
         session_id: SessionId,
         *,
-        after: int,
+        after: int | None,
         limit: int,
-        type: str | None = None,
+        types: Sequence[str] | None = None,
         user_id: UserId | None = None,
         since: Millis | None = None,
+        until: Millis | None = None,
+        descending: bool = False,
     ) -> list[Recorded]:
-        """Give rows in order of `seq`, those that match everything that is not None."""
+        """Give rows in order of `seq`, those that match everything that is not None. `after` is that order's."""
         params = {
-            "session_id": session_id, "after": after, "limit": limit, "type": type, "user_id": user_id, "since": since,
+            "session_id": session_id, "after": after, "limit": limit, "user_id": user_id, "since": since, "until": until,
+            "types": None if types is None else list(types),
         }  # fmt: skip
-        return [recorded(session_id, row) for row in await self._pool.fetch(SQL["page"], params, retry=True)]
+        page = SQL["page_descending" if descending else "page"]
+        return [recorded(session_id, row) for row in await self._pool.fetch(page, params, retry=True)]
 
     async def summary(self, session_id: SessionId) -> Summary:
         """Add a session's log up, in the database."""

@@ -23,6 +23,11 @@ class Found(Struct, frozen=True):
     session: Session
     place: Presence | None
     role: Role | None
+    joined: bool = False
+    """Whether they have ever been in it."""
+
+    def moderates(self, user_id: UserId) -> bool:
+        return self.session.owner_id == user_id or self.role in ("host", "cohost")
 
 
 class Sessions:

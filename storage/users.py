@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from actors.persistence import Taken
 from actors.session.ids import Millis, UserId
@@ -12,7 +12,8 @@ from storage.errors import Conflict
 from storage.pool import Pool, Row
 
 SQL = queries.load("users")
-AccountRole = Literal["teacher", "student"]
+AccountRole = Literal["teacher", "student", "guest"]
+"""A guest has no account to log in to: a name, and a token for one session."""
 
 
 class User(Struct, frozen=True):
@@ -25,6 +26,7 @@ class User(Struct, frozen=True):
     phone: str | None
     role: AccountRole
     password_hash: str | None
+    colour: str | None = None
 
 
 class Users:
@@ -38,12 +40,12 @@ class Users:
                 SQL["create"],
                 {
                     "user_id": user.user_id, "name": user.name, "email": user.email, "phone": user.phone,
-                    "role": user.role, "password_hash": user.password_hash,
+                    "role": user.role, "password_hash": user.password_hash, "colour": user.colour,
                 },
             )  # fmt: skip
         except Conflict as conflict:
             raise Taken(conflict.constraint.removeprefix("users_")) from conflict
-        return User(user.user_id, rows[0][0], user.name, user.email, user.phone, user.role, user.password_hash)
+        return structs.replace(user, number=rows[0][0])
 
     async def find(self, user_id: UserId) -> User | None:
         return _first(await self._pool.fetch(SQL["find"], {"user_id": user_id}, retry=True))
@@ -103,6 +105,10 @@ class Users:
     async def forget_logins(self) -> int:
         """Drop logins that expired a week ago; give how many."""
         return await self._pool.execute(SQL["forget_logins"])
+
+    async def forget_guests(self) -> int:
+        """Drop guests whose tokens are long over; give how many. What they did stays in the logs."""
+        return await self._pool.execute(SQL["forget_guests"])
 
 
 def _first(rows: list[Row]) -> User | None:

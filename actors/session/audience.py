@@ -22,6 +22,11 @@ def audience(state: State, event: e.Event, actor_id: UserId | None) -> frozenset
             return moderators(state) | {user_id}
         case e.ParticipantWaiting(user_id=user_id) | e.ParticipantDenied(user_id=user_id):
             return moderators(state) | {user_id}
+        case e.QuestionAsked(hidden=True):
+            return moderators(state) | ({actor_id} if actor_id else frozenset())
+        case e.QuestionDismissed(question_id=question_id):
+            question = state.questions.get(question_id)
+            return None if question is None or question.shown else moderators(state) | {question.user_id}
         case e.ParticipantInvited() | e.EventLogged():
             return moderators(state)
         case (
@@ -35,6 +40,11 @@ def audience(state: State, event: e.Event, actor_id: UserId | None) -> frozenset
             return None if known_to_all(state, user_id) else moderators(state) | {user_id}
         case _:
             return None
+
+
+def anonymous(event: e.Event) -> bool:
+    """Say whether streams leave out who did it. The log knows."""
+    return isinstance(event, e.QuestionAsked | e.QuestionDismissed | e.PollVoted) and event.anonymous
 
 
 def known_to_all(state: State, user_id: UserId) -> bool:

@@ -116,6 +116,7 @@ def on_message(state: State, event: e.ChatMessage, recorded: e.Recorded) -> None
         at=recorded.at,
         to=event.to,
         reply_to=event.reply_to,
+        voice=event.voice,
         deleted=event.deleted,
     )
     if len(state.messages) > HISTORY:

@@ -23,6 +23,7 @@ from actors.session.ids import (
     Language,
     MessageId,
     MessageText,
+    Millis,
     OptionText,
     Position,
     QuestionText,
@@ -50,7 +51,8 @@ class Caller(Struct, frozen=True):
     """Who asks, as a verified credential says. `holds_code`: they came by the join code, which is an invitation.
 
     `names` and `tracks` are what the shell has looked up for this command: other users' names,
-    pieces of audio, texts of earlier versions of the code."""
+    pieces of audio, texts of earlier versions of the code. `issued_at` is set for a credential that is good for
+    this session alone: when it was made."""
 
     user_id: UserId
     name: str
@@ -58,6 +60,9 @@ class Caller(Struct, frozen=True):
     names: Mapping[UserId, str] = {}
     tracks: Mapping[str, Track] = {}
     texts: Mapping[int, str] = {}
+    guest: bool = False
+    colour: str | None = None
+    issued_at: Millis | None = None
 
 
 # Lifecycle
@@ -397,7 +402,7 @@ class Draw(Command, frozen=True, kw_only=True):
 
     tool: BoardTool = "pen"
     points: Annotated[list[Annotated[float, Meta(ge=0, le=1)]], Meta(min_length=2, max_length=2_000)]
-    color: Annotated[str, Meta(pattern=r"^#[0-9a-fA-F]{6}$")] = "#000000"
+    color: Annotated[str, Meta(max_length=7, pattern=r"^#[0-9a-fA-F]{6}$")] = "#000000"
     width: Annotated[float, Meta(gt=0, le=100)] = 2.0
     text: Annotated[str, Meta(max_length=500)] | None = None
 

@@ -108,6 +108,8 @@ class ParticipantWaiting(Event, frozen=True):
     user_id: UserId
     name: str
     number: int
+    guest: bool = False
+    colour: str | None = None
 
 
 class ParticipantJoined(Event, frozen=True):
@@ -116,6 +118,8 @@ class ParticipantJoined(Event, frozen=True):
     number: int
     role: Role
     muted: bool = False
+    guest: bool = False
+    colour: str | None = None
 
 
 class ParticipantDenied(Event, frozen=True):
@@ -256,11 +260,13 @@ class AudioPlay(Event, frozen=True):
 
 class AudioPause(Event, frozen=True):
     position: float
+    speed: float = 1.0
 
 
 class AudioSeek(Event, frozen=True):
     audio_id: str
     position: float
+    speed: float = 1.0
 
 
 class AudioSpeed(Event, frozen=True):
@@ -270,12 +276,14 @@ class AudioSpeed(Event, frozen=True):
 
 class AudioStop(Event, frozen=True):
     audio_id: str
+    speed: float = 1.0
 
 
 class AudioEnded(Event, frozen=True):
     """The track has played to its end."""
 
     audio_id: str
+    speed: float = 1.0
 
 
 # Questions and polls
@@ -309,7 +317,10 @@ class QuestionAnswered(Event, frozen=True):
 
 
 class QuestionDismissed(Event, frozen=True):
+    """`anonymous`: whoever asked anonymously has taken it back."""
+
     question_id: int
+    anonymous: bool = False
 
 
 class PollOpened(Event, frozen=True):

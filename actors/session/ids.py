@@ -34,4 +34,4 @@ Position = Annotated[float, Meta(ge=0, le=24 * 3600)]
 """Seconds from the start of a track."""
 Speed = Annotated[float, Meta(ge=0.5, le=2.0)]
 CodeLanguage = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[a-z0-9+#._-]+$")]
-AudioId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+AudioId = Annotated[str, Meta(max_length=36, pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]

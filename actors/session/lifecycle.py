@@ -132,7 +132,7 @@ def delete(state: State, command: c.Delete, by: c.Caller, now: Millis) -> list[e
 
 def by_time(state: State, now: Millis) -> list[e.Event]:
     """Give the start or end that time brings; [] while none is due."""
-    due = min(deadlines(state), default=None)
+    due = min(deadlines(state), key=lambda deadline: deadline[0], default=None)
     if due is None or now < due[0]:
         return []
     return ending(state, now, due[1]) if due[1] is not None else [e.SessionStarted()]

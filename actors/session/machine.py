@@ -26,6 +26,7 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis, SessionId, UserId
+from actors.session.permissions import require_current
 from actors.session.state import State, Status
 
 Handler = Callable[[State, Any, c.Caller, Millis], list[e.Event]]
@@ -61,6 +62,7 @@ def decide(state: State, command: c.Command, by: c.Caller, now: Millis) -> list[
     """Say what a command makes happen. [] means that it is so already. Raises: Rejected."""
     kind = type(command)
     session = state.session
+    require_current(state, by)
     if session.status not in WHEN[kind]:
         if session.status in lifecycle.CLOSED:
             raise lifecycle.closed(session)

@@ -3,6 +3,10 @@
 The owner is a host whether or not they have joined.
 """
 
+from typing import Literal
+
+from msgspec import Struct
+
 from actors.session.commands import Caller
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import UserId
@@ -25,6 +29,16 @@ MEMBERS: dict[Kind, frozenset[Permission]] = {
     "course": MEMBER,
     "interview": EDITING,
 }
+NEEDS_FEATURE: dict[Permission, tuple[str, ...]] = {
+    "chat": ("chat",),
+    "ask": ("questions",),
+    "vote": ("polls", "questions"),
+    "draw": ("board",),
+    "erase": ("board",),
+    "edit_code": ("code",),
+    "record": ("recording",),
+}
+"""Permissions that come to nothing when all these features are off."""
 RANKS: dict[Role, int] = {"observer": 0, "member": 1, "cohost": 2, "host": 3}
 
 
@@ -54,6 +68,44 @@ def allowed(state: State, user_id: UserId, permission: Permission) -> bool:
     return bool(participant and participant.status == "joined" and permission in effective(state, participant))
 
 
+class Why(Struct, frozen=True):
+    """Whether a user may do something now, and what decided it."""
+
+    permission: Permission
+    allowed: bool
+    because: Literal["role", "granted", "revoked", "owner", "feature_off", "not_joined", "ended"]
+    detail: str
+
+
+def explain(state: State, user_id: UserId) -> list[Why]:
+    """Say for each permission whether a user has it now, and why; sorted by name."""
+    return [why(state, user_id, permission) for permission in sorted(ALL)]
+
+
+def why(state: State, user_id: UserId, permission: Permission) -> Why:
+    session = state.session
+    features = NEEDS_FEATURE.get(permission, ())
+    place = state.participants.get(user_id)
+    role = role_of(state, user_id)
+    if session.status in ("ended", "cancelled"):
+        return Why(permission, False, "ended", f"The session is {session.status}.")
+    if role is None:
+        status = place.status if place else "not in the roster"
+        return Why(permission, False, "not_joined", f"Only who has joined may do anything; this user is {status}.")
+    if features and not any(getattr(session.features, feature) for feature in features):
+        off = " and ".join(f"`{feature}`" for feature in features)
+        return Why(permission, False, "feature_off", f"Switched off in this session: {off}.")
+    if user_id == session.owner_id or place is None:
+        return Why(permission, True, "owner", "The owner may do everything.")
+    if permission in place.revoked:
+        return Why(permission, False, "revoked", "Taken from this participant.")
+    if permission in defaults(session.kind, role):
+        return Why(permission, True, "role", f"Every {role} of a {session.kind} session may.")
+    if permission in place.granted:
+        return Why(permission, True, "granted", "Given to this participant.")
+    return Why(permission, False, "role", f"A {role} of a {session.kind} session may not, unless it is granted.")
+
+
 def require(state: State, by: Caller, permission: Permission) -> None:
     """Refuse a caller who is not in the session, or may not do this in it."""
     if role_of(state, by.user_id) is None:
@@ -72,6 +124,13 @@ def not_in(state: State, user_id: UserId) -> Rejected:
             return Rejected(Reason.WAITING, "You are in the lobby; a host has to admit you first.")
         case _:
             return Rejected(Reason.NOT_JOINED, "Join the session first.")
+
+
+def require_current(state: State, by: Caller) -> None:
+    """Refuse a credential for this session alone that is older than its holder's removal, which it does not survive."""
+    place = state.participants.get(by.user_id)
+    if by.issued_at is not None and place and place.kicked_at is not None and by.issued_at <= place.kicked_at:
+        raise Rejected(Reason.KICKED, "You were removed from this session, and what let you in is good no more.")
 
 
 def joined(state: State, by: Caller) -> Participant:

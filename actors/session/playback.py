@@ -34,7 +34,7 @@ def ended(state: State, now: Millis) -> list[e.Event]:
     due = track_end(state)
     if due is None or now < due or state.playback is None:
         return []
-    return [e.AudioEnded(audio_id=state.playback.track.audio_id)]
+    return [e.AudioEnded(audio_id=state.playback.track.audio_id, speed=state.playback.speed)]
 
 
 def on(state: State, by: c.Caller) -> Playback:
@@ -75,12 +75,15 @@ def play(state: State, command: c.Play, by: c.Caller, now: Millis) -> list[e.Eve
 
 def pause(state: State, command: c.Pause, by: c.Caller, now: Millis) -> list[e.Event]:
     playback = on(state, by)
-    return [e.AudioPause(position=position_at(playback, now))] if playback.status == "playing" else []
+    if playback.status != "playing":
+        return []
+    return [e.AudioPause(position=position_at(playback, now), speed=playback.speed)]
 
 
 def seek(state: State, command: c.Seek, by: c.Caller, now: Millis) -> list[e.Event]:
     playback = on(state, by)
-    return [e.AudioSeek(audio_id=playback.track.audio_id, position=within(playback, command.position))]
+    position = within(playback, command.position)
+    return [e.AudioSeek(audio_id=playback.track.audio_id, position=position, speed=playback.speed)]
 
 
 def set_speed(state: State, command: c.SetSpeed, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -92,7 +95,9 @@ def set_speed(state: State, command: c.SetSpeed, by: c.Caller, now: Millis) -> l
 
 def stop(state: State, command: c.Stop, by: c.Caller, now: Millis) -> list[e.Event]:
     playback = on(state, by)
-    return [] if playback.status == "stopped" else [e.AudioStop(audio_id=playback.track.audio_id)]
+    if playback.status == "stopped":
+        return []
+    return [e.AudioStop(audio_id=playback.track.audio_id, speed=playback.speed)]
 
 
 def on_selected(state: State, event: e.AudioSelected, recorded: e.Recorded) -> None:

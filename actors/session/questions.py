@@ -4,7 +4,7 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis, UserId
-from actors.session.permissions import allowed, require
+from actors.session.permissions import allowed, not_in, require, role_of
 from actors.session.state import Question, State
 
 HELD = 1_000
@@ -29,8 +29,7 @@ def ask(state: State, command: c.AskQuestion, by: c.Caller, now: Millis) -> list
 def seen(state: State, question_id: int, user_id: UserId) -> Question:
     """Find a question that a user can see. Raises: unknown_question."""
     question = state.questions.get(question_id)
-    hidden = question is not None and question.status == "hidden"
-    if question is None or (hidden and question.user_id != user_id and not allowed(state, user_id, "moderate")):
+    if question is None or not (question.shown or question.user_id == user_id or allowed(state, user_id, "moderate")):
         raise Rejected(Reason.UNKNOWN_QUESTION, f"There is no question {question_id}.", field="question_id")
     return question
 
@@ -66,12 +65,15 @@ def answer(state: State, command: c.AnswerQuestion, by: c.Caller, now: Millis) -
 
 
 def dismiss(state: State, command: c.DismissQuestion, by: c.Caller, now: Millis) -> list[e.Event]:
+    if role_of(state, by.user_id) is None:
+        raise not_in(state, by.user_id)
     question = seen(state, command.question_id, by.user_id)
-    if question.user_id != by.user_id:
+    own = question.user_id == by.user_id
+    if not own:
         require(state, by, "moderate")
     if question.status == "dismissed":
         return []
-    return [e.QuestionDismissed(question_id=question.question_id)]
+    return [e.QuestionDismissed(question_id=question.question_id, anonymous=own and question.anonymous)]
 
 
 def on_asked(state: State, event: e.QuestionAsked, recorded: e.Recorded) -> None:
@@ -83,11 +85,13 @@ def on_asked(state: State, event: e.QuestionAsked, recorded: e.Recorded) -> None
         at=recorded.at,
         status="hidden" if event.hidden else "open",
         anonymous=event.anonymous,
+        shown=not event.hidden,
     )
 
 
 def on_approved(state: State, event: e.QuestionApproved, recorded: e.Recorded) -> None:
-    state.questions[event.question_id].status = "open"
+    question = state.questions[event.question_id]
+    question.status, question.shown = "open", True
 
 
 def on_upvoted(state: State, event: e.QuestionUpvoted, recorded: e.Recorded) -> None:

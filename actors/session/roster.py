@@ -31,6 +31,8 @@ def join(state: State, command: c.Join, by: c.Caller, now: Millis) -> list[e.Eve
     back = place is not None and place.status == "left" and place.gone
     if not (owner or by.holds_code or invited):
         raise Rejected(Reason.NOT_INVITED, "Join with the session's code, or ask a host for an invitation.")
+    if by.guest and not session.features.guests:
+        raise Rejected(Reason.FEATURE_OFF, "Guests are switched off in this session.")
     if not owner:
         if session.locked and not back:
             raise Rejected(Reason.LOCKED, "The session is locked; a host can unlock it.")
@@ -38,8 +40,9 @@ def join(state: State, command: c.Join, by: c.Caller, now: Millis) -> list[e.Eve
         room_in_roster(state, by.user_id)
     role: Role = "host" if owner else place.role if place else "member"
     if session.features.lobby and role == "member" and not (back or (place and place.status == "invited")):
-        return [e.ParticipantWaiting(user_id=by.user_id, name=by.name, number=number_of(state, by.user_id))]
-    events: list[e.Event] = [arrival(state, by.user_id, by.name, role)]
+        number = number_of(state, by.user_id)
+        return [e.ParticipantWaiting(by.user_id, by.name, number, guest=by.guest, colour=by.colour)]
+    events: list[e.Event] = [arrival(state, by, role)]
     if role == "host" and session.status == "scheduled":
         events.insert(0, e.SessionStarted())
     return events
@@ -61,10 +64,23 @@ def number_of(state: State, user_id: UserId) -> int:
     return place.number if place else len(state.participants) + 1
 
 
-def arrival(state: State, user_id: UserId, name: str, role: Role) -> e.ParticipantJoined:
-    place = state.participants.get(user_id)
+def arrival(state: State, by: c.Caller, role: Role) -> e.ParticipantJoined:
+    place = state.participants.get(by.user_id)
     muted = (place is not None and place.muted) or (state.session.mute_on_join and role in ("member", "observer"))
-    return e.ParticipantJoined(user_id=user_id, name=name, number=number_of(state, user_id), role=role, muted=muted)
+    return e.ParticipantJoined(
+        user_id=by.user_id,
+        name=by.name,
+        number=number_of(state, by.user_id),
+        role=role,
+        muted=muted,
+        guest=by.guest,
+        colour=by.colour,
+    )
+
+
+def admitted(state: State, place: Participant) -> e.ParticipantJoined:
+    by = c.Caller(place.user_id, place.name, guest=place.guest, colour=place.colour)
+    return arrival(state, by, place.role)
 
 
 def leave(state: State, command: c.Leave, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -85,7 +101,7 @@ def invite(state: State, command: c.Invite, by: c.Caller, now: Millis) -> list[e
         raise Rejected(Reason.UNKNOWN_PARTICIPANT, f"There is no user {command.user_id!r}.", field="user_id")
     if place and place.status == "waiting":
         free_seat(state)
-        return [arrival(state, place.user_id, place.name, place.role)]
+        return [admitted(state, place)]
     return [e.ParticipantInvited(user_id=command.user_id, name=name, number=number_of(state, command.user_id))]
 
 
@@ -95,7 +111,7 @@ def admit(state: State, command: c.Admit, by: c.Caller, now: Millis) -> list[e.E
     if place.status == "joined":
         return []
     free_seat(state)
-    return [arrival(state, place.user_id, place.name, place.role)]
+    return [admitted(state, place)]
 
 
 def deny(state: State, command: c.Deny, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -241,7 +257,6 @@ def depart(state: State, user_id: UserId, status: Presence, at: Millis) -> None:
     media.silence(state, place)
     move(state, place, status)
     place.left_at = at
-    occupied(state, at)
 
 
 def set_online(state: State, place: Participant, online: bool) -> None:
@@ -253,12 +268,14 @@ def on_invited(state: State, event: e.ParticipantInvited, recorded: e.Recorded) 
     place = place_of(state, event.user_id, event.name, event.number)
     place.invited_at = recorded.at
     place.banned = False
+    place.kicked_at = None
     move(state, place, "invited")
 
 
 def on_waiting(state: State, event: e.ParticipantWaiting, recorded: e.Recorded) -> None:
     place = place_of(state, event.user_id, event.name, event.number)
     place.gone = False
+    place.guest, place.colour = event.guest, event.colour
     move(state, place, "waiting")
 
 
@@ -267,6 +284,7 @@ def on_joined(state: State, event: e.ParticipantJoined, recorded: e.Recorded) ->
     place.role = event.role
     place.muted = event.muted
     place.gone = False
+    place.guest, place.colour = event.guest, event.colour
     place.joined_at = place.joined_at or recorded.at
     place.left_at = None
     move(state, place, "joined")
@@ -275,18 +293,23 @@ def on_joined(state: State, event: e.ParticipantJoined, recorded: e.Recorded) ->
 
 def on_denied(state: State, event: e.ParticipantDenied, recorded: e.Recorded) -> None:
     depart(state, event.user_id, "denied", recorded.at)
+    occupied(state, recorded.at)
 
 
 def on_left(state: State, event: e.ParticipantLeft, recorded: e.Recorded) -> None:
     place = state.participants[event.user_id]
     place.gone = event.reason == "gone" and place.status == "joined"
     depart(state, event.user_id, "left", event.last_seen or recorded.at)
+    # From now, not from when they were last seen: until now others counted them as being here, and may have left since.
+    occupied(state, recorded.at)
 
 
 def on_kicked(state: State, event: e.ParticipantKicked, recorded: e.Recorded) -> None:
     depart(state, event.user_id, "kicked", recorded.at)
+    occupied(state, recorded.at)
     place = state.participants[event.user_id]
     place.banned = event.banned
+    place.kicked_at = recorded.at
     place.granted = frozenset()
     if RANKS[place.role] > RANKS["member"]:
         place.role = "member"

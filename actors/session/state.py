@@ -35,6 +35,8 @@ class Features(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     code: bool = True
     board: bool = True
     recording: bool = True
+    guests: bool = False
+    """People without an account may come in by the join code."""
 
 
 class FeaturesUpdate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -50,6 +52,7 @@ class FeaturesUpdate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     code: bool | UnsetType = UNSET
     board: bool | UnsetType = UNSET
     recording: bool | UnsetType = UNSET
+    guests: bool | UnsetType = UNSET
 
 
 class Session(Struct, kw_only=True):
@@ -106,11 +109,15 @@ class Participant(Struct, kw_only=True):
     screen: bool = False
     banned: bool = False
     gone: bool = False
+    guest: bool = False
+    colour: str | None = None
     granted: frozenset[Permission] = frozenset()
     revoked: frozenset[Permission] = frozenset()
     invited_at: Millis | None = None
     joined_at: Millis | None = None
     left_at: Millis | None = None
+    kicked_at: Millis | None = None
+    """Credentials for this session alone that are older are over."""
 
 
 class VoiceNote(Struct, frozen=True):
@@ -162,6 +169,8 @@ class Question(Struct, kw_only=True):
     at: Millis
     status: Literal["hidden", "open", "answered", "dismissed"]
     anonymous: bool = False
+    shown: bool = True
+    """Members have seen it; a hidden one that is dismissed they never do."""
     answer: str | None = None
     answered_by: UserId | None = None
     upvotes: list[UserId] = []

@@ -5,10 +5,11 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from actors.session import events as e
+from actors.session.audience import anonymous
 from actors.session.ids import Millis, UserId
 from actors.session_actor import Published
 from server.streams import Bye, Cursor, Format
-from server.v1.times import rfc3339
+from server.v1.times import now, rfc3339
 from server.v1.views import snapshot
 
 _encode = msgspec.json.Encoder().encode
@@ -25,30 +26,47 @@ INSTANTS: dict[type, tuple[str, ...]] = {
 }
 
 
+PLAYBACK: frozenset[type] = frozenset({
+    e.AudioSelected, e.AudioPlay, e.AudioPause, e.AudioSeek, e.AudioSpeed, e.AudioStop, e.AudioEnded,
+})  # fmt: skip
+"""Events after which a client has to work out where the track stands."""
+STANDING = {"position": 0.0, "speed": 1.0}
+"""What they mean where they say nothing else: the start, at plain speed."""
+
+
 def event_fields(event: e.Event) -> dict[str, Any]:
     """Give an event's own fields, `type` among them, as `/v1` prints them."""
     plain: dict[str, Any] = msgspec.to_builtins(event)
+    if type(event) in PLAYBACK:
+        plain = plain | {name: plain.get(name, value) for name, value in STANDING.items()}
     for name in INSTANTS.get(type(event), ()):
         if plain.get(name) is not None:
             plain[name] = rfc3339(plain[name])
     return plain
 
 
-def event_json(recorded: e.Recorded, encoded: bytes) -> bytes:
+def event_json(
+    recorded: e.Recorded, encoded: bytes, actor_id: UserId | None, server_time: Millis | None = None
+) -> bytes:
     """Print a durable event: {"seq", "at", "actor", "type", …its own fields}. `encoded` is its JSON in the log."""
-    if type(recorded.event) in INSTANTS:
+    kind = type(recorded.event)
+    if kind in PLAYBACK:
+        encoded = _encode(event_fields(recorded.event) | {"server_time": rfc3339(server_time or now())})
+    elif kind in INSTANTS:
         encoded = _encode(event_fields(recorded.event))
-    actor = b"null" if recorded.actor_id is None else b'"%b"' % recorded.actor_id.encode()
+    actor = b"null" if actor_id is None else b'"%b"' % actor_id.encode()
     at = rfc3339(recorded.at).encode()
     return b'{"seq":%d,"at":"%b","actor":%b,%b' % (recorded.seq, at, actor, encoded[1:])
 
 
 def published_json(out: Published) -> bytes:
-    return event_json(out.recorded, out.event)
+    """Print an event for whoever made it happen."""
+    return event_json(out.recorded, out.event, out.recorded.actor_id)
 
 
 def recorded_json(recorded: e.Recorded) -> bytes:
-    return event_json(recorded, _encode(recorded.event))
+    """The same, of an event read from the log."""
+    return event_json(recorded, _encode(recorded.event), recorded.actor_id)
 
 
 def sse(name: str, body: bytes, cursor: Cursor | None = None) -> bytes:
@@ -57,13 +75,23 @@ def sse(name: str, body: bytes, cursor: Cursor | None = None) -> bytes:
 
 
 def event_frame(out: Published) -> bytes:
+    """Print an event for everyone it concerns: of an anonymous one, not who."""
+    return frame(out, now())
+
+
+def replayed_frame(out: Published) -> bytes:
+    """The same of an event that is played again: the server's time is what it was then."""
+    return frame(out, out.recorded.at)
+
+
+def frame(out: Published, server_time: Millis) -> bytes:
     recorded = out.recorded
     name = recorded.event.__struct_config__.tag
     return b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (
         recorded.epoch,
         recorded.seq,
         str(name).encode(),
-        event_json(recorded, out.event),
+        event_json(recorded, out.event, None if anonymous(recorded.event) else recorded.actor_id, server_time),
     )
 
 
@@ -96,3 +124,14 @@ FRAMES = Format(
     bye=bye,
     heartbeat=b": heartbeat\n\n",
 )
+REPLAYED = msgspec.structs.replace(FRAMES, event=replayed_frame)
+
+
+def gap(since: Millis, until: Millis) -> bytes:
+    """Say that a silence has been cut short."""
+    return sse("gap", _encode({"from": rfc3339(since), "to": rfc3339(until), "seconds": (until - since) / 1000}))
+
+
+def replay_end(last: Cursor, at: Millis) -> bytes:
+    """Say that all has been played. EventSource would come back for more: the client has to close it."""
+    return sse("replay_end", _encode({"cursor": str(last), "at": rfc3339(at), "retry": None}))

@@ -6,12 +6,15 @@ from msgspec import Meta, Struct
 
 from actors.session import commands as c
 from actors.session.events import Recorded
-from actors.session.ids import Millis
-from actors.session.state import Presence, Role, Session
+from actors.session.ids import Millis, UserId
+from actors.session.state import Permission, Presence, Role, Session
 from actors.session_actor import Answer
 from server import actions as do
+from server import audio, credentials, live
 from server.routes import ActionRoute, Api, Call, CommandRoute, Reply, StreamRoute
 from server.services import Services
+from server.v1 import records
+from server.v1.audio import ROWS as AUDIO
 from server.v1.frames import FRAMES, event_fields, published_json, recorded_json
 from server.v1.times import rfc3339
 from server.v1.views import (
@@ -28,7 +31,7 @@ from server.v1.views import (
 )
 from storage.event_log import Summary
 from storage.sessions import Found
-from storage.users import User
+from storage.users import AccountRole, User
 
 
 class Committed(Struct, frozen=True):
@@ -62,8 +65,26 @@ class TicketView(Struct, frozen=True):
     expires_at: str
 
 
-class TimeView(Struct, frozen=True):
-    server_time: str
+class SessionTokenView(Struct, frozen=True):
+    token: str
+    expires_at: str
+    permissions: list[Permission]
+
+
+class GuestView(Struct, frozen=True):
+    """`colour` is what the others see them in."""
+
+    id: UserId
+    number: int
+    name: str
+    role: AccountRole
+    colour: str | None
+
+
+class GuestTokenView(Struct, frozen=True):
+    token: str
+    user: GuestView
+    expires_at: str
 
 
 class LogRowView(Struct, frozen=True):
@@ -129,6 +150,23 @@ def ticket(made: do.Ticket) -> Reply:
     return Reply(201, encode(TicketView(made.ticket, rfc3339(made.expires_at))), {"Cache-Control": "no-store"})
 
 
+def session_token(made: credentials.SessionToken) -> Reply:
+    shown = SessionTokenView(made.token, rfc3339(made.expires_at), made.permissions)
+    return Reply(201, encode(shown), {"Cache-Control": "no-store"})
+
+
+def guest_token(made: credentials.GuestToken) -> Reply:
+    user = made.user
+    shown = GuestView(user.user_id, user.number, user.name, user.role, user.colour)
+    return Reply(
+        201, encode(GuestTokenView(made.token, shown, rfc3339(made.expires_at))), {"Cache-Control": "no-store"}
+    )
+
+
+def plain(found: Struct) -> Reply:
+    return Reply(200, encode(found))
+
+
 def log(listed: do.Listed) -> Reply:
     return Reply(200, encode(Page([log_row(row) for row in listed.items], listed.next)))
 
@@ -139,12 +177,12 @@ def log_row(recorded: Recorded) -> LogRowView:
     return LogRowView(recorded.seq, kind, recorded.actor_id, rfc3339(recorded.at), details)
 
 
+def log_line(recorded: Recorded) -> bytes:
+    return encode(log_row(recorded)) + b"\n"
+
+
 def summary(found: Summary) -> Reply:
     return Reply(200, encode(summary_view(found)))
-
-
-def server_time(now: Millis) -> Reply:
-    return Reply(200, encode(TimeView(rfc3339(now))), {"Cache-Control": "no-store"})
 
 
 def state(body: bytes) -> Reply:
@@ -181,10 +219,7 @@ API = Api(
             method="PATCH", path="/me", summary="Change one's account", body=do.ChangeMe, act=do.change_me, view=user,
             answer=UserView,
         ),
-        ActionRoute(
-            path="/time", summary="Read the server's clock", public=True, act=do.server_time, view=server_time,
-            answer=TimeView,
-        ),
+        *AUDIO,
         ActionRoute(
             method="POST", path="/sessions", summary="Create a session", body=c.NewSession, act=do.create_session,
             view=new_session, status=201, answer=SessionView,
@@ -219,16 +254,43 @@ API = Api(
         ),
         StreamRoute(path="/sessions/{ref}/events", summary="Stream a session (SSE)", format=FRAMES),
         ActionRoute(
+            path="/sessions/{ref}/playback", summary="Read what was played and when, oldest first", session=True,
+            query=audio.HistoryQuery, act=audio.history, view=log, answer=LogView,
+        ),
+        ActionRoute(
             method="POST", path="/sessions/{ref}/tickets", summary="Get a single-use ticket for EventSource",
             session=True, act=do.ticket, view=ticket, status=201, answer=TicketView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/log", summary="Read the log, oldest first; owner, hosts and cohosts",
+            method="POST", path="/sessions/{ref}/tokens", summary="Get a token that is good for this session alone",
+            session=True, act=credentials.session_token, view=session_token, status=201, answer=SessionTokenView,
+        ),
+        ActionRoute(
+            method="POST", path="/sessions/{ref}/guests", public=True, body=credentials.NewGuest, session=True,
+            summary="Come in without an account, by join code or id, where the session takes guests",
+            act=credentials.new_guest, view=guest_token, status=201, answer=GuestTokenView,
+        ),
+        ActionRoute(
+            path="/sessions/{ref}/permissions", session=True, query=live.PermissionsQuery, act=live.permissions,
+            summary="Read what one may do; for moderators, what another may; with `explain`, why", view=plain,
+            answer=live.Rights,
+        ),
+        ActionRoute(
+            path="/sessions/{ref}/media", summary="Read who sends video, audio and their screen", session=True,
+            act=live.media, view=plain, answer=live.Sending,
+        ),
+        ActionRoute(
+            path="/sessions/{ref}/media/{user_id}", summary="Read what one participant sends", session=True,
+            act=live.media_of, view=plain, answer=live.Sends,
+        ),
+        ActionRoute(
+            path="/sessions/{ref}/log", summary="Read the log, by filters; owner, hosts and cohosts",
             session=True, query=do.LogQuery, act=do.log_page, view=log, answer=LogView,
         ),
         ActionRoute(
             path="/sessions/{ref}/log/summary", summary="Add the log up", session=True, act=do.log_summary,
             view=summary, answer=SummaryView,
         ),
+        *records.rows(log_line),
     ),
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """RFC 3339 in UTC with milliseconds: how `/v1` prints an instant."""
 
+import time
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -9,6 +10,10 @@ from actors.session.ids import Millis
 @lru_cache(maxsize=1024)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def now() -> Millis:
+    return Millis(time.time_ns() // 1_000_000)
 
 
 def rfc3339(at: Millis) -> str:

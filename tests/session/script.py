@@ -13,7 +13,7 @@ from actors.session import events as e
 from actors.session import lifecycle, machine
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis, SessionId, UserId
-from actors.session.state import FeaturesUpdate, Participant, Permission, Role, State
+from actors.session.state import FeaturesUpdate, Participant, Permission, Role, State, Track
 
 START = Millis(1_700_000_000_000)
 SECOND = 1_000
@@ -29,10 +29,16 @@ ANN, BEN, CAT, EVE = (structs.replace(person(name), holds_code=True) for name in
 """Students; Eve is the one who is up to something."""
 HUGO, CORA, OLAF = (structs.replace(person(name), holds_code=True) for name in ("Hugo", "Cora", "Olaf"))
 """A second host, a cohost, an observer (`staff` makes them so)."""
-PEOPLE = (ANN, BEN, CAT, EVE, HUGO, CORA, OLAF)
+GUS = structs.replace(person("Gus"), holds_code=True, guest=True, colour="#00aa00", issued_at=START)
+"""A guest: no account, only a token for this session."""
+PEOPLE = (ANN, BEN, CAT, EVE, HUGO, CORA, OLAF, GUS)
 NAMES = {one.user_id: one.name for one in PEOPLE}
-TEACHER = structs.replace(person("Teacher"), names=NAMES)
-"""The owner, whose names the shell has looked up."""
+AUDIO, UNMEASURED, UNKNOWN = (f"01990000-0000-7000-8000-00000000000{digit}" for digit in "789")
+SONG = Track(AUDIO, "Song", 60.0)
+TRACKS = {AUDIO: SONG, UNMEASURED: Track(UNMEASURED, "Live recording", None)}
+"""What is in the audio library: a minute, and a piece whose length nobody knows."""
+TEACHER = structs.replace(person("Teacher"), names=NAMES, tracks=TRACKS)
+"""The owner, for whom the shell has looked everything up."""
 SERVER = c.Caller(UserId(""), "")
 
 
@@ -41,8 +47,8 @@ def without_code(caller: c.Caller) -> c.Caller:
 
 
 def knowing(caller: c.Caller) -> c.Caller:
-    """The same caller, after the shell has looked up whom the command names."""
-    return structs.replace(caller, names=NAMES)
+    """The same caller, after the shell has looked up what the command names."""
+    return structs.replace(caller, names=NAMES, tracks=TRACKS)
 
 
 class Step(NamedTuple):

@@ -4,6 +4,7 @@
 """
 
 import os
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 import msgspec
@@ -13,25 +14,29 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec import structs
 
-from actors.session import chat, lifecycle, machine
+from actors.session import board, chat, code, lifecycle, machine, permissions, playback, polls, recording
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.audience import audience
+from actors.session.audience import anonymous, audience
 from actors.session.errors import Rejected
 from actors.session.ids import MessageId, Millis, UserId
 from actors.session.permissions import role_of
-from actors.session.state import Features, FeaturesUpdate, Kind, Permission, Role, State
+from actors.session.state import BoardTool, Features, FeaturesUpdate, Kind, Permission, Role, State
 from tests.session.script import (
     ANN,
+    AUDIO,
     BEN,
     CAT,
     EVE,
     GRACE,
+    GUS,
     SECOND,
     SERVER,
     SESSION,
     START,
     TEACHER,
+    UNKNOWN,
+    UNMEASURED,
     creation,
     knowing,
 )
@@ -39,7 +44,7 @@ from tests.session.script import (
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 pytestmark = pytest.mark.timeout(1_800 if LONG else 400)  # Hypothesis may shrink a failure for five minutes
 
-PEOPLE = [knowing(one) for one in (TEACHER, ANN, BEN, CAT, EVE)]
+PEOPLE = [knowing(one) for one in (TEACHER, ANN, BEN, CAT, EVE, GUS)]
 OWNER = TEACHER.user_id
 
 # What people do. Few ids, so that they meet; unknown ones among them.
@@ -76,18 +81,66 @@ CHAT = (
     | SENDING
     | st.builds(c.DeleteMessage, message)
     | st.builds(c.React, message, st.sampled_from(["👍", "👎"]), flags)
+    | st.builds(c.SendVoice, st.sampled_from([AUDIO, UNKNOWN]), maybe)
 )
+unset = st.just(msgspec.UNSET)
+few = st.integers(0, 6)
+positions = st.floats(0, 70)
+speeds = st.sampled_from([0.5, 1.0, 1.3, 2.0])
+changes = st.lists(st.builds(c.Change, few, st.integers(0, 3), st.sampled_from(["", "x", "äöü", "𝄞"])), max_size=3)
+text = st.sampled_from(["", "let x = 1", "äöü 𝄞"])
+MEDIA = st.builds(c.SetMedia, video=unset | flags, audio=unset | flags, screen=unset | flags)
+PLAYBACK = (
+    st.builds(c.SelectAudio, st.sampled_from([AUDIO, AUDIO, UNMEASURED, UNKNOWN]))
+    | st.builds(c.Play, st.none() | positions, st.none() | speeds)
+    | st.builds(c.Seek, positions)
+    | st.builds(c.SetSpeed, speeds)
+    | st.sampled_from([c.Play(), c.Play(), c.Pause(), c.Stop()])
+)
+QUESTIONS = (
+    st.builds(c.AskQuestion, st.just("?"), flags)
+    | st.builds(c.AskQuestion, st.just("?"), flags)
+    | st.builds(c.ApproveQuestion, few)
+    | st.builds(c.UpvoteQuestion, few, flags)
+    | st.builds(c.AnswerQuestion, few, st.none() | st.just("Because."))
+    | st.builds(c.DismissQuestion, few)
+)
+POLLS = (
+    st.builds(c.OpenPoll, st.just("Which?"), st.sampled_from([["A", "B"], ["A", "B", "C"], ["A", "A"]]), flags, flags)
+    | st.builds(c.Vote, few, st.lists(st.integers(0, 3), min_size=1, max_size=3))
+    | st.builds(c.Vote, few, st.lists(st.integers(0, 1), min_size=1, max_size=1))
+    | st.builds(c.ClosePoll, few)
+)
+CODE = (
+    st.builds(c.EditCode, few, text=text)
+    | st.builds(c.EditCode, few, changes=changes)
+    | st.builds(c.Merge, changes, st.just("AAA="))
+    | st.builds(c.RestoreCode, few)
+    | st.builds(c.SetLanguage, st.sampled_from(["python", "javascript"]))
+    | st.sampled_from([c.MergeCode("AAA="), c.Compact("AAA=")])
+)
+points = st.lists(st.floats(0, 1), min_size=2, max_size=7)
+BOARD = (
+    st.builds(c.Draw, points=points, tool=st.sampled_from(get_args(BoardTool)), text=st.none() | st.just("Hi"))
+    | st.builds(c.Draw, points=st.just([0.0, 0.5]))
+    | st.builds(c.Erase, st.lists(few, min_size=1, max_size=3))
+    | st.sampled_from([c.ClearBoard(), c.RestoreBoard()])
+)
+RECORDING = st.sampled_from([c.StartRecording(), c.StopRecording()])
+DOING = MEDIA | PLAYBACK | PLAYBACK | QUESTIONS | POLLS | CODE | BOARD | RECORDING
 RELAYED = (
     st.builds(c.LogEvent, st.sampled_from(["error", "export_board", "participant_joined"]))
     | st.builds(c.Signal, someone, st.just({"sdp": ""}))
     | st.sampled_from([c.Cursor({"x": 0}), c.Typing()])
 )
 TAKING_PART = ROSTER | SPEAKING | RELAYED
+soon = st.none() | st.integers(1, 300).map(lambda s: datetime.fromtimestamp(START / 1000 + s, UTC))
 SETTINGS = st.sampled_from([c.Lock(), c.Unlock()]) | st.builds(
     c.Update,
     title=st.just(msgspec.UNSET) | st.sampled_from(["Physics", "Maths"]),
     capacity=st.just(msgspec.UNSET) | st.integers(1, 5),
     mute_on_join=st.just(msgspec.UNSET) | flags,
+    starts_at=st.just(msgspec.UNSET) | soon,
     features=st.just(msgspec.UNSET) | st.builds(FeaturesUpdate, **switches),
 )
 ENDS = st.sampled_from([c.Start(), c.End(), c.Cancel(), c.Delete()])
@@ -103,15 +156,23 @@ class Sessions(RuleBasedStateMachine):
 
     @initialize(
         kind=st.sampled_from(get_args(Kind)),
-        features=st.builds(Features, lobby=flags),
-        capacity=st.integers(1, 5),
+        features=st.builds(Features, lobby=flags, question_approval=flags, guests=flags),
+        capacity=st.integers(1, 6),
+        starts_at=soon,
+        empty_after=st.none() | st.integers(1, 120),
+        host_gone_after=st.none() | st.integers(1, 120),
         mute_on_join=flags,
         ttl=st.none() | st.integers(60, 600),
         live=st.integers(0, 9),
         come=st.lists(st.sampled_from(PEOPLE)),
     )
     def create(self, live: int, come: list[c.Caller], **new: Any) -> None:
+        new["auto_start"] = new["starts_at"] is not None and live == 0
         self.now = START
+        self.hidden: dict[int, str] = {}
+        self.texts = {0: ""}
+        self.emptied_at: Millis | None = None
+        self.hostless_at: Millis | None = None
         self.secrets: set[str] = set()
         self.deleted: set[str] = set()
         created = lifecycle.create(creation(**new), TEACHER, self.now)
@@ -150,6 +211,18 @@ class Sessions(RuleBasedStateMachine):
                 said = structs.replace(command, message_id=MessageId(command.message_id % (newest + 1)))
             self.ask(self.caller(by), said)
 
+    @rule(after=st.integers(0, 10 * SECOND), deeds=st.lists(st.tuples(callers, DOING), min_size=1, max_size=12))
+    def work(self, after: int, deeds: list[tuple[int, c.Command]]) -> None:
+        """Use everything there is to use, rather as the teacher, who may."""
+        for by, command in deeds:
+            self.now = Millis(self.now + after)
+            done = command
+            if isinstance(command, c.AskQuestion):
+                done = structs.replace(command, text=f"question {len(self.log)}?")
+            elif isinstance(command, c.EditCode) and command.base_version > 1:
+                done = structs.replace(command, base_version=self.state.code.version)
+            self.ask(structs.replace(self.caller(by) if by % 2 else PEOPLE[0], texts=self.texts), done)
+
     @rule(by=callers, command=SETTINGS)
     def set_up(self, by: int, command: c.Command) -> None:
         self.ask(self.caller(by), command)
@@ -187,6 +260,8 @@ class Sessions(RuleBasedStateMachine):
         else:
             assert machine.decide(self.state, command, by, self.now) == events
         assert machine.snapshot(self.state) == before, "decide changes nothing"
+        if by.issued_at is not None and (place := self.state.participants.get(by.user_id)) and place.kicked_at:
+            assert not events, "a removed guest's token is good for nothing"
         for event in events:
             self.take(event, by.user_id or None)
 
@@ -201,12 +276,39 @@ class Sessions(RuleBasedStateMachine):
             machine.apply(self.state, recorded)
             self.log.append(recorded)
             self.stored.append(recorded)
+        self.watch(event)
         heard_by = audience(self.state, event, actor_id)
         self.check_audience(event, actor_id, heard_by)
         if isinstance(event, e.ChatMessage) and event.to is not None:
             self.secrets.add(event.text)
         else:
             assert not any(secret in text.decode() for secret in self.secrets)
+        if heard_by is None:
+            assert not any(hidden in text.decode() for hidden in self.hidden.values())
+
+    def watch(self, event: e.Event) -> None:
+        """Keep in mind, in another way than the state, what the invariants compare it with."""
+        match event:
+            case e.QuestionAsked(hidden=True):
+                self.hidden[event.question_id] = event.text
+            case e.QuestionApproved():
+                assert self.hidden.pop(event.question_id) == event.text
+                assert (event.user_id is None) == self.state.questions[event.question_id].anonymous
+            case e.CodeEdited(text=str(text)):
+                self.texts[event.version] = text
+            case e.CodeEdited(changes=list(changes)):
+                characters = list(self.texts[event.version - 1])
+                for change in changes:
+                    characters[change.at : change.at + change.delete] = change.insert
+                self.texts[event.version] = "".join(characters)
+            case _:
+                pass
+        state = self.state
+        inside = [place.role for place in state.participants.values() if place.status == "joined"]
+        live = state.session.status == "live"
+        self.emptied_at = None if inside or not live else self.emptied_at or self.now
+        led = any(role in ("host", "cohost") for role in inside)
+        self.hostless_at = None if led or not live else self.hostless_at or self.now
 
     def redact(self, event: e.MessageDeleted) -> None:
         redacted = chat.redaction(self.state, event)
@@ -228,6 +330,13 @@ class Sessions(RuleBasedStateMachine):
                 assert heard_by == frozenset({told.user_id, told.to})
             case e.Signal(to=to):
                 assert heard_by == frozenset({to})
+            case e.QuestionAsked() | e.QuestionDismissed():
+                question = self.state.questions[event.question_id]
+                assert (heard_by is None) == question.shown
+                own = actor_id == question.user_id
+                assert anonymous(event) == (question.anonymous and own)
+            case e.PollVoted():
+                assert anonymous(event) == self.state.polls[event.poll_id].anonymous
             case _ if heard_by is not None:
                 concerned = getattr(event, "user_id", None)
                 assert OWNER in heard_by
@@ -262,8 +371,10 @@ class Sessions(RuleBasedStateMachine):
         assert session.joined == sum(place.status == "joined" for place in places)
         assert session.online == sum(place.online for place in places)
         assert [place.number for place in places] == list(range(1, len(places) + 1))
-        guests = sum(place.status == "joined" for place in places if place.user_id != OWNER)
-        assert guests <= session.capacity
+        others = sum(place.status == "joined" for place in places if place.user_id != OWNER)
+        assert others <= session.capacity
+        assert self.state.hosts == sum(place.status == "joined" and place.role in ("host", "cohost") for place in places)
+        assert (self.state.emptied_at, self.state.hostless_at) == (self.emptied_at, self.hostless_at)
 
     @invariant()
     def everyone_is_where_they_may_be(self) -> None:
@@ -295,6 +406,108 @@ class Sessions(RuleBasedStateMachine):
         assert state.last_message_id == max(state.messages, default=0)
 
     @invariant()
+    def media_is_sent_by_who_may(self) -> None:
+        state = self.state
+        sharing = [place.user_id for place in state.participants.values() if place.screen]
+        assert sharing == ([] if state.sharer is None else [state.sharer])
+        for place in state.participants.values():
+            may = permissions.effective(state, place)
+            assert place.status == "joined" or not (place.video or place.audio or place.screen)
+            assert not place.video or "video" in may
+            assert not place.screen or "screen" in may
+            assert not place.audio or ("speak" in may and not place.muted)
+
+    @invariant()
+    def positions_add_up(self) -> None:
+        playing = self.state.playback
+        if playing is None:
+            return
+        duration = playing.track.duration_s
+        here = playback.position_at(playing, self.now)
+        ahead = [playback.position_at(playing, Millis(self.now + ms)) for ms in (0, 1, 500, 10_000, 100_000)]
+        assert sorted(ahead) == ahead, "time does not run backwards"
+        assert here >= 0
+        assert duration is None or ahead[-1] <= duration, "never past the end"
+        assert playing.status == "playing" or set(ahead) == {here}
+        end = playback.track_end(self.state)
+        assert (end is not None) == (playing.status == "playing" and duration is not None)
+        if end is not None and duration is not None:
+            assert playback.position_at(playing, end) == pytest.approx(duration)
+            assert end == playing.at or playback.position_at(playing, Millis(end - 1)) < duration
+        assert playing.status == "stopped" or self.state.session.status != "ended"
+        if playing.status == "playing" and self.state.session.status == "live" and here != duration:
+            later = machine.restored(machine.snapshot(self.state))
+            for command in (c.Pause(), c.Play()):
+                events = machine.decide(later, command, PEOPLE[0], self.now)
+                machine.replay(machine.record(SESSION, 1, later.seq, self.now, OWNER, events), later)
+            assert later.playback is not None
+            assert playback.position_at(later.playback, self.now) == pytest.approx(here), "there and back again"
+
+    @invariant()
+    def votes_add_up(self) -> None:
+        cast = [(row.event, row.actor_id) for row in self.log if isinstance(row.event, e.PollVoted)]
+        for poll in self.state.polls.values():
+            ballots = [(who, event.options) for event, who in cast if event.poll_id == poll.poll_id]
+            assert dict(ballots) == poll.votes
+            assert len(ballots) == len(poll.votes), "nobody votes twice"
+            counted = [sum(option in options for _, options in ballots) for option in range(len(poll.options))]
+            assert polls.results(poll) == counted
+            assert poll.multiple or all(len(options) == 1 for _, options in ballots)
+        for row in self.log:
+            if isinstance(row.event, e.PollClosed):
+                poll = self.state.polls[row.event.poll_id]
+                assert not poll.open
+                assert row.event.results == polls.results(poll)
+
+    @invariant()
+    def questions_are_in_order(self) -> None:
+        state = self.state
+        assert list(state.questions) == list(range(1, state.last_question_id + 1))
+        for question in state.questions.values():
+            assert len(set(question.upvotes)) == len(question.upvotes)
+            assert question.shown == (question.question_id not in self.hidden)
+            assert question.status != "hidden" or not question.shown
+            assert question.status not in ("open", "answered") or question.shown
+
+    @invariant()
+    def the_code_is_what_its_edits_make(self) -> None:
+        document = self.state.code
+        assert len(self.texts) == document.version + 1
+        assert document.text == self.texts[document.version]
+        assert len(document.text.encode()) <= code.LIMIT_BYTES
+
+    @invariant()
+    def the_board_is_counted(self) -> None:
+        drawing = self.state.board
+        assert drawing.points == sum(len(stroke.points) for stroke in drawing.strokes.values()) <= board.POINTS
+        assert sorted(drawing.strokes) == list(drawing.strokes)
+        assert drawing.last_stroke_id >= max([*drawing.strokes, *self.state.cleared], default=0)
+        kinds = (e.BoardDrawn, e.BoardErased, e.BoardCleared, e.BoardRestored)
+        assert drawing.version == sum(isinstance(row.event, kinds) for row in self.log)
+
+    @invariant()
+    def one_recording_runs_at_most(self) -> None:
+        state = self.state
+        assert [one.recording_id for one in state.recordings] == list(range(1, len(state.recordings) + 1))
+        running = [one for one in state.recordings if one.stopped_at is None]
+        assert running == [one for one in [recording.running(state)] if one is not None]
+        assert not (running and state.session.status in lifecycle.CLOSED)
+        for one in state.recordings:
+            assert isinstance(self.log[one.first_seq - 1].event, e.RecordingStarted)
+            if one.last_seq is not None:
+                stopped = self.log[one.last_seq - 1].event
+                assert isinstance(stopped, e.RecordingStopped)
+                assert stopped.duration_ms == (one.stopped_at or 0) - one.started_at
+
+    @invariant()
+    def permissions_are_explained_as_they_are(self) -> None:
+        state = self.state
+        for one in PEOPLE:
+            for why in permissions.explain(state, one.user_id):
+                allowed = permissions.allowed(state, one.user_id, why.permission)
+                assert why.allowed == allowed or (allowed and why.because in ("feature_off", "ended"))
+
+    @invariant()
     def time_does_something_exactly_at_the_deadline(self) -> None:
         due = machine.deadline(self.state)
         if due is None:
@@ -306,14 +519,21 @@ class Sessions(RuleBasedStateMachine):
         later = machine.restored(machine.snapshot(self.state))
         machine.replay(machine.record(SESSION, 1, later.seq, due, None, events), later)
         after = machine.deadline(later)
+        if after == due:
+            # A start at the very moment when somebody's grace time is over: two things, one after the other.
+            assert isinstance(events[0], e.SessionStarted)
+            events = machine.decide(later, c.Tick(), SERVER, due)
+            machine.replay(machine.record(SESSION, 1, later.seq, due, None, events), later)
+            after = machine.deadline(later)
         assert after is None or after > due
 
 
 def same(one: State, other: State) -> None:
     """Equal, in order too: queues are dicts, whose equality does not look at it."""
     assert one == other
-    for name in ("participants", "away", "hands", "messages"):
+    for name in ("participants", "away", "hands", "messages", "questions", "polls"):
         assert list(getattr(one, name)) == list(getattr(other, name)), name
+    assert list(one.board.strokes) == list(other.board.strokes)
 
 
 TestSessions = Sessions.TestCase

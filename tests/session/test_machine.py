@@ -14,7 +14,7 @@ from actors.session import events as e
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import MessageId, UserId
 from actors.session.state import EndReason, Features, FeaturesUpdate
-from tests.session.script import ANN, BEN, SESSION, START, TEACHER, class_of, given, says
+from tests.session.script import ANN, AUDIO, BEN, SESSION, START, TEACHER, class_of, given, says
 
 WIRE = frozenset(get_args(c.WireCommand))
 COMMANDS = frozenset(get_args(c.AnyCommand))
@@ -25,11 +25,18 @@ IN_API = """
     start end cancel update lock unlock
     join leave invite admit deny kick set_role set_permissions request_unmute mute unmute mute_all
     raise_hand lower_hand lower_all call_next
-    send_message delete_message react
+    set_media
+    send_message delete_message react send_voice
+    ask_question approve_question upvote_question answer_question dismiss_question
+    open_poll vote close_poll
+    select_audio play pause seek set_speed stop
+    edit_code set_language restore_code merge_code
+    draw erase clear_board restore_board
+    start_recording stop_recording
     log_event
     signal cursor typing
 """
-"""design/api.md's names, as far as there are aspects for them."""
+"""The API's names."""
 
 
 def tag(kind: type) -> str:
@@ -66,7 +73,9 @@ def test_each_aspect_has_its_own() -> None:
 
 def test_what_is_internal_cannot_be_sent() -> None:
     internal = COMMANDS - WIRE
-    assert internal == {c.Create, c.Connect, c.Disconnect, c.LoseConnections, c.Delete, c.Tick}
+    assert internal == {
+        c.Create, c.Connect, c.Disconnect, c.LoseConnections, c.Delete, c.Merge, c.Compact, c.Tick,
+    }  # fmt: skip
     for kind in internal:
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(msgspec.json.encode({"type": tag(kind)}), type=c.WireCommand)
@@ -107,7 +116,10 @@ def test_every_field_of_an_update_is_a_fact_of_the_session() -> None:
 def minimal(kind: type) -> dict[str, Any]:
     """A body with nothing but what a command must have."""
     samples = {"user_id": "ann", "to": "ann", "text": "Hi", "message_id": 1, "emoji": "👍", "role": "member",
-               "event_type": "error", "payload": None, "position": {}}  # fmt: skip
+               "event_type": "error", "payload": None, "position": {}, "audio_id": AUDIO, "speed": 1.5,
+               "question_id": 1, "poll_id": 1, "question": "Why?", "options": ["Yes", "No"], "base_version": 0,
+               "language": "python", "version": 0, "update": "AAA=", "points": [0, 0], "stroke_ids": [1]}  # fmt: skip
+    samples |= {c.Seek: {"position": 1.0}, c.Vote: {"options": [0]}}.get(kind, {})
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     return {"type": tag(kind)} | {
@@ -126,9 +138,10 @@ def test_a_body_decodes_to_its_command_and_takes_no_unknown_fields(kind: type) -
 
 @pytest.mark.parametrize("kind", by_name(WIRE), ids=tag)
 def test_every_text_that_a_client_sends_is_bounded(kind: type) -> None:
-    """But for what the handlers measure: payloads, positions and noted data."""
+    """But for what the handlers measure: payloads, positions, noted data and the code."""
+    measured = {"payload", "data"} | {c.Cursor: {"position"}, c.EditCode: {"text", "changes"}}.get(kind, set())
     for field in msgspec.structs.fields(kind):
-        if field.name not in ("payload", "position", "data"):
+        if field.name not in measured:
             assert unbounded(inspect.type_info(field.type)) == [], field.name
 
 
@@ -166,6 +179,24 @@ def unbounded(info: inspect.Type) -> list[inspect.Type]:
         {"type": "update", "features": {"telepathy": True}},
         {"type": "set_role", "user_id": "ann", "role": "owner"},
         {"type": "set_permissions", "user_id": "ann", "grant": ["everything"]},
+        {"type": "seek", "position": -1},
+        {"type": "seek", "position": float("nan")},
+        {"type": "set_speed", "speed": 2.1},
+        {"type": "select_audio", "audio_id": "../../etc/passwd"},
+        {"type": "ask_question", "text": " "},
+        {"type": "open_poll", "question": "Why?", "options": ["Only one"]},
+        {"type": "open_poll", "question": "Why?", "options": ["Yes", " "]},
+        {"type": "vote", "poll_id": 1, "options": []},
+        {"type": "vote", "poll_id": 1, "options": [-1]},
+        {"type": "edit_code", "base_version": -1, "text": ""},
+        {"type": "edit_code", "base_version": 0, "changes": [{"at": -1}]},
+        {"type": "edit_code", "base_version": 0, "changes": [{"at": 0}] * 1_001},
+        {"type": "set_language", "language": "<script>"},
+        {"type": "draw", "points": [0.0, 1.1]},
+        {"type": "draw", "points": [0.0, 0.0], "color": "red"},
+        {"type": "draw", "points": [0.0] * 2_002},
+        {"type": "erase", "stroke_ids": []},
+        {"type": "merge", "changes": [], "update": ""},
         {"type": "log_event", "event_type": "Error; drop"},
         {"type": "log_event", "event_type": "error", "data": []},
         {"type": "levitate"},
@@ -188,7 +219,15 @@ def sample(kind: type) -> e.Event:
         "name": "Ann", "number": 2, "role": "member", "granted": [], "revoked": [], "text": "Hi", "emoji": "👍",
         "event_type": "error", "data": {}, "payload": None, "position": {}, "code": "K7Q2MD", "kind": "lesson",
         "title": "T", "owner_name": "Teacher", "capacity": 1, "features": {}, "grace_ms": 1,
+        "video": True, "audio": False, "screen": False, "audio_id": AUDIO, "speed": 1.5, "question_id": 1,
+        "poll_id": 1, "question": "Why?", "options": ["Yes", "No"], "results": [1, 0], "version": 1, "update": "AAA=",
+        "language": "python", "stroke_id": 1, "stroke_ids": [1], "tool": "pen", "points": [0.0, 0.0],
+        "color": "#000000", "width": 1.0, "recording_id": 1, "duration_ms": 1,
     }  # fmt: skip
+    if kind is e.PollVoted:
+        samples["options"] = [0]
+    elif kind in (e.AudioPlay, e.AudioPause, e.AudioSeek, e.AudioSpeed):
+        samples["position"] = 1.5
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     return msgspec.convert({"type": tag(kind)} | {f.name: samples[f.name] for f in info.fields if f.required}, kind)
@@ -203,6 +242,7 @@ def test_audience_and_projection_are_total(kind: type) -> None:
             assert (audience.audience(state, event, actor_id) or people) <= people
     assert audience.cut(event) is None or audience.cut(event)[0] == ANN.user_id  # type: ignore[index]
     assert audience.closes(event) in (True, False)
+    assert audience.anonymous(event) is False
     assert projection.changed_participant(event) in (None, ANN.user_id)
 
 
@@ -254,4 +294,4 @@ def test_defaults_are_nobodys_shared_property() -> None:
 
 
 def test_every_end_has_a_reason_that_lists_can_name() -> None:
-    assert set(get_args(EndReason)) == {"host", "expired", "empty", "limit"}
+    assert set(get_args(EndReason)) == {"host", "expired", "empty", "host_gone", "limit"}

@@ -370,7 +370,8 @@ def test_mute_all_spares_the_caller_and_those_named() -> None:
 
 def test_mute_all_reaches_no_higher_than_mute() -> None:
     script = given(class_of(ANN, BEN), staff(), grants(BEN, "moderate"))
-    script.when(c.MuteAll(), by=BEN).then(e.AllMuted(user_ids=[ANN.user_id, OLAF.user_id]))
+    assert script.place(OLAF).muted, "an observer may not speak"
+    script.when(c.MuteAll(), by=BEN).then(e.AllMuted(user_ids=[ANN.user_id]))
     script.when(c.MuteAll(), by=CORA).then(e.AllMuted(user_ids=[BEN.user_id]))
     script.when(c.MuteAll(), by=HUGO).then(e.AllMuted(user_ids=[CORA.user_id]))
     script.when(c.MuteAll(), by=ANN).rejected(Reason.NOT_PERMITTED)

@@ -48,6 +48,16 @@ with v as (
     from jsonb_to_recordset($1 -> 'redactions') as r(session_id uuid, seq int, event jsonb)
     join f using (session_id)
     where l.session_id = r.session_id and l.seq = r.seq
+), uses as (
+    insert into audio_use (session_id, seq, audio_id, selected, sender_id, to_id)
+    select session_id, u.seq, u.audio_id, u.selected, u.sender_id, u.to_id
+    from jsonb_to_recordset($1 -> 'uses') as u(
+        session_id uuid, seq int, audio_id uuid, selected boolean, sender_id uuid, to_id uuid)
+    join f using (session_id)
+), unused as (
+    delete from audio_use u
+    using jsonb_to_recordset($1 -> 'redactions') as r(session_id uuid, seq int) join f using (session_id)
+    where u.session_id = r.session_id and u.seq = r.seq
 ), forgotten as (
     delete from session_snapshot s
     using jsonb_to_recordset($1 -> 'redactions') as r(session_id uuid, seq int) join f using (session_id)
@@ -123,11 +133,22 @@ delete from nodes where owner = %(owner)s or seen_at < now() - interval '1 day'
 -- name: page
 select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text
 from session_log
-where session_id = %(session_id)s and seq > %(after)s
-    and (%(type)s::text is null or type = %(type)s)
+where session_id = %(session_id)s and seq > coalesce(%(after)s, 0)
+    and (%(types)s::text[] is null or type = any(%(types)s))
     and (%(user_id)s::uuid is null or actor_id = %(user_id)s)
     and (%(since)s::bigint is null or at >= to_timestamp(%(since)s / 1000.0))
+    and (%(until)s::bigint is null or at < to_timestamp(%(until)s / 1000.0))
 order by seq limit %(limit)s
+
+-- name: page_descending
+select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text
+from session_log
+where session_id = %(session_id)s and seq < coalesce(%(after)s, 2147483647)
+    and (%(types)s::text[] is null or type = any(%(types)s))
+    and (%(user_id)s::uuid is null or actor_id = %(user_id)s)
+    and (%(since)s::bigint is null or at >= to_timestamp(%(since)s / 1000.0))
+    and (%(until)s::bigint is null or at < to_timestamp(%(until)s / 1000.0))
+order by seq desc limit %(limit)s
 
 -- name: summary
 select coalesce(sum(n), 0)::int, coalesce(json_object_agg(type, n order by type), '{}')::text,

@@ -11,7 +11,7 @@ select session_id::text from sessions where name = %(ref)s and not deleted
 select session_id::text from sessions where code = %(ref)s and not deleted
 
 -- name: find
-select s.body::text, p.status, p.role
+select s.body::text, p.status, p.role, p.joined_at is not null
 from sessions s left join participants p on p.session_id = s.session_id and p.user_id = %(user_id)s
 where s.session_id = %(session_id)s and not s.deleted
 

@@ -1,13 +1,13 @@
 -- name: create
-insert into users (user_id, name, email, phone, role, password_hash)
-values (%(user_id)s, %(name)s, %(email)s, %(phone)s, %(role)s, %(password_hash)s)
+insert into users (user_id, name, email, phone, role, password_hash, colour)
+values (%(user_id)s, %(name)s, %(email)s, %(phone)s, %(role)s, %(password_hash)s, %(colour)s)
 returning number
 
 -- name: find
-select user_id::text, number, name, email, phone, role, password_hash from users where user_id = %(user_id)s
+select user_id::text, number, name, email, phone, role, password_hash, colour from users where user_id = %(user_id)s
 
 -- name: find_login
-select user_id::text, number, name, email, phone, role, password_hash from users
+select user_id::text, number, name, email, phone, role, password_hash, colour from users
 where email = %(email)s or phone = %(phone)s limit 1
 
 -- name: names
@@ -17,7 +17,7 @@ select user_id::text, name from users where user_id = any(%(user_ids)s::uuid[])
 update users set name = coalesce(%(name)s, name), email = coalesce(%(email)s, email),
     phone = coalesce(%(phone)s, phone), password_hash = coalesce(%(password_hash)s, password_hash)
 where user_id = %(user_id)s
-returning user_id::text, number, name, email, phone, role, password_hash
+returning user_id::text, number, name, email, phone, role, password_hash, colour
 
 -- name: open_login
 insert into logins (login_id, user_id, refresh_digest, expires_at)
@@ -42,3 +42,8 @@ select login_id::text from logins where revoked_at > now() - make_interval(secs 
 
 -- name: forget_logins
 delete from logins where expires_at < now() - interval '7 days'
+
+-- name: forget_guests
+delete from users u
+where role = 'guest' and created_at < now() - interval '7 days'
+    and not exists (select from logins l where l.user_id = u.user_id)

@@ -1,0 +1,129 @@
+"""Multipart bodies, read part by part as they come, and never faster than they are used.
+
+**Law:** whoever sends slower than the least rate is cut off; what the server itself waits for does not count.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Hashable, Iterator
+from typing import TypeVar
+
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import BadHttpMessage
+
+from server.errors import Problem
+
+T = TypeVar("T")
+
+CHUNK_BYTES = 64 << 10
+OVERHEAD_BYTES = 64 << 10
+"""What a form may hold besides its file."""
+
+
+class Places:
+    """Places for uploads: so many at once per user, and in all."""
+
+    def __init__(self, *, per_user: int, total: int) -> None:
+        self._per_user = per_user
+        self._total = total
+        self._held: Counter[Hashable] = Counter()
+
+    @contextlib.contextmanager
+    def hold(self, user: Hashable) -> Iterator[None]:
+        """Hold a place while the block runs. Raises: Problem 429, 503."""
+        if self._held[user] >= self._per_user:
+            raise Problem(429, "too_many_uploads", f"At most {self._per_user} uploads at once.", retry_s=5)
+        if self._held.total() >= self._total:
+            raise Problem(503, "unavailable", "Too many uploads are under way; try again.", retry_s=5)
+        self._held[user] += 1
+        try:
+            yield
+        finally:
+            self._held[user] -= 1
+            # Also drops the zeros that refusals have left.
+            self._held += Counter()
+
+
+class Part:
+    """A field of a form; to be read before the next."""
+
+    def __init__(self, form: "Form", reader: BodyPartReader) -> None:
+        self._form = form
+        self._reader = reader
+        self.name = reader.name or ""
+        self.filename = reader.filename
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Give the content as it comes. Raises: Problem."""
+        while chunk := await self._form.paced(self._reader):
+            yield chunk
+
+    async def text(self, most_bytes: int) -> str:
+        """Read a short field. Raises: Problem 413, 422."""
+        raw = bytearray()
+        async for chunk in self.chunks():
+            raw += chunk
+            if len(raw) > most_bytes:
+                raise Problem(413, "too_large", f"`{self.name}` is larger than {most_bytes} bytes.", field=self.name)
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            raise Problem(422, "invalid", f"`{self.name}` is not UTF-8.", field=self.name) from error
+        if "\0" in text:
+            raise Problem(422, "invalid", f"`{self.name}` has a NUL character in it.", field=self.name)
+        return text
+
+
+class Form:
+    """A multipart body. `patience_s` is how far behind the least rate a sender may fall."""
+
+    def __init__(self, request: web.Request, *, patience_s: float, min_bytes_per_s: float) -> None:
+        self._request = request
+        self._patience_s = patience_s
+        self._min_bytes_per_s = min_bytes_per_s
+        self._received = 0
+        self._waited_s = 0.0
+        self.length = request.content_length
+
+    async def parts(self) -> AsyncIterator[Part]:
+        """Give the fields in order. Raises: Problem 415, 400, 408."""
+        if self._request.content_type != "multipart/form-data":
+            raise Problem(415, "unsupported_type", "Send the body as multipart/form-data.")
+        if self._request.headers.get("Content-Encoding", "identity") != "identity":
+            raise Problem(415, "unsupported_encoding", "Send the body without Content-Encoding.")
+        try:
+            reader = await self._request.multipart()
+        except ValueError as error:
+            raise malformed(error) from error
+        while True:
+            part = await self._in_time(reader.next())
+            if part is None:
+                return
+            if not isinstance(part, BodyPartReader):
+                raise Problem(400, "malformed", "A field holds a multipart body of its own.")
+            yield Part(self, part)
+
+    async def paced(self, reader: BodyPartReader) -> bytes:
+        chunk = await self._in_time(reader.read_chunk(CHUNK_BYTES))
+        self._received += len(chunk)
+        return chunk
+
+    async def _in_time(self, reading: Awaitable[T]) -> T:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        left = self._patience_s + self._received / self._min_bytes_per_s - self._waited_s
+        try:
+            async with asyncio.timeout(left):
+                return await reading
+        except TimeoutError as error:
+            slow = f"The body comes slower than {self._min_bytes_per_s:g} bytes a second."
+            raise Problem(408, "too_slow", slow, headers={"Connection": "close"}) from error
+        except (ValueError, BadHttpMessage) as error:
+            raise malformed(error) from error
+        finally:
+            self._waited_s += loop.time() - started
+
+
+def malformed(error: Exception) -> Problem:
+    return Problem(400, "malformed", f"The body is not a form: {error}.", headers={"Connection": "close"})

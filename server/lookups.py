@@ -1,0 +1,39 @@
+"""What some commands need looked up before they are decided: a table, command type → what the `Caller` then knows.
+
+The machine reads no stores; the shell asks here first, and gives it what was found as fields of the `Caller`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from actors.session import commands as c
+from actors.session.ids import SessionId
+from server.auth import Principal
+from server.services import Services, known_names
+
+Fields = Mapping[str, Any]
+"""Fields of `Caller`, by name."""
+NOTHING: Fields = {}
+LookUp = Callable[[Services, SessionId, Principal, Any], Awaitable[Fields]]
+
+
+async def names(services: Services, session_id: SessionId, principal: Principal, command: c.Invite) -> Fields:
+    """Find whom an invitation is for. Raises: Problem 404."""
+    return {"names": known_names(await services.users.names([command.user_id]), command.user_id)}
+
+
+async def tracks(
+    services: Services, session_id: SessionId, principal: Principal, command: c.SelectAudio | c.SendVoice
+) -> Fields:
+    """Find a piece of audio that the caller owns, or that this session has shown them before."""
+    track = await services.audio.track(command.audio_id, principal.user_id, session_id, owned=principal.scope is None)
+    return NOTHING if track is None else {"tracks": {track.audio_id: track}}
+
+
+LOOKUPS: Mapping[type[c.Command], LookUp] = {c.Invite: names, c.SelectAudio: tracks, c.SendVoice: tracks}
+
+
+async def looked_up(services: Services, session_id: SessionId, principal: Principal, command: c.Command) -> Fields:
+    """Look up what a command needs, which is nothing for most. Raises: Problem."""
+    look_up = LOOKUPS.get(type(command))
+    return NOTHING if look_up is None else await look_up(services, session_id, principal, command)

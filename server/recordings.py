@@ -1,0 +1,361 @@
+"""Recordings and replay: an interval of a session's own timeline, as an archive to keep and as a stream to watch.
+
+**Law:** an archive, and whatever a signed URL leads to, holds what everyone in the session could see: no direct
+messages, nothing of the lobby or of what waits for approval, and of anonymous events not who. A replay shows a reader
+who says who they are what their own stream would have shown them.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from typing import Annotated
+
+from msgspec import Meta, Struct, structs
+
+from actors.session import events as e
+from actors.session import machine, rhythm
+from actors.session.audience import anonymous, audience
+from actors.session.events import Recorded
+from actors.session.ids import Millis, SessionId, UserId
+from actors.session.state import Recording, Session, State, VoiceNote
+from actors.session_actor import JSON, Published
+from server.actions import Listed, now_millis
+from server.auth import Principal
+from server.errors import Problem, unauthenticated, unknown_session
+from server.records import look, still, took_part
+from server.routes import Call, Download, Playing
+from server.services import Services
+from server.streams import Cursor, Format
+from storage.records import TAKEN_AT_ONCE
+
+NOBODY = UserId("")
+"""Sees what everyone sees."""
+TRACKS = 1_000
+"""Pieces of audio that an archive names at most."""
+FRESH_S = 2.0
+"""How old rows may be when they are shown: a message can be deleted meanwhile."""
+REPLAY_ROWS = 100
+POSITION = r"^([1-9][0-9]{0,8}|[0-9]{1,8}(\.[0-9]{1,3})?s)$"
+
+Signature = Annotated[str, Meta(max_length=128)]
+Expires = Annotated[int, Meta(ge=0, lt=1 << 40)]
+
+
+# Recordings
+
+
+class Found(Struct, frozen=True):
+    """A recording, in its session."""
+
+    session: Session
+    recording: Recording
+    now: Millis
+
+
+class Linked(Struct, frozen=True):
+    """A recording, and the URLs that lead to it for whoever has them."""
+
+    found: Found
+    download_url: str
+    replay_url: str
+    expires_at: Millis
+
+
+class SignedQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    expires: Expires | None = None
+    signature: Signature | None = None
+
+
+def archive_path(session_id: SessionId, recording_id: int) -> str:
+    return f"/v1/sessions/{session_id}/recordings/{recording_id}/archive"
+
+
+def replay_path(session_id: SessionId, recording_id: int) -> str:
+    return f"/v1/sessions/{session_id}/replay?recording={recording_id}"
+
+
+async def list_recordings(services: Services, call: Call) -> Listed:
+    session = await took_part(services, call.session_id, call.principal, call.params["ref"])
+    now = now_millis()
+    return Listed([Found(session, recording, now) for recording in await recordings(services, call)], None)
+
+
+async def recordings(services: Services, call: Call) -> list[Recording]:
+    found: list[Recording] = await look(services, call, lambda state: [structs.replace(r) for r in state.recordings])
+    return found
+
+
+async def recording_named(services: Services, call: Call, recording_id: str | int) -> Recording:
+    """Raises: Problem 404."""
+    for recording in await recordings(services, call):
+        if str(recording.recording_id) == str(recording_id):
+            return recording
+    raise Problem(404, "unknown_recording", f"There is no recording {recording_id!r}.", field="recording")
+
+
+async def find_recording(services: Services, call: Call) -> Linked:
+    session = await took_part(services, call.session_id, call.principal, call.params["ref"])
+    recording = await recording_named(services, call, call.params["recording"])
+    urls, expires = services.urls, services.urls.expiry()
+    return Linked(
+        Found(session, recording, now_millis()),
+        call.origin + urls.signed(archive_path(session.id, recording.recording_id), expires),
+        call.origin + urls.signed(replay_path(session.id, recording.recording_id), expires),
+        Millis(expires * 1000),
+    )
+
+
+class Archive(Struct, frozen=True):
+    """How an API prints an archive: a line about the recording, and one per row."""
+
+    head: Callable[["ArchiveHead"], bytes]
+    row: Callable[[Recorded], bytes]
+
+
+class ArchiveHead(Struct, frozen=True):
+    """A recording's first line: what the session was when it began, as everyone saw it."""
+
+    recording: Found
+    state: State
+    chat_count: int
+    audio_ids: list[str]
+    """What was on, was put on or was sent, in that order."""
+
+
+async def archive(services: Services, call: Call, lines: Archive) -> Download:
+    """Give a recording, line by line, to whoever has its URL."""
+    query: SignedQuery = call.query
+    resource = archive_path(call.session_id, recording_number(call.params["recording"]))
+    services.urls.verify(resource, query.expires, query.signature)
+    recording = await recording_named(services, call, call.params["recording"])
+    first = recording.first_seq
+    upto = recording.last_seq or await services.records.last_seq(call.session_id)
+    state = await services.records.state_at(call.session_id, first - 1)
+    if state is None:
+        raise unknown_session(call.params["ref"])
+    # The code lets people in; an archive may go further than those it is for.
+    state.session.code = ""
+    audio_ids = await audio_in(services, call.session_id, state, first, upto)
+    head = ArchiveHead(
+        Found(state.session, recording, now_millis()),
+        state,
+        await services.records.chat_count(call.session_id, first - 1),
+        audio_ids,
+    )
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        yield lines.head(head)
+        async with contextlib.aclosing(services.records.parts(call.session_id, after=first - 1, upto=upto)) as parts:
+            async for rows in parts:
+                shown = []
+                for index, row in enumerate(rows):
+                    machine.apply(state, row)
+                    if audience(state, row.event, row.actor_id) is None:
+                        shown.append(lines.row(unnamed(row)))
+                    if index % TAKEN_AT_ONCE == TAKEN_AT_ONCE - 1:
+                        await asyncio.sleep(0)
+                if shown:
+                    yield b"".join(shown)
+
+    return Download(f"{state.session.name}-{recording.recording_id}.ndjson", "application/x-ndjson", body(), None)
+
+
+def recording_number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+def unnamed(recorded: Recorded) -> Recorded:
+    return structs.replace(recorded, actor_id=None) if anonymous(recorded.event) else recorded
+
+
+async def audio_in(services: Services, session_id: SessionId, state: State, first: int, upto: int) -> list[str]:
+    found = {} if state.playback is None else {state.playback.track.audio_id: None}
+    types = (e.AudioSelected, e.ChatMessage)
+    reading = services.records.parts(session_id, after=first - 1, upto=upto, types=types)
+    async with contextlib.aclosing(reading) as parts:
+        async for rows in parts:
+            for row in rows:
+                match row.event:
+                    case e.AudioSelected(audio_id=audio_id):
+                        found[audio_id] = None
+                    case e.ChatMessage(voice=VoiceNote(audio_id=audio_id), to=None):
+                        found[audio_id] = None
+            if len(found) >= TRACKS:
+                break
+    return list(found)[:TRACKS]
+
+
+# Replay
+
+
+class ReplayQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """`from`: a `seq`, or with an `s` the seconds since the start, of the recording where there is one.
+
+    `gaps`: play silences of more than half a minute as long as they were."""
+
+    speed: Annotated[float, Meta(ge=0.25, le=100)] = 1.0
+    from_: Annotated[str, Meta(pattern=POSITION)] | None = None
+    recording: Annotated[int, Meta(ge=1, le=1_000)] | None = None
+    gaps: bool = False
+    cursor: Annotated[str, Meta(max_length=24)] | None = None
+    ticket: Annotated[str, Meta(max_length=64)] | None = None
+    expires: Expires | None = None
+    signature: Signature | None = None
+
+
+class Frames(Struct, frozen=True):
+    """How an API prints what a replay has besides a stream's frames."""
+
+    format: Format
+    gap: Callable[[Millis, Millis], bytes]
+    end: Callable[[Cursor, Millis], bytes]
+
+
+class Stretch(Struct, frozen=True):
+    """What is played: the rows after one and up to another, the clock starting at a moment."""
+
+    after: int
+    upto: int
+    at: Millis
+    resumes: Cursor | None = None
+
+
+async def replay(services: Services, call: Call, frames: Frames) -> Playing:
+    query: ReplayQuery = call.query
+    session_id, ref = call.session_id, call.params["ref"]
+    reader = await replay_reader(services, call)
+    stretch = await stretch_of(services, call)
+    state = await services.records.state_at(session_id, stretch.after)
+    if state is None:
+        raise unknown_session(ref)
+
+    async def check() -> None:
+        if reader is not None:
+            await took_part(services, session_id, reader, ref)
+
+    viewer = NOBODY if reader is None else reader.user_id
+    if reader is None:
+        state.session.code = ""
+    return Playing(play(services, state, stretch, query, viewer, frames, still(check)), reader)
+
+
+async def replay_reader(services: Services, call: Call) -> Principal | None:
+    """Verify who watches; None: whoever has a signed URL. Raises: Problem 401, 403, 404."""
+    query: ReplayQuery = call.query
+    if query.signature is not None or query.expires is not None:
+        services.urls.verify(replay_path(call.session_id, query.recording or 0), query.expires, query.signature)
+        return None
+    reader = call.caller
+    if query.ticket is not None:
+        reader = services.tickets.redeem(query.ticket, call.session_id)
+        reader.require_scope(call.session_id)
+    if reader is None:
+        raise unauthenticated("Send `Authorization: Bearer <access token>`, a `ticket`, or use a signed URL.")
+    await took_part(services, call.session_id, reader, call.params["ref"])
+    return reader
+
+
+async def stretch_of(services: Services, call: Call) -> Stretch:
+    """Find what is to be played. Raises: Problem."""
+    query: ReplayQuery = call.query
+    session_id, records = call.session_id, services.records
+    last = await records.last_seq(session_id)
+    first, upto = 2, last
+    begins_at = None
+    if query.recording is not None:
+        recording = await recording_named(services, call, query.recording)
+        first, upto = recording.first_seq, recording.last_seq or last
+        begins_at = recording.started_at
+    if (place := call.last_event_id or query.cursor) is not None:
+        return await resumed(services, call, place, first, upto)
+    after, at = first - 1, None
+    if query.from_ is not None and query.from_.endswith("s"):
+        base = begins_at or await records.started(session_id)
+        if base is not None:
+            at = Millis(base + round(float(query.from_[:-1]) * 1000))
+            after = max(after, await records.at_position(session_id, at, upto))
+    elif query.from_ is not None:
+        after = max(after, int(query.from_) - 1)
+    after = min(after, upto)
+    if at is None:
+        at = (await services.log.read(session_id, min(after, upto - 1), 1))[0].at
+    return Stretch(after, upto, at)
+
+
+async def resumed(services: Services, call: Call, place: str, first: int, upto: int) -> Stretch:
+    """Go on from a cursor; from the beginning if it is not of this log. Raises: Problem 422."""
+    cursor = Cursor.parse(place)
+    if cursor is None:
+        raise Problem(422, "invalid", "`cursor` must be `<epoch>-<seq>`, as in a frame's id.", field="cursor")
+    if first - 1 <= cursor.seq <= upto and cursor.seq > 0:
+        row = (await services.log.read(call.session_id, cursor.seq - 1, 1))[0]
+        if row.epoch == cursor.epoch:
+            return Stretch(cursor.seq, upto, row.at, cursor)
+    row = (await services.log.read(call.session_id, first - 2, 1))[0]
+    return Stretch(first - 1, upto, row.at, Cursor(0, 0))
+
+
+async def play(
+    services: Services,
+    state: State,
+    stretch: Stretch,
+    query: ReplayQuery,
+    viewer: UserId,
+    frames: Frames,
+    checked: Callable[[], Awaitable[None]],
+) -> AsyncGenerator[bytes, None]:
+    """Give a stretch in its own rhythm, each frame when it is due."""
+    loop = asyncio.get_running_loop()
+    yield opening(state, stretch, viewer, frames)
+    rows: deque[Recorded] = deque()
+    read_at, due, before = 0.0, loop.time(), stretch.at
+
+    async def fresh() -> None:
+        """Read on, anew if what is held is no longer fresh."""
+        nonlocal rows, read_at
+        if not rows or loop.time() - read_at > FRESH_S:
+            part = await services.records.part(state.session.id, after=state.seq, upto=stretch.upto, limit=REPLAY_ROWS)
+            rows, read_at = deque(part), loop.time()
+
+    while state.seq < stretch.upto:
+        await fresh()
+        await checked()
+        at = rows[0].at
+        wait, shortened = rhythm.pause(before, at, speed=query.speed, gaps=query.gaps)
+        if shortened:
+            yield frames.gap(before, at)
+        due += wait
+        while (ahead := due - loop.time()) > 0:
+            await asyncio.sleep(min(ahead, FRESH_S))
+            await checked()
+        await fresh()
+        row = rows.popleft()
+        machine.apply(state, row)
+        before = row.at
+        if frame := shown(row, state, viewer, frames.format):
+            yield frame
+    yield frames.end(Cursor(state.epoch, state.seq), before)
+
+
+def shown(row: Recorded, state: State, viewer: UserId, format: Format) -> bytes | None:
+    whom = audience(state, row.event, row.actor_id)
+    if whom is not None and viewer not in whom:
+        return None
+    return format.event(Published(row, JSON.encode(row.event), whom))
+
+
+def opening(state: State, stretch: Stretch, viewer: UserId, frames: Frames) -> bytes:
+    """Say where it begins: `resumed` after a good cursor, else the state."""
+    format, here = frames.format, Cursor(state.epoch, state.seq)
+    if stretch.resumes is not None and stretch.resumes.seq:
+        end = Cursor(state.epoch, stretch.upto)
+        return format.resumed(stretch.resumes, end, stretch.upto - stretch.resumes.seq)
+    place = state.participants.get(viewer)
+    if place is not None and place.status == "waiting":
+        # Whoever was in the lobby then has been let in since.
+        viewer = NOBODY
+    shared: dict[Hashable, bytes] = {}
+    body = format.snapshot(state, viewer, stretch.at, shared)
+    reset = b"" if stretch.resumes is None else format.reset("unknown_cursor")
+    return reset + format.first(here, body)

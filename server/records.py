@@ -1,0 +1,209 @@
+"""Records: what has been in a session, read from its log. Attendance, chat, questions, code, statistics, export.
+
+**Law:** everything here is made of the log's rows, and shows nobody more than they may see. Who took part sees what
+everyone in the session could see, and their own; owner, hosts and cohosts see the rest.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from actors.session import attendance, lifecycle
+from actors.session.attendance import Attendance
+from actors.session.events import Recorded
+from actors.session.ids import Millis, SessionId
+from actors.session.permissions import allowed
+from actors.session.state import Question, Session, State
+from actors.session_actor import Look, Snapshot
+from server.actions import Listed, now_millis
+from server.auth import Principal
+from server.errors import Problem, refused
+from server.routes import Call, Download
+from server.seats import Cut
+from server.services import Services
+from storage.records import Chatted, Edit
+
+CHECK_S = 5.0
+"""How often a long answer looks whether its reader may still have it."""
+
+
+async def took_part(services: Services, session_id: SessionId, principal: Principal, ref: str) -> Session:
+    """Find a session for someone who may see what everyone in it could: who is in it, or, once it is over, was.
+
+    Raises: Problem 404, 403."""
+    found = await services.visible(session_id, principal, ref)
+    was_in = found.place == "left" and found.joined and found.session.status in lifecycle.CLOSED
+    if found.session.owner_id != principal.user_id and found.place != "joined" and not was_in:
+        raise Problem(403, "not_joined", "Join the session first.")
+    return found.session
+
+
+async def moderates(services: Services, session_id: SessionId, principal: Principal, ref: str) -> Session:
+    return (await services.moderated(session_id, principal, ref)).session
+
+
+def still(check: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
+    """Make what a long answer calls every so often: Cut, once its reader may not have it any more."""
+    checked_at = time.monotonic()
+
+    async def checked() -> None:
+        nonlocal checked_at
+        if time.monotonic() - checked_at >= CHECK_S:
+            checked_at = time.monotonic()
+            try:
+                await check()
+            except Problem as problem:
+                raise Cut("kicked") from problem
+
+    return checked
+
+
+# Attendance
+
+
+class AttendanceQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`late_after_s`: how long after the start is late, and before the end early."""
+
+    late_after_s: Annotated[int, Meta(ge=0, le=86_400)] = 300
+    format: Annotated[str, Meta(pattern="^(json|csv)$")] = "json"
+
+
+class Attended(Struct, frozen=True):
+    session: Session
+    started_at: Millis | None
+    until: Millis | None
+    """Up to when it is counted: the session's end, or now."""
+    lines: list[attendance.Line]
+    csv: bool
+
+
+async def attended(services: Services, call: Call) -> Attended:
+    """Say who was there: to owner, hosts and cohosts everyone, to others themselves."""
+    query: AttendanceQuery = call.query
+    viewer = call.principal.user_id
+    found = await services.visible(call.session_id, call.principal, call.params["ref"])
+    now, fold = now_millis(), Attendance()
+    upto = await services.records.last_seq(call.session_id)
+    async for rows in services.records.parts(call.session_id, upto=upto, types=attendance.TYPES):
+        for row in rows:
+            fold.take(row)
+        await asyncio.sleep(0)
+    lines = fold.lines(now, tolerance_ms=query.late_after_s * 1000)
+    if not found.moderates(viewer):
+        lines = [line for line in lines if line.user_id == viewer]
+    return Attended(found.session, fold.started_at, fold.end(now), lines, query.format == "csv")
+
+
+# The log
+
+
+async def statistics(services: Services, call: Call) -> Any:
+    await services.moderated(call.session_id, call.principal, call.params["ref"])
+    return await services.records.statistics(call.session_id)
+
+
+class Export(Struct, frozen=True):
+    """What an API prints of an export: a line about the session, and one per row."""
+
+    head: Callable[[Session, int, Millis], bytes]
+    row: Callable[[Recorded], bytes]
+
+
+async def export(services: Services, call: Call, lines: Export) -> Download:
+    """Give the whole log as it is now, line by line."""
+    ref, session_id = call.params["ref"], call.session_id
+    session = await moderates(services, session_id, call.principal, ref)
+    upto = await services.records.last_seq(session_id)
+    checked = still(lambda: moderates(services, session_id, call.principal, ref))
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        yield lines.head(session, upto, now_millis())
+        async with contextlib.aclosing(services.records.parts(session_id, upto=upto)) as parts:
+            async for rows in parts:
+                yield b"".join(map(lines.row, rows))
+                await checked()
+
+    return Download(f"{session.name}.ndjson", "application/x-ndjson", body(), call.principal)
+
+
+# Chat, questions, code
+
+
+class ChatQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`before`: the `seq` of the message that the page ends before."""
+
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    before: Annotated[int, Meta(ge=1, lt=1 << 31)] = (1 << 31) - 1
+
+
+class ChatPage(Struct, frozen=True):
+    session: Session
+    chatted: Chatted
+    next: int | None
+
+
+async def chat(services: Services, call: Call) -> ChatPage:
+    """Give messages, latest first: those to everyone, and direct ones to their two sides."""
+    query: ChatQuery = call.query
+    session = await took_part(services, call.session_id, call.principal, call.params["ref"])
+    chatted = await services.records.chat(
+        call.session_id, call.principal.user_id, before=query.before, limit=query.limit + 1
+    )
+    more = len(chatted.rows) > query.limit
+    del chatted.rows[query.limit :]
+    return ChatPage(session, chatted, chatted.rows[-1].seq if more else None)
+
+
+async def look(services: Services, call: Call, view: Callable[[State], Any]) -> Any:
+    """Read the state. `view` must take what it needs and keep nothing. Raises: Problem."""
+    outcome = await services.directory.ask(call.session_id, Look(view, asyncio.get_running_loop().create_future()))
+    if not isinstance(outcome, Snapshot):
+        raise refused(outcome, call.params["ref"])
+    return outcome.value
+
+
+async def questions(services: Services, call: Call, show: Callable[[State, Question, bool], Any]) -> Listed:
+    """List questions, in the order they were asked: those shown to everyone, one's own, and for moderators the rest."""
+    viewer = call.principal.user_id
+    await took_part(services, call.session_id, call.principal, call.params["ref"])
+
+    def view(state: State) -> list[Any]:
+        all_of_them = allowed(state, viewer, "moderate")
+        return [
+            show(state, question, all_of_them)
+            for question in state.questions.values()
+            if all_of_them or question.shown or question.user_id == viewer
+        ]
+
+    return Listed(await look(services, call, view), None)
+
+
+class CodeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`version`: that one alone, with its text."""
+
+    version: Annotated[int, Meta(ge=1, lt=1 << 31)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    cursor: Annotated[int, Meta(ge=1, lt=1 << 31)] = (1 << 31) - 1
+
+
+async def code_history(services: Services, call: Call) -> Listed:
+    """List versions of the code, latest first."""
+    query: CodeQuery = call.query
+    await took_part(services, call.session_id, call.principal, call.params["ref"])
+    if query.version is not None:
+        return Listed([await version(services, call.session_id, query.version)], None)
+    edits = await services.records.edits(call.session_id, before=query.cursor, limit=query.limit + 1)
+    more = len(edits) > query.limit
+    return Listed(edits[: query.limit], str(edits[query.limit - 1].version) if more else None)
+
+
+async def version(services: Services, session_id: SessionId, number: int) -> Edit:
+    """Rebuild a version of the code. Raises: Problem 404."""
+    edit = await services.records.edit(session_id, number)
+    if edit is None:
+        raise Problem(404, "unknown_version", f"There is no version {number}.", field="version")
+    return edit

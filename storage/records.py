@@ -1,0 +1,157 @@
+"""What records are made from: a session's log read in parts that fit into memory, and sums made in the database.
+
+**Law:** nothing here holds more than one part of a log, whatever the log's length; a part is bounded in rows and bytes.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from actors.session import code, machine
+from actors.session import events as e
+from actors.session.events import Recorded
+from actors.session.ids import MessageId, Millis, SessionId, UserId
+from actors.session.state import State
+from storage import queries
+from storage.event_log import recorded
+from storage.pool import Pool
+
+SQL = queries.load("records")
+PART_ROWS = 500
+PART_BYTES = 1 << 18
+"""Bytes of JSON in one part; a single row may be larger."""
+PEOPLE, MINUTES, POLLS = 1_000, 1_440, 1_000
+"""How many lines statistics have at most."""
+TAKEN_AT_ONCE = 200
+"""Rows that a state takes before others have their turn on the loop."""
+
+
+class Edit(Struct, frozen=True):
+    """A version of the code. `size` is in characters."""
+
+    version: int
+    author: UserId | None
+    at: Millis
+    size: int
+    text: str | None = None
+
+
+class Chatted(Struct, frozen=True):
+    """A page of chat, latest first, with what it takes to print it."""
+
+    rows: list[Recorded]
+    reactions: dict[MessageId, dict[str, list[UserId]]]
+    names: dict[UserId, str]
+
+
+class Records:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def last_seq(self, session_id: SessionId) -> int:
+        rows = await self._pool.fetch(SQL["last_seq"], {"session_id": session_id}, retry=True)
+        return int(rows[0][0]) if rows else 0
+
+    async def part(
+        self,
+        session_id: SessionId,
+        *,
+        after: int,
+        upto: int,
+        types: Collection[type[e.Event]] | None = None,
+        limit: int = PART_ROWS,
+    ) -> list[Recorded]:
+        """Give rows after one and up to another, of some types or all, in order; [] only when there are none."""
+        tags = None if types is None else [str(kind.__struct_config__.tag) for kind in types]
+        params = {
+            "session_id": session_id, "after": after, "upto": upto, "types": tags, "limit": limit, "bytes": PART_BYTES,
+        }  # fmt: skip
+        return [recorded(session_id, row) for row in await self._pool.fetch(SQL["rows"], params, retry=True)]
+
+    async def parts(
+        self, session_id: SessionId, *, after: int = 0, upto: int, types: Collection[type[e.Event]] | None = None
+    ) -> AsyncGenerator[list[Recorded], None]:
+        """Give all rows after one and up to another, part by part: the next is read when this one has been used."""
+        limit = PART_ROWS
+        while after < upto and (rows := await self.part(session_id, after=after, upto=upto, types=types, limit=limit)):
+            after = rows[-1].seq
+            # Where rows are large, fewer are looked at for the next part.
+            limit = PART_ROWS if len(rows) == limit else max(8, 2 * len(rows))
+            yield rows
+
+    async def state_at(self, session_id: SessionId, seq: int) -> State | None:
+        """Rebuild the state as of a row, from the snapshot if it is not later; None: there is no such row."""
+        saved = await self._pool.fetch(SQL["snapshot"], {"session_id": session_id, "upto": seq}, retry=True)
+        state = machine.restored(bytes(saved[0][1])) if saved else None
+        async for rows in self.parts(session_id, after=0 if state is None else state.seq, upto=seq):
+            for first in range(0, len(rows), TAKEN_AT_ONCE):
+                state = machine.replay(rows[first : first + TAKEN_AT_ONCE], state)
+                await asyncio.sleep(0)
+        return state
+
+    async def started(self, session_id: SessionId) -> Millis | None:
+        rows = await self._pool.fetch(SQL["started"], {"session_id": session_id}, retry=True)
+        return Millis(rows[0][0]) if rows else None
+
+    async def at_position(self, session_id: SessionId, at: Millis, upto: int) -> int:
+        """Give the last row at or before a moment; 0: there is none."""
+        params = {"session_id": session_id, "at": at, "upto": upto}
+        return int((await self._pool.fetch(SQL["at_position"], params, retry=True))[0][0])
+
+    # Chat
+
+    async def chat(self, session_id: SessionId, viewer: UserId, *, before: int, limit: int) -> Chatted:
+        """Give the latest messages before a row that a viewer may see, latest first."""
+        params = {"session_id": session_id, "viewer": viewer, "before": before, "limit": limit}
+        rows = [recorded(session_id, row) for row in await self._pool.fetch(SQL["chat"], params, retry=True)]
+        reactions: dict[MessageId, dict[str, list[UserId]]] = {}
+        names: dict[UserId, str] = {}
+        if rows:
+            messages = (row.event for row in rows if isinstance(row.event, e.ChatMessage))
+            ids = [message.message_id for message in messages if not message.deleted]
+            wanted = {"session_id": session_id, "after": rows[-1].seq, "message_ids": ids}
+            for message_id, emoji, user_id in await self._pool.fetch(SQL["reactions"], wanted, retry=True):
+                reactions.setdefault(message_id, {}).setdefault(emoji, []).append(user_id)
+            who = list({row.actor_id for row in rows if row.actor_id is not None})
+            found = await self._pool.fetch(SQL["names"], {"session_id": session_id, "user_ids": who}, retry=True)
+            names = dict(found)
+        return Chatted(rows, reactions, names)
+
+    async def chat_count(self, session_id: SessionId, upto: int) -> int:
+        """Count the messages that were for everyone."""
+        params = {"session_id": session_id, "upto": upto}
+        return int((await self._pool.fetch(SQL["chat_count"], params, retry=True))[0][0])
+
+    # Code
+
+    async def edits(self, session_id: SessionId, *, before: int, limit: int) -> list[Edit]:
+        """Give versions of the code below one, latest first."""
+        params = {"session_id": session_id, "before": before, "limit": limit}
+        return [Edit(*row) for row in await self._pool.fetch(SQL["edits"], params, retry=True)]
+
+    async def edit(self, session_id: SessionId, version: int) -> Edit | None:
+        """Rebuild a version's text: the last whole one before it, and every change since."""
+        found = await self._pool.fetch(SQL["edit_at"], {"session_id": session_id, "version": version}, retry=True)
+        if not found:
+            return None
+        seq, author, at, whole = found[0]
+        text = ""
+        async for rows in self.parts(session_id, after=max(0, whole - 1), upto=seq, types=(e.CodeEdited,)):
+            # A change copies the whole text, up to a megabyte of it.
+            text = await asyncio.to_thread(edited, text, rows)
+        return Edit(version, author, Millis(at), len(text), text)
+
+    async def statistics(self, session_id: SessionId) -> Any:
+        """Add a session's log up, in the database."""
+        params = {"session_id": session_id, "people": PEOPLE, "minutes": MINUTES, "polls": POLLS}
+        return msgspec.json.decode((await self._pool.fetch(SQL["statistics"], params, retry=True))[0][0])
+
+
+def edited(text: str, rows: Sequence[Recorded]) -> str:
+    for row in rows:
+        if isinstance(row.event, e.CodeEdited):
+            text = row.event.text if row.event.text is not None else code.changed(text, row.event.changes or ())
+    return text

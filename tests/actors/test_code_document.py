@@ -1,0 +1,421 @@
+"""Code that merges: replicas that edit at once, plain edits between theirs, and updates that somebody made up."""
+
+import base64
+import os
+import random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import structs
+from pycrdt import Doc, Map, Text
+
+from actors.code_document import LOOSE_BYTES, LOOSE_UPDATES, CodeDocument, Replica, decoded, difference
+from actors.session import code, machine
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.errors import Reason, Rejected
+from tests.session.script import ANN, BEN, TEACHER, Script, class_of, grants, person
+
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+pytestmark = pytest.mark.timeout(1_800 if LONG else 300)
+
+PIECES = ["", "x", "def f():\n    return 1\n", "é", "e\u0301", "😀", "👩‍👩‍👧‍👦", "汉字", "\u202e", "\r\n"]
+"""One, two, three and four bytes of UTF-8 a character; characters that combine; what editors stumble over."""
+
+
+class Session(Script):
+    """A session whose code merges: what an actor does with a command."""
+
+    def __init__(self, **new: Any) -> None:
+        super().__init__(**new)
+        self.document = CodeDocument()
+
+    def when(self, command: c.Command, by: c.Caller, after: int = 0) -> "Session":
+        self.by = by
+        before = machine.snapshot(self.state)
+        try:
+            self.answer = self.document.decide(self.state, command, by, self.now)
+        except Rejected as rejected:
+            self.answer = rejected
+        assert machine.snapshot(self.state) == before, "decide changed the state"
+        return self
+
+    def does(self, command: c.Command, by: c.Caller = TEACHER) -> list[e.Event]:
+        self.when(command, by)
+        assert not isinstance(self.answer, Rejected), repr(self.answer)
+        self.take(self.answer)
+        return self.answer
+
+    def merges(self, update: bytes, by: c.Caller = TEACHER) -> list[e.Event]:
+        return self.does(c.MergeCode(update=base64.b64encode(update).decode()), by)
+
+    def edits(self, text: str, by: c.Caller = TEACHER) -> list[e.Event]:
+        return self.does(c.EditCode(base_version=self.state.code.version, text=text), by)
+
+    def refuses(self, update: bytes | str, reason: Reason, by: c.Caller = TEACHER) -> Rejected:
+        text = update if isinstance(update, str) else base64.b64encode(update).decode()
+        seen = self.state.code.text
+        self.when(c.MergeCode(update=text), by)
+        refusal = self.answer
+        assert isinstance(refusal, Rejected), refusal
+        assert refusal.reason is reason
+        if self.state.code.updates:
+            assert self.does(c.MergeCode(update="AAA="), TEACHER) == []
+            assert str(self.replica()) == seen == self.state.code.text
+        return refusal
+
+    def replica(self) -> Replica:
+        """What a client holds that knows the log's updates."""
+        return Replica(map(decoded, self.state.code.updates))
+
+    def restarts(self) -> None:
+        self.state = machine.restored(machine.snapshot(self.state))
+        self.document = CodeDocument()
+
+
+class Client:
+    """A Yjs client, as CodeMirror or Monaco has one."""
+
+    def __init__(self) -> None:
+        self.doc: Doc[Text] = Doc()
+        self.text = self.doc.get("code", type=Text)
+        self.outbox: list[bytes] = []
+
+    def edit(self, at: int, delete: int, insert: str) -> bytes:
+        """Change characters; give the update."""
+        before, text = self.doc.get_state(), str(self.text)
+        start, stop = len(text[:at].encode()), len(text[: at + delete].encode())
+        with self.doc.transaction():
+            del self.text[start:stop]
+            self.text.insert(start, insert)
+        return self.doc.get_update(before)
+
+    def hears(self, *updates: bytes) -> None:
+        for update in updates:
+            self.doc.apply_update(update)
+
+
+def news(events: list[e.Event]) -> list[bytes]:
+    return [decoded(event.update) for event in events if isinstance(event, e.CodeMerged)]
+
+
+def session(*text: str) -> Session:
+    made = Session()
+    made.given(class_of(ANN, BEN), grants(ANN, "edit_code"))
+    for one in text:
+        made.edits(one)
+    return made
+
+
+def test_the_first_to_merge_gets_the_text_that_is_there() -> None:
+    live, client = session("héllo 😀"), Client()
+    events = live.merges(b"\0\0")
+    assert [type(event) for event in events] == [e.CodeMerged]
+    client.hears(*news(events))
+    assert str(client.text) == "héllo 😀"
+    live.merges(client.edit(6, 1, "🎉!"))
+    assert live.state.code.text == "héllo 🎉!"
+    assert live.state.code.version == 2
+
+
+def test_nothing_new_is_nothing() -> None:
+    live, client = session("abc"), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    assert live.merges(b"\0\0") == []
+    update = client.edit(1, 0, "x")
+    assert len(live.merges(update)) == 2
+    assert live.merges(update) == []
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_characters_are_characters(piece: str) -> None:
+    live, client = session(f"a{piece}b{piece}c"), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    size = len(piece)
+    events = live.merges(client.edit(1, size, "Z"))
+    expected = [] if piece == "Z" else [c.Change(at=1, delete=size, insert="Z")]
+    assert [event.changes for event in events if isinstance(event, e.CodeEdited)] == [expected]
+    assert live.state.code.text == f"aZb{piece}c" == str(client.text)
+    live.edits(f"aZ{piece}b{piece}{piece}")
+    assert str(live.replica()) == live.state.code.text
+
+
+def test_a_plain_edit_reaches_those_who_merge_and_keeps_what_they_type_meanwhile() -> None:
+    live, client = session("one\ntwo\nthree\n"), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    typed = client.edit(0, 0, "zero\n")
+    events = live.edits("one\ntwo\n3\n", by=ANN)
+    assert [type(event) for event in events] == [e.CodeEdited, e.CodeMerged]
+    client.hears(*news(events))
+    live.merges(typed)
+    assert live.state.code.text == "zero\none\ntwo\n3\n" == str(client.text)
+
+
+def test_a_version_that_is_brought_back_reaches_them_too() -> None:
+    live, client = session("first", "second"), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    events = live.does(c.RestoreCode(version=1), by=structs.replace(TEACHER, texts={1: "first"}))
+    client.hears(*news(events))
+    assert live.state.code.text == "first" == str(client.text)
+
+
+def test_without_anyone_who_merges_there_is_no_document() -> None:
+    live = session("text")
+    assert [type(event) for event in live.edits("more text")] == [e.CodeEdited]
+    assert live.state.code.updates == []
+
+
+def test_it_goes_on_after_a_restart() -> None:
+    live, client = session("abc"), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    live.merges(client.edit(3, 0, "d"))
+    live.restarts()
+    client.hears(*news(live.edits("abcde")))
+    live.merges(client.edit(5, 0, "f"))
+    assert live.state.code.text == "abcdef" == str(client.text) == str(live.replica())
+
+
+# Refusals
+
+
+def test_only_those_may_merge_who_may_edit() -> None:
+    live = session("abc")
+    live.refuses(b"\0\0", Reason.NOT_PERMITTED, by=BEN)
+    live.refuses(b"\0\0", Reason.NOT_JOINED, by=person("Stranger"))
+    assert live.state.code.updates == []
+
+
+def test_what_is_no_update_is_refused() -> None:
+    live = session("abc")
+    live.merges(b"\0\0")
+    for update in ("", "!", "AAA", "éé=="):
+        assert live.refuses(update, Reason.NOT_ALLOWED).field == "update"
+    live.refuses(b"\1\2\3 nonsense", Reason.NOT_ALLOWED)
+
+
+def test_an_update_that_panics_the_library_is_refused() -> None:
+    """A client that the document knows, and an empty list of what it wrote: yrs 0.28 takes one for granted."""
+    live, client = session("abc"), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    live.merges(client.edit(0, 0, "x"))
+    live.refuses(b"\1\0" + varint(client.doc.client_id) + b"\0\0", Reason.NOT_ALLOWED)
+    live.merges(client.edit(0, 0, "y"))
+    assert live.state.code.text == "yxabc"
+
+
+def varint(number: int) -> bytes:
+    low, high = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + varint(high) if high else bytes([low])
+
+
+def test_damaged_updates_are_refused_or_harmless() -> None:
+    live, client = session("abc"), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    good = [client.edit(index % 3, index % 2, "x😀") for index in range(8)]
+    rng, refused = random.Random(3), 0
+    for _ in range(2_000):
+        update = bytearray(rng.choice(good))
+        for _ in range(rng.randint(1, 4)):
+            update[rng.randrange(len(update))] ^= 1 << rng.randrange(8)
+        live.when(c.MergeCode(update=base64.b64encode(update).decode()), TEACHER)
+        refused += isinstance(live.answer, Rejected)
+        if not isinstance(live.answer, Rejected):
+            live.restarts()
+    assert refused > 1_000
+    live.merges(good[0])
+    assert str(live.replica()) == live.state.code.text
+
+
+def test_an_update_whose_cause_is_missing_is_refused_until_it_comes_with_it() -> None:
+    live, client = session("abc"), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    known = client.doc.get_state()
+    client.edit(3, 0, "lost ")
+    later = client.edit(8, 0, "later")
+    live.refuses(later, Reason.BEHIND)
+    live.merges(client.doc.get_update(known))
+    assert live.state.code.text == "abclost later"
+    known = client.doc.get_state()
+    lost, gone = client.edit(0, 0, "new"), client.edit(0, 3, "")
+    live.refuses(gone, Reason.BEHIND)
+    live.merges(lost)
+    live.merges(gone)
+    assert live.state.code.text == "abclost later"
+
+
+def test_anything_but_plain_text_is_refused() -> None:
+    def other_root(doc: Doc[Any], text: Text) -> None:
+        doc.get("more", type=Map)["key"] = "value"
+
+    def bold(doc: Doc[Any], text: Text) -> None:
+        text.format(0, 2, {"bold": True})
+
+    def embedded(doc: Doc[Any], text: Text) -> None:
+        text.insert_embed(1, {"image": "…"})
+
+    def nested(doc: Doc[Any], text: Text) -> None:
+        text.insert_embed(1, Text("inner"))
+
+    def nul(doc: Doc[Any], text: Text) -> None:
+        text.insert(0, "a\0b")
+
+    live = session("abc")
+    first = news(live.merges(b"\0\0"))
+    for change in (other_root, bold, embedded, nested, nul):
+        client = Client()
+        client.hears(*first)
+        change(client.doc, client.text)
+        assert live.refuses(client.doc.get_update(), Reason.NOT_ALLOWED).field == "update"
+
+
+def test_the_text_is_bounded() -> None:
+    live, client = session("é" * (code.LIMIT_BYTES // 2)), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    live.refuses(client.edit(0, 0, "x"), Reason.TOO_LARGE)
+    other = Client()
+    other.hears(*(decoded(update) for update in live.state.code.updates))
+    live.merges(other.edit(0, 1, ""))
+    assert live.state.code.text == "é" * (code.LIMIT_BYTES // 2 - 1)
+
+
+# Compaction
+
+
+def test_many_updates_become_one() -> None:
+    live, client = session("abc"), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    most = 0
+    for index in range(3 * LOOSE_UPDATES):
+        live.merges(client.edit(len(str(client.text)), 0, str(index % 10)))
+        most = max(most, len(live.state.code.updates))
+    assert most <= LOOSE_UPDATES
+    compacted = [row.event for row in live.log if isinstance(row.event, e.CodeCompacted)]
+    assert len(compacted) in (2, 3)
+    late = Client()
+    late.hears(*(decoded(update) for update in live.state.code.updates))
+    assert str(late.text) == live.state.code.text == str(client.text)
+
+
+def test_large_updates_become_one_and_the_log_stays_in_proportion() -> None:
+    live, client = session(), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    rng = random.Random(5)
+    for _ in range(60):
+        live.merges(client.edit(rng.randint(0, len(str(client.text))), 0, "text " * 2_000))
+    came = sum(len(row.event.update) for row in live.log if isinstance(row.event, e.CodeMerged))
+    again = sum(len(row.event.update) for row in live.log if isinstance(row.event, e.CodeCompacted))
+    assert 0 < again <= 3 * came
+    loose = sum(map(len, live.state.code.updates[1:]))
+    assert loose <= LOOSE_BYTES
+    assert str(live.replica()) == live.state.code.text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "change"),
+    [
+        ("", "abc", c.Change(at=0, insert="abc")),
+        ("abc", "", c.Change(at=0, delete=3)),
+        ("aaa", "aa", c.Change(at=2, delete=1)),
+        ("one two", "one 2 two", c.Change(at=4, insert="2 ")),
+        ("a😀b", "a🎉b", c.Change(at=1, delete=1, insert="🎉")),
+    ],
+)
+def test_the_difference_of_two_texts(old: str, new: str, change: c.Change) -> None:
+    assert difference(old, new) == [change]
+    assert code.changed(old, [change]) == new
+
+
+# Anything, in any order
+
+
+class Merging(RuleBasedStateMachine):
+    """A few clients who edit at once, each hearing of the others in the log's order but late; one who edits plainly."""
+
+    @initialize(text=st.sampled_from(PIECES))
+    def begin(self, text: str) -> None:
+        self.live = session(text) if text else session()
+        self.published: list[bytes] = []
+        self.clients = [Client() for _ in range(3)]
+        self.unheard: list[list[bytes]] = [[] for _ in self.clients]
+        self.publish(self.live.merges(b"\0\0"))
+
+    def publish(self, events: list[e.Event]) -> None:
+        for queue in self.unheard:
+            queue += news(events)
+
+    who = st.integers(0, 2)
+    place = st.floats(0, 1)
+    size = st.integers(0, 3)
+    piece = st.lists(st.sampled_from(PIECES), max_size=3).map("".join)
+
+    @rule(who=who, place=place, delete=size, insert=piece)
+    def edits(self, who: int, place: float, delete: int, insert: str) -> None:
+        client = self.clients[who]
+        text = str(client.text)
+        at = round(place * len(text))
+        client.outbox.append(client.edit(at, min(delete, len(text) - at), insert))
+
+    @rule(who=who)
+    def sends(self, who: int) -> None:
+        outbox = self.clients[who].outbox
+        if outbox:
+            self.publish(self.live.merges(outbox.pop(0)))
+
+    @rule(who=who, some=st.integers(1, 5))
+    def hears(self, who: int, some: int) -> None:
+        heard, self.unheard[who] = self.unheard[who][:some], self.unheard[who][some:]
+        self.clients[who].hears(*heard)
+
+    @rule(place=place, delete=size, insert=piece)
+    def edits_plainly(self, place: float, delete: int, insert: str) -> None:
+        text = self.live.state.code.text
+        at = round(place * len(text))
+        change = c.Change(at=at, delete=min(delete, len(text) - at), insert=insert)
+        edit = c.EditCode(base_version=self.live.state.code.version, changes=[change, c.Change(at=0, insert="·")])
+        self.publish(self.live.does(edit))
+
+    @rule(text=piece)
+    def writes_it_anew(self, text: str) -> None:
+        self.publish(self.live.edits(text))
+
+    @rule()
+    def restarts(self) -> None:
+        self.live.restarts()
+
+    @precondition(lambda self: len(self.live.state.code.updates) > 1)
+    @rule()
+    def compacts(self) -> None:
+        updates = self.live.state.code.updates
+        everything = base64.b64encode(Replica(map(decoded, updates)).everything()).decode()
+        self.live.does(c.Compact(update=everything))
+
+    @invariant()
+    def the_log_has_the_text(self) -> None:
+        if hasattr(self, "live"):
+            assert str(self.live.replica()) == self.live.state.code.text
+
+    def teardown(self) -> None:
+        if not hasattr(self, "live"):
+            return
+        for who, client in enumerate(self.clients):
+            while client.outbox:
+                self.sends(who)
+        for who, unheard in enumerate(self.unheard):
+            self.hears(who, len(unheard))
+        text = self.live.state.code.text
+        assert [str(client.text) for client in self.clients] == [text] * 3
+        assert machine.replay(self.live.log).code.text == text
+
+
+TestMerging = Merging.TestCase
+TestMerging.settings = settings(
+    max_examples=2_000 if LONG else 150,
+    stateful_step_count=60 if LONG else 40,
+    derandomize=not LONG,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
