@@ -66,7 +66,7 @@ class LoopFuture(pykka.Future[Any]):
         super().__init__()
         self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-    def get(self, *, timeout: float | None = None) -> Any:  # noqa: ARG002
+    def get(self, *, timeout: float | None = None) -> Any:
         return self._future.result()
 
     def set(self, value: Any | None = None) -> None:
@@ -126,14 +126,14 @@ class LoopActor(pykka.Actor):
                 response = self._handle_receive(envelope.message)
                 if envelope.reply_to is not None:
                     envelope.reply_to.set(response)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it is, this actor stops and the others go on
                 if envelope.reply_to is not None:
                     envelope.reply_to.set_exception()
                 self._fail()
         if not stopped.is_set():
             try:
                 self.on_drained()
-            except Exception:
+            except Exception:  # noqa: BLE001 - as above
                 self._fail()
         if stopped.is_set():
             self._actor_loop_teardown()
@@ -147,7 +147,7 @@ class LoopActor(pykka.Actor):
         self._handle_failure(*error)
         try:
             self.on_failure(*error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - as above
             self._handle_failure(*sys.exc_info())
 
     def _handle_receive(self, message: Any) -> Any:

@@ -75,8 +75,8 @@ def plan(rooms: Sequence[Room], *, subscribers: int, publishers: int) -> bytes:
     """
     lines = []
     for number, room in enumerate(rooms):
-        for request in islice(cycle(room.subscribe), subscribers):
-            lines.append(b"S %d %d\n%b\n" % (number, len(request), request))
+        wanted = islice(cycle(room.subscribe), subscribers)
+        lines += [b"S %d %d\n%b\n" % (number, len(request), request) for request in wanted]
     for index in range(max(publishers, len(rooms)) if publishers else 0):
         number, publisher = index % len(rooms), index % publishers
         requests = rooms[number].publish
@@ -99,7 +99,14 @@ class Load:
     """A running generator. Entered, its streams are open and quiet; `run` then posts, once."""
 
     def __init__(
-        self, command: Sequence[str], port: int, plan: bytes, *, warm_up_s: float, seconds: float, per_s: float | None = None
+        self,
+        command: Sequence[str],
+        port: int,
+        plan: bytes,
+        *,
+        warm_up_s: float,
+        seconds: float,
+        per_s: float | None = None,
     ) -> None:
         interval_ns = round(1e9 / per_s) if per_s else 0
         self._command = [*command, str(port), str(warm_up_s), str(seconds), str(interval_ns)]

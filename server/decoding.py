@@ -1,4 +1,4 @@
-"""Bodies and queries into Structs. What is wrong is named: the field, what it may be, and where it stands.
+"""Bodies and queries into Structs. What is wrong is named: the field, what it may be, where it stands.
 
 **Law:** nothing is decoded that is nested too deep to decode safely; no text with a NUL gets in (PostgreSQL keeps none).
 """
@@ -87,10 +87,8 @@ def invalid(error: msgspec.ValidationError, type_: Any) -> Problem:
     said = _PLACE.sub("", text)
     if named := _NAMED.search(said):
         place = f"{place}.{named[1]}" if place else named[1]
-        if "unknown" in said:
-            detail = f"There is no field `{place}`."
-        else:
-            detail = f"The field `{place}` is required."
+        unknown = "unknown" in said
+        detail = f"There is no field `{place}`." if unknown else f"The field `{place}` is required."
     else:
         detail = f"`{place or 'body'}`: {said[:1].lower()}{said[1:]}."
         if "matching regex '\\\\S'" in said:

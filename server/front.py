@@ -27,8 +27,8 @@ class Front(asyncio.Protocol):
     """One connection."""
 
     __slots__ = (
-        "_active_at", "_address", "_busy", "_counts", "_data", "_fast", "_inner", "_limits", "_make", "_taking", "_timer",
-        "_transport",
+        "_active_at", "_address", "_busy", "_counts", "_data", "_fast", "_inner", "_limits", "_make", "_taking",
+        "_timer", "_transport",
     )  # fmt: skip
 
     def __init__(self, make: Callable[[], Any], fast: FastLane, limits: Limits, counts: Counter[str]) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from actors.session.audience import audience
 from actors.session.commands import Caller, Command, Invite
 from actors.session.ids import SessionId, UserId
-from actors.session.audience import audience
 from actors.session.state import State
 from actors.session_actor import JSON, Answer, Execute, Key, Look, Outcome, Published, Repeated, Snapshot, Subscribe
 from server.auth import Principal
@@ -25,22 +25,25 @@ from server.errors import Problem, refused, too_fast, unauthenticated
 from server.routes import ActionRoute, Call, CommandRoute, Reply, Row, StreamRoute
 from server.services import Services, known_names
 from server.streams import Cursor, Subscriber, replayed
+from storage.sessions import CODE, UUID
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+USER = web.RequestKey("user", str)
+SESSION = web.RequestKey("session", str)
 KEY_LENGTH = 64
 MISSED_ROWS = 5_000
 """Events that a cursor may be behind; past that a snapshot is shorter."""
 
 
 def bind(row: Row, services: Services) -> Handler:
-    """Make the handler of a row."""
+    """Make the handler of a row: a bound method, since aiohttp deprecates objects that are merely callable."""
     match row:
         case CommandRoute():
-            return CommandEndpoint(row, services)
+            return CommandEndpoint(row, services).__call__
         case ActionRoute():
-            return _Action(row, services)
+            return _Action(row, services).__call__
         case StreamRoute():
-            return _Stream(row, services)
+            return _Stream(row, services).__call__
     raise TypeError(f"no handler for {type(row).__name__}")
 
 
@@ -61,7 +64,7 @@ class _Endpoint:
         if header is None and self._row.public:
             return None
         principal = self.bearer(header)
-        request["user"] = principal.user_id
+        request[USER] = principal.user_id
         return principal
 
     def bearer(self, header: str | None) -> Principal:
@@ -104,6 +107,18 @@ class _Endpoint:
             return False
         return any(address in proxy for proxy in self._proxies)
 
+    async def resolve(self, request: web.Request, ref: str, principal: Principal | None) -> tuple[SessionId, bool]:
+        """Find the session that a reference leads to. Raises: Problem 404, 429."""
+        try:
+            return await self._services.refs.resolve(ref)
+        except Problem:
+            # Guessing codes is slow work for whoever does it, by whichever route and however many accounts.
+            if CODE.fullmatch(ref):
+                for who in (principal and principal.user_id, self.address(request)):
+                    if who and (wait := self._services.joins.take(who)):
+                        raise too_fast("Too many codes that lead nowhere.", wait) from None
+            raise
+
 
 class CommandEndpoint(_Endpoint):
     """Serves a `CommandRoute`. Its steps are apart, so that the fast lane (`fast.py`) takes the very same ones."""
@@ -118,12 +133,13 @@ class CommandEndpoint(_Endpoint):
         body = await self.body(request)
         self.admit(principal)
         ref = row.ref(request.match_info, body)
-        session_id, by_code = await self._resolve(ref, principal)
-        request["session"] = session_id
+        session_id, by_code = await self.resolve(request, ref, principal)
+        request[SESSION] = session_id
         command = row.command(body)
         names: dict[UserId, str] = {}
         if isinstance(command, Invite):
-            names = known_names(await services.users.names([command.user_id]), command.user_id)
+            found = await services.users.names([command.user_id]) if UUID.fullmatch(command.user_id) else {}
+            names = known_names(found, command.user_id)
         outcome = await services.directory.ask(session_id, self.execute(principal, by_code, command, key, names))
         call = Call(request.match_info, None, body, principal, session_id, self.address(request))
         return response(await self.reply(outcome, ref, call))
@@ -132,15 +148,6 @@ class CommandEndpoint(_Endpoint):
         """Count a command. Raises: Problem 429."""
         if wait := self._services.commands.take(principal.user_id):
             raise too_fast(f"At most {self._services.settings.limits.user_commands_per_s} commands a second.", wait)
-
-    async def _resolve(self, ref: str, principal: Principal) -> tuple[SessionId, bool]:
-        try:
-            return await self._services.refs.resolve(ref)
-        except Problem:
-            # Guessing codes is slow work for whoever does it.
-            if wait := self._services.joins.take(principal.user_id):
-                raise too_fast("Too many references that lead nowhere.", wait) from None
-            raise
 
     def execute(
         self, principal: Principal, by_code: bool, command: Command, key: str | None, names: Mapping[UserId, str] = {}
@@ -164,7 +171,8 @@ class CommandEndpoint(_Endpoint):
             return reply
         if row.then is not None and row.view is not None:
             return row.view(await row.then(self._services, call))
-        assert isinstance(outcome, Repeated) and row.repeat is not None
+        assert isinstance(outcome, Repeated)
+        assert row.repeat is not None
         first, last = outcome.first_seq, outcome.last_seq
         rows = await self._services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
         return row.repeat(last, rows)
@@ -181,8 +189,8 @@ class _Action(_Endpoint):
         principal = self.principal(request)
         session_id = SessionId("")
         if row.session:
-            session_id, _ = await services.refs.resolve(request.match_info["ref"])
-            request["session"] = session_id
+            session_id, _ = await self.resolve(request, request.match_info["ref"], principal)
+            request[SESSION] = session_id
         query = self.query(request)
         body = await self.body(request)
         call = Call(request.match_info, query, body, principal, session_id, self.address(request))
@@ -196,11 +204,12 @@ class _Stream(_Endpoint):
         services = self._services
         ticket = request.query.get("ticket")
         principal = self.principal(request) if ticket is None else None
-        session_id, _ = await services.refs.resolve(request.match_info["ref"])
+        session_id, _ = await self.resolve(request, request.match_info["ref"], principal)
         if ticket is not None:
             principal = services.tickets.redeem(ticket, session_id)
+            services.tokens.require_open(principal.login)
         assert principal is not None
-        request["user"], request["session"] = principal.user_id, session_id
+        request[USER], request[SESSION] = principal.user_id, session_id
         place = request.headers.get("Last-Event-ID") or request.query.get("cursor")
         cursor = None if place is None else Cursor.parse(place)
         if place is not None and cursor is None:
@@ -224,6 +233,8 @@ class _Stream(_Endpoint):
             raise Problem(429, "too_many_streams", f"You have {most} streams open, as many as you may.", retry_s=5)
         try:
             missed = b""
+            # From here on a logout finds the stream; one that came just before has not.
+            self._services.tokens.require_open(principal.login)
             await self._attach(subscriber, principal, session_id, request.match_info["ref"])
             if subscriber.missing is not None:
                 read = await self._missed(subscriber, session_id)
@@ -246,7 +257,8 @@ class _Stream(_Endpoint):
     async def _missed(self, subscriber: Subscriber, session_id: SessionId) -> bytes | None:
         """Read from the log what came between a cursor and the stream; None: the cursor is not of this log."""
         cursor, upto = subscriber.cursor, subscriber.missing
-        assert cursor is not None and upto is not None
+        assert cursor is not None
+        assert upto is not None
         if upto.seq - cursor.seq > MISSED_ROWS:
             return None
         rows = await self._services.log.read(session_id, cursor.seq - 1, upto.seq - cursor.seq + 1)
@@ -284,14 +296,14 @@ def stream_end(principal: Principal, lifetime_s: float) -> float:
     """Say when a stream ends, in loop time: with its token, or earlier; spread, so that not all end together."""
     loop = asyncio.get_running_loop()
     left = principal.expires_at - time.time()
-    return loop.time() + min(left, lifetime_s * random.uniform(0.9, 1.0))
+    return loop.time() + min(left, lifetime_s * random.uniform(0.9, 1.0))  # noqa: S311 - only spreads load
 
 
 def idempotency_key(key: str | None) -> str | None:
     """Raises: Problem 422."""
-    if key is not None and not (0 < len(key) <= KEY_LENGTH and key.isprintable()):
+    if key is not None and not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
         raise Problem(
-            422, "invalid", f"`Idempotency-Key` must be 1 to {KEY_LENGTH} characters.", field="Idempotency-Key"
+            422, "invalid", f"`Idempotency-Key` must be 1 to {KEY_LENGTH} ASCII characters.", field="Idempotency-Key"
         )
     return key
 

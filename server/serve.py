@@ -85,7 +85,7 @@ async def database(settings: Settings, stack: contextlib.AsyncExitStack, say: Ca
     dsn = settings.database.dsn.reveal()
     if not dsn:
         directory = Path(settings.data.dir)
-        say(f"starting PostgreSQL in {directory.resolve()}")
+        say(f"starting PostgreSQL in {directory}")
         postgres = await asyncio.to_thread(embedded.start, directory)
         stack.push_async_callback(asyncio.to_thread, postgres.stop)
         dsn = postgres.dsn
@@ -181,7 +181,7 @@ def signing_key(settings: Settings) -> str:
     path = Path(settings.data.dir) / "signing.key"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
     except FileExistsError:
         pass

@@ -74,8 +74,8 @@ class Subscriber:
     """One open stream. Holds back what it is told until `open` gives it a transport and what comes first."""
 
     __slots__ = (
-        "_held", "_held_bytes", "_latest", "_transport", "attached", "channel", "closed", "cursor", "expires_at", "format",
-        "limit", "lobby", "login", "missing", "reason", "slice", "user_id",
+        "_held", "_held_bytes", "_latest", "_transport", "attached", "channel", "closed", "cursor", "expires_at",
+        "format", "limit", "lobby", "login", "missing", "reason", "slice", "user_id",
     )  # fmt: skip
 
     def __init__(
@@ -179,7 +179,7 @@ class Subscriber:
             elif not transport.is_closing():
                 retry = RETRY_MS[reason]
                 if reason == "draining" and retry is not None:
-                    retry = random.randint(retry // 10, 2 * retry)
+                    retry = random.randint(retry // 10, 2 * retry)  # noqa: S311 - only spreads load
                 transport.write(chunk(self.format.bye(reason, retry)))
         if not self.closed.done():
             self.closed.set_result(None)
@@ -233,7 +233,7 @@ class Channel:
             self._write(batch[start:])
 
     def _cut_off(self, who: tuple[UserId, str] | None) -> None:
-        """End the streams of one user, or all of them. Being admitted ends those in the lobby: they come back for all."""
+        """End one user's streams, or all. Being admitted ends those in the lobby: they come back for everything."""
         for subscriber in list(self._subscribers):
             if who is None:
                 self._end(subscriber, "ended")
@@ -251,9 +251,7 @@ class Channel:
         encoded: dict[Format, list[bytes]] = {}
         for subscriber in list(self._subscribers):
             format = subscriber.format
-            mask = (
-                () if everyone else tuple(out.audience is None or subscriber.user_id in out.audience for out in batch)
-            )
+            mask = () if everyone else tuple(subscriber.sees(out.audience) for out in batch)
             ready = written.get((format, mask))
             if ready is None:
                 frames = encoded.get(format)
@@ -329,6 +327,9 @@ class Channel:
 
     def _attach(self, subscriber: Subscriber, first: bytes | None, here: Cursor) -> None:
         if subscriber.closed.done():
+            # Gone before it was in; the session believes that it is.
+            if subscriber.user_id not in self._users:
+                self._hub.disconnected(self.session_id, subscriber.user_id)
             return
         if first is None:
             first = self._missed(subscriber)
@@ -430,6 +431,8 @@ class Hub:
         if not streams:
             del self._by_user[subscriber.user_id]
         self._slices[subscriber.slice].pop(subscriber, None)
+        if not subscriber.closed.done():
+            subscriber.closed.set_result(None)
         if subscriber.channel is not None:
             subscriber.channel.remove(subscriber)
 
@@ -437,9 +440,10 @@ class Hub:
         if not self._draining:
             self.tell(session_id, Execute(Disconnect(), Caller(user_id, "")))
 
-    def cut_off(self, user_id: UserId, login: str) -> None:
-        """End the streams that a user opened under a login that is over."""
-        for subscriber in list(self._by_user.get(user_id, ())):
+    def cut_off(self, user_id: UserId | None, login: str) -> None:
+        """End the streams opened under a login that is over; None looks through everybody's for it."""
+        streams = self._by_user.get(user_id, ()) if user_id else [s for slice in self._slices for s in slice]
+        for subscriber in list(streams):
             if subscriber.login == login:
                 subscriber.close("expired")
 
