@@ -7,7 +7,6 @@ that shows state waits for the commit of what it shows.
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
@@ -206,8 +205,8 @@ class SessionActor(LoopActor):
         self._state: State | None = None
         self._epoch = 0
         self._early: list[Execute | Subscribe | Look] = []
-        self._flights: deque[Flight] = deque()
-        self._keys: OrderedDict[tuple[UserId, str], p.KeyRow] = OrderedDict()
+        self._flights: list[Flight] = []
+        self._keys: dict[tuple[UserId, str], p.KeyRow] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Millis | None = None
         self._snapshot_seq = 0
@@ -223,7 +222,7 @@ class SessionActor(LoopActor):
         self._arrivals: list[Subscribe] = []
         self._turn_keys: list[p.KeyRow] = []
         self._redactions: list[p.Redaction] = []
-        self._changed: set[UserId] = set()
+        self._changed: dict[UserId, None] = {}
         self._session_changed = False
 
     @property
@@ -321,9 +320,9 @@ class SessionActor(LoopActor):
         if kind in projection.CHANGES_SESSION:
             self._session_changed = True
         if user_id := projection.changed_participant(event):
-            self._changed.add(user_id)
+            self._changed[user_id] = None
         if kind in projection.CHANGES_EVERYONE and self._state is not None:
-            self._changed.update(self._state.participants)
+            self._changed.update(dict.fromkeys(self._state.participants))
 
     def _remember(self, user_id: UserId, key: Key, first_seq: int, last_seq: int, now: Millis) -> None:
         row = p.KeyRow(user_id, key.key, key.digest, first_seq, last_seq, now)
@@ -333,7 +332,7 @@ class SessionActor(LoopActor):
     def _keep_key(self, row: p.KeyRow) -> None:
         self._keys[row.user_id, row.key] = row
         if len(self._keys) > KEYS_KEPT:
-            self._keys.popitem(last=False)
+            del self._keys[next(iter(self._keys))]
 
     def _allowance(self) -> bool:
         """Take one command out of the session's rate (generic cell rate, one second's burst)."""
@@ -410,9 +409,8 @@ class SessionActor(LoopActor):
         )
 
     def _committed(self, seq: int) -> None:
-        landed = []
-        while self._flights and self._flights[0].seq <= seq:
-            landed.append(self._flights.popleft())
+        count = sum(flight.seq <= seq for flight in self._flights)
+        landed, self._flights = self._flights[:count], self._flights[count:]
         self._land(landed)
 
     def _land(self, flights: Sequence[Flight]) -> None:

@@ -1,6 +1,6 @@
 """Bodies and queries into Structs. What is wrong is named: the field, what it may be, where it stands.
 
-**Law:** nothing is decoded that is nested too deep to decode safely; no text with a NUL gets in (PostgreSQL keeps none).
+**Law:** nothing is decoded that is nested too deep to decode safely; no text with a NUL gets in: PostgreSQL has none.
 """
 
 import re

@@ -17,7 +17,7 @@ from actors.session.audience import closes, cut
 from actors.session.commands import Caller, Disconnect
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
-from actors.session_actor import Execute, Published
+from actors.session_actor import Execute, Fenced, Outcome, Published, Unavailable
 from server.config import Streams
 
 Bye = Literal["expired", "kicked", "ended", "draining", "slow", "left", "admitted"]
@@ -381,6 +381,32 @@ def replayed(subscriber: Subscriber, cursor: Cursor, missed: Sequence[Published]
     return subscriber.format.resumed(cursor, to, len(frames)) + b"".join(frames)
 
 
+class _Departure:
+    """Tells a session that a user's last stream has closed, again and again while it is too busy to hear."""
+
+    __slots__ = ("_hub", "_pause_s", "_session_id", "_user_id")
+
+    def __init__(self, hub: "Hub", session_id: SessionId, user_id: UserId) -> None:
+        self._hub = hub
+        self._session_id = session_id
+        self._user_id = user_id
+        self._pause_s = 0.25
+
+    def tell(self) -> None:
+        if not self._hub.listens(self._session_id, self._user_id):
+            message = Execute(Disconnect(), Caller(self._user_id, ""), self)
+            if refusal := self._hub.tell(self._session_id, message):
+                self.set_result(refusal)
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Unavailable | Fenced):
+            asyncio.get_running_loop().call_later(self._pause_s, self.tell)
+            self._pause_s = min(2 * self._pause_s, 30.0)
+
+
 class Hub:
     """All open streams of this process."""
 
@@ -389,7 +415,7 @@ class Hub:
         self.clock = clock
         self.published = 0
         self.delivered = 0
-        self.tell: Callable[[SessionId, Execute], object] = lambda session_id, message: None
+        self.tell: Callable[[SessionId, Execute], Unavailable | None] = lambda session_id, message: None
         """Where the directory takes commands; set once, by the composition root."""
         self._streams_per_user = streams_per_user
         self._channels: dict[SessionId, Channel] = {}
@@ -437,8 +463,12 @@ class Hub:
             subscriber.channel.remove(subscriber)
 
     def disconnected(self, session_id: SessionId, user_id: UserId) -> None:
-        if not self._draining:
-            self.tell(session_id, Execute(Disconnect(), Caller(user_id, "")))
+        _Departure(self, session_id, user_id).tell()
+
+    def listens(self, session_id: SessionId, user_id: UserId) -> bool:
+        """Say whether a user has a stream of a session open; while draining that is of no interest any more."""
+        channel = self._channels.get(session_id)
+        return self._draining or (channel is not None and user_id in channel.users())
 
     def cut_off(self, user_id: UserId | None, login: str) -> None:
         """End the streams opened under a login that is over; None looks through everybody's for it."""

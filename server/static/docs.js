@@ -45,7 +45,7 @@ const verb = (method) => el("span", { class: `verb ${method}` }, method.toUpperC
 function operation({ path, method, summary, description, security, parameters = [], requestBody, responses }) {
   const body = requestBody?.content?.["application/json"]?.schema;
   return el("section", { class: "panel", id: anchor(method, path) },
-    el("h2", { class: "route" }, verb(method), " ", el("code", {}, path), security?.length ? el("span", { title: "needs an access token", role: "img", "aria-label": "needs an access token" }, " 🔒") : null),
+    el("h2", { class: "route" }, verb(method), " ", el("code", {}, path), security?.length ? el("span", { class: "icon lock", title: "needs an access token", role: "img", "aria-label": "needs an access token" }) : null),
     el("p", { class: "about" }, summary), description && el("p", { class: "about" }, description),
     parameters.length > 0 && el("table", {}, el("caption", {}, "Parameters"), el("tbody", {}, ...parameters.map((parameter) =>
       field(parameter.name, parameter.schema, parameter.required, [parameter.in, parameter.description].filter(Boolean).join(": "))))),

@@ -7,13 +7,15 @@ import { Stream } from "./stream.js";
 
 const FEED_KEPT = 200;
 const TYPING_MS = 4_000;
+const ANNOUNCED_MS = 8_000;
+const WIDE = matchMedia("(min-width: 70.01rem)");
 const OVER = {
   ended: "This class has ended.",
   kicked: "You were removed from this class.",
   left: "You have left this class.",
   unauthenticated: "Your account is no longer signed in.",
 };
-const CONNECTION = { connecting: "Connecting…", live: "Live", waiting: "Reconnecting…", over: "Closed" };
+const CONNECTION = { connecting: "Connecting…", live: "Connected", waiting: "Reconnecting…", over: "Closed" };
 
 export class Room {
   constructor(session, onLeft) {
@@ -30,6 +32,7 @@ export class Room {
     tell($("banner"));
     tell($("room-error"));
     show($("room"), true);
+    $("feed-box").open = WIDE.matches;
     this.link = new URL(`?code=${session.code}`, new URL("./", location.href)).href;
     this.controls = new AbortController();
     this.wire();
@@ -111,10 +114,13 @@ export class Room {
     }
     if (type === "unmute_requested" && body.user_id === this.me) tell($("banner"), "The teacher asks you to unmute yourself.");
     if (type === "participant_unmuted" && body.user_id === this.me) tell($("banner"));
-    if (type === "hand_called") {
-      tell($("banner"), body.user_id === this.me ? "It is your turn to speak." : `${this.state.name(body.user_id)} has the word.`);
-    }
+    if (type === "hand_called") this.announce(body.user_id === this.me ? "It is your turn to speak." : `${this.state.name(body.user_id)} has the word.`);
     this.draw();
+  }
+
+  announce(text) {
+    tell($("banner"), text);
+    setTimeout(() => $("banner").textContent === text && tell($("banner")), ANNOUNCED_MS);
   }
 
   // One redraw a frame of the screen, however many events came.
@@ -152,9 +158,10 @@ export class Room {
     for (const id of ["hand", "voice", "leave"]) show($(id), joined);
     show($("moderation"), state.moderator);
     const raised = state.hands.includes(this.me);
-    $("hand").textContent = raised ? "✋ Lower hand" : "✋ Raise hand";
+    $("hand").lastChild.textContent = raised ? "Lower hand" : "Raise hand";
     $("hand").setAttribute("aria-pressed", raised);
-    $("voice").textContent = state.you?.muted ? "🔇 Unmute me" : "🎙 Mute me";
+    $("voice").lastChild.textContent = state.you?.muted ? "Unmute me" : "Mute me";
+    $("voice").firstChild.className = state.you?.muted ? "icon muted" : "icon voice";
     $("voice").setAttribute("aria-pressed", Boolean(state.you?.muted));
   }
 
@@ -168,8 +175,8 @@ export class Room {
   person(person) {
     const { state } = this;
     const marks = [
-      state.hands.includes(person.user_id) && el("span", { title: "hand raised", role: "img", "aria-label": "hand raised" }, "✋"),
-      person.muted && el("span", { title: "muted", role: "img", "aria-label": "muted" }, "🔇"),
+      state.hands.includes(person.user_id) && icon("hand", "hand raised"),
+      person.muted && icon("muted", "muted"),
     ];
     const may = state.moderator && person.user_id !== this.me && person.user_id !== state.session.owner.id && state.live;
     const act = (label, type, fields, question) => el("button", {
@@ -177,7 +184,7 @@ export class Room {
       onclick: () => (!question || confirm(question)) && this.run(type, { user_id: person.user_id, ...fields }),
     }, label);
     return el("li", { class: person.online ? "online" : "offline" },
-      avatar(person.name, person.user_id),
+      avatar(person.name, person.number),
       el("span", { class: "name" }, person.name, person.user_id === this.me && " (you)",
         el("span", { class: "quiet small" }, [person.role === "member" ? "" : person.role, person.online ? "" : "away"].filter(Boolean).join(" · "))),
       el("span", { class: "marks" }, ...marks),
@@ -191,7 +198,7 @@ export class Room {
     const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 60;
     const known = new Map([...box.children].map((item) => [item.dataset.key, item]));
     const wanted = this.state.chat.map((message) => {
-      const look = JSON.stringify([message.deleted, message.reactions, this.state.name(message.user_id), this.connection === "over"]);
+      const look = JSON.stringify([message.deleted, message.reactions, this.state.name(message.user_id), this.state.live, this.connection === "over"]);
       const old = known.get(String(message.message_id));
       if (old?.dataset.look === look) return old;
       const item = this.message(message);
@@ -220,13 +227,13 @@ export class Room {
       }, users.length ? `${emoji} ${users.length}` : emoji);
     };
     const reactions = Object.entries(message.reactions);
-    if (!message.deleted && !message.reactions["👍"] && state.live) reactions.push(["👍", []]);
+    const first = !message.deleted && !mine && !message.reactions["👍"] && state.live && this.connection !== "over";
     return el("li", { class: mine ? "message mine" : "message" },
-      !mine && avatar(state.name(message.user_id), message.user_id),
+      !mine && avatar(state.name(message.user_id), state.people.get(message.user_id)?.number),
       el("div", { class: "bubble" },
         el("p", { class: "by" }, el("strong", {}, mine ? "You" : state.name(message.user_id)),
           message.to && el("span", { class: "private" }, `only to ${message.to === this.me ? "you" : state.name(message.to)}`),
-          el("time", { datetime: message.at, class: "quiet" }, clock(message.at))),
+          el("time", { datetime: message.at, class: "quiet" }, clock(message.at)), first && react("👍", [])),
         answered && !answered.deleted && el("p", { class: "quote" }, `${state.name(answered.user_id)}: ${answered.text}`),
         message.deleted ? el("p", { class: "quiet" }, "deleted") : el("p", { class: "text" }, ...linked(message.text)),
         reactions.length > 0 && el("p", { class: "reactions" }, ...reactions.map(([emoji, users]) => react(emoji, users)))));
@@ -251,9 +258,9 @@ export class Room {
 
 const HUES = 8;
 
-function avatar(name, id) {
-  let hash = 0;
-  for (const letter of id) hash = (hash * 31 + letter.codePointAt(0)) >>> 0;
+const icon = (name, label) => el("span", { class: `icon ${name}`, title: label, role: "img", "aria-label": label });
+
+function avatar(name, number = 0) {
   const initials = name.split(/\s+/).filter((word) => !/\.$/.test(word)).map((word) => [...word][0] ?? "").join("");
-  return el("span", { class: `avatar hue-${hash % HUES}`, "aria-hidden": "true" }, [...initials].slice(-2).join("").toUpperCase() || "?");
+  return el("span", { class: `avatar hue-${number % HUES}`, "aria-hidden": "true" }, [...initials].slice(-2).join("").toUpperCase() || "?");
 }

