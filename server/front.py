@@ -67,7 +67,9 @@ class Front(asyncio.Protocol):
         idle = loop.time() - self._active_at
         late = (fresh or bool(self._data)) and idle >= self._limits.header_timeout_s
         assert self._transport is not None
-        if not self._busy and (late or idle >= KEEPALIVE_S):
+        if not self._busy and late and HEAD_END in self._data:
+            self._hand_over()  # only its body is late: aiohttp has a longer patience for that, and an answer
+        elif not self._busy and (late or idle >= KEEPALIVE_S):
             self._transport.close()
         else:
             self._timer = loop.call_later(self._limits.header_timeout_s, self._check, False)
@@ -96,9 +98,11 @@ class Front(asyncio.Protocol):
                 self._data = self._data[taken:]
                 continue
             self._busy = False
-            if HEAD_END not in self._data and len(self._data) <= self._limits.header_bytes:
+            whole = HEAD_END in self._data or len(self._data) > self._limits.header_bytes
+            if taken is None and whole:
+                self._hand_over()
+            else:
                 return
-            self._hand_over()
 
     def _write(self, answer: bytes) -> None:
         assert self._transport is not None
