@@ -206,6 +206,7 @@ class SessionActor(LoopActor):
         self._epoch = 0
         self._early: list[Execute | Subscribe | Look] = []
         self._flights: list[Flight] = []
+        self._unanswered = 0
         self._keys: dict[tuple[UserId, str], p.KeyRow] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Millis | None = None
@@ -228,7 +229,7 @@ class SessionActor(LoopActor):
     @property
     def backlog(self) -> int:
         """Commands that have come and are not answered yet."""
-        return len(self.actor_inbox) + len(self._early) + sum(len(flight.replies) for flight in self._flights)
+        return len(self.actor_inbox) + len(self._early) + self._unanswered
 
     @property
     def idle(self) -> bool:
@@ -268,7 +269,7 @@ class SessionActor(LoopActor):
             case Subscribe():
                 self._subscribe(state, message)
             case Look():
-                self._replies.append((message.reply, Snapshot(message.view(state))))
+                self._answer(message.reply, Snapshot(message.view(state)))
 
     def _execute(self, state: State, message: Execute) -> None:
         self.active_at = asyncio.get_running_loop().time()
@@ -297,6 +298,7 @@ class SessionActor(LoopActor):
     def _answer(self, reply: Reply | None, outcome: Outcome) -> None:
         if reply is not None:
             self._replies.append((reply, outcome))
+            self._unanswered += 1
 
     def _record(self, state: State, events: Sequence[e.Event], by: c.Caller, now: Millis) -> list[Published]:
         """Apply events and queue them for this turn's flush; relay the ephemeral ones at once."""
@@ -361,18 +363,21 @@ class SessionActor(LoopActor):
         state = self._state
         if state is None:
             return
+        due = machine.deadline(state)
         if self._published or self._turn_keys or self._replies or self._arrivals:
-            self._flush(state)
-        self._set_timer(state)
+            self._flush(state, due)
+        if due != self._timer_at:
+            self._set_timer(due)
 
-    def _flush(self, state: State) -> None:
+    def _flush(self, state: State, due: Millis | None) -> None:
         after: list[Callable[[], None]] = []
         if self._arrivals:
             after.append(self.channel.admit([arrival.subscriber for arrival in self._arrivals], state))
-            self._replies += [(arrival.reply, Answer(state.seq, [])) for arrival in self._arrivals]
+            for arrival in self._arrivals:
+                self._answer(arrival.reply, Answer(state.seq, []))
         flight = Flight(state.seq, self._published, self._replies, after)
         if self._published or self._turn_keys:
-            append = self._append(state)
+            append = self._append(state, due)
             if self._redactions or self._snapshot_due(state):
                 flight.after.append(self._snapshot(state))
             self._flights.append(flight)
@@ -383,14 +388,13 @@ class SessionActor(LoopActor):
             self._land([flight])
         self._begin_turn(state.seq)
 
-    def _append(self, state: State) -> p.Append:
+    def _append(self, state: State, due: Millis | None) -> p.Append:
         rows = [
             p.LogRow(r.session_id, r.epoch, r.seq, r.at, r.actor_id, r.event.__struct_config__.tag, Raw(out.event))  # type: ignore[arg-type]
             for out in self._published
             for r in (out.recorded,)
         ]
         people = (state.participants[user_id] for user_id in self._changed)
-        due = machine.deadline(state)
         return p.Append(
             actor=self.actor_ref,
             session_id=self.session_id,
@@ -419,6 +423,7 @@ class SessionActor(LoopActor):
             for reply, outcome in flight.replies:
                 if not reply.done():
                     reply.set_result(outcome)
+            self._unanswered -= len(flight.replies)
         if any(flight.published or flight.after for flight in flights):
             asyncio.get_running_loop().call_soon(self._show, flights)
 
@@ -449,10 +454,7 @@ class SessionActor(LoopActor):
         self._snapshot_seq, self._snapshot_at = state.seq, self._shared.clock()
         return lambda: self._shared.persistence.tell(message)
 
-    def _set_timer(self, state: State) -> None:
-        due = machine.deadline(state)
-        if due == self._timer_at:
-            return
+    def _set_timer(self, due: Millis | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._timer_at = None, due
@@ -510,6 +512,7 @@ class SessionActor(LoopActor):
             if not reply.done():
                 reply.set_result(outcome)
         self._flights.clear()
+        self._unanswered = 0
         self._early.clear()
         self._stop()
 

@@ -101,6 +101,7 @@ def measure(bench: Bench, letter: str, name: str, database_cores: set[int], outc
     except StartError as error:
         outcome.problems.append(str(error))
     outcome.problems += bench.problems
+    outcome.doubts += bench.doubts
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ class Counted(Struct, frozen=True):
     unanswered: int
 
     def problems(self) -> list[str]:
+        """Say what was lost, doubled, refused or cut off."""
         found = []
         if self.streams_wrong or self.missing:
             found.append(f"{self.streams_wrong} of {self.streams} streams wrong, {self.missing} deliveries missing")
@@ -63,8 +64,6 @@ class Counted(Struct, frozen=True):
             found.append(f"{self.streams_lost} streams cut off")
         if self.unanswered:
             found.append(f"{self.unanswered} posts unanswered")
-        if self.load_cpu_s > 0.9 * self.seconds:
-            found.append("the generator was the bottleneck")
         return found
 
 

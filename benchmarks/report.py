@@ -18,6 +18,7 @@ class Outcome:
 
     rounds: list[Figures] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     @property
     def figures(self) -> Figures:
@@ -63,6 +64,7 @@ def table(letter: str, outcomes: Mapping[str, Outcome]) -> str:
         for line in lines
     ]
     shown += [f"  ! {server}: {problem}" for server, outcome in outcomes.items() for problem in outcome.problems]
+    shown += [f"  ~ {server}: {doubt}" for server, outcome in outcomes.items() for doubt in outcome.doubts]
     return "\n".join([f"{letter}  {scenario.title}", *shown, ""])
 
 
@@ -75,7 +77,12 @@ def as_json(outcomes: Outcomes, setting: Mapping[str, object]) -> bytes:
         letter: {
             "title": SCENARIOS[letter].title,
             "servers": {
-                server: {"figures": outcome.figures, "rounds": outcome.rounds, "problems": outcome.problems}
+                server: {
+                    "figures": outcome.figures,
+                    "rounds": outcome.rounds,
+                    "problems": outcome.problems,
+                    "doubts": outcome.doubts,
+                }
                 for server, outcome in servers.items()
             },
             "homeroom_compared": {

@@ -10,6 +10,8 @@ from benchmarks.servers import Homeroom, Server
 
 STREAMING = ("homeroom", "fastapi", "aiohttp-sse", "nchan")
 Figures = dict[str, float]
+DISTURBED = 0.1
+SATURATED = 0.9
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,16 @@ class Measured:
     counted: Counted
     used: Used
 
+    def doubts(self) -> list[str]:
+        found = []
+        # The database's may have been on the other core: this is the least that others took.
+        others = 1 - sum(self.used) / self.counted.seconds
+        if others > DISTURBED:
+            found.append(f"something else took {others:.0%} of the server's core")
+        if self.counted.load_cpu_s > SATURATED * self.counted.seconds:
+            found.append("the generator was the bottleneck")
+        return found
+
     def per(self, count: int) -> Figures:
         """Share out the CPU: µs for each of `count` things done."""
         return {
@@ -58,11 +70,12 @@ class Measured:
 
 @dataclass
 class Bench:
-    """Takes one scenario's measurements; keeps what went wrong."""
+    """Takes one scenario's measurements; keeps what went wrong, and what makes a figure doubtful."""
 
     generator: Sequence[str]
     size: Size
     problems: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     def load(
         self, server: Server, *, rooms: int = 1, subscribers: int = 0, publishers: int, per_s: float | None = None
@@ -77,7 +90,9 @@ class Bench:
             counted = load.run(lambda: used.append(Used.by(server)))
         self.problems += counted.problems()
         start, end = used
-        return Measured(counted, Used(*(after - before for before, after in zip(start, end, strict=True))))
+        measured = Measured(counted, Used(*(after - before for before, after in zip(start, end, strict=True))))
+        self.doubts += measured.doubts()
+        return measured
 
 
 @dataclass(frozen=True)

@@ -160,10 +160,15 @@ class Request:
         return False
 
     def set_result(self, outcome: Outcome) -> None:
+        # Whatever went wrong here would go wrong in the actor that answers, and end it.
         try:
             reply = None if isinstance(outcome, Fenced) else self._lane.endpoint.answered(outcome, self._ref)
         except Problem as problem:
             self.refuse(problem)
+            return
+        except Exception:
+            logger.exception("an answer of session %s cannot be printed", self.session_id)
+            self.refuse(Problem(500, "internal", "Something went wrong here."))
             return
         if reply is None:
             self._owner.services.directory.spawn(self._look_up(outcome))

@@ -27,7 +27,7 @@ class Front(asyncio.Protocol):
     """One connection."""
 
     __slots__ = (
-        "_active_at", "_address", "_busy", "_counts", "_data", "_fast", "_inner", "_limits", "_make", "_taking",
+        "_active_at", "_address", "_busy", "_counts", "_data", "_fast", "_inner", "_limits", "_make", "_paused", "_taking",
         "_timer", "_transport",
     )  # fmt: skip
 
@@ -40,6 +40,7 @@ class Front(asyncio.Protocol):
         self._data = b""
         self._busy = False
         self._taking = False
+        self._paused = False
         self._active_at = 0.0
         self._address: str | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -90,7 +91,7 @@ class Front(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Answer requests as long as they are for the fast lane and all here; then wait, or hand over."""
-        while self._data and not self._busy and self._inner is None:
+        while self._data and not self._busy and not self._paused and self._inner is None:
             self._busy = self._taking = True
             taken = self._fast.take(self._data, self._write)
             self._taking = False
@@ -106,10 +107,12 @@ class Front(asyncio.Protocol):
 
     def _write(self, answer: bytes) -> None:
         assert self._transport is not None
-        self._transport.write(answer)
         self._busy = False
+        if self._transport.is_closing():
+            return  # the client went away meanwhile; uvloop's transports would raise into the actor that answers
+        self._transport.write(answer)
         self._active_at = asyncio.get_running_loop().time()
-        if self._data and not self._taking:
+        if self._data and not self._taking and not self._paused:
             self._transport.resume_reading()
             self._advance()
 
@@ -128,10 +131,18 @@ class Front(asyncio.Protocol):
     def pause_writing(self) -> None:
         if self._inner is not None:
             self._inner.pause_writing()
+        elif self._transport is not None:
+            # Who does not read answers gets no more of them.
+            self._paused = True
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         if self._inner is not None:
             self._inner.resume_writing()
+        elif self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+            self._advance()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._timer is not None:

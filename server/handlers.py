@@ -79,6 +79,9 @@ class _Endpoint:
             return None
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise Problem(415, "unsupported_encoding", "Send the body without Content-Encoding.")
+        most = self._services.settings.limits.body_bytes
+        if (announced := request.content_length or 0) > most:
+            raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=announced)
         try:
             async with asyncio.timeout(self._body_timeout_s):
                 raw = await request.read()

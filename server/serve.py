@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -264,6 +265,11 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, say) as server:
+        # What is there now stays; what comes is mostly freed by counting. Looking for cycles less often takes a
+        # tenth off each command.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
         say(f"ready at {server.url}")
         await stop.wait()
         say("shutting down")

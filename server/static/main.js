@@ -17,6 +17,7 @@ async function home() {
   who();
   show($("home"), true);
   show($("teach"), !user && !code);
+  show($("have-account"), !user && code);
   show($("create"), user?.role === "teacher");
   show($("join-name-label"), !user);
   $("join").elements.name.required = !user;
@@ -82,13 +83,21 @@ onSubmit("teach", async (fields) => {
   if (fields.how.value === "login") await logIn(email.value.trim(), password.value);
   else await register(name.value.trim(), "teacher", email.value.trim(), password.value);
   password.value = "";
-  await home();
+  if (codeInLink()) await enter(codeInLink());
+  else await home();
 });
 
 onSubmit("create", async (fields) => {
   const session = await call("POST", "v1/sessions", { title: fields.title.value.trim() });
   fields.title.value = "";
   await enter(session.code);
+});
+
+$("have-account").addEventListener("click", () => {
+  show($("teach"), true);
+  show($("have-account"), false);
+  $("teach").elements.how[1].click();
+  $("teach").elements.email.focus();
 });
 
 for (const choice of $("teach").elements.how) {

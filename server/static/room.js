@@ -25,6 +25,7 @@ export class Room {
     this.state = null;
     this.connection = "connecting";
     this.typedAt = 0;
+    this.following = true; // the end of the chat, until somebody scrolls up
     $("chat").replaceChildren();
     $("feed").replaceChildren();
     $("code").textContent = session.code;
@@ -45,6 +46,7 @@ export class Room {
   close() {
     this.controls.abort();
     this.stream.close();
+    this.resized.disconnect();
     show($("room"), false);
   }
 
@@ -72,6 +74,12 @@ export class Room {
       this.typedAt = Date.now();
       command(this.ref, "typing").catch(() => {});
     });
+    on("chat", "scroll", () => {
+      const box = $("chat");
+      this.following = box.scrollHeight - box.scrollTop - box.clientHeight < 60;
+    });
+    this.resized = new ResizeObserver(() => { if (this.following) $("chat").scrollTop = $("chat").scrollHeight; });
+    this.resized.observe($("chat"));
     on("hand", "click", () => this.run(this.state.hands.includes(this.me) ? "lower_hand" : "raise_hand"));
     on("voice", "click", () => this.run(this.state.you.muted ? "unmute" : "mute"));
     on("leave", "click", () => this.run("leave"));
@@ -195,7 +203,6 @@ export class Room {
 
   drawChat() {
     const box = $("chat");
-    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 60;
     const known = new Map([...box.children].map((item) => [item.dataset.key, item]));
     const wanted = this.state.chat.map((message) => {
       const look = JSON.stringify([message.deleted, message.reactions, this.state.name(message.user_id), this.state.live, this.connection === "over"]);
@@ -210,7 +217,7 @@ export class Room {
     for (const item of [...box.children]) if (!keep.has(item)) item.remove();
     wanted.forEach((item, index) => { if (box.children[index] !== item) box.insertBefore(item, box.children[index] ?? null); });
     if (!wanted.length) box.replaceChildren(el("li", { class: "empty quiet" }, "No messages yet."));
-    if (atEnd) box.scrollTop = box.scrollHeight;
+    if (this.following) box.scrollTop = box.scrollHeight;
   }
 
   message(message) {
@@ -261,6 +268,6 @@ const HUES = 8;
 const icon = (name, label) => el("span", { class: `icon ${name}`, title: label, role: "img", "aria-label": label });
 
 function avatar(name, number = 0) {
-  const initials = name.split(/\s+/).filter((word) => !/\.$/.test(word)).map((word) => [...word][0] ?? "").join("");
+  const initials = name.split(/\s+/).filter((word) => /^\p{L}[^.]*$/u.test(word)).map((word) => [...word][0]).join("");
   return el("span", { class: `avatar hue-${number % HUES}`, "aria-hidden": "true" }, [...initials].slice(-2).join("").toUpperCase() || "?");
 }

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -23,7 +23,7 @@ def found() -> str | None:
 
 
 class Page:
-    """One tab. What the page complains about, refusals by its policy among it, collects in `complaints`."""
+    """One window. What the page complains about, refusals by its policy among it, collects in `complaints`."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
@@ -35,7 +35,9 @@ class Page:
         async for message in self._socket:
             said = json.loads(message.data)
             if "id" in said:
-                self._answers.pop(said["id"]).set_result(said)
+                answer = self._answers.pop(said["id"])
+                if not answer.done():
+                    answer.set_result(said)
             elif said["method"] == "Runtime.exceptionThrown":
                 self.complaints.append(json.dumps(said["params"]["exceptionDetails"]))
             elif said["method"] == "Log.entryAdded" and said["params"]["entry"]["level"] == "error":
@@ -85,9 +87,12 @@ class Page:
 
     async def sees(self, selector: str, text: str) -> None:
         """Wait until an element shows a text."""
-        await self.until(
-            f"(document.querySelector({json.dumps(selector)})?.innerText ?? '').includes({json.dumps(text)})"
-        )
+        try:
+            await self.until(
+                f"(document.querySelector({json.dumps(selector)})?.innerText ?? '').includes({json.dumps(text)})"
+            )
+        except TimeoutError:
+            raise AssertionError(f"{selector} shows {await self.text(selector)!r}, not {text!r}") from None
 
     async def look(self, width: int, height: int, *, dark: bool = False) -> None:
         """Give the page a screen of this size and colour scheme."""
@@ -100,7 +105,7 @@ class Page:
 
     async def screenshot(self, path: Path) -> None:
         shot = await self.ask("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(shot["data"]))
+        await asyncio.to_thread(path.write_bytes, base64.b64decode(shot["data"]))
 
 
 class Chromium:
@@ -111,16 +116,26 @@ class Chromium:
         self._address = address
         self._stack = stack
 
+    async def begin(self) -> Self:
+        async with self._http.get(f"http://{self._address}/json/version") as response:
+            version = await response.json(content_type=None)
+        self._browser = await self._connected(version["webSocketDebuggerUrl"])
+        return self
+
     async def page(self) -> Page:
-        """Open a tab with storage of its own."""
-        async with self._http.put(f"http://{self._address}/json/new?about:blank") as response:
-            target = await response.json(content_type=None)
-        socket = await self._http.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=1 << 26)
-        page = Page(socket)
-        listening = asyncio.create_task(page.listen())
-        self._stack.push_async_callback(closed, listening, socket)
+        """Open a window: of two tabs in one, a browser draws only one."""
+        target = await self._browser.ask("Target.createTarget", url="about:blank", newWindow=True)
+        page = await self._connected(f"ws://{self._address}/devtools/page/{target['targetId']}")
         for domain in ("Page", "Runtime", "Log"):
             await page.ask(f"{domain}.enable")
+        await page.ask("Emulation.setFocusEmulationEnabled", enabled=True)
+        await page.look(1280, 800)
+        return page
+
+    async def _connected(self, url: str) -> Page:
+        socket = await self._http.ws_connect(url, max_msg_size=1 << 26)
+        page = Page(socket)
+        self._stack.push_async_callback(closed, asyncio.create_task(page.listen()), socket)
         return page
 
 
@@ -139,6 +154,8 @@ async def running(binary: str, profile: Path) -> AsyncIterator[Chromium]:
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--no-first-run",
+        "--disable-backgrounding-occluded-windows",
+        "--disable-renderer-backgrounding",
         "--remote-debugging-port=0",
         f"--user-data-dir={profile}",
         "about:blank",
@@ -150,7 +167,7 @@ async def running(binary: str, profile: Path) -> AsyncIterator[Chromium]:
         address = await debugging_address(process.stderr)
         draining = asyncio.create_task(process.stderr.read())
         async with aiohttp.ClientSession() as http, contextlib.AsyncExitStack() as stack:
-            yield Chromium(http, address, stack)
+            yield await Chromium(http, address, stack).begin()
     finally:
         process.terminate()
         await process.wait()

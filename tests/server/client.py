@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import aiohttp
 
-PATIENCE_S = 15.0
+PATIENCE_S = 8.0
 PASSWORD = "correct horse"
 
 
