@@ -146,12 +146,14 @@ class Passivate(Struct, frozen=True):
     idle_since: float
 
 
-class Published(Struct, frozen=True):
+class Published(Struct):
     """A committed event on its way out: its JSON as the log has it, and whom it concerns (None: everyone)."""
 
     recorded: e.Recorded
     event: bytes
     audience: frozenset[UserId] | None
+    printed: dict[str, bytes] = {}
+    """The same as an API prints it, by the API's name: made once for the answer and the streams."""
 
 
 class Channel(Protocol):

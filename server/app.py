@@ -67,6 +67,31 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         )
 
 
+class Protocol(web.RequestHandler):
+    """aiohttp's protocol. What it refuses before there is a request is a problem too, and quotes nothing of what came,
+    which may hold a token."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("part of an answer has been sent already")
+        if status >= 500:
+            logger.error("a request failed outside its handler", exc_info=exc)
+            problem = Problem(status, "internal", "Something went wrong here.")
+        else:
+            problem = Problem(status, "malformed", "This is no HTTP request, or one with too long a line.")
+        response = printed(problem)
+        response.force_close()
+        return response
+
+
 def kept(error: web.HTTPException) -> dict[str, str]:
     return {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
 

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -47,6 +47,20 @@ def bind(row: Row, services: Services) -> Handler:
     raise TypeError(f"no handler for {type(row).__name__}")
 
 
+def within(networks: Sequence[str]) -> Callable[[str], bool]:
+    """Make the test whether an address is in one of these networks."""
+    known = [ip_network(network, strict=False) for network in networks]
+
+    def test(peer: str) -> bool:
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in known)
+
+    return test
+
+
 class _Endpoint:
     """What all handlers do first."""
 
@@ -56,7 +70,7 @@ class _Endpoint:
         limits = services.settings.limits
         self._decode = None if row.body is None else Decoder(row.body, max_depth=limits.json_depth)
         self._body_timeout_s = limits.body_timeout_s
-        self._proxies = [ip_network(proxy, strict=False) for proxy in services.settings.server.trusted_proxies]
+        self._trusted = within(services.settings.server.trusted_proxies)
 
     def principal(self, request: web.Request) -> Principal | None:
         """Verify the credential. Raises: Problem 401, unless the row is public."""
@@ -97,18 +111,11 @@ class _Endpoint:
     def address(self, request: web.Request) -> str:
         """Give the client's address; a proxy's word for it counts only from a proxy that the settings name."""
         peer = request.remote or ""
-        for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
+        for hop in reversed(",".join(request.headers.getall("X-Forwarded-For", [])).split(",")):
             if not self._trusted(peer) or not hop.strip():
                 break
             peer = hop.strip()
         return peer
-
-    def _trusted(self, peer: str) -> bool:
-        try:
-            address = ip_address(peer)
-        except ValueError:
-            return False
-        return any(address in proxy for proxy in self._proxies)
 
     async def resolve(self, request: web.Request, ref: str, principal: Principal | None) -> tuple[SessionId, bool]:
         """Find the session that a reference leads to. Raises: Problem 404, 429."""

@@ -21,11 +21,12 @@ from actors.session.ids import Millis
 from actors.session_actor import SessionActor, Shared
 from server import health, metrics
 from server.actions import now_millis
-from server.app import build
+from server.app import Protocol, build
 from server.auth import Tickets, Tokens, new_id
 from server.config import BadSetting, Settings
 from server.fast import FastLane, lanes
 from server.front import KEEPALIVE_S, Front
+from server.handlers import within
 from server.limits import Rate
 from server.passwords import Passwords
 from server.services import Refs, Services
@@ -197,11 +198,17 @@ def signing_key(settings: Settings) -> str:
 async def listen(settings: Settings, runner: web.AppRunner, fast: FastLane) -> tuple[asyncio.Server, str]:
     host, port = settings.server.host, settings.server.port
     counts: Counter[str] = Counter()
-    make = runner.server
-    assert make is not None
+    trusted = within(settings.server.trusted_proxies)
+    inner = runner.server
+    assert inner is not None
+
+    def make() -> Protocol:
+        # As aiohttp's Server does, but for the class; there is no setting for it.
+        return Protocol(inner, loop=asyncio.get_running_loop(), **inner._kwargs)
+
     try:
         server = await asyncio.get_running_loop().create_server(
-            lambda: Front(make, fast, settings.limits, counts), host, port, backlog=4096, reuse_address=True
+            lambda: Front(make, fast, settings.limits, counts, trusted), host, port, backlog=4096, reuse_address=True
         )
     except OSError as error:
         raise BadSetting(

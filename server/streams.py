@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from itertools import compress
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -246,22 +247,27 @@ class Channel:
 
     def _write(self, batch: Sequence[Published]) -> None:
         """Encode once per format and audience; then nothing but writes."""
-        everyone = not self._lobby and all(out.audience is None for out in batch)
-        written: dict[tuple[Format, tuple[bool, ...]], tuple[bytes, bytes]] = {}
         encoded: dict[Format, list[bytes]] = {}
+        written: dict[object, tuple[bytes, bytes]] = {}
+        seen = 0
+        everyone = not self._lobby and all(out.audience is None for out in batch)
         for subscriber in list(self._subscribers):
-            format = subscriber.format
-            mask = () if everyone else tuple(subscriber.sees(out.audience) for out in batch)
-            ready = written.get((format, mask))
+            key: object = subscriber.format
+            mask = None
+            if not everyone:
+                mask = tuple(subscriber.sees(out.audience) for out in batch)
+                key = subscriber.format, mask
+            ready = written.get(key)
             if ready is None:
-                frames = encoded.get(format)
+                frames = encoded.get(subscriber.format)
                 if frames is None:
-                    frames = encoded[format] = [format.event(out) or b"" for out in batch]
-                joined = b"".join(frames if everyone else [f for f, seen in zip(frames, mask, strict=True) if seen])
-                ready = written[format, mask] = (chunk(joined) if joined else b"", joined)
+                    frames = encoded[subscriber.format] = [subscriber.format.event(out) or b"" for out in batch]
+                joined = b"".join(frames if mask is None else compress(frames, mask))
+                ready = written[key] = chunk(joined) if joined else b"", joined
             if ready[1]:
                 subscriber.write(*ready)
-                self._hub.delivered += len(batch)
+                seen += len(batch) if mask is None else sum(mask)
+        self._hub.delivered += seen
 
     def _remember(self, batch: Sequence[Published]) -> None:
         if any(isinstance(out.recorded.event, e.MessageDeleted) for out in batch):

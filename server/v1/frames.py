@@ -44,7 +44,10 @@ def event_json(recorded: e.Recorded, encoded: bytes) -> bytes:
 
 
 def published_json(out: Published) -> bytes:
-    return event_json(out.recorded, out.event)
+    printed = out.printed.get("v1")
+    if printed is None:
+        printed = out.printed["v1"] = event_json(out.recorded, out.event)
+    return printed
 
 
 def recorded_json(recorded: e.Recorded) -> bytes:
@@ -56,14 +59,16 @@ def sse(name: str, body: bytes, cursor: Cursor | None = None) -> bytes:
     return b"%bevent: %b\ndata: %b\n\n" % (place, name.encode(), body)
 
 
+NAMES: dict[type, bytes] = {event: str(event.__struct_config__.tag).encode() for event in get_args(e.DurableEvent)}
+
+
 def event_frame(out: Published) -> bytes:
     recorded = out.recorded
-    name = recorded.event.__struct_config__.tag
     return b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (
         recorded.epoch,
         recorded.seq,
-        str(name).encode(),
-        event_json(recorded, out.event),
+        NAMES[type(recorded.event)],
+        published_json(out),
     )
 
 

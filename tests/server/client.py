@@ -233,7 +233,9 @@ class Person(Client):
     async def log_in_again(self) -> "Person":
         """Log in once more, as from another device."""
         body = {"email": self.email, "password": PASSWORD}
-        return Person(self.http, self.url, (await Client(self.http, self.url).post("/v1/auth/login", body)).ok(), self.name)
+        return Person(
+            self.http, self.url, (await Client(self.http, self.url).post("/v1/auth/login", body)).ok(), self.name
+        )
 
     async def create(self, **fields: Any) -> "Seat":
         """Make a session; give the owner's seat in it."""

@@ -125,7 +125,9 @@ class Town:
         """Take a session away from its actor, as another server's claim does."""
         self.query("update session_head set owner = 'another', epoch = epoch + 1 where session_id = %s", seat.id)
 
-    async def open_socket(self, *, receive_buffer: int | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def open_socket(
+        self, *, receive_buffer: int | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect without a client's help."""
         sock = socket.socket()
         sock.setblocking(False)

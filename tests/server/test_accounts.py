@@ -147,7 +147,9 @@ async def test_patch_me_changes_what_is_sent(town: Town) -> None:
     taken = {"email": other.email, "current_password": PASSWORD}
     (await tess.patch("/v1/me", taken)).refused(409, "taken", "email")
     (await tess.patch("/v1/me", {"role": "student"})).refused(422, "invalid", "role")
-    (await tess.patch("/v1/me", {"password": "short", "current_password": PASSWORD})).refused(422, "invalid", "password")
+    (await tess.patch("/v1/me", {"password": "short", "current_password": PASSWORD})).refused(
+        422, "invalid", "password"
+    )
 
 
 async def test_a_new_password_logs_everyone_else_out(town: Town) -> None:

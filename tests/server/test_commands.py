@@ -19,7 +19,9 @@ def types(answer: Any) -> list[str]:
 async def test_every_command_once(town: Town) -> None:
     """A class that uses everything there is, in order. What each command answers is its events."""
     done: set[str] = set()
-    tess, anna, ben, cleo, dan = [await town.teacher()] + [await town.student(n) for n in ("Anna", "Ben", "Cleo", "Dan")]
+    tess, anna, ben, cleo, dan = [await town.teacher()] + [
+        await town.student(n) for n in ("Anna", "Ben", "Cleo", "Dan")
+    ]
     host = await tess.create(features={"lobby": True})
     a, b, cl, d = (person.at(host) for person in (anna, ben, cleo, dan))
 
@@ -182,9 +184,7 @@ async def test_the_same_key_and_body_again_do_nothing(town: Town) -> None:
     again = await anna.command("send_message", text="once", idempotency_key="k-1")
     assert again.ok() == first.ok()
     reordered = b'{ "reply_to": null, "text" : "\\u006fnce", "type":"send_message" }'
-    third = await anna.person.call(
-        "POST", f"{anna.path}/commands", raw=reordered, headers={"Idempotency-Key": "k-1"}
-    )
+    third = await anna.person.call("POST", f"{anna.path}/commands", raw=reordered, headers={"Idempotency-Key": "k-1"})
     assert third.ok() == first.ok()
     (await anna.command("send_message", text="twice", idempotency_key="k-1")).refused(
         422, "key_reused", "Idempotency-Key"
