@@ -13,6 +13,7 @@ from pykka import ActorRef
 
 from actors.persistence import EventLog, LogUnavailable, tell
 from actors.session import commands as c
+from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId
 from actors.session_actor import (
     SYSTEM,
@@ -32,8 +33,8 @@ from actors.session_actor import (
 
 logger = logging.getLogger(__name__)
 
-MISSED_LIMIT = 10_000
-"""Events that a channel may be behind its restored session; past that its streams start afresh."""
+MISSED_ROWS = 1_000
+"""Events read at once for a channel that is behind its restored session: those of the commits that were in flight."""
 FENCED_TRIES = 3
 RECOVERIES_AT_ONCE = 16
 WAKE_EVERY_S = 5.0
@@ -103,9 +104,13 @@ class Directory:
     async def _restore(self, actor: ActorRef[SessionActor], session_id: SessionId, channel: Channel) -> None:
         try:
             claim = await self._log.claim(session_id)
-            missed = []
-            if claim is not None and channel.last_seq:
-                missed = await self._log.read(session_id, channel.last_seq, MISSED_LIMIT)
+            missed: list[Recorded] = []
+            while claim is not None and channel.last_seq:
+                after = missed[-1].seq if missed else channel.last_seq
+                rows = await self._log.read(session_id, after, MISSED_ROWS)
+                missed += rows
+                if len(rows) < MISSED_ROWS:
+                    break
         except LogUnavailable as error:
             tell(actor, StartFailed(f"the log cannot be reached: {error}"))
         except Exception:

@@ -127,7 +127,8 @@ class Creation(Struct, frozen=True):
 
 
 class EventLog(Protocol):
-    """What the actors need of a store. Everything here raises LogUnavailable when it cannot be reached."""
+    """What the actors need of a store. Everything here raises LogUnavailable when it cannot be reached, or when it is
+    not known what came of it; any other error says that nothing was changed."""
 
     async def next_number(self) -> int:
         """Give the next session's number."""
@@ -275,7 +276,12 @@ class Persistence(LoopActor):
         except LogUnavailable as error:
             logger.warning("commit for %d sessions failed, outcome unknown: %s", len(last), error)
         except Exception:
-            logger.exception("commit for %d sessions failed", len(last))
+            logger.exception("the log refused a commit for %d sessions", len(last))
+            if len(last) > 1:
+                # Refused is not applied: what one session's rows are refused for must not cost the others theirs.
+                for session_id in last:
+                    await self._commit([append for append in batch if append.session_id == session_id])
+                return
         rows = sum(len(append.rows) for append in batch)
         self.queued_rows -= rows
         for session_id, append in last.items():

@@ -7,7 +7,6 @@ non-empty schedules one drain; what arrives while that runs waits for the next. 
 import asyncio
 import logging
 import sys
-from collections import deque
 from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Self, cast
@@ -24,7 +23,8 @@ class LoopInbox:
     __slots__ = ("__weakref__", "_drain", "_envelopes", "_loop", "_scheduled")
 
     def __init__(self) -> None:
-        self._envelopes: deque[Any] = deque()
+        # A list: an empty deque is 700 bytes, in every actor; and a mailbox is bounded, so taking the first is cheap.
+        self._envelopes: list[Any] = []
         self._drain: Callable[[], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduled = False
@@ -50,7 +50,7 @@ class LoopInbox:
             self._drain()
 
     def get(self) -> Any:
-        return self._envelopes.popleft()
+        return self._envelopes.pop(0)
 
     def empty(self) -> bool:
         return not self._envelopes
@@ -126,14 +126,14 @@ class LoopActor(pykka.Actor):
                 response = self._handle_receive(envelope.message)
                 if envelope.reply_to is not None:
                     envelope.reply_to.set(response)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it is, this actor stops and the others go on
                 if envelope.reply_to is not None:
                     envelope.reply_to.set_exception()
                 self._fail()
         if not stopped.is_set():
             try:
                 self.on_drained()
-            except Exception:
+            except Exception:  # noqa: BLE001 - as above
                 self._fail()
         if stopped.is_set():
             self._actor_loop_teardown()
@@ -147,7 +147,7 @@ class LoopActor(pykka.Actor):
         self._handle_failure(*error)
         try:
             self.on_failure(*error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - as above
             self._handle_failure(*sys.exc_info())
 
     def _handle_receive(self, message: Any) -> Any:

@@ -7,7 +7,6 @@ that shows state waits for the commit of what it shows.
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
@@ -148,12 +147,14 @@ class Passivate(Struct, frozen=True):
     idle_since: float
 
 
-class Published(Struct, frozen=True):
+class Published(Struct):
     """A committed event on its way out: its JSON as the log has it, and whom it concerns (None: everyone)."""
 
     recorded: e.Recorded
     event: bytes
     audience: frozenset[UserId] | None
+    printed: dict[str, bytes] = {}
+    """The same as an API prints it, by the API's name: made once for the answer and the streams."""
 
 
 class Channel(Protocol):
@@ -208,8 +209,9 @@ class SessionActor(LoopActor):
         self._code = CodeDocument()
         self._epoch = 0
         self._early: list[Execute | Subscribe | Look] = []
-        self._flights: deque[Flight] = deque()
-        self._keys: OrderedDict[tuple[UserId, str], p.KeyRow] = OrderedDict()
+        self._flights: list[Flight] = []
+        self._unanswered = 0
+        self._keys: dict[tuple[UserId, str], p.KeyRow] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Millis | None = None
         self._snapshot_seq = 0
@@ -225,13 +227,13 @@ class SessionActor(LoopActor):
         self._arrivals: list[Subscribe] = []
         self._turn_keys: list[p.KeyRow] = []
         self._redactions: list[p.Redaction] = []
-        self._changed: set[UserId] = set()
+        self._changed: dict[UserId, None] = {}
         self._session_changed = False
 
     @property
     def backlog(self) -> int:
         """Commands that have come and are not answered yet."""
-        return len(self.actor_inbox) + len(self._early) + sum(len(flight.replies) for flight in self._flights)
+        return len(self.actor_inbox) + len(self._early) + self._unanswered
 
     @property
     def idle(self) -> bool:
@@ -271,7 +273,7 @@ class SessionActor(LoopActor):
             case Subscribe():
                 self._subscribe(state, message)
             case Look():
-                self._replies.append((message.reply, Snapshot(message.view(state))))
+                self._answer(message.reply, Snapshot(message.view(state)))
 
     def _execute(self, state: State, message: Execute) -> None:
         self.active_at = asyncio.get_running_loop().time()
@@ -300,6 +302,7 @@ class SessionActor(LoopActor):
     def _answer(self, reply: Reply | None, outcome: Outcome) -> None:
         if reply is not None:
             self._replies.append((reply, outcome))
+            self._unanswered += 1
 
     def _record(self, state: State, events: Sequence[e.Event], by: c.Caller, now: Millis) -> list[Published]:
         """Apply events and queue them for this turn's flush; relay the ephemeral ones at once."""
@@ -323,9 +326,9 @@ class SessionActor(LoopActor):
         if kind in projection.CHANGES_SESSION:
             self._session_changed = True
         if user_id := projection.changed_participant(event):
-            self._changed.add(user_id)
+            self._changed[user_id] = None
         if kind in projection.CHANGES_EVERYONE and self._state is not None:
-            self._changed.update(self._state.participants)
+            self._changed.update(dict.fromkeys(self._state.participants))
 
     def _remember(self, user_id: UserId, key: Key, first_seq: int, last_seq: int, now: Millis) -> None:
         row = p.KeyRow(user_id, key.key, key.digest, first_seq, last_seq, now)
@@ -335,7 +338,7 @@ class SessionActor(LoopActor):
     def _keep_key(self, row: p.KeyRow) -> None:
         self._keys[row.user_id, row.key] = row
         if len(self._keys) > KEYS_KEPT:
-            self._keys.popitem(last=False)
+            del self._keys[next(iter(self._keys))]
 
     def _allowance(self) -> bool:
         """Take one command out of the session's rate (generic cell rate, one second's burst)."""
@@ -364,18 +367,21 @@ class SessionActor(LoopActor):
         state = self._state
         if state is None:
             return
+        due = machine.deadline(state)
         if self._published or self._turn_keys or self._replies or self._arrivals:
-            self._flush(state)
-        self._set_timer(state)
+            self._flush(state, due)
+        if due != self._timer_at:
+            self._set_timer(due)
 
-    def _flush(self, state: State) -> None:
+    def _flush(self, state: State, due: Millis | None) -> None:
         after: list[Callable[[], None]] = []
         if self._arrivals:
             after.append(self.channel.admit([arrival.subscriber for arrival in self._arrivals], state))
-            self._replies += [(arrival.reply, Answer(state.seq, [])) for arrival in self._arrivals]
+            for arrival in self._arrivals:
+                self._answer(arrival.reply, Answer(state.seq, []))
         flight = Flight(state.seq, self._published, self._replies, after)
         if self._published or self._turn_keys:
-            append = self._append(state)
+            append = self._append(state, due)
             if self._redactions or self._snapshot_due(state):
                 flight.after.append(self._snapshot(state))
             self._flights.append(flight)
@@ -386,14 +392,13 @@ class SessionActor(LoopActor):
             self._land([flight])
         self._begin_turn(state.seq)
 
-    def _append(self, state: State) -> p.Append:
+    def _append(self, state: State, due: Millis | None) -> p.Append:
         rows = [
             p.LogRow(r.session_id, r.epoch, r.seq, r.at, r.actor_id, r.event.__struct_config__.tag, Raw(out.event))  # type: ignore[arg-type]
             for out in self._published
             for r in (out.recorded,)
         ]
         people = (state.participants[user_id] for user_id in self._changed)
-        due = machine.deadline(state)
         return p.Append(
             actor=self.actor_ref,
             session_id=self.session_id,
@@ -413,9 +418,8 @@ class SessionActor(LoopActor):
         )
 
     def _committed(self, seq: int) -> None:
-        landed = []
-        while self._flights and self._flights[0].seq <= seq:
-            landed.append(self._flights.popleft())
+        count = sum(flight.seq <= seq for flight in self._flights)
+        landed, self._flights = self._flights[:count], self._flights[count:]
         self._land(landed)
 
     def _land(self, flights: Sequence[Flight]) -> None:
@@ -424,6 +428,7 @@ class SessionActor(LoopActor):
             for reply, outcome in flight.replies:
                 if not reply.done():
                     reply.set_result(outcome)
+            self._unanswered -= len(flight.replies)
         if any(flight.published or flight.after for flight in flights):
             asyncio.get_running_loop().call_soon(self._show, flights)
 
@@ -454,10 +459,7 @@ class SessionActor(LoopActor):
         self._snapshot_seq, self._snapshot_at = state.seq, self._shared.clock()
         return lambda: self._shared.persistence.tell(message)
 
-    def _set_timer(self, state: State) -> None:
-        due = machine.deadline(state)
-        if due == self._timer_at:
-            return
+    def _set_timer(self, due: Millis | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._timer_at = None, due
@@ -515,6 +517,7 @@ class SessionActor(LoopActor):
             if not reply.done():
                 reply.set_result(outcome)
         self._flights.clear()
+        self._unanswered = 0
         self._early.clear()
         self._stop()
 

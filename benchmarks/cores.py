@@ -46,6 +46,13 @@ def cpu_s(pid: int) -> float:
     return sum(int(ticks) for ticks in _stat(pid)[11:15]) * _TICK_S
 
 
+def idle_s(cores: set[int]) -> float:
+    """Say for how long, since the machine started, nobody has used these cores."""
+    lines = (line.split() for line in (_PROC / "stat").read_text().splitlines())
+    ticks = {words[0]: int(words[4]) + int(words[5]) for words in lines if words[0].startswith("cpu")}
+    return sum(ticks[f"cpu{core}"] for core in cores) * _TICK_S
+
+
 def rss_kib(pid: int) -> int:
     """Say how much memory of a process is resident."""
     for line in (_PROC / str(pid) / "status").read_text().splitlines():

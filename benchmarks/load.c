@@ -125,14 +125,14 @@ static void dial(Connection *connection) {
     epoll_ctl(connection->publisher ? poller : reader, EPOLL_CTL_ADD, connection->fd, &event);
 }
 
-/* Append to a connection's answer; give its body once the headers are whole, else NULL. Any status but 200 is the end. */
+/* Append to a connection's answer; give its body once the headers are whole, else NULL. Any status but 2xx is the end. */
 static char *headers_read(Connection *connection, const char *bytes, int length) {
     if (connection->have + length >= ANSWER) die("an answer is too long");
     memcpy(connection->answer + connection->have, bytes, length);
     connection->have += length;
     connection->answer[connection->have] = 0;
     char *end = strstr(connection->answer, "\r\n\r\n");
-    if (end && strncmp(connection->answer + 8, " 200", 4)) {
+    if (end && strncmp(connection->answer + 8, " 2", 2)) {
         usleep(100000); /* its body may come by itself */
         length = recv(connection->fd, connection->answer + connection->have, ANSWER - 1 - connection->have, 0);
         connection->answer[connection->have + (length > 0 ? length : 0)] = 0;

@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,11 +13,11 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 from urllib.error import URLError
-from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
@@ -55,6 +56,8 @@ class Server(ABC):
 
     name: ClassVar[str]
     ready: ClassVar[str] = "/readyz"
+    stop_signal: ClassVar[signal.Signals] = signal.SIGKILL
+    """The peers have nothing to save, and would wait long for streams to end."""
 
     def __init__(self, *, database_cores: set[int]) -> None:
         self.port = _free_port()
@@ -68,7 +71,7 @@ class Server(ABC):
         """Give the command line that serves on `port`, with whatever it needs made."""
 
     @abstractmethod
-    def rooms(self, count: int) -> list[Room]:
+    def rooms(self, number: int) -> list[Room]:
         """Make so many rooms, open and empty."""
 
     def environment(self) -> dict[str, str]:
@@ -95,7 +98,7 @@ class Server(ABC):
 
     def stop(self) -> None:
         if hasattr(self, "_process"):
-            self._process.terminate()
+            self._process.send_signal(self.stop_signal)
             try:
                 self._process.wait(STOP_WITHIN_S)
             except subprocess.TimeoutExpired:
@@ -130,7 +133,7 @@ class Server(ABC):
 
     def last_words(self) -> str:
         """Give the end of what the server printed."""
-        return (self.directory / "server.log").read_text(errors="replace")[-2000:]
+        return (self.directory / "server.log").read_text(errors="replace")[-600:]
 
     def _place_database(self) -> None:
         if self.database_pid:
@@ -144,10 +147,18 @@ class FastApi(Server):
 
     def command(self) -> list[str]:
         options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
-        return [sys.executable, "-m", "uvicorn", f"benchmarks.peers.{self.module}:app", "--port", str(self.port), *options]
+        return [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            f"benchmarks.peers.{self.module}:app",
+            "--port",
+            str(self.port),
+            *options,
+        ]
 
-    def rooms(self, count: int) -> list[Room]:
-        return _open_rooms(count)
+    def rooms(self, number: int) -> list[Room]:
+        return _open_rooms(number)
 
 
 class FastApiSql(FastApi):
@@ -158,7 +169,9 @@ class FastApiSql(FastApi):
 
     def environment(self) -> dict[str, str]:
         dsn = dict(word.split("=", 1) for word in self._database.dsn.split())
-        return {"DATABASE_URL": f"postgresql+asyncpg://{dsn['user']}@/{dsn['dbname']}?host={dsn['host'].strip(chr(39))}"}
+        return {
+            "DATABASE_URL": f"postgresql+asyncpg://{dsn['user']}@/{dsn['dbname']}?host={dsn['host'].strip(chr(39))}"
+        }
 
     def __enter__(self) -> Self:
         self._database = embedded.start(self.directory / "data")
@@ -177,8 +190,8 @@ class AiohttpSse(Server):
     def command(self) -> list[str]:
         return [sys.executable, "-m", "benchmarks.peers.aiohttp_sse_queue", str(self.port)]
 
-    def rooms(self, count: int) -> list[Room]:
-        return _open_rooms(count)
+    def rooms(self, number: int) -> list[Room]:
+        return _open_rooms(number)
 
 
 class Nchan(Server):
@@ -202,8 +215,8 @@ class Nchan(Server):
         )
         return [str(nginx), "-c", str(configuration), "-p", str(self.directory), "-e", "stderr"]
 
-    def rooms(self, count: int) -> list[Room]:
-        return _open_rooms(count)
+    def rooms(self, number: int) -> list[Room]:
+        return _open_rooms(number)
 
 
 MODULE = "lib/nginx/modules/ngx_nchan_module.so"
@@ -232,7 +245,12 @@ class Homeroom(Server):
     """Homeroom as it is run: authenticated, durable, with metrics on. Only the limits are out of the way."""
 
     name = "homeroom"
+    stop_signal = signal.SIGTERM
     students = 16
+
+    def __init__(self, *, database_cores: set[int]) -> None:
+        super().__init__(database_cores=database_cores)
+        self._users = count(1)
 
     def command(self) -> list[str]:
         config = self.directory / "config.toml"
@@ -245,14 +263,14 @@ class Homeroom(Server):
         self.database_pid = int(pid_file.read_text().split()[0])
         super()._place_database()
 
-    def rooms(self, count: int) -> list[Room]:
-        return asyncio.run(self._rooms(count))
+    def rooms(self, number: int) -> list[Room]:
+        return asyncio.run(self._rooms(number))
 
-    async def _rooms(self, count: int) -> list[Room]:
+    async def _rooms(self, number: int) -> list[Room]:
         async with self._client() as client:
-            teacher = await self._register(client, "teacher", 0)
-            students = [await self._register(client, "student", number) for number in range(self.students)]
-            sessions = await self._sessions(client, teacher, count)
+            teacher = await self._register(client, "teacher")
+            students = [await self._register(client, "student") for _ in range(self.students)]
+            sessions = await self._sessions(client, teacher, number)
             await _all(
                 self._call(client, "/v1/sessions/join", {"code": session["code"]}, student)
                 for session in sessions
@@ -260,12 +278,12 @@ class Homeroom(Server):
             )
             return [self._room(session["id"], students) for session in sessions]
 
-    def idle_sessions(self, count: int) -> None:
+    def idle_sessions(self, number: int) -> None:
         """Start so many sessions, and leave them alone."""
 
         async def make() -> None:
             async with self._client() as client:
-                await self._sessions(client, await self._register(client, "teacher", 0), count)
+                await self._sessions(client, await self._register(client, "teacher"), number)
 
         asyncio.run(make())
 
@@ -278,18 +296,24 @@ class Homeroom(Server):
             publish=[post(f"{path}/commands", message, header) for header in headers],
         )
 
-    async def _sessions(self, client: ClientSession, teacher: str, count: int) -> list[dict[str, Any]]:
+    async def _sessions(self, client: ClientSession, teacher: str, number: int) -> list[dict[str, Any]]:
         wanted = {"title": "Physics 101", "kind": "classroom", "capacity": 5000}
-        sessions = await _all(self._call(client, "/v1/sessions", wanted, teacher) for _ in range(count))
+        sessions = await _all(self._call(client, "/v1/sessions", wanted, teacher) for _ in range(number))
         await _all(
             self._call(client, f"/v1/sessions/{session['id']}/commands", {"type": "start"}, teacher)
             for session in sessions
         )
         return sessions
 
-    async def _register(self, client: ClientSession, role: str, number: int) -> str:
+    async def _register(self, client: ClientSession, role: str) -> str:
         """Give the token of a new user."""
-        user = {"name": f"{role} {number}", "email": f"{role}{number}@example.org", "password": "correct horse", "role": role}
+        number = next(self._users)
+        user = {
+            "name": f"{role} {number}",
+            "email": f"{role}{number}@example.org",
+            "password": "correct horse",
+            "role": role,
+        }
         token: str = (await self._call(client, "/v1/auth/register", user))["access_token"]
         return token
 

@@ -36,10 +36,11 @@ TRIES = 8
 PAGE = 100
 EVENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(DurableEvent))
 
-Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
-Phone = Annotated[str, Meta(min_length=5, max_length=20, pattern=r"^\+?[0-9 ()-]+$")]
+Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$(?!\n)")]
+Phone = Annotated[str, Meta(max_length=20, pattern=r"^\+?([ ()-]*[0-9]){5,}[ ()-]*$(?!\n)")]
+# In Python `$` also matches before a newline at the end; `(?!\n)` after it does not, and changes nothing for JSON Schema.
 Password = Annotated[str, Meta(min_length=8, max_length=200)]
-UserRef = Annotated[str, Meta(pattern=f"^{UUID.pattern}$")]
+UserRef = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)")]
 
 
 def now_millis() -> Millis:
@@ -159,6 +160,7 @@ async def refresh(services: Services, call: Call) -> LoggedIn:
     if user is None:
         if await services.users.revoke(login_id):
             services.tokens.revoke(login_id)
+            services.hub.cut_off(None, login_id)
         raise unauthenticated("The refresh token is not valid any more; log in again.", "bad_refresh_token")
     return logged_in(services, user, login_id, fresh)
 
@@ -228,8 +230,8 @@ async def create_session(services: Services, call: Call) -> Session:
         raise Problem(403, "not_permitted", "Only teachers may create sessions.")
     if wait := services.commands.take(principal.user_id):
         raise too_fast(f"At most {services.settings.limits.user_commands_per_s} commands a second.", wait)
-    if new.name is not None and UUID.fullmatch(new.name):
-        raise Problem(422, "invalid", "`name` must not look like an id.", field="name")
+    if new.name is not None and (UUID.fullmatch(new.name) or not new.name.isprintable()):
+        raise Problem(422, "invalid", "`name` must not look like an id, or have a newline in it.", field="name")
     number = await services.log.next_number()
     for _ in range(TRIES):
         state, recorded = created(services, principal, new, number)

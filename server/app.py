@@ -11,12 +11,14 @@ from server import health, logs, metrics, openapi, pages
 from server.auth import new_id
 from server.config import Settings
 from server.errors import Problem, problem_body
-from server.handlers import bind
+from server.handlers import SESSION, USER, bind
 from server.routes import Api, ContentRoute
 from server.services import Services
 
 logger = logging.getLogger(__name__)
 
+REQUEST_ID = web.RequestKey("id", str)
+ORIGIN = web.RequestKey("origin", str)
 CORS_MAX_AGE_S = "600"
 STATUS_REASONS = {404: ("not_found", "There is nothing at this path; see /docs."), 405: ("method_not_allowed", "")}
 
@@ -62,8 +64,35 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:
         if request.transport is None or request.transport.is_closing():
             raise
-        logger.exception("request %s failed", request.get("id"))
-        return printed(Problem(500, "internal", f"Something went wrong here; report request {request.get('id')}."))
+        logger.exception("request %s failed", request.get(REQUEST_ID))
+        return printed(
+            Problem(500, "internal", f"Something went wrong here; report request {request.get(REQUEST_ID)}.")
+        )
+
+
+class Protocol(web.RequestHandler):
+    """aiohttp's protocol. What it refuses before there is a request is a problem too, and quotes nothing of what came,
+    which may hold a token."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("part of an answer has been sent already")
+        if status >= 500:
+            logger.error("a request failed outside its handler", exc_info=exc)
+            problem = Problem(status, "internal", "Something went wrong here.")
+        else:
+            problem = Problem(status, "malformed", "This is no HTTP request, or one with too long a line.")
+        response = printed(problem)
+        response.force_close()
+        return response
 
 
 def kept(error: web.HTTPException) -> dict[str, str]:
@@ -85,7 +114,7 @@ def logged(settings: Settings) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request["id"] = new_id()
+        request[REQUEST_ID] = new_id()
         if not wanted:
             return await handler(request)
         started, status = time.perf_counter(), 499
@@ -100,13 +129,13 @@ def logged(settings: Settings) -> Middleware:
                     at=logs.stamp(time.time()),
                     level="info",
                     event="request",
-                    id=request["id"],
+                    id=request[REQUEST_ID],
                     method=request.method,
                     route="unknown" if resource is None else resource.canonical,
                     status=status,
                     ms=round((time.perf_counter() - started) * 1000, 2),
-                    user=request.get("user"),
-                    session=request.get("session"),
+                    user=request.get(USER),
+                    session=request.get(SESSION),
                 )
             )
 
@@ -126,19 +155,15 @@ def cors(settings: Settings) -> Middleware:
         if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
             response: web.StreamResponse = web.Response(status=204 if allowed else 403)
             if allowed:
-                response.headers.update(
-                    {
-                        hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, PUT, PATCH, DELETE",
-                        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: (
-                            "Authorization, Content-Type, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, Range"
-                        ),
-                        hdrs.ACCESS_CONTROL_MAX_AGE: CORS_MAX_AGE_S,
-                    }
+                response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, POST, PUT, PATCH, DELETE"
+                response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = (
+                    "Authorization, Content-Type, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, Range"
                 )
+                response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = CORS_MAX_AGE_S
                 allow(response, origin)
             return response
         if allowed:
-            request["origin"] = origin
+            request[ORIGIN] = origin
         return await handler(request)
 
     return middleware
@@ -146,9 +171,9 @@ def cors(settings: Settings) -> Middleware:
 
 async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Headers of every answer, streams included."""
-    response.headers["X-Request-Id"] = request.get("id", "")
+    response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
     response.headers["X-Content-Type-Options"] = "nosniff"
-    if origin := request.get("origin"):
+    if origin := request.get(ORIGIN):
         allow(response, origin)
 
 

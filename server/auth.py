@@ -110,9 +110,13 @@ class Tokens:
         if principal.expires_at <= time.time():
             del self._verified[token]
             raise unauthenticated("The access token has expired; refresh it.", "expired")
-        if principal.login in self._revoked:
-            raise unauthenticated("This login is over; log in again.", "revoked")
+        self.require_open(principal.login)
         return principal
+
+    def require_open(self, login: str) -> None:
+        """Raises: Problem 401 for a login that is over, whatever credential came from it."""
+        if login in self._revoked:
+            raise unauthenticated("This login is over; log in again.", "revoked")
 
     def _decode(self, token: str) -> Principal:
         try:
@@ -126,7 +130,7 @@ class Tokens:
             )
         except jwt.ExpiredSignatureError as error:
             raise unauthenticated("The access token has expired; refresh it.", "expired") from error
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, UnicodeEncodeError) as error:
             raise unauthenticated("The access token is not valid; log in again.") from error
         try:
             return Principal(

@@ -86,33 +86,37 @@ class FastLane:
         self.services = services
         self.logged = services.settings.server.log_level in ("debug", "info")
 
-    def take(self, data: bytes, write: Callable[[bytes], None]) -> int:
+    def take(self, data: bytes, write: Callable[[bytes], None]) -> int | None:
         """Take the request that `data` begins with: `write` gets its answer, now or later.
 
-        Gives how many bytes it was; 0: not one for the fast lane."""
+        Gives how many bytes it was; 0: the rest of its body has yet to come; None: it is not for the fast lane."""
         for lane in self._lanes:
             if match := lane.line.match(data):
                 break
         else:
-            return 0
+            return None
         end = data.find(HEAD_END) + len(HEAD_END)
+        if end < len(HEAD_END):
+            return None
         head = Head()
         try:
             parser = httptools.HttpRequestParser(head)
             parser.feed_data(data[:end])
         except httptools.HttpParserError:
-            return 0
+            return None
         headers = head.headers
         length = headers.get(b"content-length", b"")
         if head.unusual or not length.isdigit() or not parser.should_keep_alive():
-            return 0
+            return None
         size = end + int(length)
-        if size > len(data) or size - end > self.services.settings.limits.body_bytes:
+        if size - end > self.services.settings.limits.body_bytes:
+            return None
+        if size > len(data):
             return 0
         ref = match[1].decode()
         known = self.services.refs.known(ref)
         if known is None:
-            return 0
+            return None
         request = Request(self, lane, ref, write)
         try:
             authorization = headers.get(b"authorization")
@@ -124,7 +128,7 @@ class FastLane:
             text = idempotency_key(None if key is None else key.decode("latin-1"))
             command = lane.endpoint.decoded(data[end:size])
             if type(command) in LOOKUPS:
-                return 0
+                return None
             lane.endpoint.admit(principal)
             request.send(lane.endpoint.execute(principal, known[1], command, text), principal)
         except Problem as problem:
@@ -157,10 +161,15 @@ class Request:
         return False
 
     def set_result(self, outcome: Outcome) -> None:
+        # Whatever went wrong here would go wrong in the actor that answers, and end it.
         try:
             reply = None if isinstance(outcome, Fenced) else self._lane.endpoint.answered(outcome, self._ref)
         except Problem as problem:
             self.refuse(problem)
+            return
+        except Exception:
+            logger.exception("an answer of session %s cannot be printed", self.session_id)
+            self.refuse(Problem(500, "internal", "Something went wrong here."))
             return
         if reply is None:
             self._owner.services.directory.spawn(self._look_up(outcome))

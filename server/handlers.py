@@ -7,8 +7,9 @@ import asyncio
 import contextlib
 import hashlib
 import random
+import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -17,16 +18,16 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
 from actors.persistence import LogUnavailable
-from actors.session.commands import Command
-from actors.session.ids import SessionId
 from actors.session.audience import audience
+from actors.session.commands import Caller, Command
+from actors.session.ids import SessionId, UserId
 from actors.session.state import State
 from actors.session_actor import JSON, Answer, Execute, Key, Look, Outcome, Published, Repeated, Snapshot, Subscribe
 from server.auth import Principal
 from server.decoding import Decoder, from_query
 from server.errors import Problem, away, refused, too_fast, unauthenticated
-from server.lookups import NOTHING, Fields, looked_up
 from server.forms import Form
+from server.lookups import NOTHING, Fields, looked_up
 from server.ranges import window
 from server.routes import (
     ActionRoute,
@@ -42,11 +43,14 @@ from server.routes import (
 )
 from server.seats import Cut, Seat, seated
 from server.services import Services
-from server.streams import Cursor, RETRY_MS, Subscriber, replayed
+from server.streams import RETRY_MS, Cursor, Subscriber, replayed
 from storage.blobs import UnknownBlob
 from storage.errors import StorageError
+from storage.sessions import CODE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+USER = web.RequestKey("user", str)
+SESSION = web.RequestKey("session", str)
 KEY_LENGTH = 64
 WRITE_TIMEOUT_S = 60.0
 """How long the reader of a long answer may read nothing."""
@@ -55,23 +59,37 @@ MISSED_ROWS = 5_000
 
 
 def bind(row: Row, services: Services) -> Handler:
-    """Make the handler of a row."""
+    """Make the handler of a row: a bound method, since aiohttp deprecates objects that are merely callable."""
     match row:
         case CommandRoute():
-            return CommandEndpoint(row, services)
+            return CommandEndpoint(row, services).__call__
         case ActionRoute():
-            return _Action(row, services)
+            return _Action(row, services).__call__
         case StreamRoute():
-            return _Stream(row, services)
+            return StreamEndpoint(row, services).__call__
         case UploadRoute():
-            return _Upload(row, services)
+            return _Upload(row, services).__call__
         case ContentRoute():
-            return _Content(row, services)
+            return _Content(row, services).__call__
         case DownloadRoute():
-            return _Download(row, services)
+            return _Download(row, services).__call__
         case ReplayRoute():
-            return _Replay(row, services)
+            return _Replay(row, services).__call__
     raise TypeError(f"no handler for {type(row).__name__}")
+
+
+def within(networks: Sequence[str]) -> Callable[[str], bool]:
+    """Make the test whether an address is in one of these networks."""
+    known = [ip_network(network, strict=False) for network in networks]
+
+    def test(peer: str) -> bool:
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in known)
+
+    return test
 
 
 class _Endpoint:
@@ -83,7 +101,7 @@ class _Endpoint:
         limits = services.settings.limits
         self._decode = None if row.body is None else Decoder(row.body, max_depth=limits.json_depth)
         self._body_timeout_s = limits.body_timeout_s
-        self._proxies = [ip_network(proxy, strict=False) for proxy in services.settings.server.trusted_proxies]
+        self._trusted = within(services.settings.server.trusted_proxies)
 
     def principal(self, request: web.Request) -> Principal | None:
         """Verify the credential. Raises: Problem 401, unless the row is public."""
@@ -91,7 +109,7 @@ class _Endpoint:
         if header is None and self._row.public:
             return None
         principal = self.bearer(header)
-        request["user"] = principal.user_id
+        request[USER] = principal.user_id
         return principal
 
     def bearer(self, header: str | None) -> Principal:
@@ -106,6 +124,9 @@ class _Endpoint:
             return None
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise Problem(415, "unsupported_encoding", "Send the body without Content-Encoding.")
+        most = self._services.settings.limits.body_bytes
+        if (announced := request.content_length or 0) > most:
+            raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=announced)
         try:
             async with asyncio.timeout(self._body_timeout_s):
                 raw = await request.read()
@@ -114,16 +135,6 @@ class _Endpoint:
                 408, "too_slow", f"The body took more than {self._body_timeout_s:g} s.", headers={"Connection": "close"}
             ) from error
         return self._decode(raw)
-
-    async def resolve(self, ref: str, guesser: str) -> tuple[SessionId, bool]:
-        """Find the session that a reference leads to. Raises: Problem 404, 429."""
-        try:
-            return await self._services.refs.resolve(ref)
-        except Problem:
-            # Guessing codes is slow work for whoever does it.
-            if wait := self._services.joins.take(guesser):
-                raise too_fast("Too many references that lead nowhere.", wait) from None
-            raise
 
     def query(self, request: web.Request) -> Any:
         if self._row.query is None:
@@ -135,7 +146,7 @@ class _Endpoint:
     def address(self, request: web.Request) -> str:
         """Give the client's address; a proxy's word for it counts only from a proxy that the settings name."""
         peer = request.remote or ""
-        for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
+        for hop in reversed(",".join(request.headers.getall("X-Forwarded-For", [])).split(",")):
             if not self._trusted(peer) or not hop.strip():
                 break
             peer = hop.strip()
@@ -145,12 +156,17 @@ class _Endpoint:
         """Say how the client reaches the server, for links."""
         return self._services.settings.server.public_url.rstrip("/") or f"{request.scheme}://{request.host}"
 
-    def _trusted(self, peer: str) -> bool:
+    async def resolve(self, request: web.Request, ref: str, principal: Principal | None) -> tuple[SessionId, bool]:
+        """Find the session that a reference leads to. Raises: Problem 404, 429."""
         try:
-            address = ip_address(peer)
-        except ValueError:
-            return False
-        return any(address in proxy for proxy in self._proxies)
+            return await self._services.refs.resolve(ref)
+        except Problem:
+            # Guessing codes is slow work for whoever does it, by whichever route and however many accounts.
+            if CODE.fullmatch(ref):
+                for who in (principal and principal.user_id, self.address(request)):
+                    if who and (wait := self._services.joins.take(who)):
+                        raise too_fast("Too many codes that lead nowhere.", wait) from None
+            raise
 
 
 class CommandEndpoint(_Endpoint):
@@ -166,8 +182,8 @@ class CommandEndpoint(_Endpoint):
         body = await self.body(request)
         self.admit(principal)
         ref = row.ref(request.match_info, body)
-        session_id, by_code = await self.resolve(ref, principal.user_id)
-        request["session"] = session_id
+        session_id, by_code = await self.resolve(request, ref, principal)
+        request[SESSION] = session_id
         principal.require_scope(session_id)
         command = row.command(body)
         found = await looked_up(services, session_id, principal, command)
@@ -202,7 +218,8 @@ class CommandEndpoint(_Endpoint):
             return reply
         if row.then is not None and row.view is not None:
             return row.view(await row.then(self._services, call))
-        assert isinstance(outcome, Repeated) and row.repeat is not None
+        assert isinstance(outcome, Repeated)
+        assert row.repeat is not None
         first, last = outcome.first_seq, outcome.last_seq
         rows = await self._services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
         return row.repeat(last, rows)
@@ -218,12 +235,9 @@ class _Action(_Endpoint):
         services, row = self._services, self._row
         principal = self.principal(request)
         session_id, by_code = SessionId(""), False
-        if row.session and row.public:
-            session_id, by_code = await self.resolve(request.match_info["ref"], self.address(request))
-        elif row.session:
-            session_id, by_code = await services.refs.resolve(request.match_info["ref"])
         if row.session:
-            request["session"] = session_id
+            session_id, by_code = await self.resolve(request, request.match_info["ref"], principal)
+            request[SESSION] = session_id
         if principal is not None and not (row.public or row.scoped):
             principal.require_scope(session_id if row.session else None)
         query = self.query(request)
@@ -310,12 +324,10 @@ class _LongAnswer(_Endpoint):
     async def call(self, request: web.Request) -> Call:
         principal = self.principal(request)
         ref = request.match_info["ref"]
-        if principal is None:
-            session_id, by_code = await self.resolve(ref, self.address(request))
-        else:
-            session_id, by_code = await self._services.refs.resolve(ref)
+        session_id, by_code = await self.resolve(request, ref, principal)
+        if principal is not None:
             principal.require_scope(session_id)
-        request["session"] = session_id
+        request[SESSION] = session_id
         return Call(
             request.match_info, self.query(request), None, principal, session_id, self.address(request), by_code,
             self.origin(request), request.headers.get("Last-Event-ID"),
@@ -389,19 +401,22 @@ async def aclose(parts: AsyncIterator[bytes]) -> None:
         await parts.aclose()
 
 
-class _Stream(_Endpoint):
+class StreamEndpoint(_Endpoint):
+    """Serves a `StreamRoute`; `sockets.py` builds on it."""
+
     _row: StreamRoute
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         services = self._services
         ticket = request.query.get("ticket")
         principal = self.principal(request) if ticket is None else None
-        session_id, _ = await services.refs.resolve(request.match_info["ref"])
+        session_id, _ = await self.resolve(request, request.match_info["ref"], principal)
         if ticket is not None:
             principal = services.tickets.redeem(ticket, session_id)
+            services.tokens.require_open(principal.login)
         assert principal is not None
         principal.require_scope(session_id)
-        request["user"], request["session"] = principal.user_id, session_id
+        request[USER], request[SESSION] = principal.user_id, session_id
         place = request.headers.get("Last-Event-ID") or request.query.get("cursor")
         cursor = None if place is None else Cursor.parse(place)
         if place is not None and cursor is None:
@@ -425,6 +440,8 @@ class _Stream(_Endpoint):
             raise Problem(429, "too_many_streams", f"You have {most} streams open, as many as you may.", retry_s=5)
         try:
             missed = b""
+            # From here on a logout finds the stream; one that came just before has not.
+            self._services.tokens.require_open(principal.login)
             await self._attach(subscriber, principal, session_id, request.match_info["ref"])
             if subscriber.missing is not None:
                 read = await self._missed(subscriber, session_id)
@@ -432,7 +449,9 @@ class _Stream(_Endpoint):
                     hub.unregister(subscriber)
                     return await self._serve(request, principal, session_id, Cursor(0, 0))
                 missed = read
-            return await self._stream(request, subscriber, missed)
+            if request.transport is not None and (connection := request.transport.get_extra_info("socket")):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.streams.send_buffer_bytes)
+            return await self._stream(request, principal, subscriber, missed)
         finally:
             hub.unregister(subscriber)
 
@@ -447,7 +466,8 @@ class _Stream(_Endpoint):
     async def _missed(self, subscriber: Subscriber, session_id: SessionId) -> bytes | None:
         """Read from the log what came between a cursor and the stream; None: the cursor is not of this log."""
         cursor, upto = subscriber.cursor, subscriber.missing
-        assert cursor is not None and upto is not None
+        assert cursor is not None
+        assert upto is not None
         if upto.seq - cursor.seq > MISSED_ROWS:
             return None
         rows = await self._services.log.read(session_id, cursor.seq - 1, upto.seq - cursor.seq + 1)
@@ -463,7 +483,9 @@ class _Stream(_Endpoint):
         )
         return replayed(subscriber, cursor, outcome.value) if isinstance(outcome, Snapshot) else None
 
-    async def _stream(self, request: web.Request, subscriber: Subscriber, missed: bytes) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, principal: Principal, subscriber: Subscriber, missed: bytes
+    ) -> web.StreamResponse:
         stream = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",
@@ -485,14 +507,14 @@ def stream_end(principal: Principal, lifetime_s: float) -> float:
     """Say when a stream ends, in loop time: with its token, or earlier; spread, so that not all end together."""
     loop = asyncio.get_running_loop()
     left = principal.expires_at - time.time()
-    return loop.time() + min(left, lifetime_s * random.uniform(0.9, 1.0))
+    return loop.time() + min(left, lifetime_s * random.uniform(0.9, 1.0))  # noqa: S311 - only spreads load
 
 
 def idempotency_key(key: str | None) -> str | None:
     """Raises: Problem 422."""
-    if key is not None and not (0 < len(key) <= KEY_LENGTH and key.isprintable()):
+    if key is not None and not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
         raise Problem(
-            422, "invalid", f"`Idempotency-Key` must be 1 to {KEY_LENGTH} characters.", field="Idempotency-Key"
+            422, "invalid", f"`Idempotency-Key` must be 1 to {KEY_LENGTH} ASCII characters.", field="Idempotency-Key"
         )
     return key
 

@@ -36,7 +36,8 @@ class Refs:
         """Give a session's id, and whether `ref` is its code. Raises: Problem 404."""
         known = self._known.get(ref)
         if known is None:
-            known = await self._sessions.resolve(ref)
+            # What cannot be printed, NUL and half a surrogate among it, is no name; PostgreSQL takes neither.
+            known = await self._sessions.resolve(ref) if ref.isprintable() else None
             if known is None:
                 raise unknown_session(ref)
             self._known[ref] = known

@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from itertools import compress
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -17,7 +18,7 @@ from actors.session.audience import closes, cut
 from actors.session.commands import Caller, Disconnect
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
-from actors.session_actor import Execute, Published
+from actors.session_actor import Execute, Fenced, Outcome, Published, Unavailable
 from server.config import Streams
 
 Bye = Literal["expired", "kicked", "ended", "draining", "slow", "left", "admitted"]
@@ -77,8 +78,8 @@ class Subscriber:
     """One open stream. Holds back what it is told until `open` gives it a transport and what comes first."""
 
     __slots__ = (
-        "_held", "_held_bytes", "_latest", "_transport", "attached", "channel", "closed", "cursor", "expires_at", "format",
-        "limit", "lobby", "login", "missing", "reason", "slice", "user_id",
+        "_held", "_held_bytes", "_latest", "_transport", "attached", "channel", "closed", "cursor", "expires_at",
+        "format", "limit", "lobby", "login", "missing", "reason", "slice", "user_id",
     )  # fmt: skip
 
     def __init__(
@@ -184,7 +185,7 @@ class Subscriber:
             elif not transport.is_closing():
                 retry = RETRY_MS[reason]
                 if reason == "draining" and retry is not None:
-                    retry = random.randint(retry // 10, 2 * retry)
+                    retry = random.randint(retry // 10, 2 * retry)  # noqa: S311 - only spreads load
                 transport.write(self.format.wrap(self.format.bye(reason, retry)))
         if not self.closed.done():
             self.closed.set_result(None)
@@ -238,7 +239,7 @@ class Channel:
             self._write(batch[start:])
 
     def _cut_off(self, who: tuple[UserId, str] | None) -> None:
-        """End the streams of one user, or all of them. Being admitted ends those in the lobby: they come back for all."""
+        """End one user's streams, or all. Being admitted ends those in the lobby: they come back for everything."""
         for subscriber in list(self._subscribers):
             if who is None:
                 self._end(subscriber, "ended")
@@ -251,24 +252,27 @@ class Channel:
 
     def _write(self, batch: Sequence[Published]) -> None:
         """Encode once per format and audience; then nothing but writes."""
-        everyone = not self._lobby and all(out.audience is None for out in batch)
-        written: dict[tuple[Format, tuple[bool, ...]], tuple[bytes, bytes]] = {}
         encoded: dict[Format, list[bytes]] = {}
+        written: dict[object, tuple[bytes, bytes]] = {}
+        seen = 0
+        everyone = not self._lobby and all(out.audience is None for out in batch)
         for subscriber in list(self._subscribers):
-            format = subscriber.format
-            mask = (
-                () if everyone else tuple(out.audience is None or subscriber.user_id in out.audience for out in batch)
-            )
-            ready = written.get((format, mask))
+            key: object = subscriber.format
+            mask = None
+            if not everyone:
+                mask = tuple(subscriber.sees(out.audience) for out in batch)
+                key = subscriber.format, mask
+            ready = written.get(key)
             if ready is None:
-                frames = encoded.get(format)
+                frames = encoded.get(subscriber.format)
                 if frames is None:
-                    frames = encoded[format] = [format.event(out) or b"" for out in batch]
-                joined = b"".join(frames if everyone else [f for f, seen in zip(frames, mask, strict=True) if seen])
-                ready = written[format, mask] = (format.wrap(joined) if joined else b"", joined)
+                    frames = encoded[subscriber.format] = [subscriber.format.event(out) or b"" for out in batch]
+                joined = b"".join(frames if mask is None else compress(frames, mask))
+                ready = written[key] = subscriber.format.wrap(joined) if joined else b"", joined
             if ready[1]:
                 subscriber.write(*ready)
-                self._hub.delivered += len(batch)
+                seen += len(batch) if mask is None else sum(mask)
+        self._hub.delivered += seen
 
     def _remember(self, batch: Sequence[Published]) -> None:
         if any(isinstance(out.recorded.event, e.MessageDeleted) for out in batch):
@@ -334,6 +338,9 @@ class Channel:
 
     def _attach(self, subscriber: Subscriber, first: bytes | None, here: Cursor) -> None:
         if subscriber.closed.done():
+            # Gone before it was in; the session believes that it is.
+            if subscriber.user_id not in self._users:
+                self._hub.disconnected(self.session_id, subscriber.user_id)
             return
         if first is None:
             first = self._missed(subscriber)
@@ -385,6 +392,32 @@ def replayed(subscriber: Subscriber, cursor: Cursor, missed: Sequence[Published]
     return subscriber.format.resumed(cursor, to, len(frames)) + b"".join(frames)
 
 
+class _Departure:
+    """Tells a session that a user's last stream has closed, again and again while it is too busy to hear."""
+
+    __slots__ = ("_hub", "_pause_s", "_session_id", "_user_id")
+
+    def __init__(self, hub: "Hub", session_id: SessionId, user_id: UserId) -> None:
+        self._hub = hub
+        self._session_id = session_id
+        self._user_id = user_id
+        self._pause_s = 0.25
+
+    def tell(self) -> None:
+        if not self._hub.listens(self._session_id, self._user_id):
+            message = Execute(Disconnect(), Caller(self._user_id, ""), self)
+            if refusal := self._hub.tell(self._session_id, message):
+                self.set_result(refusal)
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Unavailable | Fenced):
+            asyncio.get_running_loop().call_later(self._pause_s, self.tell)
+            self._pause_s = min(2 * self._pause_s, 30.0)
+
+
 class Hub:
     """All open streams of this process."""
 
@@ -393,7 +426,7 @@ class Hub:
         self.clock = clock
         self.published = 0
         self.delivered = 0
-        self.tell: Callable[[SessionId, Execute], object] = lambda session_id, message: None
+        self.tell: Callable[[SessionId, Execute], Unavailable | None] = lambda session_id, message: None
         """Where the directory takes commands; set once, by the composition root."""
         self._streams_per_user = streams_per_user
         self._channels: dict[SessionId, Channel] = {}
@@ -435,16 +468,23 @@ class Hub:
         if not streams:
             del self._by_user[subscriber.user_id]
         self._slices[subscriber.slice].pop(subscriber, None)
+        if not subscriber.closed.done():
+            subscriber.closed.set_result(None)
         if subscriber.channel is not None:
             subscriber.channel.remove(subscriber)
 
     def disconnected(self, session_id: SessionId, user_id: UserId) -> None:
-        if not self._draining:
-            self.tell(session_id, Execute(Disconnect(), Caller(user_id, "")))
+        _Departure(self, session_id, user_id).tell()
 
-    def cut_off(self, user_id: UserId, login: str) -> None:
-        """End the streams that a user opened under a login that is over."""
-        for subscriber in list(self._by_user.get(user_id, ())):
+    def listens(self, session_id: SessionId, user_id: UserId) -> bool:
+        """Say whether a user has a stream of a session open; while draining that is of no interest any more."""
+        channel = self._channels.get(session_id)
+        return self._draining or (channel is not None and user_id in channel.users())
+
+    def cut_off(self, user_id: UserId | None, login: str) -> None:
+        """End the streams opened under a login that is over; None looks through everybody's for it."""
+        streams = self._by_user.get(user_id, ()) if user_id else [s for slice in self._slices for s in slice]
+        for subscriber in list(streams):
             if subscriber.login == login:
                 subscriber.close("expired")
 

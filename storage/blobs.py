@@ -30,7 +30,7 @@ class BlobsUnavailable(StorageError):
     """The blob store did not do it; it may be away."""
 
 
-class UnknownBlob(StorageError):
+class UnknownBlob(BlobsUnavailable):
     """There is no such blob."""
 
 

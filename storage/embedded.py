@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Self, TypedDict
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 from psycopg2.extensions import make_dsn
 
 from storage.errors import DataDirectoryInUse, EmbeddedError

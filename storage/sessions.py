@@ -35,7 +35,7 @@ class Sessions:
         self._pool = pool
 
     async def resolve(self, ref: str) -> tuple[SessionId, bool] | None:
-        """Find a session by id, number, code or name; say too whether it was by its code. A deleted one is not found."""
+        """Find a session by id, number, code or name, and say if it was by its code. Deleted ones are not found."""
         if UUID.fullmatch(ref):
             return await self._one("resolve_id", ref, False)
         if ref.isascii() and ref.isdigit() and len(ref) < 10:

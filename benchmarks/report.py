@@ -1,0 +1,140 @@
+"""Results: as a table, as JSON, as a plot."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from benchmarks.scenarios import SCENARIOS, Column, Figures
+
+US = "homeroom"
+
+
+@dataclass
+class Outcome:
+    """What one server did in one scenario, round by round."""
+
+    rounds: list[Figures] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+    @property
+    def figures(self) -> Figures:
+        """Take the median of each figure."""
+        return {key: median(figures[key] for figures in self.rounds) for key in (self.rounds or [{}])[0]}
+
+
+Outcomes = Mapping[str, Mapping[str, Outcome]]
+"""By scenario, then by server."""
+
+
+def ratios(column: Column, outcomes: Mapping[str, Outcome]) -> dict[str, float]:
+    """Say how many times as good as each peer Homeroom is; 2 is twice as many, or half as much."""
+    ours = outcomes[US].figures.get(column.key) if US in outcomes else None
+    found = {}
+    for server, outcome in outcomes.items():
+        theirs = outcome.figures.get(column.key)
+        if column.better and server != US and ours and theirs:
+            found[server] = ours / theirs if column.better == "more" else theirs / ours
+    return found
+
+
+def table(letter: str, outcomes: Mapping[str, Outcome]) -> str:
+    """Print a scenario: a line for each server, then how Homeroom compares."""
+    scenario = SCENARIOS[letter]
+    columns = [
+        column for column in scenario.columns if any(column.key in outcome.figures for outcome in outcomes.values())
+    ]
+    lines = [["", *(column.title for column in columns)]]
+    for server, outcome in outcomes.items():
+        figures = outcome.figures
+        lines.append([server, *(number(figures[column.key]) if figures else "" for column in columns)])
+    compared = [ratios(column, outcomes) for column in columns]
+    for server in outcomes:
+        if any(server in column for column in compared):
+            cells = (f"{column[server]:.1f} ×" if server in column else "" for column in compared)
+            lines.append([f"{US} : {server}", *cells])
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    shown = [
+        "  "
+        + line[0].ljust(widths[0])
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
+        for line in lines
+    ]
+    shown += [f"  ! {server}: {problem}" for server, outcome in outcomes.items() for problem in outcome.problems]
+    shown += [f"  ~ {server}: {doubt}" for server, outcome in outcomes.items() for doubt in outcome.doubts]
+    return "\n".join([f"{letter}  {scenario.title}", *shown, ""])
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def as_json(outcomes: Outcomes, setting: Mapping[str, object]) -> bytes:
+    scenarios = {
+        letter: {
+            "title": SCENARIOS[letter].title,
+            "servers": {
+                server: {
+                    "figures": outcome.figures,
+                    "rounds": outcome.rounds,
+                    "problems": outcome.problems,
+                    "doubts": outcome.doubts,
+                }
+                for server, outcome in servers.items()
+            },
+            "homeroom_compared": {
+                column.key: found for column in SCENARIOS[letter].columns if (found := ratios(column, servers))
+            },
+        }
+        for letter, servers in outcomes.items()
+    }
+    return msgspec.json.format(msgspec.json.encode({"setting": setting, "scenarios": scenarios}), indent=1)
+
+
+def plot(outcomes: Outcomes, path: Path) -> None:
+    """Draw the first compared figure of each scenario, and the growth curves."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import FuncFormatter
+
+    drawn = [letter for letter in outcomes if letter == "G" or any(len(o.rounds) for o in outcomes[letter].values())]
+    if not drawn:
+        return
+    figure, axes = plt.subplots(1, len(drawn), figsize=(3.6 * len(drawn), 3.8), squeeze=False, layout="constrained")
+    for letter, axis in zip(drawn, axes[0], strict=True):
+        servers = {server: outcome.figures for server, outcome in outcomes[letter].items() if outcome.rounds}
+        if letter == "G":
+            for of in ("subscribers", "rooms"):
+                points = [
+                    (int(key.rpartition("_")[2]), value)
+                    for key, value in servers.get(US, {}).items()
+                    if key.startswith(of)
+                ]
+                axis.plot(*_transposed(points), marker="o", label=of)
+            axis.set(xscale="log", yscale="log", title="G  CPU µs of a delivery")
+            axis.legend(frameon=False)
+            continue
+        column = SCENARIOS[letter].columns[0]
+        bars = axis.bar(
+            list(servers),
+            [figures[column.key] for figures in servers.values()],
+            color=["#2563eb" if server == US else "#9ca3af" for server in servers],
+        )
+        axis.bar_label(bars, labels=[number(figures[column.key]) for figures in servers.values()], fontsize=8)
+        axis.set_title(
+            f"{letter}  {column.title}" + (f" ({column.better} is better)" if column.better else ""), fontsize=10
+        )
+        axis.tick_params(axis="x", rotation=30, labelsize=8)
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value) if value else "0"))
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _transposed(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]

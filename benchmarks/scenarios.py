@@ -1,0 +1,233 @@
+"""What is measured, on each server alike: the load, and the figures taken from it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Self
+
+from benchmarks.cores import SERVER_CORES, idle_s
+from benchmarks.load import Counted, Load, plan
+from benchmarks.servers import Homeroom, Server
+
+STREAMING = ("homeroom", "fastapi", "aiohttp-sse", "nchan")
+Figures = dict[str, float]
+DISTURBED = 0.1
+SATURATED = 0.9
+
+
+@dataclass(frozen=True)
+class Size:
+    """How long and how many. The rates of a short run are rougher; the memory of fewer is too."""
+
+    warm_up_s: float
+    seconds: float
+    idle_subscribers: int
+    idle_sessions: int
+    growth: Sequence[int]
+
+
+FULL = Size(1.0, 5.0, 5_000, 10_000, (1, 10, 100, 1_000, 10_000))
+QUICK = Size(0.5, 2.0, 1_000, 1_000, (1, 10, 100, 1_000))
+
+
+class Used(NamedTuple):
+    """CPU seconds up to some moment, and those in which nobody used the server's core."""
+
+    server: float
+    database: float
+    idle: float
+
+    @classmethod
+    def by(cls, server: Server) -> Self:
+        return cls(server.cpu_s(), server.database_cpu_s(), idle_s(SERVER_CORES))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of the generator, with what the server and its database used in the measured seconds."""
+
+    counted: Counted
+    used: Used
+
+    def doubts(self) -> list[str]:
+        found = []
+        # The database's may have been on the other core: this is the least that others took.
+        others = 1 - sum(self.used) / self.counted.seconds
+        if others > DISTURBED:
+            found.append(f"something else took {others:.0%} of the server's core")
+        if self.counted.load_cpu_s > SATURATED * self.counted.seconds:
+            found.append("the generator was the bottleneck")
+        return found
+
+    def per(self, count: int) -> Figures:
+        """Share out the CPU: µs for each of `count` things done."""
+        return {
+            "cpu_us": self.used.server * 1e6 / max(count, 1),
+            "database_us": self.used.database * 1e6 / max(count, 1),
+            "core_busy": 100 * self.used.server / self.counted.seconds,
+            "core_idle": 100 * self.used.idle / self.counted.seconds / len(SERVER_CORES),
+        }
+
+
+@dataclass
+class Bench:
+    """Takes one scenario's measurements; keeps what went wrong, and what makes a figure doubtful."""
+
+    generator: Sequence[str]
+    size: Size
+    problems: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+    def load(
+        self, server: Server, *, rooms: int = 1, subscribers: int = 0, publishers: int, per_s: float | None = None
+    ) -> Measured:
+        """Post as fast as the publishers are answered, or `per_s` times a second, all together."""
+        layout = plan(server.rooms(rooms), subscribers=subscribers, publishers=publishers)
+        used: list[Used] = []
+        size = self.size
+        with Load(
+            self.generator, server.port, layout, warm_up_s=size.warm_up_s, seconds=size.seconds, per_s=per_s
+        ) as load:
+            counted = load.run(lambda: used.append(Used.by(server)))
+        self.problems += counted.problems()
+        start, end = used
+        measured = Measured(counted, Used(*(after - before for before, after in zip(start, end, strict=True))))
+        self.doubts += measured.doubts()
+        return measured
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure; `better` says which way, and so that servers are compared by it."""
+
+    key: str
+    title: str
+    better: Literal["more", "less"] | None = None
+
+
+@dataclass(frozen=True)
+class Scenario:
+    title: str
+    columns: Sequence[Column]
+    run: Callable[[Bench, Server], Figures]
+    servers: Sequence[str] = STREAMING
+
+
+CPU = (
+    Column("cpu_us", "CPU µs each", "less"),
+    Column("database_us", "database µs"),
+    Column("core_busy", "core busy %"),
+    Column("core_idle", "idle %"),
+)
+
+
+def fan_out(bench: Bench, server: Server) -> Figures:
+    measured = bench.load(server, subscribers=1_000, publishers=8)
+    counted = measured.counted
+    return {
+        "deliveries_per_s": counted.delivered / counted.seconds,
+        "delivery_p99_ms": counted.delivery_ms.p99,
+        **measured.per(counted.delivered),
+    }
+
+
+def many_rooms(bench: Bench, server: Server) -> Figures:
+    measured = bench.load(server, rooms=100, subscribers=10, publishers=16)
+    counted = measured.counted
+    return {
+        "events_per_s": counted.acked / counted.seconds,
+        "delivery_p99_ms": counted.delivery_ms.p99,
+        **measured.per(counted.acked),
+    }
+
+
+def latency(bench: Bench, server: Server) -> Figures:
+    measured = bench.load(server, subscribers=1_000, publishers=8, per_s=20)
+    counted = measured.counted
+    return {
+        "delivery_p50_ms": counted.delivery_ms.p50,
+        "delivery_p99_ms": counted.delivery_ms.p99,
+        **measured.per(counted.delivered),
+    }
+
+
+def idle_subscribers(bench: Bench, server: Server) -> Figures:
+    count = bench.size.idle_subscribers
+    # A first hundred has the server's code and pools loaded, which are no subscriber's.
+    (room,) = server.rooms(1)
+    first, rest = (plan([room], subscribers=subscribers, publishers=0) for subscribers in (100, count))
+    with Load(bench.generator, server.port, first, warm_up_s=0, seconds=0):
+        before = server.rss_kib()
+        with Load(bench.generator, server.port, rest, warm_up_s=0, seconds=0):
+            return {"kib": (server.rss_kib() - before) / count}
+
+
+def posts(bench: Bench, server: Server) -> Figures:
+    measured = bench.load(server, publishers=64)
+    counted = measured.counted
+    per_s = counted.acked / counted.seconds
+    half = bench.load(server, publishers=64, per_s=per_s / 2).counted
+    return {
+        "posts_per_s": per_s,
+        "post_p99_ms": counted.post_ms.p99,
+        "half_load_p99_ms": half.post_ms.p99,
+        **measured.per(counted.acked),
+    }
+
+
+def idle_sessions(bench: Bench, server: Server) -> Figures:
+    assert isinstance(server, Homeroom)
+    count = bench.size.idle_sessions
+    server.idle_sessions(100)
+    before = server.rss_kib()
+    server.idle_sessions(count)
+    return {"kib": (server.rss_kib() - before) / count}
+
+
+def growth(bench: Bench, server: Server) -> Figures:
+    """Give the CPU of a delivery by the number of subscribers in one room, and by the number of rooms of one each."""
+    figures = {}
+    for count in bench.size.growth:
+        measured = bench.load(server, subscribers=count, publishers=8)
+        figures[f"subscribers_{count}"] = measured.per(measured.counted.delivered)["cpu_us"]
+    for count in bench.size.growth:
+        measured = bench.load(server, rooms=count, subscribers=1, publishers=16)
+        figures[f"rooms_{count}"] = measured.per(measured.counted.delivered)["cpu_us"]
+    return figures
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "A": Scenario(
+        "one session, 1,000 subscribers, 8 publishers in a closed loop",
+        (Column("deliveries_per_s", "deliveries/s", "more"), Column("delivery_p99_ms", "p99 ms"), *CPU),
+        fan_out,
+    ),
+    "B": Scenario(
+        "100 sessions of 10 subscribers, 16 publishers in a closed loop",
+        (Column("events_per_s", "events/s", "more"), Column("delivery_p99_ms", "p99 ms"), *CPU),
+        many_rooms,
+    ),
+    "C": Scenario(
+        "one session, 1,000 subscribers, 20 events/s",
+        (Column("delivery_p50_ms", "p50 ms", "less"), Column("delivery_p99_ms", "p99 ms", "less"), *CPU),
+        latency,
+    ),
+    "D": Scenario("idle subscribers", (Column("kib", "KiB each", "less"),), idle_subscribers),
+    "E": Scenario(
+        "posts, 64 connections, nobody listening",
+        (
+            Column("posts_per_s", "posts/s", "more"),
+            Column("post_p99_ms", "p99 ms"),
+            Column("half_load_p99_ms", "p99 ms at half load", "less"),
+            *CPU,
+        ),
+        posts,
+        (*STREAMING, "fastapi-sql"),
+    ),
+    "S": Scenario("idle live sessions", (Column("kib", "KiB each"),), idle_sessions, ("homeroom",)),
+    "G": Scenario(
+        "growth: CPU µs of a delivery, by subscribers in one room, and by rooms of one subscriber",
+        tuple(Column(f"{of}_{count}", f"{count:,} {of}") for of in ("subscribers", "rooms") for count in FULL.growth),
+        growth,
+        ("homeroom",),
+    ),
+}

@@ -1,0 +1,169 @@
+"""One class after the other, played by the cast.
+
+**Law:** the cast has no door of its own: all that it does, anyone can do over the public API.
+"""
+
+import asyncio
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import aiohttp
+
+from server.demo.lessons import LESSONS, STUDENTS, TEACHER, Cue, Lesson, says
+from server.demo.people import Frame, Person, Refused
+
+TTL_S = 3_600
+"""When a class ends by itself, should the demo be killed in it."""
+CALL_TIMEOUT_S = 15.0
+FAREWELL_S = 2.0
+NEXT_AFTER_S = 10.0
+ASIDES = 20
+"""What the teacher keeps in mind to say to newcomers."""
+
+
+class Over(Exception):
+    """The class has ended otherwise than by the script."""
+
+
+async def play(url: str, shown: str, say: Callable[[str], None], *, speed: float = 1.0) -> None:
+    """Play classes on the server at `url` until cancelled; say their links, which start with `shown`.
+
+    Raises: Refused, aiohttp.ClientError.
+    """
+    connector = aiohttp.TCPConnector(limit=3 * (len(STUDENTS) + 1))
+    timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=1 << 20) as http:
+        cast = {name: Person(http, url, name, "student") for name in STUDENTS}
+        cast[TEACHER] = Person(http, url, TEACHER, "teacher")
+        for person in cast.values():
+            await person.register()
+        code = await create(cast[TEACHER], LESSONS[0])
+        for lesson, following in following_pairs():
+            link = f"{shown}/?code={code}"
+            say(f"on now: {lesson.title}")
+            say(f"watch it and join in: {link}")
+            this = Class(cast, code, speed)
+            try:
+                with contextlib.suppress(Over):
+                    await this.run(lesson)
+                code = await create(cast[TEACHER], following)
+                with contextlib.suppress(Over):
+                    await this.perform(says(TEACHER, f"Next: {following.title} {shown}/?code={code}"))
+                await asyncio.sleep(NEXT_AFTER_S / speed)
+            finally:
+                await this.end()
+
+
+def following_pairs() -> Iterator[tuple[Lesson, Lesson]]:
+    return itertools.pairwise(itertools.cycle(LESSONS))
+
+
+async def create(teacher: Person, lesson: Lesson) -> str:
+    """Create a class; give its join code."""
+    body = {"title": lesson.title, "description": lesson.description, "capacity": 100, "ttl": TTL_S}
+    return str((await teacher.call("POST", "/v1/sessions", body))["code"])
+
+
+class Class:
+    """One class while it lasts. The teacher follows the script, and answers newcomers between two cues."""
+
+    def __init__(self, cast: dict[str, Person], code: str, speed: float) -> None:
+        self._cast = cast
+        self._teacher = cast[TEACHER]
+        self._code = code
+        self._speed = speed
+        self._names = {person.user_id: person.name for person in cast.values()}
+        self._strangers: set[str] = set()
+        self._latest: dict[str, int] = {}
+        self._asides: deque[Cue] = deque(maxlen=ASIDES)
+        self._watching: set[asyncio.Task[None]] = set()
+
+    async def run(self, lesson: Lesson) -> None:
+        await self.perform(Cue(TEACHER, {"type": "join"}))
+        for cue in lesson.cues:
+            await self.perform(cue)
+            await asyncio.sleep(pause_s(cue) / self._speed)
+            while self._asides:
+                aside = self._asides.popleft()
+                await self.perform(aside)
+                await asyncio.sleep(pause_s(aside) / self._speed)
+
+    async def perform(self, cue: Cue) -> None:
+        """Do what a cue says. What the class does not allow just now (a newcomer may have seen to that) is left out.
+
+        Raises: Over, Refused, aiohttp.ClientError.
+        """
+        person = self._cast[cue.who]
+        try:
+            if cue.do["type"] == "join":
+                await person.call("POST", "/v1/sessions/join", {"code": self._code})
+                self._watch(person)
+                return
+            events = await person.command(self._code, self._resolved(cue.do))
+        except KeyError:
+            return
+        except Refused as refused:
+            if refused.status == 410:
+                raise Over from refused
+            if refused.status in (401, 429, 503):
+                raise
+            return
+        for event in events:
+            if event["type"] == "chat_message":
+                self._latest[cue.who] = event["message_id"]
+            if event["type"] == "hand_called":
+                name = self._names.get(event["user_id"], "you there")
+                self._asides.append(says(TEACHER, f"Yes, {name}?"))
+
+    def _resolved(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Put ids in the place of names. Raises: KeyError for who has said nothing yet."""
+        ids: dict[str, Any] = {key: self._cast[command[key]].user_id for key in ("user_id", "to") if key in command}
+        messages: dict[str, Any] = {
+            key: self._latest[command[key]] for key in ("message_id", "reply_to") if key in command
+        }
+        return {**command, **ids, **messages}
+
+    def _watch(self, person: Person) -> None:
+        hear = self._notice if person is self._teacher else ignore
+        task = asyncio.create_task(person.watch(self._code, hear))
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+
+    def _notice(self, frame: Frame) -> None:
+        """What the teacher sees of people who are not in the script."""
+        who = frame.body.get("actor")
+        if who is None or any(who == person.user_id for person in self._cast.values()):
+            return
+        match frame.event:
+            case "participant_joined" if who not in self._strangers:
+                self._strangers.add(who)
+                self._names[who] = frame.body["name"]
+                self._asides.append(says(TEACHER, f"Welcome, {frame.body['name']}! Write to us, or raise a hand."))
+            case "hand_raised":
+                self._asides.append(Cue(TEACHER, {"type": "call_next"}))
+            case "chat_message" if frame.body["text"].rstrip().endswith("?") and "to" not in frame.body:
+                name = self._names.get(who, "friend")
+                self._asides.append(says(TEACHER, f"Good question, {name}. Who has an idea?"))
+
+    async def end(self) -> None:
+        """End the class, also when it is broken off, and wait for everyone's stream to say so."""
+        with contextlib.suppress(Refused, aiohttp.ClientError, TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                await self._teacher.command(self._code, {"type": "end"})
+                if self._watching:
+                    await asyncio.wait(self._watching)
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+
+
+def ignore(frame: Frame) -> None:
+    """The students follow their script."""
+
+
+def pause_s(cue: Cue) -> float:
+    """The time that it takes the others to read it."""
+    return min(1.5 + 0.05 * len(cue.do.get("text", "")), 5.0)

@@ -1,0 +1,88 @@
+// The public API, as one account in one tab. Credentials live in sessionStorage: closing the tab forgets them.
+
+const KEY = "homeroom";
+
+export class Refused extends Error {
+  constructor(status, problem) {
+    super(problem.detail || "The server cannot be reached.");
+    this.status = status;
+    this.reason = problem.reason;
+  }
+}
+
+export function account() {
+  return JSON.parse(sessionStorage.getItem(KEY));
+}
+
+export function forget() {
+  sessionStorage.removeItem(KEY);
+}
+
+function keep(login) {
+  const { user, access_token, refresh_token } = login;
+  sessionStorage.setItem(KEY, JSON.stringify({ user, access_token, refresh_token }));
+  return user;
+}
+
+export async function register(name, role, email, password) {
+  return keep(await send("POST", "v1/auth/register", { name, role, email, password }));
+}
+
+export async function logIn(email, password) {
+  return keep(await send("POST", "v1/auth/login", { email, password }));
+}
+
+export async function logOut() {
+  await call("POST", "v1/auth/logout").catch(() => {});
+  forget();
+}
+
+// An account for this tab only; nobody learns its password, this page included.
+export function registerNewcomer(name) {
+  const random = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
+  return register(name, "student", `guest-${random()}@example.org`, random());
+}
+
+let refreshing = null;
+
+// Call with this tab's access token; exchange it once when it has expired.
+export async function call(method, path, body, headers = {}) {
+  for (let fresh = false; ; fresh = true) {
+    const token = account()?.access_token;
+    try {
+      return await send(method, path, body, { ...headers, Authorization: `Bearer ${token}` });
+    } catch (error) {
+      if (error.status !== 401 || fresh) throw error;
+      // A refresh token works once: calls that fail together share one exchange.
+      refreshing ??= send("POST", "v1/auth/refresh", { refresh_token: account()?.refresh_token ?? "" })
+        .then(keep).finally(() => { refreshing = null; });
+      await refreshing;
+    }
+  }
+}
+
+export async function command(ref, type, fields = {}) {
+  return call("POST", `v1/sessions/${ref}/commands`, { type, ...fields }, { "Idempotency-Key": crypto.getRandomValues(new Uint32Array(3)).join("-") });
+}
+
+async function send(method, path, body, headers = {}) {
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers: body === undefined ? headers : { ...headers, "Content-Type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch {
+    throw new Refused(0, {});
+  }
+  const text = await response.text();
+  let answer = {};
+  try {
+    answer = text ? JSON.parse(text) : {};
+  } catch {
+    // A proxy's page instead of an answer: the status says enough.
+  }
+  if (!response.ok) throw new Refused(response.status, answer);
+  return answer;
+}

@@ -1,0 +1,33 @@
+// Building elements. Text is only ever text: nothing here parses HTML, and the page's policy would refuse it.
+
+export const $ = (id) => document.getElementById(id);
+
+export function el(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "onclick") element.addEventListener("click", value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export function show(element, visible) {
+  element.hidden = !visible;
+}
+
+export function tell(element, text) {
+  element.textContent = text ?? "";
+  element.hidden = !text;
+}
+
+// Text in which links to this very server are links; others stay text.
+export function linked(text) {
+  return text.split(/(https?:\/\/\S+)/).map((part) => {
+    if (!/^https?:/.test(part) || !URL.canParse(part) || new URL(part).origin !== location.origin) return part;
+    return el("a", { href: part }, part);
+  });
+}
+
+export const clock = (at) => new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });

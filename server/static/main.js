@@ -1,0 +1,126 @@
+// The front page: who you are, and which class you are in.
+
+import { account, call, forget, logIn, logOut, register, registerNewcomer } from "./api.js";
+import { $, el, show, tell } from "./dom.js";
+import { Room } from "./room.js";
+
+let room = null;
+
+const codeInLink = () => (new URLSearchParams(location.search).get("code") ?? "").trim().toUpperCase();
+
+async function home() {
+  room?.close();
+  room = null;
+  document.title = "Homeroom";
+  const user = account()?.user;
+  const code = codeInLink();
+  who();
+  show($("home"), true);
+  show($("teach"), !user && !code);
+  show($("have-account"), !user && code);
+  show($("create"), user?.role === "teacher");
+  show($("join-name-label"), !user);
+  $("join").elements.name.required = !user;
+  $("join").querySelector(".small").hidden = Boolean(user);
+  $("join").elements.code.value = code;
+  $("home-title").textContent = code ? "You are invited to a class" : "A live class, in a minute";
+  tell($("home-text"), code
+    ? `Say who you are, and you are in.`
+    : "A teacher creates a class and shares its link. Students open the link, type a name, and are in.");
+  ($("join").elements[code && !user ? "name" : "code"]).focus({ preventScroll: true });
+  if (user?.role === "teacher") await mine();
+}
+
+function who() {
+  const user = account()?.user;
+  $("me").textContent = user?.name ?? "";
+  show($("log-out"), user);
+}
+
+async function mine() {
+  const { items } = await call("GET", `v1/sessions?owner=${account().user.id}&limit=20`);
+  const open = items.filter((session) => ["scheduled", "live"].includes(session.status));
+  show($("mine"), open.length > 0);
+  $("mine-list").replaceChildren(...open.map((session) =>
+    el("li", {}, el("a", { href: `?code=${session.code}` }, session.title), " ", el("span", { class: "pill", "data-state": session.status }, session.status))));
+}
+
+async function enter(code) {
+  const { session } = await call("POST", "v1/sessions/join", { code });
+  history.replaceState(null, "", `?code=${session.code}`);
+  show($("home"), false);
+  who();
+  room?.close();
+  room = new Room(session, (reason) => { if (reason === "unauthenticated") forget(); });
+}
+
+// Run a form's work with its button held, and say what went wrong.
+function onSubmit(id, work) {
+  $(id).addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const form = event.target;
+    const button = form.querySelector("button.primary");
+    button.disabled = true;
+    tell($("home-error"));
+    try {
+      await work(form.elements);
+    } catch (error) {
+      tell($("home-error"), error.message);
+      who();
+    } finally {
+      button.disabled = false;
+    }
+  });
+}
+
+onSubmit("join", async (fields) => {
+  if (!account()) await registerNewcomer(fields.name.value.trim());
+  await enter(fields.code.value.trim().toUpperCase());
+});
+
+onSubmit("teach", async (fields) => {
+  const { name, email, password } = fields;
+  if (fields.how.value === "login") await logIn(email.value.trim(), password.value);
+  else await register(name.value.trim(), "teacher", email.value.trim(), password.value);
+  password.value = "";
+  if (codeInLink()) await enter(codeInLink());
+  else await home();
+});
+
+onSubmit("create", async (fields) => {
+  const session = await call("POST", "v1/sessions", { title: fields.title.value.trim() });
+  fields.title.value = "";
+  await enter(session.code);
+});
+
+$("have-account").addEventListener("click", () => {
+  show($("teach"), true);
+  show($("have-account"), false);
+  $("teach").elements.how[1].click();
+  $("teach").elements.email.focus();
+});
+
+for (const choice of $("teach").elements.how) {
+  choice.addEventListener("change", () => {
+    const fresh = $("teach").elements.how.value === "register";
+    show($("teach-name-label"), fresh);
+    $("teach").elements.name.required = fresh;
+    $("teach").elements.password.autocomplete = fresh ? "new-password" : "current-password";
+  });
+}
+
+$("log-out").addEventListener("click", async () => {
+  await logOut();
+  history.replaceState(null, "", "./");
+  await home();
+});
+
+// Someone who is known already goes straight in: after a reload, or on the link of the next class.
+try {
+  if (account() && codeInLink()) await enter(codeInLink());
+  else await home();
+} catch (error) {
+  if (error.status === 401) forget();
+  await home().catch(() => {});
+  tell($("home-error"), error.message);
+}

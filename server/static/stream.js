@@ -1,0 +1,87 @@
+// One session's live stream. It resumes by cursor until the server says not to come back.
+// A ticket opens a stream once, so EventSource's own way of reconnecting would not do.
+
+import { call } from "./api.js";
+
+const LONGEST_WAIT_MS = 10_000;
+// EventSource hands on only the event types that it was asked for.
+const TYPES = [
+  "snapshot", "resumed", "reset", "bye",
+  "session_created", "session_started", "session_ended", "session_cancelled", "session_updated", "session_locked",
+  "session_unlocked", "session_deleted",
+  "participant_invited", "participant_waiting", "participant_joined", "participant_denied", "participant_left",
+  "participant_kicked", "participant_online", "participant_offline", "connections_lost", "role_changed",
+  "permissions_changed", "participant_muted", "participant_unmuted", "all_muted", "unmute_requested",
+  "hand_raised", "hand_lowered", "hands_lowered", "hand_called",
+  "chat_message", "message_deleted", "message_reacted", "event_logged", "signal", "cursor", "typing",
+];
+
+export class Stream {
+  // `on.frame(type, body, cursor)` for every frame, `on.state("connecting" | "live" | "waiting" | "over", detail)`.
+  constructor(ref, on) {
+    this.ref = ref;
+    this.on = on;
+    this.cursor = null;
+    this.failures = 0;
+    this.over = false;
+    this.wake = () => document.visibilityState === "visible" && this.timer && this.connect();
+    addEventListener("online", this.wake);
+    document.addEventListener("visibilitychange", this.wake);
+    this.connect();
+  }
+
+  async connect() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    this.source?.close();
+    this.on.state("connecting");
+    try {
+      const { ticket } = await call("POST", `v1/sessions/${this.ref}/tickets`);
+      if (this.over) return;
+      const query = new URLSearchParams({ ticket });
+      if (this.cursor) query.set("cursor", this.cursor);
+      this.source = new EventSource(`v1/sessions/${this.ref}/events?${query}`);
+    } catch (error) {
+      if ([401, 403, 404, 410].includes(error.status)) this.finish(error.reason);
+      else this.later();
+      return;
+    }
+    this.source.onerror = () => this.later();
+    for (const type of TYPES) this.source.addEventListener(type, (frame) => this.take(type, frame));
+  }
+
+  take(type, frame) {
+    const body = JSON.parse(frame.data);
+    if (frame.lastEventId) this.cursor = frame.lastEventId;
+    this.failures = 0;
+    if (type === "snapshot" || type === "resumed") this.on.state("live");
+    if (type === "reset") this.cursor = null;
+    this.on.frame(type, body, this.cursor);
+    if (type !== "bye") return;
+    if (body.reason === "admitted") this.cursor = null;
+    if (body.retry === null) this.finish(body.reason);
+    else this.later(body.retry);
+  }
+
+  later(wait) {
+    this.source?.close();
+    if (this.over || this.timer) return;
+    const backoff = Math.min(500 * 2 ** this.failures, LONGEST_WAIT_MS) * (0.5 + Math.random() / 2);
+    this.failures += 1;
+    this.on.state("waiting");
+    this.timer = setTimeout(() => this.connect(), wait ?? backoff);
+  }
+
+  finish(reason) {
+    this.close();
+    this.on.state("over", reason);
+  }
+
+  close() {
+    this.over = true;
+    clearTimeout(this.timer);
+    this.source?.close();
+    removeEventListener("online", this.wake);
+    document.removeEventListener("visibilitychange", this.wake);
+  }
+}

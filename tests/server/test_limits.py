@@ -1,0 +1,300 @@
+"""Bounds: what is too much, too fast, too slow or too large is refused in words, and harms nobody else."""
+
+import asyncio
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.client import PATIENCE_S, Seat
+from tests.server.serving import Town, read_answer, serving, wait_for
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def head(seat: Seat, *lines: str) -> bytes:
+    fixed = f"POST {seat.path}/commands HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {seat.person.token}\r\n"
+    return (fixed + "".join(f"{line}\r\n" for line in lines) + "\r\n").encode()
+
+
+def problem(answer: tuple[int, dict[str, str], bytes]) -> tuple[int, str]:
+    status, headers, body = answer
+    assert headers["content-type"].startswith("application/problem+json"), answer
+    return status, json.loads(body)["reason"]
+
+
+async def burst(seat: Seat, count: int) -> list[Any]:
+    return await asyncio.gather(*(seat.command("raise_hand") for _ in range(count)))
+
+
+async def test_a_user_has_a_rate_of_commands(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"user_commands_per_s": 1, "user_burst": 6}) as town:
+        host, anna = await town.classroom("Anna")
+        replies = await burst(anna, 10)
+        # Joining took one.
+        assert sorted(reply.status for reply in replies) == [200] * 5 + [429] * 5
+        limited = next(reply for reply in replies if reply.status == 429)
+        limited.refused(429, "too_fast")
+        assert int(limited.headers["Retry-After"]) >= 1
+        # Others are not slower for it.
+        await host.say("hello")
+
+
+async def test_a_session_has_a_rate_of_commands_and_still_notices_who_leaves(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"session_commands_per_s": 8}) as town:
+        host, anna = await town.classroom("Anna")
+        async with anna.stream() as stream:
+            await stream.until("snapshot")
+            replies = await burst(anna, 30)
+            assert {reply.status for reply in replies} == {200, 429}
+            limited = next(reply for reply in replies if reply.status == 429)
+            limited.refused(429, "busy")
+            assert limited.headers["Retry-After"]
+        # Closing her only stream came in the middle of that; the session learns of it as soon as it listens again.
+        async with asyncio.timeout(PATIENCE_S):
+            while (await host.state())["session"]["counts"]["online"]:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_mailbox_holds_so_many_commands(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"mailbox": 5}) as town:
+        host, anna = await town.classroom("Anna")
+        with town.frozen(host):
+            waiting = [asyncio.create_task(anna.command("send_message", text=f"{n}")) for n in range(8)]
+            async with asyncio.timeout(PATIENCE_S):
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result().refused(429, "busy")
+        replies = await asyncio.gather(*waiting)
+        accepted = [reply for reply in replies if reply.status == 200]
+        assert 0 < len(accepted) < 8
+        assert len(await host.log(type="chat_message")) == len(accepted)
+
+
+async def test_the_way_to_the_log_holds_so_many_rows(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"log_queue_rows": 3}) as town:
+        host, anna = await town.classroom("Anna")
+        with town.frozen(host):
+            waiting = []
+            for number in range(6):
+                waiting.append(asyncio.create_task(anna.command("send_message", text=f"{number}")))
+                await asyncio.sleep(0.01)
+        replies = await asyncio.gather(*waiting)
+        accepted = [reply for reply in replies if reply.status == 200]
+        assert 0 < len(accepted) < 6
+        assert len(await host.log(type="chat_message")) == len(accepted)
+        refused = next(reply for reply in replies if reply.status != 200)
+        refused.refused(503, "unavailable")
+        assert int(refused.headers["Retry-After"]) >= 1
+
+
+async def test_guessing_codes_is_slow_by_every_route(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"join_attempts_per_minute": 4}) as town:
+        host, anna = await town.classroom("Anna")
+        guesses = ["AAAAA2", "AAAAA3"]
+        for guess in guesses:
+            (await anna.person.post("/v1/sessions/join", {"code": guess})).refused(404, "unknown_session")
+        for path in ("state", "events"):
+            (await anna.person.get(f"/v1/sessions/AAAAA4/{path}")).refused(404, "unknown_session")
+        for path in ("", "/state", "/events", "/log"):
+            limited = await anna.person.get(f"/v1/sessions/AAAAA5{path}")
+            limited.refused(429, "too_fast")
+            assert int(limited.headers["Retry-After"]) >= 1
+        (await anna.person.post("/v1/sessions/join", {"code": "AAAAA6"})).refused(429, "too_fast")
+        # Another account from the same address does not help; codes that lead somewhere still do.
+        ben = (await town.student("Ben")).at(host)
+        (await ben.person.post("/v1/sessions/join", {"code": "AAAAA7"})).refused(429, "too_fast")
+        await ben.join()
+
+
+async def test_bodies_have_a_size(town: Town) -> None:
+    host, *_ = await town.classroom()
+    body = json.dumps({"type": "send_message", "text": "x" * 65_536}).encode()
+    large = await host.person.call("POST", f"{host.path}/commands", raw=body)
+    large.refused(413, "too_large")
+
+    async def pieces() -> Any:
+        for start in range(0, len(body), 8_192):
+            yield body[start : start + 8_192]
+
+    (await host.person.call("POST", f"{host.path}/commands", raw=pieces())).refused(413, "too_large")
+    just = b'{"type":"signal","to":"%b","payload":"' % host.user_id.encode()
+    just += b"x" * (65_536 - len(just) - 2) + b'"}'
+    assert len(just) == 65_536
+    (await host.person.call("POST", f"{host.path}/commands", raw=just)).refused(413, "too_large", "payload")
+    announced = await town.exchange(head(host, "Content-Length: 99999999"))
+    assert problem(announced) == (413, "too_large")
+
+
+async def test_bodies_come_unencoded(town: Town) -> None:
+    host, *_ = await town.classroom()
+    body = b'{"type":"lock"}'
+    for encoding, encoded in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("x-unknown", body)):
+        lines = f"Content-Encoding: {encoding}", f"Content-Length: {len(encoded)}"
+        assert problem(await town.exchange(head(host, *lines) + encoded)) == (415, "unsupported_encoding"), encoding
+    plain = head(host, "Content-Encoding: identity", "Content-Length: 15") + b'{"type":"lock"}'
+    assert (await town.exchange(plain))[0] == 200
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"body_timeout_s": 0.1, "header_timeout_s": 0.1}) as town:
+        host, *_ = await town.classroom()
+        slow = await town.exchange(head(host, "Content-Length: 15") + b'{"type":')
+        assert problem(slow) == (408, "too_slow")
+        # The same by the other way in, which the fast lane leaves at once.
+        slow = await town.exchange(head(host, "Content-Length: 15", "X-Other: 1") + b'{"type":')
+        assert problem(slow) == (408, "too_slow")
+        slow = await town.exchange(head(host, "Transfer-Encoding: chunked") + b"8\r\n{")
+        assert problem(slow) == (408, "too_slow")
+        await host.say("others are served")
+
+
+async def test_a_head_that_does_not_come_is_not_waited_for(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"header_timeout_s": 0.1}) as town:
+        for sent in (b"", b"GET /liv", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow"):
+            reader, writer = await town.open_socket()
+            writer.write(sent)
+            async with asyncio.timeout(PATIENCE_S):
+                assert await reader.read() == b""
+            writer.close()
+
+
+async def test_heads_have_a_size(town: Town) -> None:
+    for lines in (
+        "X-Large: " + "x" * 20_000,
+        "\r\n".join(f"X-{number}: {'y' * 500}" for number in range(100)),
+    ):
+        answer = await town.exchange(f"GET /livez HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n".encode())
+        assert answer[0] in (400, 431), answer
+    long_path = await town.exchange(b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert long_path[0] in (400, 414, 431), long_path
+    endless_reader, endless = await town.open_socket()
+    endless.write(b"GET /livez HTTP/1.1\r\n" + b"X-Endless: " + b"x" * 100_000)
+    async with asyncio.timeout(PATIENCE_S):
+        status, *_ = await read_answer(endless_reader)
+    assert status in (400, 431)
+    endless.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"HELLO\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /v1/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\x00b\r\n\r\n",
+    ],
+)
+async def test_what_is_no_request_is_refused(town: Town, sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    status, headers, body = await town.exchange(sent)
+    assert 400 <= status < 500
+    assert b"Traceback" not in body
+    assert headers["content-type"].startswith("application/problem+json"), body
+    assert "Bearer" not in capfd.readouterr().err
+
+
+async def test_two_requests_are_never_read_as_one_nor_one_as_two(town: Town) -> None:
+    """Request smuggling: where a body ends is the same for the fast lane and for what is behind it."""
+    host, *_ = await town.classroom()
+    body = b'{"type":"send_message","text":"one"}'
+    inner = head(host, "Content-Length: 15") + b'{"type":"lock"}'
+    reader, writer = await town.open_socket()
+    writer.write(
+        head(host, f"Content-Length: {len(body)}") + body + inner + head(host, "Content-Length: 0", "X-Odd: 1")
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        statuses = [(await read_answer(reader))[0] for _ in range(3)]
+    assert statuses == [200, 200, 400]
+    writer.close()
+    both = await town.exchange(head(host, f"Content-Length: {len(body)}", "Transfer-Encoding: chunked") + b"0\r\n\r\n")
+    assert both[0] == 400
+    assert len(await host.log(type="chat_message")) == 1
+
+
+async def test_pipelined_commands_are_answered_in_order(town: Town) -> None:
+    host, *_ = await town.classroom()
+    reader, writer = await town.open_socket()
+    bodies = [json.dumps({"type": "send_message", "text": f"{number}"}).encode() for number in range(20)]
+    sent = b"".join(
+        head(host, f"Content-Length: {len(body)}", *(["X-Odd: 1"] if number == 11 else [])) + body
+        for number, body in enumerate(bodies)
+    )
+    for start in range(0, len(sent), 1_000):
+        writer.write(sent[start : start + 1_000])
+        await writer.drain()
+    async with asyncio.timeout(PATIENCE_S):
+        answers = [json.loads((await read_answer(reader))[2]) for _ in bodies]
+    assert [answer["events"][0]["text"] for answer in answers] == [f"{number}" for number in range(20)]
+    writer.close()
+
+
+async def test_who_does_not_read_answers_is_not_given_more(town: Town) -> None:
+    host, *_ = await town.classroom()
+    _, writer = await town.open_socket(receive_buffer=4_096)
+    body = b'{"type":"dance"}'
+    one = head(host, f"Content-Length: {len(body)}") + body
+    sent = 0
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.5):
+            while sent < 64_000_000:
+                writer.write(one * 200)
+                sent += 200 * len(one)
+                await writer.drain()
+    # What the kernel holds for both sides is a few megabytes; the server itself stopped reading.
+    assert sent < 32_000_000
+    writer.transport.abort()
+    await host.say("others are served")
+
+
+async def test_an_address_has_so_many_connections(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"connections_per_ip": 3}) as town:
+        open_ = [await town.open_socket() for _ in range(3)]
+        answer = await town.exchange(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert problem(answer) == (429, "too_many_connections")
+        assert int(answer[1]["retry-after"]) >= 1
+        for _, writer in open_:
+            writer.close()
+        async with asyncio.timeout(PATIENCE_S):
+            while (await town.exchange(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"))[0] != 200:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_trusted_proxy_has_as_many_connections_as_it_needs(dsn: str, data: Path) -> None:
+    server = {"trusted_proxies": ("127.0.0.0/8",)}
+    async with serving(dsn, data, limits={"connections_per_ip": 2}, server=server) as town:
+        open_ = [await town.open_socket() for _ in range(6)]
+        assert (await town.exchange(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 200
+        for _, writer in open_:
+            writer.close()
+
+
+async def test_forwarded_for_counts_only_from_a_trusted_proxy(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, auth={"login_attempts_per_minute": 2}) as town:
+        statuses = []
+        for number in range(3):
+            body = {"email": f"nobody-{number}@example.org", "password": "x" * 8}
+            spoofed = {"X-Forwarded-For": f"203.0.113.{number}"}
+            statuses.append((await town.anyone.post("/v1/auth/login", body, **spoofed)).status)
+        assert statuses == [401, 401, 429]
+
+
+async def test_a_user_has_so_many_streams(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"streams_per_user": 2}) as town:
+        host, anna = await town.classroom("Anna")
+        async with anna.stream() as one, anna.stream() as two:
+            await one.until("snapshot")
+            await two.until("snapshot")
+            refused = await anna.person.get(f"{anna.path}/events")
+            refused.refused(429, "too_many_streams")
+            assert int(refused.headers["Retry-After"]) >= 1
+            async with host.stream() as hers:
+                await hers.until("snapshot")
+        await wait_for(lambda: len(town.server.services.hub) == 0)
+        async with anna.stream() as again:
+            await again.until("snapshot")
