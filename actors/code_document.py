@@ -51,9 +51,13 @@ class CodeDocument:
             else:
                 events = self._followed(state.code, events)
             return self._compacted(state, events, by, now)
-        except BaseException:
+        except (Exception, KeyboardInterrupt, SystemExit):
             self._replica = None
             raise
+        except BaseException as panic:
+            # No Exception: an actor would not see it, and neither stop nor go on.
+            self._replica = None
+            raise RuntimeError("the Yjs document cannot be kept in step") from panic
 
     def _merged(self, state: State, command: c.MergeCode, by: c.Caller, now: Millis) -> list[e.Event]:
         machine.decide(state, command, by, now)

@@ -35,8 +35,18 @@ def parser() -> argparse.ArgumentParser:
     token.add_argument("--ttl", type=int, default=1800, help="how many seconds it is good for")
     replay = add("replay", parents=[settings], help="print a session's timeline")
     replay.add_argument("session", help="id, number, name or code")
+    replay.add_argument("--speed", type=speed, help="play it in its own rhythm, so many times as fast (0.25 to 100)")
+    replay.add_argument("--from", type=int, default=1, dest="first", metavar="SEQ", help="begin at this row")
+    replay.add_argument("--follow", action="store_true", help="go on with what comes, until the session is over")
     add("check-config", parents=[settings, address], help="print the settings that hold, secrets hidden")
     return parser
+
+
+def speed(text: str) -> float:
+    value = float(text)
+    if not 0.25 <= value <= 100:
+        raise argparse.ArgumentTypeError("must be from 0.25 to 100")
+    return value
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -107,7 +117,7 @@ def token(settings: Settings, options: argparse.Namespace) -> int:
 def replay(settings: Settings, options: argparse.Namespace) -> int:
     from server.offline import replay
 
-    return run(replay(settings, options.session))
+    return run(replay(settings, options.session, first=options.first, speed=options.speed, follow=options.follow))
 
 
 def check_config(settings: Settings, options: argparse.Namespace) -> int:

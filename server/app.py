@@ -12,8 +12,9 @@ from server.auth import new_id
 from server.config import Settings
 from server.errors import Problem, problem_body
 from server.handlers import SESSION, USER, bind
-from server.routes import Api, ContentRoute
+from server.routes import Api, ContentRoute, SocketRoute
 from server.services import Services
+from server.sockets import Socket
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
     app.on_response_prepare.append(on_prepare)
     for api in apis:
         for row in api.rows:
-            handler = bind(row, services)
+            handler = Socket(row, services).__call__ if isinstance(row, SocketRoute) else bind(row, services)
             app.router.add_route(row.method, api.prefix + row.path, handler)
             if isinstance(row, ContentRoute):
                 app.router.add_route(hdrs.METH_HEAD, api.prefix + row.path, handler)
@@ -180,5 +181,7 @@ async def on_prepare(request: web.Request, response: web.StreamResponse) -> None
 def allow(response: web.StreamResponse, origin: str) -> None:
     response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
     response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
-    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "Accept-Ranges, Content-Range, ETag, Location, Retry-After, X-Request-Id"
+    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = (
+        "Accept-Ranges, Content-Range, ETag, Location, Retry-After, X-Request-Id"
+    )
     response.headers.add(hdrs.VARY, hdrs.ORIGIN)

@@ -197,7 +197,8 @@ async def received(services: Services, principal: Principal, form: Form, draft: 
         elif name == "session_id":
             fields[name] = await session_of(services, principal, await part.text(FIELD_BYTES))
         else:
-            raise Problem(422, "invalid", f"There is no field `{name}`; it takes file, title, session_id.", field=name)
+            detail = f"There is no field `{name[:64]}`; it takes file, title, session_id."
+            raise Problem(422, "invalid", detail, field=name[:64])
     if "file" not in seen:
         raise Problem(422, "invalid", "The field `file` is missing.", field="file")
     return fields
@@ -211,10 +212,13 @@ async def stored(services: Services, part: Part, draft: Draft) -> None:
     draft.filename = part.filename or ""
     try:
         await services.blobs.put(draft.blob_key, draft.checked(part))
+    except BlobsUnavailable as error:
+        raise away(error) from error
+    try:
         draft.facts = await asyncio.to_thread(measured, services.blobs, draft)
     except sounds.NotSound as error:
         raise unsupported(f"The file begins like {draft.kind}, but cannot be read as that.") from error
-    except (BlobsUnavailable, OSError) as error:
+    except OSError as error:
         raise away(error) from error
 
 
@@ -389,9 +393,9 @@ async def remove(services: Services, call: Call) -> None:
 
 async def history(services: Services, call: Call) -> Listed:
     """Read what was played in a session, and when; for who is or was in it."""
-    query: HistoryQuery = call.query
+    query, user_id = call.query, call.principal.user_id
     found = await services.visible(call.session_id, call.principal, call.params["ref"])
-    if found.session.owner_id != call.principal.user_id and found.place not in ("joined", "left"):
+    if found.session.owner_id != user_id and not await services.audio.took_part(call.session_id, user_id):
         raise Problem(403, "not_joined", "Join the session first.")
     rows = await services.audio.history(call.session_id, after=int(query.cursor or 0), limit=query.limit + 1)
     more = len(rows) > query.limit

@@ -109,9 +109,14 @@ class Tokens:
                 self._verified.popitem(last=False)
         if principal.expires_at <= time.time():
             del self._verified[token]
+        self.check(principal)
+        return principal
+
+    def check(self, principal: Principal) -> None:
+        """See that a caller who was verified earlier still is one. Raises: Problem 401."""
+        if principal.expires_at <= time.time():
             raise unauthenticated("The access token has expired; refresh it.", "expired")
         self.require_open(principal.login)
-        return principal
 
     def require_open(self, login: str) -> None:
         """Raises: Problem 401 for a login that is over, whatever credential came from it."""

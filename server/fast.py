@@ -4,29 +4,24 @@
 another header, a body that is not all here, a reference not seen before) goes to aiohttp with every byte as it came.
 """
 
-import logging
 import re
 import time
 from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
 
 import httptools
 from msgspec import Struct
 
-from actors.persistence import LogUnavailable
-from actors.session_actor import Execute, Fenced, Outcome
 from server import logs
-from server.auth import Principal, new_id
-from server.errors import Problem, problem_body
+from server.auth import new_id
+from server.errors import Problem
 from server.handlers import CommandEndpoint, idempotency_key
 from server.lookups import LOOKUPS
-from server.routes import Api, Call, CommandRoute, Reply
+from server.pending import Pending
+from server.routes import Api, CommandRoute, Reply
 from server.services import Services
-
-logger = logging.getLogger(__name__)
 
 HEAD_END = b"\r\n\r\n"
 PLAIN = frozenset({
@@ -130,73 +125,26 @@ class FastLane:
             if type(command) in LOOKUPS:
                 return None
             lane.endpoint.admit(principal)
-            request.send(lane.endpoint.execute(principal, known[1], command, text), principal)
+            request.send(known[0], lane.endpoint.execute(principal, known[1], command, text), principal)
         except Problem as problem:
             request.refuse(problem)
         return size
 
 
-class Request:
-    """A request in the fast lane; the actor sets its outcome as it would a future's result."""
+class Request(Pending):
+    """A request in the fast lane."""
 
-    __slots__ = ("_execute", "_lane", "_owner", "_principal", "_ref", "_started", "_write", "session_id", "user")
+    __slots__ = ("_lane", "_owner", "_started", "_write", "user")
 
     def __init__(self, owner: FastLane, lane: Lane, ref: str, write: Callable[[bytes], None]) -> None:
+        super().__init__(lane.endpoint, owner.services, ref)
         self._owner = owner
         self._lane = lane
-        self._ref = ref
         self._write = write
         self._started = time.perf_counter()
         self.user: str | None = None
-        self.session_id: Any = None
 
-    def send(self, execute: Execute, principal: Principal) -> None:
-        self._execute = execute
-        self._principal = principal
-        execute.reply = self
-        if refusal := self._owner.services.directory.tell(self.session_id, execute):
-            self.set_result(refusal)
-
-    def done(self) -> bool:
-        return False
-
-    def set_result(self, outcome: Outcome) -> None:
-        # Whatever went wrong here would go wrong in the actor that answers, and end it.
-        try:
-            reply = None if isinstance(outcome, Fenced) else self._lane.endpoint.answered(outcome, self._ref)
-        except Problem as problem:
-            self.refuse(problem)
-            return
-        except Exception:
-            logger.exception("an answer of session %s cannot be printed", self.session_id)
-            self.refuse(Problem(500, "internal", "Something went wrong here."))
-            return
-        if reply is None:
-            self._owner.services.directory.spawn(self._look_up(outcome))
-        else:
-            self._answer(reply)
-
-    async def _look_up(self, outcome: Outcome) -> None:
-        """Finish what takes more than printing: a repeated key, or a session that another server took."""
-        services = self._owner.services
-        try:
-            if isinstance(outcome, Fenced):
-                outcome = await services.directory.ask(self.session_id, self._execute)
-            call = Call({"ref": self._ref}, None, None, self._principal, self.session_id, "")
-            self._answer(await self._lane.endpoint.reply(outcome, self._ref, call))
-        except Problem as problem:
-            self.refuse(problem)
-        except LogUnavailable:
-            self.refuse(Problem(503, "unavailable", "Try again: the database is away.", retry_s=1))
-        except Exception:
-            logger.exception("a command in session %s failed", self.session_id)
-            self.refuse(Problem(500, "internal", "Something went wrong here."))
-
-    def refuse(self, problem: Problem) -> None:
-        body = problem_body(problem)
-        self._answer(Reply(problem.status, body, problem.headers, "application/problem+json"))
-
-    def _answer(self, reply: Reply) -> None:
+    def answer(self, reply: Reply) -> None:
         request_id = new_id()
         body = reply.body or b""
         extra = b"".join(b"%b: %b\r\n" % (k.encode(), v.encode("latin-1")) for k, v in reply.headers.items())

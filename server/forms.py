@@ -29,6 +29,9 @@ class Places:
         self._total = total
         self._held: Counter[Hashable] = Counter()
 
+    def __len__(self) -> int:
+        return self._held.total()
+
     @contextlib.contextmanager
     def hold(self, user: Hashable) -> Iterator[None]:
         """Hold a place while the block runs. Raises: Problem 429, 503."""

@@ -9,7 +9,7 @@ import hashlib
 import random
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -19,8 +19,8 @@ from aiohttp_sse import EventSourceResponse
 
 from actors.persistence import LogUnavailable
 from actors.session.audience import audience
-from actors.session.commands import Caller, Command
-from actors.session.ids import SessionId, UserId
+from actors.session.commands import Command
+from actors.session.ids import SessionId
 from actors.session.state import State
 from actors.session_actor import JSON, Answer, Execute, Key, Look, Outcome, Published, Repeated, Snapshot, Subscribe
 from server.auth import Principal
@@ -270,9 +270,7 @@ class _Content(_Endpoint):
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         services, principal = self._services, self.principal(request)
-        call = Call(
-            request.match_info, self.query(request), None, principal, SessionId(""), self.address(request)
-        )
+        call = Call(request.match_info, self.query(request), None, principal, SessionId(""), self.address(request))
         content = await self._row.act(services, call)
         part = window(request.headers, content.size_bytes, content.etag)
         headers = {"ETag": content.etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}

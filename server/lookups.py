@@ -9,7 +9,9 @@ from typing import Any
 from actors.session import commands as c
 from actors.session.ids import SessionId
 from server.auth import Principal
+from server.code import earlier
 from server.services import Services, known_names
+from storage.sessions import UUID
 
 Fields = Mapping[str, Any]
 """Fields of `Caller`, by name."""
@@ -19,7 +21,8 @@ LookUp = Callable[[Services, SessionId, Principal, Any], Awaitable[Fields]]
 
 async def names(services: Services, session_id: SessionId, principal: Principal, command: c.Invite) -> Fields:
     """Find whom an invitation is for. Raises: Problem 404."""
-    return {"names": known_names(await services.users.names([command.user_id]), command.user_id)}
+    found = await services.users.names([command.user_id]) if UUID.fullmatch(command.user_id) else {}
+    return {"names": known_names(found, command.user_id)}
 
 
 async def tracks(
@@ -30,7 +33,12 @@ async def tracks(
     return NOTHING if track is None else {"tracks": {track.audio_id: track}}
 
 
-LOOKUPS: Mapping[type[c.Command], LookUp] = {c.Invite: names, c.SelectAudio: tracks, c.SendVoice: tracks}
+LOOKUPS: Mapping[type[c.Command], LookUp] = {
+    c.Invite: names,
+    c.SelectAudio: tracks,
+    c.SendVoice: tracks,
+    c.RestoreCode: earlier,
+}
 
 
 async def looked_up(services: Services, session_id: SessionId, principal: Principal, command: c.Command) -> Fields:

@@ -7,17 +7,21 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
+from actors.session import rhythm
+from actors.session.audience import closes
+from actors.session.events import Recorded
+from actors.session.ids import Millis, SessionId
 from server.auth import Tokens, new_id
 from server.config import Settings
 from server.serve import database, signing_key
 from server.v1.frames import event_fields
 from server.v1.times import rfc3339
-from storage.event_log import PostgresEventLog
-from storage.pool import Pool, Writer
+from storage.pool import Pool
+from storage.records import Records
 from storage.sessions import UUID, Sessions
 from storage.users import Users
 
-PAGE = 1_000
+FOLLOW_S = 0.5
 
 
 @contextlib.asynccontextmanager
@@ -52,21 +56,43 @@ async def token(settings: Settings, user: str, ttl_s: int) -> int:
     return 0
 
 
-async def replay(settings: Settings, ref: str) -> int:
-    """Print a session's timeline, a line an event."""
+async def replay(
+    settings: Settings, ref: str, *, first: int = 1, speed: float | None = None, follow: bool = False
+) -> int:
+    """Print a session's timeline, a line an event: at once, or with `speed` in its own rhythm."""
     async with opened(settings, to_stderr) as pool:
         known = await Sessions(pool).resolve(ref)
         if known is None:
             to_stderr(f"there is no session {ref!r}")
             return 1
-        log = PostgresEventLog(pool, Writer(""), "")
-        after = 0
-        while rows := await log.read(known[0], after, PAGE):
-            for row in rows:
-                details = event_fields(row.event)
-                kind = details.pop("type")
-                text = msgspec.json.encode(details).decode()
-                print(f"{row.seq:>6}  {rfc3339(row.at)}  {kind:<22} {row.actor_id or '-':<36}  {text}")
-            after = rows[-1].seq
-            await asyncio.sleep(0)
+        before: Millis | None = None
+        async for row in timeline(Records(pool), known[0], first - 1, follow):
+            if speed is not None and before is not None:
+                wait, shortened = rhythm.pause(before, row.at, speed=speed, gaps=False)
+                if shortened:
+                    print(f"{'':>6}  … {(row.at - before) / 1000:.0f} s of silence", flush=True)
+                await asyncio.sleep(wait)
+            before = row.at
+            details = event_fields(row.event)
+            kind = details.pop("type")
+            text = msgspec.json.encode(details).decode()
+            print(
+                f"{row.seq:>6}  {rfc3339(row.at)}  {kind:<22} {row.actor_id or '-':<36}  {text}",
+                flush=speed is not None or follow,
+            )
     return 0
+
+
+async def timeline(records: Records, session_id: SessionId, after: int, follow: bool) -> AsyncIterator[Recorded]:
+    """Give the rows after one; with `follow` those to come too, until the session is over."""
+    over = False
+    while True:
+        upto = await records.last_seq(session_id)
+        async for rows in records.parts(session_id, after=after, upto=upto):
+            for row in rows:
+                over = over or closes(row.event)
+                yield row
+            after = rows[-1].seq
+        if over or not follow:
+            return
+        await asyncio.sleep(FOLLOW_S)

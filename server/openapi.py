@@ -8,7 +8,17 @@ from aiohttp import web
 
 import server
 from server.errors import ProblemBody
-from server.routes import Api, CommandRoute, ContentRoute, DownloadRoute, ReplayRoute, Row, StreamRoute, UploadRoute
+from server.routes import (
+    Api,
+    CommandRoute,
+    ContentRoute,
+    DownloadRoute,
+    ReplayRoute,
+    Row,
+    SocketRoute,
+    StreamRoute,
+    UploadRoute,
+)
 
 REF_TEMPLATE = "#/components/schemas/{name}"
 BINARY = {"audio/*": {"schema": {"type": "string", "format": "binary"}}}
@@ -16,7 +26,10 @@ BINARY = {"audio/*": {"schema": {"type": "string", "format": "binary"}}}
 
 def document(api: Api) -> dict[str, Any]:
     """Describe an API."""
-    types = [ProblemBody, *(t for row in api.rows for t in (row.body, row.query, row.answer, form(row)) if t is not None)]
+    types = [
+        ProblemBody,
+        *(t for row in api.rows for t in (row.body, row.query, row.answer, form(row)) if t is not None),
+    ]
     schemas, components = msgspec.json.schema_components(types, ref_template=REF_TEMPLATE)
     known = dict(zip(map(id, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -73,6 +86,8 @@ def operation_id(row: Row) -> str:
 
 def answer(row: Row, known: dict[int, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": row.summary}
+    if isinstance(row, SocketRoute):
+        return described
     if isinstance(row, DownloadRoute):
         described["content"] = {row.content_type: {"schema": {"type": "string"}}}
     elif isinstance(row, StreamRoute | ReplayRoute):

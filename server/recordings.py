@@ -23,7 +23,7 @@ from actors.session_actor import JSON, Published
 from server.actions import Listed, now_millis
 from server.auth import Principal
 from server.errors import Problem, unauthenticated, unknown_session
-from server.records import look, still, took_part
+from server.records import CHECK_S, look, still, took_part
 from server.routes import Call, Download, Playing
 from server.services import Services
 from server.streams import Cursor, Format
@@ -213,12 +213,15 @@ class Frames(Struct, frozen=True):
 
 
 class Stretch(Struct, frozen=True):
-    """What is played: the rows after one and up to another, the clock starting at a moment."""
+    """What is played: the rows after one and up to another, the clock starting at a moment.
+
+    `resumes`: a good cursor, and that of the last row. `lost`: there was a cursor, and it was not good."""
 
     after: int
     upto: int
     at: Millis
-    resumes: Cursor | None = None
+    resumes: tuple[Cursor, Cursor] | None = None
+    lost: bool = False
 
 
 async def replay(services: Services, call: Call, frames: Frames) -> Playing:
@@ -291,9 +294,10 @@ async def resumed(services: Services, call: Call, place: str, first: int, upto: 
     if first - 1 <= cursor.seq <= upto and cursor.seq > 0:
         row = (await services.log.read(call.session_id, cursor.seq - 1, 1))[0]
         if row.epoch == cursor.epoch:
-            return Stretch(cursor.seq, upto, row.at, cursor)
+            last = (await services.log.read(call.session_id, upto - 1, 1))[0]
+            return Stretch(cursor.seq, upto, row.at, (cursor, Cursor(last.epoch, upto)))
     row = (await services.log.read(call.session_id, first - 2, 1))[0]
-    return Stretch(first - 1, upto, row.at, Cursor(0, 0))
+    return Stretch(first - 1, upto, row.at, lost=True)
 
 
 async def play(
@@ -327,7 +331,7 @@ async def play(
             yield frames.gap(before, at)
         due += wait
         while (ahead := due - loop.time()) > 0:
-            await asyncio.sleep(min(ahead, FRESH_S))
+            await asyncio.sleep(min(ahead, CHECK_S))
             await checked()
         await fresh()
         row = rows.popleft()
@@ -348,14 +352,14 @@ def shown(row: Recorded, state: State, viewer: UserId, format: Format) -> bytes 
 def opening(state: State, stretch: Stretch, viewer: UserId, frames: Frames) -> bytes:
     """Say where it begins: `resumed` after a good cursor, else the state."""
     format, here = frames.format, Cursor(state.epoch, state.seq)
-    if stretch.resumes is not None and stretch.resumes.seq:
-        end = Cursor(state.epoch, stretch.upto)
-        return format.resumed(stretch.resumes, end, stretch.upto - stretch.resumes.seq)
+    if stretch.resumes is not None:
+        since, to = stretch.resumes
+        return format.resumed(since, to, to.seq - since.seq)
     place = state.participants.get(viewer)
     if place is not None and place.status == "waiting":
         # Whoever was in the lobby then has been let in since.
         viewer = NOBODY
     shared: dict[Hashable, bytes] = {}
     body = format.snapshot(state, viewer, stretch.at, shared)
-    reset = b"" if stretch.resumes is None else format.reset("unknown_cursor")
+    reset = format.reset("unknown_cursor") if stretch.lost else b""
     return reset + format.first(here, body)

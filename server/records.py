@@ -27,7 +27,7 @@ from server.seats import Cut
 from server.services import Services
 from storage.records import Chatted, Edit
 
-CHECK_S = 5.0
+CHECK_S = 1.0
 """How often a long answer looks whether its reader may still have it."""
 
 

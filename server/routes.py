@@ -15,7 +15,7 @@ from actors.session_actor import Answer
 from server.auth import Principal
 from server.forms import Form
 from server.services import Services
-from server.streams import Format
+from server.streams import Bye, Format
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -98,6 +98,17 @@ class StreamRoute(Row, frozen=True, kw_only=True):
     """Opening it takes part."""
 
 
+class SocketRoute(StreamRoute, frozen=True, kw_only=True):
+    """A session's stream as a WebSocket, with commands the other way."""
+
+    commands: CommandRoute
+    """What is done with them is what this row says."""
+    answered: Callable[[bytes, Reply], bytes]
+    """Prints what comes of the command that the client gave this name (JSON)."""
+    closes: Mapping[Bye, int]
+    """What the connection is closed with."""
+
+
 class Download(Struct, frozen=True):
     """A body of any length: each part is made when the one before has gone out. `reader` is None for a signed URL."""
 
@@ -152,10 +163,13 @@ class ReplayRoute(Row, frozen=True, kw_only=True):
     format: Format
 
 
+Route = CommandRoute | ActionRoute | StreamRoute | UploadRoute | ContentRoute | DownloadRoute | ReplayRoute
+
+
 class Api(Struct, frozen=True, kw_only=True):
     """One API: rows under a prefix."""
 
     name: str
     title: str
     prefix: str
-    rows: tuple[CommandRoute | ActionRoute | StreamRoute | UploadRoute | ContentRoute | DownloadRoute | ReplayRoute, ...]
+    rows: tuple[Route, ...]

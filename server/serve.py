@@ -26,8 +26,8 @@ from server.audio import sweeping
 from server.auth import Tickets, Tokens, new_id
 from server.config import BadSetting, Settings
 from server.fast import FastLane, lanes
-from server.front import KEEPALIVE_S, Front
 from server.forms import Places
+from server.front import KEEPALIVE_S, Front
 from server.handlers import within
 from server.limits import Rate
 from server.passwords import Passwords

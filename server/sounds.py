@@ -118,8 +118,8 @@ def by(*types: Callable[..., Any]) -> Callable[[Frugal], Facts]:
 
     def read(file: Frugal) -> Facts:
         found = types[0](fileobj=file) if len(types) == 1 else mutagen.File(file, options=list(types))
-        if found is None:
-            raise NotSound("no known codec")
+        if found is None or not (found.info.length or getattr(found.info, "codec", True)):
+            raise NotSound("no sound that is known")
         return Facts(plausible(found.info.length), texts(found.tags))
 
     return read
@@ -131,9 +131,11 @@ def plausible(seconds: object) -> float | None:
 
 
 def texts(tags: Any) -> dict[str, str]:
+    # A Vorbis comment refuses to be asked for a key that it cannot have.
+    known = dict(tags.items()) if tags else {}
     found = {}
     for name, keys in TAGS.items():
-        value = next((tags[key] for key in keys if tags and key in tags), None)
+        value = next((known[key] for key in keys if key in known), None)
         if text := clean(first(value)):
             found[name] = text
     return found

@@ -55,8 +55,23 @@ def chunk(frames: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(frames), frames)
 
 
+def message(text: bytes) -> bytes:
+    """Make a WebSocket text message, as a server sends one (RFC 6455, 5.2): in one frame, not masked."""
+    size = len(text)
+    if size < 126:
+        return b"\x81%c%b" % (size, text)
+    if size < 1 << 16:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2), text)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8), text)
+
+
+def bare(frames: bytes) -> bytes:
+    """Leave frames as they are."""
+    return frames
+
+
 class Format(Struct, frozen=True, eq=False):
-    """How an API prints frames, and how they go on the wire. Each gives whole frames; None: this API does not show it."""
+    """How an API prints frames, and how they go on the wire. Each gives whole ones; None: this API does not show it."""
 
     event: Callable[[Published], bytes | None]
     relayed: Callable[[e.Event, UserId, Millis], bytes | None]
@@ -113,7 +128,7 @@ class Subscriber:
         first = missed + b"".join(held or ())
         # A snapshot may be larger than what may wait for a reader: it comes on top.
         self.limit += len(first)
-        if first:
+        if first and not transport.is_closing():
             transport.write(self.format.wrap(first))
         if self.reason is not None:
             self._finish()
@@ -125,7 +140,8 @@ class Subscriber:
             self._hold(frames)
         elif transport.get_write_buffer_size() > self.limit:
             self.close("slow")
-        else:
+        # The connection may be gone, and its handler not know yet: uvloop raises then, in the midst of the fan-out.
+        elif not transport.is_closing():
             if self._latest is not None:
                 self._flush_latest(transport)
             transport.write(wrapped)

@@ -96,9 +96,7 @@ def batched(appends: Sequence[Append]) -> bytes:
         keys += [_Keyed(k.user_id, k.key, k.digest, k.first_seq, k.last_seq, k.at, session_id=sid) for k in append.keys]
         for r in append.redactions:
             redactions[sid, r.seq] = _Redacted(r.seq, r.event, session_id=sid)
-        uses += [
-            _Used(u.seq, u.audio_id, u.selected, u.sender_id, u.to_id, session_id=sid) for u in append.uses
-        ]
+        uses += [_Used(u.seq, u.audio_id, u.selected, u.sender_id, u.to_id, session_id=sid) for u in append.uses]
     if redactions:
         uses = [use for use in uses if (use.session_id, use.seq) not in redactions]
         rows = [
@@ -194,8 +192,8 @@ class PostgresEventLog:
     ) -> list[Recorded]:
         """Give rows in order of `seq`, those that match everything that is not None. `after` is that order's."""
         params = {
-            "session_id": session_id, "after": after, "limit": limit, "user_id": user_id, "since": since, "until": until,
-            "types": None if types is None else list(types),
+            "session_id": session_id, "after": after, "limit": limit, "user_id": user_id,
+            "types": None if types is None else list(types), "since": since, "until": until,
         }  # fmt: skip
         page = SQL["page_descending" if descending else "page"]
         return [recorded(session_id, row) for row in await self._pool.fetch(page, params, retry=True)]

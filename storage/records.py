@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from actors.session import code, machine
 from actors.session import events as e
+from actors.session import machine
 from actors.session.events import Recorded
 from actors.session.ids import MessageId, Millis, SessionId, UserId
+from actors.session.pieces import Pieces
 from actors.session.state import State
 from storage import queries
 from storage.event_log import recorded
@@ -21,6 +22,10 @@ from storage.pool import Pool
 
 SQL = queries.load("records")
 PART_ROWS = 500
+TYPED_ROWS = 100
+"""The same for rows of some types, which are looked for one after the other."""
+STRETCH_ROWS = 20_000
+"""How far one statement looks for rows of some types."""
 PART_BYTES = 1 << 18
 """Bytes of JSON in one part; a single row may be larger."""
 PEOPLE, MINUTES, POLLS = 1_000, 1_440, 1_000
@@ -64,7 +69,10 @@ class Records:
         types: Collection[type[e.Event]] | None = None,
         limit: int = PART_ROWS,
     ) -> list[Recorded]:
-        """Give rows after one and up to another, of some types or all, in order; [] only when there are none."""
+        """Give the first rows after one and up to another, of some types or all, in order; [] when there are none.
+
+        Looks no further than `STRETCH_ROWS`, whatever the planner thinks of the table; of all types, than `limit`."""
+        upto = min(upto, after + (limit if types is None else STRETCH_ROWS))
         tags = None if types is None else [str(kind.__struct_config__.tag) for kind in types]
         params = {
             "session_id": session_id, "after": after, "upto": upto, "types": tags, "limit": limit, "bytes": PART_BYTES,
@@ -75,12 +83,20 @@ class Records:
         self, session_id: SessionId, *, after: int = 0, upto: int, types: Collection[type[e.Event]] | None = None
     ) -> AsyncGenerator[list[Recorded], None]:
         """Give all rows after one and up to another, part by part: the next is read when this one has been used."""
-        limit = PART_ROWS
-        while after < upto and (rows := await self.part(session_id, after=after, upto=upto, types=types, limit=limit)):
-            after = rows[-1].seq
-            # Where rows are large, fewer are looked at for the next part.
-            limit = PART_ROWS if len(rows) == limit else max(8, 2 * len(rows))
-            yield rows
+        limit = PART_ROWS if types is None else TYPED_ROWS
+        reach = limit
+        while after < upto:
+            end = min(upto, after + reach)
+            rows = await self.part(session_id, after=after, upto=end, types=types, limit=limit)
+            after = rows[-1].seq if rows else end
+            if types is None:
+                # Where rows are large, fewer are looked at for the next part.
+                limit = reach = PART_ROWS if len(rows) == limit else max(8, min(PART_ROWS, 2 * len(rows)))
+            else:
+                # Where rows of the types are few, more of the log is.
+                reach = max(limit, reach // 2) if len(rows) == limit else min(2 * reach, STRETCH_ROWS)
+            if rows:
+                yield rows
 
     async def state_at(self, session_id: SessionId, seq: int) -> State | None:
         """Rebuild the state as of a row, from the snapshot if it is not later; None: there is no such row."""
@@ -138,11 +154,12 @@ class Records:
         if not found:
             return None
         seq, author, at, whole = found[0]
-        text = ""
+        text = Pieces()
         async for rows in self.parts(session_id, after=max(0, whole - 1), upto=seq, types=(e.CodeEdited,)):
-            # A change copies the whole text, up to a megabyte of it.
-            text = await asyncio.to_thread(edited, text, rows)
-        return Edit(version, author, Millis(at), len(text), text)
+            text = edited(text, rows)
+            await asyncio.sleep(0)
+        made = str(text)
+        return Edit(version, author, Millis(at), len(made), made)
 
     async def statistics(self, session_id: SessionId) -> Any:
         """Add a session's log up, in the database."""
@@ -150,8 +167,11 @@ class Records:
         return msgspec.json.decode((await self._pool.fetch(SQL["statistics"], params, retry=True))[0][0])
 
 
-def edited(text: str, rows: Sequence[Recorded]) -> str:
+def edited(text: Pieces, rows: Sequence[Recorded]) -> Pieces:
     for row in rows:
         if isinstance(row.event, e.CodeEdited):
-            text = row.event.text if row.event.text is not None else code.changed(text, row.event.changes or ())
+            if row.event.text is not None:
+                text = Pieces(row.event.text)
+            for change in row.event.changes or ():
+                text.change(change)
     return text

@@ -16,7 +16,7 @@ def draw(state: State, command: c.Draw, by: c.Caller, now: Millis) -> list[e.Eve
     usable(state)
     require(state, by, "draw")
     if len(command.points) % 2:
-        raise Rejected(Reason.NOT_ALLOWED, "`points` are pairs: x, y, x, y …", field="points")
+        raise Rejected(Reason.NOT_ALLOWED, "`points` must be pairs: x, y, x, y and so on.", field="points")
     if (command.tool == "text") != (command.text is not None):
         raise Rejected(Reason.NOT_ALLOWED, "`text` goes with the tool `text`, and only with it.", field="text")
     board = state.board

@@ -1,6 +1,6 @@
 """The shared document: versions, edits against a base version, and Yjs updates for clients that merge.
 
-**Law:** the text is in the log, whoever edits it and however; `updates` only let merging clients agree on the same text.
+**Law:** the text is in the log, whoever edits it and however; `updates` only let merging clients agree on it.
 """
 
 from collections.abc import Sequence

@@ -3,6 +3,8 @@
 **Law:** a position is never stored as it moves: it is known at one instant, and computed for every other.
 """
 
+from math import ceil
+
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Reason, Rejected
@@ -26,8 +28,8 @@ def track_end(state: State) -> Millis | None:
     if playback is None or playback.status != "playing" or playback.track.duration_s is None:
         return None
     left_s = max(0.0, playback.track.duration_s - playback.position_s) / playback.speed
-    # Rounded up: at the instant given the end has been reached.
-    return Millis(playback.at + int(-(-left_s * 1000 // 1)))
+    # Rounded up: at the instant given the end has been reached. A hair over a whole number is the arithmetic's.
+    return Millis(playback.at + ceil(round(left_s * 1000, 6)))
 
 
 def ended(state: State, now: Millis) -> list[e.Event]:

@@ -1,4 +1,4 @@
-"""Questions to the session: asked, upvoted, answered or dismissed; shown after approval where the session asks for it."""
+"""Questions to the session: asked, upvoted, answered or dismissed; shown after approval where the session asks so."""
 
 from actors.session import commands as c
 from actors.session import events as e

@@ -151,7 +151,7 @@ class Track(Struct, frozen=True):
 
 
 class Playback(Struct, kw_only=True):
-    """What plays to everyone: at `at`, the track stood at `position_s`; `playback.position_at` gives any other moment."""
+    """What plays to everyone: at `at` the track stood at `position_s`; `playback.position_at` for any other moment."""
 
     track: Track
     status: Literal["stopped", "playing", "paused"]
@@ -191,7 +191,7 @@ class Poll(Struct, kw_only=True):
 
 
 class Code(Struct, kw_only=True):
-    """The shared document. `version` counts its edits; `updates` are its Yjs updates (base64), for clients that merge."""
+    """The document. `version` counts its edits; `updates` are its Yjs updates (base64) for clients that merge."""
 
     text: str = ""
     language: str = "javascript"

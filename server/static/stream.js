@@ -13,7 +13,14 @@ const TYPES = [
   "participant_kicked", "participant_online", "participant_offline", "connections_lost", "role_changed",
   "permissions_changed", "participant_muted", "participant_unmuted", "all_muted", "unmute_requested",
   "hand_raised", "hand_lowered", "hands_lowered", "hand_called",
-  "chat_message", "message_deleted", "message_reacted", "event_logged", "signal", "cursor", "typing",
+  "chat_message", "message_deleted", "message_reacted",
+  "media_changed", "audio_selected", "audio_play", "audio_pause", "audio_seek", "audio_speed", "audio_stop",
+  "audio_ended",
+  "question_asked", "question_approved", "question_upvoted", "question_answered", "question_dismissed",
+  "poll_opened", "poll_voted", "poll_closed",
+  "code_edited", "code_merged", "code_compacted", "language_changed",
+  "board_drawn", "board_erased", "board_cleared", "board_restored", "recording_started", "recording_stopped",
+  "event_logged", "signal", "cursor", "typing",
 ];
 
 export class Stream {

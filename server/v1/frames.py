@@ -1,4 +1,4 @@
-"""Events as `/v1` prints them: in answers, in the log, and as SSE frames."""
+"""Events as `/v1` prints them: in answers, in the log, as SSE frames and as a socket's messages."""
 
 from typing import Any, get_args, get_type_hints
 
@@ -8,7 +8,8 @@ from actors.session import events as e
 from actors.session.audience import anonymous
 from actors.session.ids import Millis, UserId
 from actors.session_actor import Published
-from server.streams import Bye, Cursor, Format
+from server.routes import Reply
+from server.streams import Bye, Cursor, Format, bare, message
 from server.v1.times import now, rfc3339
 from server.v1.views import snapshot
 
@@ -61,7 +62,18 @@ def event_json(
 
 def published_json(out: Published) -> bytes:
     """Print an event for whoever made it happen."""
-    return event_json(out.recorded, out.event, out.recorded.actor_id)
+    if type(out.recorded.event) in PLAYBACK:
+        # Each time anew: whoever resumes later must get the server's time as of then.
+        return event_json(out.recorded, out.event, out.recorded.actor_id)
+    printed = out.printed.get("v1")
+    if printed is None:
+        printed = out.printed["v1"] = event_json(out.recorded, out.event, out.recorded.actor_id)
+    return printed
+
+
+def shown_json(out: Published) -> bytes:
+    """Print an event for everyone it concerns: of an anonymous one, not who."""
+    return event_json(out.recorded, out.event, None) if anonymous(out.recorded.event) else published_json(out)
 
 
 def recorded_json(recorded: e.Recorded) -> bytes:
@@ -77,23 +89,30 @@ def sse(name: str, body: bytes, cursor: Cursor | None = None) -> bytes:
 NAMES: dict[type, bytes] = {event: str(event.__struct_config__.tag).encode() for event in get_args(e.DurableEvent)}
 
 
-def event_frame(out: Published) -> bytes:
-    """Print an event for everyone it concerns: of an anonymous one, not who."""
-    return frame(out, now())
+SILENT: frozenset[type] = frozenset({e.CodeCompacted})
+"""Events that tell nobody anything new, at any length: they are in the log, and neither in streams nor in answers."""
 
 
-def replayed_frame(out: Published) -> bytes:
-    """The same of an event that is played again: the server's time is what it was then."""
-    return frame(out, out.recorded.at)
+def event_frame(out: Published) -> bytes | None:
+    return None if type(out.recorded.event) in SILENT else frame(out, shown_json(out))
 
 
-def frame(out: Published, server_time: Millis) -> bytes:
+def replayed_frame(out: Published) -> bytes | None:
+    """Print an event that is played again: the server's time is what it was then."""
+    recorded = out.recorded
+    if type(recorded.event) in SILENT:
+        return None
+    actor_id = None if anonymous(recorded.event) else recorded.actor_id
+    return frame(out, event_json(recorded, out.event, actor_id, recorded.at))
+
+
+def frame(out: Published, body: bytes) -> bytes:
     recorded = out.recorded
     return b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (
         recorded.epoch,
         recorded.seq,
         NAMES[type(recorded.event)],
-        event_json(recorded, out.event, None if anonymous(recorded.event) else recorded.actor_id, server_time),
+        body,
     )
 
 
@@ -127,6 +146,59 @@ FRAMES = Format(
     heartbeat=b": heartbeat\n\n",
 )
 REPLAYED = msgspec.structs.replace(FRAMES, event=replayed_frame)
+
+
+def said(name: bytes, body: bytes, cursor: Cursor | None = None) -> bytes:
+    """Print a frame as a socket's message."""
+    place = b"null" if cursor is None else b'"%d-%d"' % (cursor.epoch, cursor.seq)
+    return message(b'{"event":"%b","id":%b,"data":%b}' % (name, place, body))
+
+
+def event_message(out: Published) -> bytes | None:
+    recorded = out.recorded
+    if type(recorded.event) in SILENT:
+        return None
+    return said(NAMES[type(recorded.event)], shown_json(out), Cursor(recorded.epoch, recorded.seq))
+
+
+def relayed_message(event: e.Event, by: UserId, at: Millis) -> bytes:
+    body = b'{"at":"%b","actor":"%b",%b' % (rfc3339(at).encode(), by.encode(), _encode(event)[1:])
+    return said(str(event.__struct_config__.tag).encode(), body)
+
+
+def answered(re: bytes, reply: Reply) -> bytes:
+    """Answer the command that a client called `re` (JSON). `retry`: when to try again, in ms."""
+    name = b"answer" if reply.status < 400 else b"refused"
+    pause = reply.headers.get("Retry-After")
+    retry = b"" if pause is None else b'"retry":%d,' % (1_000 * int(pause))
+    return message(
+        b'{"event":"%b","re":%b,"status":%d,%b"data":%b}' % (name, re, reply.status, retry, reply.body or b"null")
+    )
+
+
+CLOSES: dict[Bye, int] = {
+    "left": 4000,
+    "admitted": 4001,
+    "expired": 4401,
+    "kicked": 4403,
+    "slow": 4408,
+    "ended": 4410,
+    "draining": 1012,
+}
+"""What a socket is closed with after `bye`. A slow one does not hear it: it is cut off, as a stream is."""
+
+
+MESSAGES = Format(
+    event=event_message,
+    relayed=relayed_message,
+    snapshot=snapshot,
+    first=lambda cursor, body: said(b"snapshot", body, cursor),
+    resumed=lambda since, to, missed: said(b"resumed", _encode({"from": str(since), "to": str(to), "missed": missed})),
+    reset=lambda reason: said(b"reset", _encode({"reason": reason})),
+    bye=lambda reason, retry_ms: said(b"bye", _encode({"reason": reason, "retry": retry_ms})),
+    heartbeat=b"",
+    wrap=bare,
+)
 
 
 def gap(since: Millis, until: Millis) -> bytes:

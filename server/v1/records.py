@@ -364,7 +364,8 @@ def rows(line: Callable[[Recorded], bytes]) -> tuple[ActionRoute | DownloadRoute
         ),
         ActionRoute(
             path="/sessions/{ref}/attendance", session=True,
-            summary="Read who was there, when and for how long; members, of themselves", query=do.AttendanceQuery, act=do.attended, view=attended, answer=AttendanceView,
+            summary="Read who was there, when and for how long; members, of themselves",
+            query=do.AttendanceQuery, act=do.attended, view=attended, answer=AttendanceView,
         ),
         DownloadRoute(
             path="/sessions/{ref}/export", summary="Download the whole log, as lines of JSON; owner, hosts and cohosts",

@@ -6,16 +6,16 @@ from msgspec import Meta, Struct
 
 from actors.session import commands as c
 from actors.session.events import Recorded
-from actors.session.ids import Millis, UserId
+from actors.session.ids import UserId
 from actors.session.state import Permission, Presence, Role, Session
 from actors.session_actor import Answer
 from server import actions as do
-from server import audio, credentials, live
-from server.routes import ActionRoute, Api, Call, CommandRoute, Reply, StreamRoute
+from server import audio, code, credentials, live
+from server.routes import ActionRoute, Api, Call, CommandRoute, Reply, SocketRoute, StreamRoute
 from server.services import Services
 from server.v1 import records
 from server.v1.audio import ROWS as AUDIO
-from server.v1.frames import FRAMES, event_fields, published_json, recorded_json
+from server.v1.frames import CLOSES, FRAMES, MESSAGES, SILENT, answered, event_fields, published_json, recorded_json
 from server.v1.times import rfc3339
 from server.v1.views import (
     Page,
@@ -106,12 +106,13 @@ class SessionPage(Struct, frozen=True):
 
 
 def committed(answer: Answer) -> Reply:
-    events = b",".join(map(published_json, answer.published))
+    events = b",".join([published_json(out) for out in answer.published if type(out.recorded.event) not in SILENT])
     return Reply(202 if answer.ephemeral else 200, b'{"seq":%d,"events":[%b]}' % (answer.seq, events))
 
 
 def repeated(seq: int, rows: list[Recorded]) -> Reply:
-    return Reply(200, b'{"seq":%d,"events":[%b]}' % (seq, b",".join(map(recorded_json, rows))))
+    events = b",".join([recorded_json(row) for row in rows if type(row.event) not in SILENT])
+    return Reply(200, b'{"seq":%d,"events":[%b]}' % (seq, events))
 
 
 def logged_in(status: int) -> Any:
@@ -193,6 +194,10 @@ async def read_state(services: Services, call: Call) -> bytes:
     return await do.state(services, call, snapshot)
 
 
+COMMANDS = CommandRoute(
+    path="/sessions/{ref}/commands", summary="Do something in a session; answered after it is committed",
+    body=c.WireCommand, reply=committed, repeat=repeated, answer=Committed,
+)  # fmt: skip
 API = Api(
     name="v1",
     title="Homeroom",
@@ -244,15 +249,20 @@ API = Api(
             method="DELETE", path="/sessions/{ref}", summary="End or cancel a session and take it out of every list",
             command=lambda body: c.Delete(), then=do.deleted, view=nothing, status=204,
         ),
-        CommandRoute(
-            path="/sessions/{ref}/commands", summary="Do something in a session; answered after it is committed",
-            body=c.WireCommand, reply=committed, repeat=repeated, answer=Committed,
-        ),
+        COMMANDS,
         ActionRoute(
             path="/sessions/{ref}/state", summary="Read a session's state, and the cursor its stream goes on from",
             session=True, act=read_state, view=state, answer=StateView,
         ),
         StreamRoute(path="/sessions/{ref}/events", summary="Stream a session (SSE)", format=FRAMES),
+        ActionRoute(
+            path="/sessions/{ref}/code", summary="Read the code, and what merging clients begin with", session=True,
+            act=code.document, view=plain, answer=code.Document,
+        ),
+        SocketRoute(
+            path="/sessions/{ref}/socket", summary="Stream a session, and take commands (WebSocket)", format=MESSAGES,
+            commands=COMMANDS, answered=answered, closes=CLOSES, status=101,
+        ),
         ActionRoute(
             path="/sessions/{ref}/playback", summary="Read what was played and when, oldest first", session=True,
             query=audio.HistoryQuery, act=audio.history, view=log, answer=LogView,

@@ -38,7 +38,7 @@ class Reply:
         assert self.status == status, f"{self.status}, not {status}: {self.body!r}"
         assert self.headers["Content-Type"].startswith("application/problem+json"), self.headers
         problem = self.json
-        assert problem.keys() <= {"type", "title", "status", "detail", "reason", "field"}
+        assert problem.keys() <= {"type", "title", "status", "detail", "reason", "field", "current"}
         assert problem["status"] == status
         assert problem["type"] == "about:blank"
         assert problem["title"]

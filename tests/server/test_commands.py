@@ -1,12 +1,16 @@
 """Commands: each once, what they answer, and that an Idempotency-Key makes the effect happen once."""
 
 import asyncio
+import base64
 from typing import Any, get_args
 
+import aiohttp
 import pytest
+from pycrdt import Doc, Text
 
 from actors.session import commands as c
-from tests.server.client import Seat
+from tests.server import sounds
+from tests.server.client import Person, Seat
 from tests.server.serving import Town
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -14,6 +18,19 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 def types(answer: Any) -> list[str]:
     return [event["type"] for event in answer["events"]]
+
+
+async def upload(person: Person) -> str:
+    form = aiohttp.FormData({"title": "Song"})
+    form.add_field("file", sounds.wav(60), filename="song.wav")
+    piece: dict[str, str] = (await person.call("POST", "/v1/audio", raw=form)).ok(201)
+    return piece["id"]
+
+
+def yjs_update(text: str) -> str:
+    """Write something into a document of one's own, which has not seen the others' writing."""
+    document = Doc({"code": Text(text)})
+    return base64.b64encode(document.get_update()).decode()
 
 
 async def test_every_command_once(town: Town) -> None:
@@ -74,6 +91,38 @@ async def test_every_command_once(town: Town) -> None:
     await play(a, "signal", status=202, to=tess.id, payload={"sdp": "…"})
     await play(a, "cursor", status=202, position={"x": 1, "y": 2})
     await play(a, "typing", status=202)
+    await play(a, "set_media", "media_changed", video=True)
+    await play(a, "ask_question", "question_asked", text="Why?")
+    await host.do("update", features={"question_approval": True})
+    await play(cl, "ask_question", "question_asked", text="May I?")
+    await play(host, "approve_question", "question_approved", question_id=2)
+    await play(a, "upvote_question", "question_upvoted", question_id=2)
+    await play(host, "answer_question", "question_answered", question_id=2, text="You may.")
+    await play(a, "dismiss_question", "question_dismissed", question_id=1)
+    await play(host, "open_poll", "poll_opened", question="Which?", options=["A", "B"])
+    await play(cl, "vote", "poll_voted", poll_id=1, options=[1])
+    await play(host, "close_poll", "poll_closed", poll_id=1)
+    audio_id = await upload(host.person)
+    await play(host, "select_audio", "audio_selected", audio_id=audio_id)
+    await play(host, "play", "audio_play")
+    await play(host, "seek", "audio_seek", position=30)
+    await play(host, "set_speed", "audio_speed", speed=2)
+    await play(host, "pause", "audio_pause")
+    await play(host, "stop", "audio_stop")
+    await play(host, "send_voice", "chat_message", audio_id=audio_id)
+    await play(host, "edit_code", "code_edited", base_version=0, text="1")
+    await play(a, "edit_code", "code_edited", base_version=1, changes=[{"at": 1, "insert": "2"}])
+    await play(a, "restore_code", "code_edited", version=1)
+    await play(a, "set_language", "language_changed", language="python")
+    merged = await play(a, "merge_code", "code_merged", "code_edited", "code_merged", update=yjs_update("3"))
+    assert merged["events"][1]["version"] == 4
+    await play(a, "draw", "board_drawn", points=[0, 0, 1, 1])
+    await play(a, "draw", "board_drawn", points=[0, 1])
+    await play(a, "erase", "board_erased", stroke_ids=[1])
+    await play(host, "clear_board", "board_cleared")
+    await play(host, "restore_board", "board_restored")
+    await play(host, "start_recording", "recording_started")
+    await play(host, "stop_recording", "recording_stopped")
     await play(host, "kick", "participant_kicked", user_id=cleo.id, ban=True, reason="noise")
     (await cl.command("raise_hand")).refused(403, "kicked")
     await play(a, "leave", "participant_left")

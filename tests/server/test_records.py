@@ -32,6 +32,8 @@ async def test_attendance(dsn: str, tmp_path: Path) -> None:
         assert lines["Ben"]["last_left_at"] == lines["Ben"]["intervals"][-1]["to"]
         assert answer.json["until"] == lines["Ann"]["last_left_at"]
 
+        (await ann.get(f"/v1/sessions/{session}/attendance", late_after_s=-1)).refused(422, "invalid", "late_after_s")
+        (await ann.get(f"/v1/sessions/{session}/attendance", format="xls")).refused(422, "invalid", "format")
         own = (await ann.get(f"/v1/sessions/{session}/attendance")).json["items"]
         assert own == [lines["Ann"]]
 
@@ -182,7 +184,10 @@ async def test_code_history(dsn: str, tmp_path: Path) -> None:
                 edit: dict[str, Any] = {"text": "zwölf 🎓\n"}
                 text = edit["text"]
             else:
-                changes = [{"at": 0, "insert": f"{version}é\n"}, {"at": len(text) // 2, "delete": 1}]
+                changes: list[dict[str, Any]] = [
+                    {"at": 0, "insert": f"{version}é\n"},
+                    {"at": len(text) // 2, "delete": 1},
+                ]
                 edit = {"changes": changes}
                 for change in changes:
                     at = int(change["at"])

@@ -8,6 +8,7 @@ from actors.session import commands as c
 from actors.session import machine, rhythm
 from actors.session.attendance import INTERVALS, Attendance, Line
 from actors.session.ids import Millis
+from actors.session.state import FeaturesUpdate
 from tests.session.script import ANN, BEN, CAT, GRACE, SECOND, START, TEACHER, Script, does, given, joins, passes
 
 MINUTE = 60 * SECOND
@@ -98,7 +99,7 @@ def test_before_the_start_nothing_counts() -> None:
 
 def test_whoever_was_only_invited_or_turned_away_has_a_line_without_time() -> None:
     script = hour(
-        does(TEACHER, c.Update(features=c.FeaturesUpdate(lobby=True)), c.Invite(CAT.user_id)),
+        does(TEACHER, c.Update(features=FeaturesUpdate(lobby=True)), c.Invite(CAT.user_id)),
         joins(ANN, BEN), does(TEACHER, c.Deny(BEN.user_id)),
     )  # fmt: skip
     for one, status in ((ANN, "left"), (BEN, "denied"), (CAT, "invited")):

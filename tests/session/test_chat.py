@@ -7,8 +7,10 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Reason
 from actors.session.ids import MessageId
+from actors.session.state import VoiceNote
 from tests.session.script import (
     ANN,
+    AUDIO,
     BEN,
     CAT,
     CORA,
@@ -16,6 +18,7 @@ from tests.session.script import (
     HUGO,
     OLAF,
     TEACHER,
+    UNKNOWN,
     Script,
     class_of,
     does,
@@ -252,3 +255,32 @@ def test_the_state_holds_the_latest_messages_only(monkeypatch: pytest.MonkeyPatc
 
 def test_a_host_reads_no_direct_messages_either() -> None:
     private().when(like(), by=HUGO).rejected(Reason.UNKNOWN_MESSAGE, field="message_id")
+
+
+# Voice notes
+
+
+def test_a_voice_note_is_a_message_without_text() -> None:
+    script = given(class_of(ANN)).when(c.SendVoice(AUDIO), by=TEACHER)
+    script.then(e.ChatMessage(message_id=ONE, text="", voice=VoiceNote(AUDIO, 60.0)))
+    assert script.state.messages[ONE].voice == VoiceNote(AUDIO, 60.0)
+    script.when(c.SendVoice(UNKNOWN), by=TEACHER).rejected(Reason.UNKNOWN_AUDIO, field="audio_id")
+
+
+def test_a_voice_note_to_one_and_in_answer() -> None:
+    script = given(class_of(ANN), says(ANN, to=TEACHER)).when(c.SendVoice(AUDIO, ANN.user_id, ONE), by=TEACHER)
+    script.then(
+        e.ChatMessage(message_id=MessageId(2), text="", to=ANN.user_id, reply_to=ONE, voice=VoiceNote(AUDIO, 60.0))
+    )
+    script.when(c.SendVoice(AUDIO, reply_to=ONE), by=TEACHER).rejected(Reason.NOT_ALLOWED, field="reply_to")
+    script.when(c.SendVoice(AUDIO, TEACHER.user_id), by=TEACHER).rejected(Reason.NOT_ALLOWED, field="to")
+    script.given(features(chat=False)).when(c.SendVoice(AUDIO), by=TEACHER).rejected(Reason.FEATURE_OFF)
+
+
+def test_a_voice_note_that_is_taken_back_is_nowhere() -> None:
+    script = given(class_of(), does(TEACHER, c.SendVoice(AUDIO)))
+    redacted = chat.redaction(script.state, e.MessageDeleted(message_id=ONE))
+    assert redacted is not None
+    assert redacted[1].voice is None
+    script.given(does(TEACHER, c.DeleteMessage(ONE)))
+    assert script.state.messages[ONE].voice is None

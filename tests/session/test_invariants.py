@@ -189,8 +189,8 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(deeds=st.lists(st.tuples(callers, st.integers(0, 3), COMING | COMING | ROSTER), min_size=1, max_size=8))
     def come_and_go(self, deeds: list[tuple[int, int, c.Command]]) -> None:
-        for by, code, command in deeds:
-            self.ask(structs.replace(self.caller(by), holds_code=bool(code)), command)
+        for by, holds_code, command in deeds:
+            self.ask(structs.replace(self.caller(by), holds_code=bool(holds_code)), command)
 
     @rule(after=st.integers(0, SECOND), deeds=st.lists(st.tuples(callers, TAKING_PART), min_size=1, max_size=8))
     def take_part(self, after: int, deeds: list[tuple[int, c.Command]]) -> None:
@@ -375,7 +375,9 @@ class Sessions(RuleBasedStateMachine):
         assert [place.number for place in places] == list(range(1, len(places) + 1))
         others = sum(place.status == "joined" for place in places if place.user_id != OWNER)
         assert others <= session.capacity
-        assert self.state.hosts == sum(place.status == "joined" and place.role in ("host", "cohost") for place in places)
+        assert self.state.hosts == sum(
+            place.status == "joined" and place.role in ("host", "cohost") for place in places
+        )
         assert (self.state.emptied_at, self.state.hostless_at) == (self.emptied_at, self.hostless_at)
 
     @invariant()

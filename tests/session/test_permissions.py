@@ -18,6 +18,7 @@ from tests.session.script import (
     HUGO,
     OLAF,
     TEACHER,
+    Script,
     class_of,
     does,
     features,
@@ -151,3 +152,37 @@ def test_permissions_are_for_someone_in_the_roster() -> None:
     for one in (ANN, EVE):
         command = c.SetPermissions(one.user_id, grant=["draw"])
         script.when(command, by=TEACHER).rejected(Reason.UNKNOWN_PARTICIPANT, field="user_id")
+
+
+# Why
+
+
+def why(script: Script, one: c.Caller, permission: Permission) -> tuple[bool, str]:
+    found = permissions.why(script.state, one.user_id, permission)
+    assert found.detail.endswith(".")
+    return found.allowed, found.because
+
+
+def test_every_permission_is_explained() -> None:
+    script = given(class_of(ANN))
+    assert [found.permission for found in permissions.explain(script.state, ANN.user_id)] == sorted(permissions.ALL)
+
+
+def test_why_and_why_not() -> None:
+    script = given(class_of(ANN), staff(), grants(ANN, "draw"), revokes(ANN, "chat"))
+    assert why(script, ANN, "speak") == (True, "role")
+    assert why(script, ANN, "record") == (False, "role")
+    assert why(script, ANN, "draw") == (True, "granted")
+    assert why(script, ANN, "chat") == (False, "revoked")
+    assert why(script, CORA, "end") == (False, "role")
+    assert why(script, TEACHER, "end") == (True, "owner")
+    assert why(script, EVE, "speak") == (False, "not_joined")
+    script.given(features(board=False, polls=False))
+    assert why(script, ANN, "draw") == (False, "feature_off")
+    assert why(script, TEACHER, "draw") == (False, "feature_off")
+    assert why(script, ANN, "vote") == (True, "role"), "questions are upvoted too"
+    script.given(features(questions=False))
+    assert why(script, ANN, "vote") == (False, "feature_off")
+    script.given(does(ANN, c.Leave()))
+    assert why(script, ANN, "speak") == (False, "not_joined")
+    assert why(script.given(does(TEACHER, c.End())), TEACHER, "end") == (False, "ended")

@@ -32,7 +32,7 @@ where a.audio_id = %(audio_id)s and ((a.owner_id = %(user_id)s and %(scope)s::uu
         and (u.to_id is null or %(user_id)s in (u.to_id, u.sender_id))
         and (s.owner_id = %(user_id)s or exists (
             select from participants p where p.session_id = u.session_id and p.user_id = %(user_id)s
-                and p.status in ('joined', 'left')))))
+                and p.status in ('joined', 'left') and p.joined_at is not null))))
 
 -- name: track
 -- One's own, or what this session has shown one: whether one still has a part in it the session itself decides.
@@ -79,6 +79,11 @@ update loose_blob set due_at = now() + interval '10 minutes' where blob_key = %(
 
 -- name: deleted
 delete from loose_blob where blob_key = %(blob_key)s
+
+-- name: took_part
+-- Who left the lobby unadmitted has left, and never joined.
+select 1 from participants where session_id = %(session_id)s and user_id = %(user_id)s
+    and status in ('joined', 'left') and joined_at is not null
 
 -- name: history
 select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text

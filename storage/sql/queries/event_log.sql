@@ -90,6 +90,8 @@ select seq, body from session_snapshot where session_id = %(session_id)s
 -- name: read
 select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text
 from session_log where session_id = %(session_id)s and seq > %(after)s
+    -- Rows are dense: this asks for no fewer, and keeps a planner without statistics from sorting the whole log.
+    and seq <= %(after)s::bigint + %(limit)s
 order by seq limit %(limit)s
 
 -- name: recent_keys

@@ -61,19 +61,29 @@ where session_id = %(session_id)s and seq <= %(upto)s and type = 'chat_message' 
 -- name: edits
 -- Versions of the code, latest first, with their sizes in characters: that of the last whole text before, and what
 -- every change since has added and taken.
-with edits as (
+with page as (
+    select seq from session_log
+    where session_id = %(session_id)s and type = 'code_edited' and (event ->> 'version')::int < %(before)s
+    order by seq desc limit %(limit)s
+), edits as (
     select seq, at, actor_id, (event ->> 'version')::int as version, length(event ->> 'text') as whole,
         (select coalesce(sum(length(c ->> 'insert') - (c ->> 'delete')::int), 0)
             from jsonb_array_elements(event -> 'changes') c) as added
     from session_log
-    where session_id = %(session_id)s and type = 'code_edited' and (event ->> 'version')::int < %(before)s
+    where session_id = %(session_id)s and type = 'code_edited' and seq <= (select max(seq) from page)
+        and seq >= coalesce((
+            select max(w.seq) from session_log w
+            where w.session_id = %(session_id)s and w.type = 'code_edited' and w.event -> 'text' is not null
+                and w.seq <= (select min(seq) from page)
+        ), 0)
 ), based as (
     select *, count(whole) over (order by seq) as base from edits
+), sized as (
+    select *, (sum(coalesce(whole, added)) over (partition by base order by seq))::int as size from based
 )
-select version, actor_id::text, (extract(epoch from at) * 1000)::bigint,
-    (sum(coalesce(whole, added)) over (partition by base order by seq))::int as size
-from based
-order by version desc limit %(limit)s
+select version, actor_id::text, (extract(epoch from at) * 1000)::bigint, size
+from sized where seq in (select seq from page)
+order by version desc
 
 -- name: edit_at
 -- The row of a version, and that of the last whole text at or before it (0: there is none).
