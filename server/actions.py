@@ -255,7 +255,7 @@ def created(services: Services, principal: Principal, new: c.NewSession, number:
         session_id=SessionId(new_id()),
         number=number,
         name=new.name or session_name(new.title),
-        code="".join(secrets.choice(CODE_LETTERS) for _ in range(6)),
+        code=join_code(),
         default_capacity=settings.default_capacity,
         grace_ms=round(settings.grace_s * 1000),
     )
@@ -266,6 +266,13 @@ def created(services: Services, principal: Principal, new: c.NewSession, number:
         raise refused(rejected, "") from rejected
     recorded = machine.record(create.session_id, 1, 0, now, by.user_id, events)[0]
     return machine.replay([recorded]), recorded
+
+
+def join_code() -> str:
+    """Make six characters, of which one at least is a letter: digits alone are a session's number."""
+    while (code := "".join(secrets.choice(CODE_LETTERS) for _ in range(6))).isdigit():
+        pass
+    return code
 
 
 def session_name(title: str) -> str:

@@ -33,6 +33,8 @@ from server.services import Refs, Services
 from server.streams import Hub
 from server.v1.table import API
 from storage import embedded, migrate
+from storage.embedded import Embedded
+from storage.errors import StorageError
 from storage.event_log import PREPARE, PostgresEventLog
 from storage.pool import Pool, Writer
 from storage.sessions import Sessions
@@ -42,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 APIS = (API,)
 BEAT_S = 2.0
+WATCH_S = 0.5
 TIDY_S = 3_600.0
 SHUTDOWN_S = 2.0
 
@@ -90,6 +93,7 @@ async def database(settings: Settings, stack: contextlib.AsyncExitStack, say: Ca
         say(f"starting PostgreSQL in {directory}")
         postgres = await asyncio.to_thread(embedded.start, directory)
         stack.push_async_callback(asyncio.to_thread, postgres.stop)
+        stack.push_async_callback(cancelled, asyncio.create_task(watching(postgres)))
         dsn = postgres.dsn
     for name in await asyncio.to_thread(migrate.apply, dsn):
         say(f"applied migration {name}")
@@ -216,7 +220,8 @@ async def listen(settings: Settings, runner: web.AppRunner, fast: FastLane) -> t
             "Choose another port, or stop what uses it."
         ) from error
     bound = server.sockets[0].getsockname()[1]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    shown = f"[{shown}]" if ":" in shown else shown
     return server, settings.server.public_url.rstrip("/") or f"http://{shown}:{bound}"
 
 
@@ -238,6 +243,18 @@ async def idle(persistence: Persistence) -> None:
     reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     persistence.actor_ref.tell(Idle(reply))
     await reply
+
+
+async def watching(postgres: Embedded) -> None:
+    """Start the embedded PostgreSQL again when it ends by itself; everything else waits for it as for any restart."""
+    while True:
+        await asyncio.sleep(WATCH_S)
+        if postgres.died:
+            logger.error("PostgreSQL has ended by itself; starting it again")
+            try:
+                await asyncio.to_thread(postgres.revive)
+            except StorageError:
+                logger.exception("PostgreSQL did not start; trying again")
 
 
 async def cancelled(task: asyncio.Task[None]) -> None:

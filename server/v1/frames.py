@@ -72,6 +72,10 @@ def event_frame(out: Published) -> bytes:
     )
 
 
+def unplaced_frame(out: Published) -> bytes:
+    return event_frame(out).partition(b"\n")[2]
+
+
 def relayed_frame(event: e.Event, by: UserId, at: Millis) -> bytes:
     body = b'{"at":"%b","actor":"%b",%b' % (rfc3339(at).encode(), by.encode(), _encode(event)[1:])
     return sse(str(event.__struct_config__.tag), body)
@@ -93,6 +97,7 @@ def bye(reason: Bye, retry_ms: int | None) -> bytes:
 
 FRAMES = Format(
     event=event_frame,
+    unplaced=unplaced_frame,
     relayed=relayed_frame,
     snapshot=snapshot,
     first=lambda cursor, body: sse("snapshot", body, cursor),

@@ -175,14 +175,12 @@ async def test_a_cursor_that_cannot_be_served_whole_is_reset(town: Town) -> None
             assert reset.data["reason"]
             snapshot = await stream.next()
             assert snapshot.event == "snapshot"
-            assert [message["text"] for message in snapshot.data["chat"]] == ["one", "two"]
+            assert [m["text"] for m in snapshot.data["chat"] if not m["deleted"]] == ["one", "two"]
             await host.say("live")
             await stream.until("chat_message", lambda data: data["text"] == "live")
             assert stream.texts == ["live"]
             await host.do("delete_message", message_id=stream.seen[-1].data["message_id"])
             await stream.until("message_deleted")
-            [latest] = [m for m in (await anna.state())["chat"] if m["text"] == "live"] or [None]
-            assert latest is None
 
 
 @pytest.mark.parametrize("cursor", ["x", "1", "1-", "-1", "1-x", "1--1", "½-1", "1-" + "9" * 30, "1-1-1", " ", "1-1\u0000"])
@@ -345,14 +343,15 @@ async def test_a_slow_reader_is_cut_off_alone_and_resumes(dsn: str, data: Path) 
         hub = town.server.services.hub
         async with host.stream() as brisk:
             await brisk.until("snapshot")
+            reading = asyncio.create_task(brisk.until("chat_message", lambda data: data["text"] == "end"))
             sent = 0
             while len(hub) == 2:
                 assert sent < 8_000, "never cut off"
-                await asyncio.gather(*(host.say(f"{sent + n} " + "x" * 1_900) for n in range(20)))
-                sent += 20
-                await asyncio.sleep(0)
+                await asyncio.gather(*(host.say(f"{sent + n} " + "x" * 1_900) for n in range(10)))
+                sent += 10
+                await wait_for(lambda sent=sent: len(brisk.texts) >= sent)
             await host.say("end")
-            await brisk.until("chat_message", lambda data: data["text"] == "end")
+            await reading
             assert len(brisk.texts) == sent + 1
         # What reached her is whole frames up to some point; from there she goes on.
         received = b""
@@ -440,7 +439,7 @@ async def test_what_is_ephemeral_comes_at_once_without_a_place_and_is_not_kept(t
 
 
 async def test_cursors_for_a_slow_reader_are_thinned_to_the_latest(dsn: str, data: Path) -> None:
-    async with serving(dsn, data, streams={"buffer_bytes": 10_000_000, "send_buffer_bytes": 8_192}) as town:
+    async with serving(dsn, data, streams={"heartbeat_s": 0.2, "send_buffer_bytes": 8_192}) as town:
         host, anna = await town.classroom("Anna")
         reader, writer = await town.open_socket(receive_buffer=4_096)
         writer.write(
@@ -448,23 +447,23 @@ async def test_cursors_for_a_slow_reader_are_thinned_to_the_latest(dsn: str, dat
         )
         await reader.readuntil(b'"you"')
         padding = "x" * 1_000
-        sent = 12_000
+        sent = 1_500
         for start in range(0, sent, 100):
             await asyncio.gather(
                 *(anna.command("cursor", position={"n": start + n, "p": padding}) for n in range(100))
             )
-        last = await anna.say("mark")
+        await anna.say("mark")
         received = b""
-        async with asyncio.timeout(10):
-            while b'"text":"mark"' not in received:
+        positions: list[int] = []
+        # Some are passed over, the last of all is not: whoever points is seen where they point now.
+        async with asyncio.timeout(8):
+            while not positions or positions[-1] < sent - 100 or b'"text":"mark"' not in received:
                 received += await reader.read(65_536)
+                lines = received[: received.rfind(b"\n")].split(b"\n")
+                shown = [json.loads(line[6:]) for line in lines if line.startswith(b'data: {"at"')]
+                positions = [data["position"]["n"] for data in shown if data["type"] == "cursor"]
         writer.close()
-        positions = [
-            json.loads(line[6:])["position"]["n"] for line in received.split(b"\n") if line.startswith(b'data: {"at"')
-        ]
-        assert len(positions) < sent
-        assert positions == sorted(positions)
-        assert last["seq"]
+        assert len(positions) < sent // 2
 
 
 async def test_the_stream_is_not_for_strangers(town: Town) -> None:
