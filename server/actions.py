@@ -37,7 +37,7 @@ PAGE = 100
 
 Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$(?!\n)")]
 Phone = Annotated[str, Meta(max_length=20, pattern=r"^\+?([ ()-]*[0-9]){5,}[ ()-]*$(?!\n)")]
-# In Python `$` also matches before a newline at the end; `(?!\n)` after it does not, and changes nothing for JSON Schema.
+# Python's `$` also matches before a newline at the end; with `(?!\n)` after it, it does not, as in JSON Schema.
 Password = Annotated[str, Meta(min_length=8, max_length=200)]
 UserRef = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)")]
 

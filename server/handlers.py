@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, Protocol, cast
 
 import msgspec
 from aiohttp import web
@@ -31,9 +31,17 @@ from storage.sessions import CODE, UUID
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 USER = web.RequestKey("user", str)
 SESSION = web.RequestKey("session", str)
+DETACHED = web.RequestKey("detached", bool)
+"""The stream is open, and its connection is no longer aiohttp's."""
 KEY_LENGTH = 64
 MISSED_ROWS = 5_000
 """Events that a cursor may be behind; past that a snapshot is shorter."""
+
+
+class Detachable(Protocol):
+    """What `Front` is to a stream."""
+
+    def detach(self, ended: "asyncio.Future[None]", lost: Callable[[], None]) -> None: ...
 
 
 def bind(row: Row, services: Services) -> Handler:
@@ -258,7 +266,8 @@ class _Stream(_Endpoint):
                 missed = read
             return await self._stream(request, subscriber, missed)
         finally:
-            hub.unregister(subscriber)
+            if not subscriber.detached:
+                hub.unregister(subscriber)
 
     async def _attach(self, subscriber: Subscriber, principal: Principal, session_id: SessionId, ref: str) -> None:
         reply = asyncio.get_running_loop().create_future()
@@ -305,7 +314,13 @@ class _Stream(_Endpoint):
         most = self._services.settings.streams.send_buffer_bytes
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, most)
         subscriber.open(transport, missed)
-        await subscriber.closed
+        subscriber.detached = True
+        request[DETACHED] = True
+        hub = self._services.hub
+        front = cast(Detachable, transport.get_protocol())
+        front.detach(subscriber.closed, lambda: hub.unregister(subscriber))
+        # Until aiohttp cancels this. Not for `closed`: it would be cancelled with us.
+        await asyncio.get_running_loop().create_future()
         return stream
 
 

@@ -77,8 +77,8 @@ class Subscriber:
     """One open stream. Holds back what it is told until `open` gives it a transport and what comes first."""
 
     __slots__ = (
-        "_held", "_held_bytes", "_latest", "_transport", "attached", "channel", "closed", "cursor", "expires_at",
-        "format", "limit", "lobby", "login", "missing", "reason", "slice", "user_id",
+        "_held", "_held_bytes", "_latest", "_transport", "attached", "channel", "closed", "cursor",
+        "detached", "expires_at", "format", "limit", "lobby", "login", "missing", "reason", "slice", "user_id",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +94,7 @@ class Subscriber:
         self.lobby = False
         """Waiting to be admitted: sees what concerns them and nothing else."""
         self.slice = 0
+        self.detached = False
         self.channel: Channel | None = None
         self.attached: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()

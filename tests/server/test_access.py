@@ -45,7 +45,7 @@ REQUESTS: dict[str, tuple[Any, int | str]] = {
 SECRET = "XYLOPHONE"
 
 
-def test_every_row_has_a_request() -> None:
+async def test_every_row_has_a_request() -> None:
     assert REQUESTS.keys() == ROWS.keys()
 
 
@@ -60,13 +60,14 @@ async def test_without_a_token_only_public_rows_answer(town: Town, name: str) ->
     for token in (None, "x.y.z"):
         client = Client(town.http, town.url, token)
         reply = await send(client, name, host.id)
-        if ROWS[name].public and token is None:
-            assert reply.headers.get("WWW-Authenticate") is None or reply.json["reason"] != "unauthenticated"
+        if ROWS[name].public:
+            # Some are refused for what was sent, none for want of a token.
+            assert reply.status in (200, 401, 422)
+            assert reply.status != 401 or token or reply.json["reason"] in ("bad_credentials", "bad_refresh_token")
         else:
             reply.refused(401)
             assert reply.headers["WWW-Authenticate"] == "Bearer"
         assert SECRET.encode() not in reply.body
-    assert not await send(client, name, "no-such-session") is None
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -97,7 +98,7 @@ async def test_no_command_is_for_strangers(town: Town, command: str) -> None:
     host, anna = await town.classroom("Anna")
     said = await anna.say("hello")
     stranger = (await town.teacher("Mallory")).at(host)
-    fields: dict[str, Any] = {
+    needed: dict[str, dict[str, Any]] = {
         "invite": {"user_id": stranger.user_id},
         "admit": {"user_id": stranger.user_id},
         "deny": {"user_id": anna.user_id},
@@ -111,9 +112,9 @@ async def test_no_command_is_for_strangers(town: Town, command: str) -> None:
         "log_event": {"event_type": "error"},
         "signal": {"to": anna.user_id, "payload": 1},
         "cursor": {"position": {}},
-    }.get(command, {})
+    }
     cursor = (await host.state())["cursor"]
-    (await stranger.command(command, **fields)).refused(403)
+    (await stranger.command(command, **needed.get(command, {}))).refused(403)
     assert (await host.state())["cursor"] == cursor
 
 
@@ -136,7 +137,7 @@ async def test_participants_do_not_moderate_each_other(town: Town, command: str)
 
 
 async def test_nobody_speaks_for_somebody_else(town: Town) -> None:
-    host, anna, ben = await town.classroom("Anna", "Ben")
+    _, anna, ben = await town.classroom("Anna", "Ben")
     for field in ("actor", "actor_id", "user", "by", "from"):
         body = {"type": "send_message", "text": "I am Ben", field: ben.user_id}
         (await anna.person.post(f"{anna.path}/commands", body)).refused(422, "invalid", field)
@@ -153,7 +154,7 @@ async def test_an_owner_is_nobody_s_to_remove(town: Town) -> None:
     (await anna.person.delete(anna.path)).refused(403, "not_permitted")
 
 
-def test_kinds_of_rows() -> None:
+async def test_kinds_of_rows() -> None:
     """What is written of commands and streams above holds for all of them."""
     assert sum(isinstance(row, StreamRoute) for row in API.rows) == 1
     assert all(not row.public for row in API.rows if isinstance(row, CommandRoute | StreamRoute))

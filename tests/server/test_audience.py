@@ -116,7 +116,7 @@ async def test_the_lobby_sees_and_hears_nothing_of_the_class(town: Town) -> None
 
 
 async def test_someone_in_the_lobby_with_an_old_cursor_still_sees_nothing(town: Town) -> None:
-    host, anna = await town.classroom("Anna")
+    host, *_ = await town.classroom()
     cursor = (await host.state())["cursor"]
     await host.do("update", features={"lobby": True})
     dan = (await town.student("Dan")).at(host)
@@ -221,7 +221,7 @@ async def test_a_text_deleted_in_the_same_commit_never_gets_there(town: Town) ->
 
 
 async def test_deleting_takes_the_author_or_a_moderator(town: Town) -> None:
-    host, anna, ben = await town.classroom("Anna", "Ben")
+    _, anna, ben = await town.classroom("Anna", "Ben")
     sent = await anna.say("mine")
     (await ben.command("delete_message", message_id=sent["message_id"])).refused(403, "not_permitted")
     await anna.do("delete_message", message_id=sent["message_id"])

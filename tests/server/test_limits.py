@@ -1,6 +1,7 @@
 """Bounds: what is too much, too fast, too slow or too large is refused in words, and harms nobody else."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import zlib
@@ -55,7 +56,7 @@ async def test_a_session_has_a_rate_of_commands_and_still_notices_who_leaves(dsn
             assert limited.headers["Retry-After"]
         # Closing her only stream came in the middle of that; the session learns of it as soon as it listens again.
         async with asyncio.timeout(PATIENCE_S):
-            while (await host.state())["session"]["counts"]["online"]:
+            while (await host.state())["session"]["counts"]["online"]:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.05)
 
 
@@ -240,11 +241,11 @@ async def test_who_does_not_read_answers_is_not_given_more(town: Town) -> None:
     body = b'{"type":"dance"}'
     one = head(host, f"Content-Length: {len(body)}") + body
     sent = 0
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1.5):
-            while sent < 64_000_000:
-                writer.write(one * 200)
-                sent += 200 * len(one)
+    with contextlib.suppress(TimeoutError):
+        while sent < 64_000_000:
+            writer.write(one * 200)
+            sent += 200 * len(one)
+            async with asyncio.timeout(1):
                 await writer.drain()
     # What the kernel holds for both sides is a few megabytes; the server itself stopped reading.
     assert sent < 32_000_000
@@ -261,7 +262,7 @@ async def test_an_address_has_so_many_connections(dsn: str, data: Path) -> None:
         for _, writer in open_:
             writer.close()
         async with asyncio.timeout(PATIENCE_S):
-            while (await town.exchange(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"))[0] != 200:
+            while (await town.exchange(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"))[0] != 200:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.01)
 
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.server.client import Client, Frame, Seat
+from tests.server.client import Client, Frame, Seat, Stream
 from tests.server.serving import Town, serving, wait_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -15,6 +16,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 def durable(frames: list[Frame]) -> list[str]:
     return [frame.id for frame in frames if frame.id is not None and frame.event != "snapshot"]
+
+
+def heard(stream: Stream, count: int) -> bool:
+    return len(stream.texts) >= count
 
 
 async def say(seat: Seat, *texts: str) -> None:
@@ -38,7 +43,7 @@ async def test_a_stream_is_a_snapshot_and_then_what_happens(town: Town) -> None:
         assert first.data["you"]["user_id"] == anna.user_id
         event = await host.say("after")
         frame = await stream.next()
-        assert frame == Frame(f"{first.id.split('-')[0]}-{event['seq']}", "chat_message", event)
+        assert frame == Frame(f"{str(first.id).split('-')[0]}-{event['seq']}", "chat_message", event)
         assert frame.data["actor"] == host.user_id
 
 
@@ -167,7 +172,14 @@ async def test_a_cursor_that_cannot_be_served_whole_is_reset(town: Town) -> None
     host, anna = await town.classroom("Anna")
     await say(host, "one", "two")
     epoch, seq = (await anna.state())["cursor"].split("-")
-    for cursor in (f"{int(epoch) + 1}-{seq}", f"{int(epoch) + 1}-2", f"{epoch}-{int(seq) + 50}", "0-0", f"{epoch}-0", "0-3"):
+    for cursor in (
+        f"{int(epoch) + 1}-{seq}",
+        f"{int(epoch) + 1}-2",
+        f"{epoch}-{int(seq) + 50}",
+        "0-0",
+        f"{epoch}-0",
+        "0-3",
+    ):
         async with anna.stream(last_event_id=cursor) as stream:
             reset = await stream.next()
             assert reset.event == "reset", (cursor, reset)
@@ -183,15 +195,17 @@ async def test_a_cursor_that_cannot_be_served_whole_is_reset(town: Town) -> None
             await stream.until("message_deleted")
 
 
-@pytest.mark.parametrize("cursor", ["x", "1", "1-", "-1", "1-x", "1--1", "½-1", "1-" + "9" * 30, "1-1-1", " ", "1-1\u0000"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "1", "1-", "-1", "1-x", "1--1", "½-1", "1-" + "9" * 30, "1-1-1", " ", "1-1\u0000"]
+)
 async def test_a_cursor_that_is_none_is_refused(town: Town, cursor: str) -> None:
-    host, anna = await town.classroom("Anna")
-    (await anna.person.get(f"{anna.path}/events", cursor=cursor)).refused(422, "invalid", "cursor")
+    host, *_ = await town.classroom()
+    (await host.person.get(f"{host.path}/events", cursor=cursor)).refused(422, "invalid", "cursor")
 
 
 async def test_an_empty_last_event_id_is_none(town: Town) -> None:
-    host, anna = await town.classroom("Anna")
-    async with anna.stream(last_event_id="") as stream:
+    host, *_ = await town.classroom()
+    async with host.stream(last_event_id="") as stream:
         assert (await stream.next()).event == "snapshot"
 
 
@@ -349,7 +363,7 @@ async def test_a_slow_reader_is_cut_off_alone_and_resumes(dsn: str, data: Path) 
                 assert sent < 8_000, "never cut off"
                 await asyncio.gather(*(host.say(f"{sent + n} " + "x" * 1_900) for n in range(10)))
                 sent += 10
-                await wait_for(lambda sent=sent: len(brisk.texts) >= sent)
+                await wait_for(partial(heard, brisk, sent))
             await host.say("end")
             await reading
             assert len(brisk.texts) == sent + 1
@@ -367,7 +381,7 @@ async def test_a_slow_reader_is_cut_off_alone_and_resumes(dsn: str, data: Path) 
             assert (await again.next()).event == "resumed"
             await again.until("chat_message", lambda data: data["text"] == "end")
             seqs = [frame.data["seq"] for frame in again.seen if frame.id]
-            assert seqs[: 20] == list(range(last + 1, last + 21))
+            assert seqs[:20] == list(range(last + 1, last + 21))
 
 
 async def test_tickets_open_one_stream_of_one_session(town: Town) -> None:
@@ -449,9 +463,7 @@ async def test_cursors_for_a_slow_reader_are_thinned_to_the_latest(dsn: str, dat
         padding = "x" * 1_000
         sent = 1_500
         for start in range(0, sent, 100):
-            await asyncio.gather(
-                *(anna.command("cursor", position={"n": start + n, "p": padding}) for n in range(100))
-            )
+            await asyncio.gather(*(anna.command("cursor", position={"n": start + n, "p": padding}) for n in range(100)))
         await anna.say("mark")
         received = b""
         positions: list[int] = []
