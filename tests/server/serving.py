@@ -133,7 +133,11 @@ class Town:
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        except OSError:
+            sock.close()
+            raise
         return await asyncio.open_connection(sock=sock, limit=2**16)
 
     async def exchange(self, sent: bytes) -> tuple[int, dict[str, str], bytes]:

@@ -121,7 +121,9 @@ async def test_no_command_is_for_strangers(town: Town, command: str) -> None:
 MODERATION = {
     "start": {}, "end": {}, "cancel": {}, "update": {"title": "x"}, "lock": {}, "unlock": {}, "lower_all": {},
     "call_next": {}, "mute_all": {},
-    **{name: {"user_id": "BEN"} for name in ("invite", "admit", "deny", "kick", "mute", "unmute", "request_unmute", "lower_hand")},
+    "invite": {"user_id": "BEN"}, "admit": {"user_id": "BEN"}, "deny": {"user_id": "BEN"}, "kick": {"user_id": "BEN"},
+    "mute": {"user_id": "BEN"}, "unmute": {"user_id": "BEN"}, "request_unmute": {"user_id": "BEN"},
+    "lower_hand": {"user_id": "BEN"},
     "set_role": {"user_id": "BEN", "role": "observer"}, "set_permissions": {"user_id": "BEN", "revoke": ["chat"]},
 }  # fmt: skip
 

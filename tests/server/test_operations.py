@@ -199,7 +199,7 @@ async def test_no_token_code_ticket_or_text_gets_into_the_logs(
             (await town.anyone.post("/v1/auth/refresh", {"refresh_token": anna.person.refresh_token})).ok()
             (await town.anyone.post("/v1/auth/refresh", {"refresh_token": anna.person.refresh_token})).refused(401)
             await town.exchange(
-                f"GET /v1/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {host.person.token}\r\nBad header\r\n\r\n".encode()
+                f"GET /v1/me HTTP/1.1\r\nAuthorization: Bearer {host.person.token}\r\nBad header\r\n\r\n".encode()
             )
             await host.command("delete_message", message_id=said["message_id"])
             await terminate(town)
@@ -215,8 +215,8 @@ async def test_no_token_code_ticket_or_text_gets_into_the_logs(
     assert all(r["id"] and r["status"] and r["ms"] >= 0 for r in requests)
     assert {r["session"] for r in requests if r.get("session")} == {host.id}
     for secret in (
-        host.person.token, anna.person.token, anna.person.refresh_token, ticket, host.code, "XYLOPHONE", "correct horse",
-        KEY, str(host.person.email),
+        host.person.token, anna.person.token, anna.person.refresh_token, ticket, host.code, "XYLOPHONE",
+        "correct horse", KEY, str(host.person.email),
     ):  # fmt: skip
         assert str(secret) not in written
 

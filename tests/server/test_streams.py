@@ -18,6 +18,11 @@ def durable(frames: list[Frame]) -> list[str]:
     return [frame.id for frame in frames if frame.id is not None and frame.event != "snapshot"]
 
 
+def get_events(seat: Seat) -> bytes:
+    lines = f"GET {seat.path}/events HTTP/1.1", "Host: x", f"Authorization: Bearer {seat.person.token}", "", ""
+    return "\r\n".join(lines).encode()
+
+
 def heard(stream: Stream, count: int) -> bool:
     return len(stream.texts) >= count
 
@@ -331,9 +336,7 @@ async def test_a_stream_given_up_while_it_opens_leaves_nobody_online(town: Town)
     with town.frozen(host):
         for _ in range(3):
             _, writer = await town.open_socket()
-            writer.write(
-                f"GET {anna.path}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {anna.person.token}\r\n\r\n".encode()
-            )
+            writer.write(get_events(anna))
             await wait_for(lambda: len(hub) == 1)
             writer.transport.abort()
             await wait_for(lambda: len(hub) == 0)
@@ -350,9 +353,7 @@ async def test_a_slow_reader_is_cut_off_alone_and_resumes(dsn: str, data: Path) 
     async with serving(dsn, data, streams=small) as town:
         host, anna = await town.classroom("Anna")
         reader, writer = await town.open_socket(receive_buffer=4_096)
-        writer.write(
-            f"GET {anna.path}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {anna.person.token}\r\n\r\n".encode()
-        )
+        writer.write(get_events(anna))
         await reader.readuntil(b'"you"')
         hub = town.server.services.hub
         async with host.stream() as brisk:
@@ -456,9 +457,7 @@ async def test_cursors_for_a_slow_reader_are_thinned_to_the_latest(dsn: str, dat
     async with serving(dsn, data, streams={"heartbeat_s": 0.2, "send_buffer_bytes": 8_192}) as town:
         host, anna = await town.classroom("Anna")
         reader, writer = await town.open_socket(receive_buffer=4_096)
-        writer.write(
-            f"GET {host.path}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {host.person.token}\r\n\r\n".encode()
-        )
+        writer.write(get_events(host))
         await reader.readuntil(b'"you"')
         padding = "x" * 1_000
         sent = 1_500
