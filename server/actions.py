@@ -11,13 +11,13 @@ import time
 from collections.abc import Hashable
 from typing import Annotated, Any
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, structs
 
 from actors.persistence import Creation, LogRow, Taken
 from actors.session import commands as c
 from actors.session import lifecycle, machine
 from actors.session.errors import Rejected
-from actors.session.events import Recorded
+from actors.session.events import ChatMessage, Recorded
 from actors.session.ids import Millis, Name, SessionId, UserId
 from actors.session.permissions import role_of
 from actors.session.state import Kind, Session, State, Status
@@ -371,7 +371,16 @@ async def log_page(services: Services, call: Call) -> Listed:
         since=lifecycle.millis(query.since),
     )
     more = len(rows) > query.limit
-    return Listed(rows[: query.limit], str(rows[query.limit - 1].seq) if more else None)
+    shown = [withheld(row, call.principal.user_id) for row in rows[: query.limit]]
+    return Listed(shown, str(rows[query.limit - 1].seq) if more else None)
+
+
+def withheld(row: Recorded, viewer: UserId) -> Recorded:
+    """Leave the text out of a direct message between others: moderators learn that there was one, not what it said."""
+    event = row.event
+    if not isinstance(event, ChatMessage) or event.to is None or viewer in (event.to, row.actor_id):
+        return row
+    return structs.replace(row, event=structs.replace(event, text=""))
 
 
 async def log_summary(services: Services, call: Call) -> Summary:

@@ -40,8 +40,8 @@ class Front(asyncio.Protocol):
     """One connection."""
 
     __slots__ = (
-        "_active_at", "_address", "_busy", "_counts", "_data", "_fast", "_fresh", "_inner", "_limits", "_lost", "_make", "_paused",
-        "_taking", "_timer", "_transport", "_trusted",
+        "_active_at", "_address", "_busy", "_counts", "_data", "_fast", "_fresh", "_inner", "_limits", "_lost", "_make",
+        "_paused", "_taking", "_timer", "_transport", "_trusted",
     )  # fmt: skip
 
     def __init__(
@@ -156,7 +156,7 @@ class Front(asyncio.Protocol):
         self._inner.data_received(data)
 
     def detach(self, ended: "asyncio.Future[None]", lost: Callable[[], None]) -> None:
-        """Take a connection back from aiohttp once a stream's headers are out: a stream needs no request, task or parser,
+        """Take a connection back from aiohttp once a stream's headers are out: it needs no request, task or parser,
         which are 10 KiB. When `ended` is done the body ends; `lost` is called when the connection has gone."""
         inner, self._inner = self._inner, None
         self._busy = True

@@ -54,6 +54,10 @@ async def test_a_direct_message_is_seen_by_its_two_sides_only(town: Town) -> Non
     await town.passivate(host)
     from_the_log = [await resumed_texts(seat, cursor) for seat in seats]
     two_sides = ["a secret", "a reply", "to everyone"]
+    # The log tells moderators that there was one, and not what it said.
+    said = await host.log(type="chat_message")
+    assert [row["details"]["text"] for row in said] == ["", "", "to everyone"]
+    assert said[0]["details"]["to"] == ben.user_id
     assert remembered == from_the_log == [["to everyone"], two_sides, two_sides, ["to everyone"]]
 
 
@@ -63,6 +67,7 @@ async def test_a_direct_message_to_the_host_and_from_them(town: Town) -> None:
     await host.say("you may", to=anna.user_id)
     assert [m["text"] for m in (await host.state())["chat"]] == ["may I go", "you may"]
     assert (await ben.state())["chat"] == []
+    assert [row["details"]["text"] for row in await host.log(type="chat_message")] == ["may I go", "you may"]
 
 
 async def test_the_lobby_sees_and_hears_nothing_of_the_class(town: Town) -> None:

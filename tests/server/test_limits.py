@@ -285,6 +285,20 @@ async def test_forwarded_for_counts_only_from_a_trusted_proxy(dsn: str, data: Pa
         assert statuses == [401, 401, 429]
 
 
+async def test_a_proxy_s_word_is_the_last_one(dsn: str, data: Path) -> None:
+    """What a client puts there itself comes before what the proxy adds, in the same line or in one of its own."""
+    server = {"trusted_proxies": ("127.0.0.1",)}
+    async with serving(dsn, data, auth={"login_attempts_per_minute": 2}, server=server) as town:
+        statuses = []
+        for number, spoofed in enumerate(
+            ("198.51.100.1, 203.0.113.9", "198.51.100.2\r\nX-Forwarded-For: 203.0.113.9") * 2
+        ):
+            body = json.dumps({"email": f"nobody-{number}@example.org", "password": "x" * 8}).encode()
+            lines = f"Host: x\r\nX-Forwarded-For: {spoofed}\r\nContent-Length: {len(body)}\r\n\r\n"
+            statuses.append((await town.exchange(f"POST /v1/auth/login HTTP/1.1\r\n{lines}".encode() + body))[0])
+        assert statuses == [401, 401, 429, 429]
+
+
 async def test_a_user_has_so_many_streams(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"streams_per_user": 2}) as town:
         host, anna = await town.classroom("Anna")

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -346,6 +348,34 @@ async def test_a_stream_given_up_while_it_opens_leaves_nobody_online(town: Town)
         if hers["online"]:
             await watching.until("participant_offline", lambda data: data["user_id"] == anna.user_id)
     assert not [p for p in (await host.state())["participants"] if p["user_id"] == anna.user_id and p["online"]]
+
+
+async def test_readers_that_vanish_in_the_middle_of_a_fan_out_harm_nobody(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, anna = await town.classroom("Anna")
+    async with host.stream() as stream:
+        await stream.until("snapshot")
+        for round in range(6):
+            writers = []
+            for _ in range(6):
+                reader, writer = await town.open_socket()
+                writer.write(get_events(anna))
+                await reader.readuntil(b'"you"')
+                writers.append(writer)
+            said = [asyncio.create_task(host.say(f"{round}.{number}")) for number in range(10)]
+            for writer in writers:
+                # A reset, not a farewell: the server learns of it from a write that fails.
+                linger = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                writer.transport.abort()
+                await asyncio.sleep(0)
+            await asyncio.gather(*said)
+        await host.say("end")
+        await stream.until("chat_message", lambda data: data["text"] == "end")
+        assert len(stream.texts) == 61
+        await stream.until("participant_offline") if "participant_offline" not in stream.events else None
+    assert not caplog.records
 
 
 async def test_a_slow_reader_is_cut_off_alone_and_resumes(dsn: str, data: Path) -> None:
