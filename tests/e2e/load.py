@@ -10,6 +10,7 @@ import aiohttp
 from tests.server.client import Person
 
 PAUSE_S = 0.02
+PROGRESS_WITHIN_S = 40.0
 TRANSIENT = {429, 503}
 
 
@@ -35,6 +36,7 @@ class Load:
     seen: list["Reader"] = field(default_factory=list)
     stopping: bool = False
     resent: int = 0
+    _acked: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def write(self, http: aiohttp.ClientSession, person: Person, name: str) -> None:
         """Send one message after the other, each until it is acknowledged."""
@@ -47,6 +49,14 @@ class Load:
                 self.resent += 1
                 await asyncio.sleep(PAUSE_S)
             self.acks.append(Ack(session_id, seq, name, text))
+            async with self._acked:
+                self._acked.notify_all()
+
+    async def progress(self, commands: int) -> None:
+        """Wait until so many more have been acknowledged."""
+        enough = len(self.acks) + commands
+        async with asyncio.timeout(PROGRESS_WITHIN_S), self._acked:
+            await self._acked.wait_for(lambda: len(self.acks) >= enough)
 
     async def _send(self, http: aiohttp.ClientSession, person: Person, session_id: str, text: str) -> int | None:
         with contextlib.suppress(aiohttp.ClientError, ConnectionError, TimeoutError):

@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 class Homeroom:
-    """A server on a port and a data directory that stay the same over restarts. Without `dsn`, PostgreSQL is its own."""
+    """A server whose port and data directory stay the same over restarts. Without `dsn`, PostgreSQL is its own."""
 
     def __init__(self, data: Path, dsn: str = "") -> None:
         self.data = data

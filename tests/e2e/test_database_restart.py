@@ -31,12 +31,12 @@ async def test_load_goes_on_over_restarts_of_the_database(data: Path, how: signa
             for reader in readers:
                 tasks.create_task(reader.keep_reading(http, load))
             for _ in range(2):
-                await progress(load, 200)
+                await load.progress(200)
                 postmaster = server.postgres()[0]
                 os.kill(postmaster.pid, how)
                 # What comes next can only have been written by the PostgreSQL that took its place.
                 await asyncio.to_thread(postmaster.wait, 30)
-                await progress(load, 200)
+                await load.progress(200)
             load.stopping = True
             await http.get(f"{server.url}/readyz")
             # The readers' streams stay open; ending the server ends them.
@@ -44,10 +44,3 @@ async def test_load_goes_on_over_restarts_of_the_database(data: Path, how: signa
         assert all(reader.cuts == 1 for reader in readers), "a stream did not outlive the database"
         await server.start()
         check(server.dsn, load.acks, readers)
-
-
-async def progress(load: Load, commands: int) -> None:
-    acked = len(load.acks)
-    async with asyncio.timeout(40):
-        while len(load.acks) < acked + commands:
-            await asyncio.sleep(0.01)
