@@ -24,6 +24,7 @@ from actors.session.state import Kind, Session, State, Status
 from actors.session_actor import JSON, Look, Snapshot
 from server.auth import Principal, new_id
 from server.errors import Problem, refused, too_fast, unauthenticated, unknown_session
+from server.limits import Rate
 from server.routes import Call
 from server.services import Services
 from storage.event_log import Summary
@@ -90,7 +91,7 @@ async def register(services: Services, call: Call) -> LoggedIn:
         raise Problem(403, "registration_off", "Accounts are made by an administrator here.")
     if body.email is None and body.phone is None:
         raise Problem(422, "invalid", "Give an `email` or a `phone` to log in with.", field="email")
-    attempt(services, call.address)
+    attempt(services.addresses, call.address)
     hashed = await services.passwords.hash(body.password)
     user = User(UserId(new_id()), 0, body.name, lower(body.email), digits(body.phone), body.role, hashed)
     try:
@@ -116,17 +117,17 @@ async def login(services: Services, call: Call) -> LoggedIn:
     body: Login = call.body
     if (body.email is None) == (body.phone is None):
         raise Problem(422, "invalid", "Log in with either `email` or `phone`.", field="email")
-    attempt(services, call.address)
-    attempt(services, lower(body.email) or digits(body.phone) or "")
+    attempt(services.addresses, call.address)
+    attempt(services.attempts, lower(body.email) or digits(body.phone) or "")
     user = await services.users.find_login(email=lower(body.email), phone=digits(body.phone))
     if not await services.passwords.check(user.password_hash if user else None, body.password) or user is None:
         raise unauthenticated("Wrong email, phone or password.", "bad_credentials")
     return await log_in(services, user)
 
 
-def attempt(services: Services, key: str) -> None:
-    """Count an attempt to log in, by account and by address. Raises: Problem 429."""
-    if wait := services.attempts.take(key):
+def attempt(rate: Rate, key: str) -> None:
+    """Count an attempt to log in or to register. Raises: Problem 429."""
+    if wait := rate.take(key):
         raise too_fast("Too many attempts; wait a little.", wait)
 
 
@@ -182,7 +183,7 @@ async def change_me(services: Services, call: Call) -> User:
     body: ChangeMe = call.body
     user = await me(services, call)
     if body.email or body.phone or body.password:
-        attempt(services, user.user_id)
+        attempt(services.attempts, user.user_id)
         if not await services.passwords.check(user.password_hash, body.current_password or ""):
             raise Problem(
                 403, "bad_credentials", "Changing this needs your `current_password`.", field="current_password"

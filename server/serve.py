@@ -170,6 +170,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         registry=registry,
         commands=Rate(limits.user_commands_per_s, limits.user_burst),
         attempts=Rate(settings.auth.login_attempts_per_minute / 60, settings.auth.login_attempts_per_minute),
+        addresses=Rate(settings.auth.address_attempts_per_minute / 60, settings.auth.address_attempts_per_minute),
         joins=Rate(limits.join_attempts_per_minute / 60, limits.join_attempts_per_minute),
     )
     registry.register(metrics.Live(services, persistence))

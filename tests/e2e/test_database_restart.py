@@ -1,46 +1,88 @@
-"""PostgreSQL goes away under load and comes back: so does Homeroom, by itself, having lost and doubled nothing."""
+"""PostgreSQL restarts under load: the server recovers by itself, and those who watch see everything once."""
 
 import asyncio
-import os
-import random
+import contextlib
 import signal
-from pathlib import Path
+from collections.abc import Callable
 
-import aiohttp
-import pytest
+import psutil
 
-from tests.e2e.checker import check
-from tests.e2e.load import Load, Reader
-from tests.e2e.process import Homeroom
-from tests.server.client import Person
+from storage import embedded
+from storage.embedded import Embedded
+from tests.e2e.checker import check_log, check_streams, read
+from tests.e2e.load import School, school
+from tests.e2e.processes import Server, directory, family, homeroom
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["fast shutdown", "kill -9"])
-async def test_load_goes_on_over_restarts_of_the_database(data: Path, how: signal.Signals) -> None:
-    server = Homeroom(data)
-    async with server, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        teacher = await Person.register(http, server.url, "Tess", "tess@example.org", "teacher")
-        hosts = [await teacher.create(title=f"Class {n}") for n in range(8)]
-        for host in hosts:
-            await host.join()
-        load = Load(server.url, [host.id for host in hosts], [teacher], random.Random(3))
-        readers = [Reader(server.url, host.id, teacher) for host in hosts]
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(8):
-                tasks.create_task(load.write(http, teacher, f"w{number}"))
-            for reader in readers:
-                tasks.create_task(reader.keep_reading(http, load))
-            for _ in range(2):
-                await load.progress(200)
-                postmaster = server.postgres()[0]
-                os.kill(postmaster.pid, how)
-                # What comes next can only have been written by the PostgreSQL that took its place.
-                await asyncio.to_thread(postmaster.wait, 30)
-                await load.progress(200)
-            load.stopping = True
-            await http.get(f"{server.url}/readyz")
-            # The readers' streams stay open; ending the server ends them.
-            await server.stop()
-        assert all(reader.cuts == 1 for reader in readers), "a stream did not outlive the database"
-        await server.start()
-        check(server.dsn, load.acks, readers)
+def fast(postgres: Embedded) -> None:
+    psutil.Process(postgres.pid).send_signal(signal.SIGINT)
+
+
+def immediate(postgres: Embedded) -> None:
+    psutil.Process(postgres.pid).send_signal(signal.SIGQUIT)
+
+
+def killed(postgres: Embedded) -> None:
+    for process in family(postgres.pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def killed_backend(postgres: Embedded) -> None:
+    """One connection's process dies: PostgreSQL restarts all of them by itself, and says that it is in recovery."""
+    backends = [p for p in family(postgres.pid)[1:] if "postgres postgres [local]" in " ".join(p.cmdline())]
+    backends[0].kill()
+
+
+WAYS: tuple[Callable[[Embedded], None], ...] = (fast, immediate, killed, killed_backend)
+
+
+async def restarted(postgres: Embedded, how: Callable[[Embedded], None]) -> None:
+    how(postgres)
+    if how is not killed_backend:
+        await asyncio.to_thread(postgres._process.wait, 20)
+        await asyncio.to_thread(postgres.revive)
+
+
+def hold(full: School, dsn: str) -> str:
+    """Check everything; give a line to print."""
+    log = read(dsn)
+    figures = check_log(log, full.ledger)
+    faults = [*figures.faults, *check_streams(log, full.listeners)]
+    assert not faults, faults[:20]
+    assert figures.unacked == 0
+    away = [listener.user_id for listener in full.listeners if listener.connections != 1]
+    assert not away, f"streams that had to come back: {away}"
+    seen = sum(len(listener.frames) for listener in full.listeners)
+    return f"{figures.acked} commands acknowledged after {full.ledger.retries} retries; {seen} frames seen"
+
+
+async def test_restarted_in_every_way_under_load(scratch: str | None) -> None:
+    with directory(scratch) as place:
+        (place / "server").mkdir()
+        with await asyncio.to_thread(embedded.start, place / "database") as postgres:
+            server = Server(place / "server" / "data", dsn=postgres.dsn)
+            async with homeroom(server), school(server, talkers=16, sessions=20, each=3) as full:
+                await full.listen(40)
+                full.talk()
+                for how in WAYS:
+                    await full.ledger.grows(300)
+                    await restarted(postgres, how)
+                await full.ledger.grows(300)
+                await full.finish()
+                print("\n" + hold(full, postgres.dsn))
+
+
+async def test_the_embedded_database_killed_under_load(scratch: str | None) -> None:
+    with directory(scratch) as data:
+        server = Server(data)
+        async with homeroom(server), school(server, talkers=16, sessions=20, each=3) as full:
+            await full.listen(20)
+            full.talk()
+            await full.ledger.grows(300)
+            for process in server.postgres():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            await full.ledger.grows(300)
+            await full.finish()
+            print("\n" + hold(full, server.dsn))

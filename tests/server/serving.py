@@ -31,7 +31,11 @@ def settings(dsn: str, data: Path, **changed: dict[str, Any]) -> Settings:
         data=Data(dir=str(data)),
         database=Database(dsn=Secret(dsn)),
         auth=Auth(
-            signing_key=Secret(KEY), argon2_memory_kib=128, argon2_time_cost=1, login_attempts_per_minute=100_000
+            signing_key=Secret(KEY),
+            argon2_memory_kib=128,
+            argon2_time_cost=1,
+            login_attempts_per_minute=100_000,
+            address_attempts_per_minute=100_000,
         ),
         sessions=SessionSettings(grace_s=30),
         limits=Limits(

@@ -276,7 +276,7 @@ async def test_a_trusted_proxy_has_as_many_connections_as_it_needs(dsn: str, dat
 
 
 async def test_forwarded_for_counts_only_from_a_trusted_proxy(dsn: str, data: Path) -> None:
-    async with serving(dsn, data, auth={"login_attempts_per_minute": 2}) as town:
+    async with serving(dsn, data, auth={"address_attempts_per_minute": 2}) as town:
         statuses = []
         for number in range(3):
             body = {"email": f"nobody-{number}@example.org", "password": "x" * 8}
@@ -288,7 +288,7 @@ async def test_forwarded_for_counts_only_from_a_trusted_proxy(dsn: str, data: Pa
 async def test_a_proxy_s_word_is_the_last_one(dsn: str, data: Path) -> None:
     """What a client puts there itself comes before what the proxy adds, in the same line or in one of its own."""
     server = {"trusted_proxies": ("127.0.0.1",)}
-    async with serving(dsn, data, auth={"login_attempts_per_minute": 2}, server=server) as town:
+    async with serving(dsn, data, auth={"address_attempts_per_minute": 2}, server=server) as town:
         statuses = []
         for number, spoofed in enumerate(
             ("198.51.100.1, 203.0.113.9", "198.51.100.2\r\nX-Forwarded-For: 203.0.113.9") * 2

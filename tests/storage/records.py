@@ -29,7 +29,7 @@ ANN, BEN = UserId(some_id("ann")), UserId(some_id("ben"))
 
 
 def creation(owner: UserId = ANN, **fields: Any) -> Creation:
-    """Make a session as the server does. `name`, `code`, `number` and `session_id` are its own unless they are given."""
+    """Make a session as the server does; `name`, `code`, `number` and `session_id` are its own unless given."""
     number = fields.pop("number", next(_numbers))
     create = c.Create(
         session_id=SessionId(fields.pop("session_id", str(uuid.uuid4()))),
