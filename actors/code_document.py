@@ -17,6 +17,7 @@ from pycrdt import Doc, Text, TransactionEvent
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import machine
+from actors.session.code import changed
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
 from actors.session.state import Code, State
@@ -25,6 +26,8 @@ ROOT = "code"
 """What the text is called in the document: `doc.getText("code")`."""
 LOOSE_UPDATES = 100
 LOOSE_BYTES = 256 << 10
+COPIED = 8 << 20
+"""Characters that following an edit may copy, change by change; past that its changes go as one."""
 HISTORY_BYTES = 8 << 20
 """All updates together. Yjs keeps a trace of what was deleted, so that a document grows while its text does not."""
 
@@ -82,8 +85,10 @@ class CodeDocument:
         for event in events:
             followed.append(event)
             if isinstance(event, e.CodeEdited):
-                changes = event.changes if event.text is None else difference(text, event.text)
-                text, update = replica.follow(text, changes or ())
+                changes = event.changes or ()
+                if event.text is not None or len(changes) * len(text) > COPIED:
+                    changes = difference(text, event.text if event.text is not None else changed(text, changes))
+                text, update = replica.follow(text, changes)
                 followed.append(e.CodeMerged(version=event.version, update=encoded(update)))
         return followed
 

@@ -1,11 +1,14 @@
 """Results: as a table, as JSON, as a plot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import matplotlib as mpl
 import msgspec
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from benchmarks.scenarios import SCENARIOS, Column, Figures
 
@@ -95,46 +98,44 @@ def as_json(outcomes: Outcomes, setting: Mapping[str, object]) -> bytes:
 
 
 def plot(outcomes: Outcomes, path: Path) -> None:
-    """Draw the first compared figure of each scenario, and the growth curves."""
-    import matplotlib as mpl
-
+    """Draw what is compared, the first figure of each scenario, and how cost grows."""
     mpl.use("agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.ticker import FuncFormatter
-
-    drawn = [letter for letter in outcomes if letter == "G" or any(len(o.rounds) for o in outcomes[letter].values())]
+    measured = {
+        letter: {server: outcome.figures for server, outcome in servers.items() if outcome.rounds}
+        for letter, servers in outcomes.items()
+        if letter == "G" or SCENARIOS[letter].columns[0].better
+    }
+    drawn = {letter: servers for letter, servers in measured.items() if servers}
     if not drawn:
         return
-    figure, axes = plt.subplots(1, len(drawn), figsize=(3.6 * len(drawn), 3.8), squeeze=False, layout="constrained")
-    for letter, axis in zip(drawn, axes[0], strict=True):
-        servers = {server: outcome.figures for server, outcome in outcomes[letter].items() if outcome.rounds}
-        if letter == "G":
-            for of in ("subscribers", "rooms"):
-                points = [
-                    (int(key.rpartition("_")[2]), value)
-                    for key, value in servers.get(US, {}).items()
-                    if key.startswith(of)
-                ]
-                axis.plot(*_transposed(points), marker="o", label=of)
-            axis.set(xscale="log", yscale="log", title="G  CPU µs of a delivery")
-            axis.legend(frameon=False)
-            continue
-        column = SCENARIOS[letter].columns[0]
-        bars = axis.bar(
-            list(servers),
-            [figures[column.key] for figures in servers.values()],
-            color=["#2563eb" if server == US else "#9ca3af" for server in servers],
-        )
-        axis.bar_label(bars, labels=[number(figures[column.key]) for figures in servers.values()], fontsize=8)
-        axis.set_title(
-            f"{letter}  {column.title}" + (f" ({column.better} is better)" if column.better else ""), fontsize=10
-        )
-        axis.tick_params(axis="x", rotation=30, labelsize=8)
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value) if value else "0"))
+    wide, high = min(len(drawn), 3), -(-len(drawn) // 3)
+    figure, grid = plt.subplots(high, wide, figsize=(4.2 * wide, 3.6 * high), squeeze=False, layout="constrained")
+    for axis in grid.flat[len(drawn) :]:
+        axis.axis("off")
+    for axis, (letter, servers) in zip(grid.flat, drawn.items(), strict=False):
         axis.spines[["top", "right"]].set_visible(False)
+        if letter == "G":
+            _curves(axis, servers[US])
+        else:
+            _bars(axis, letter, servers)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _transposed(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
+def _bars(axis: Axes, letter: str, servers: Mapping[str, Figures]) -> None:
+    column = SCENARIOS[letter].columns[0]
+    values = [figures[column.key] for figures in servers.values()]
+    bars = axis.bar(list(servers), values, color=["#2563eb" if server == US else "#9ca3af" for server in servers])
+    axis.bar_label(bars, labels=[number(value) for value in values], fontsize=8)
+    axis.set_title(f"{letter}  {column.title} ({column.better} is better)", fontsize=10)
+    axis.tick_params(axis="x", rotation=30, labelsize=8)
+    axis.set_yticks([])
+
+
+def _curves(axis: Axes, figures: Figures) -> None:
+    for of in ("subscribers", "rooms"):
+        points = {int(key.rpartition("_")[2]): value for key, value in figures.items() if key.startswith(of)}
+        axis.plot(list(points), list(points.values()), marker="o", label=of)
+    axis.set(xscale="log", yscale="log")
+    axis.set_title("G  CPU µs of a delivery, by number of", fontsize=10)
+    axis.legend(frameon=False)

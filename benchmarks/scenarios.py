@@ -1,7 +1,7 @@
 """What is measured, on each server alike: the load, and the figures taken from it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Self
 
 from benchmarks.cores import SERVER_CORES, idle_s
@@ -186,6 +186,7 @@ def idle_sessions(bench: Bench, server: Server) -> Figures:
 def growth(bench: Bench, server: Server) -> Figures:
     """Give the CPU of a delivery by the number of subscribers in one room, and by the number of rooms of one each."""
     figures = {}
+    bench.size = replace(bench.size, seconds=min(bench.size.seconds, 2.0))
     for count in bench.size.growth:
         measured = bench.load(server, subscribers=count, publishers=8)
         figures[f"subscribers_{count}"] = measured.per(measured.counted.delivered)["cpu_us"]

@@ -337,6 +337,7 @@ issuer = "homeroom"
 audience = "homeroom"
 signing_key = "{key}"
 login_attempts_per_minute = 100000
+address_attempts_per_minute = 100000
 
 [limits]
 user_commands_per_s = 1000000

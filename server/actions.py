@@ -11,19 +11,20 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Annotated, Any, Literal, get_args
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, structs
 
 from actors.persistence import Creation, LogRow, Taken
 from actors.session import commands as c
 from actors.session import lifecycle, machine
 from actors.session.errors import Rejected
-from actors.session.events import DurableEvent, Recorded
+from actors.session.events import ChatMessage, DurableEvent, Recorded
 from actors.session.ids import Millis, Name, SessionId, UserId
 from actors.session.permissions import role_of
 from actors.session.state import Kind, Session, State, Status
 from actors.session_actor import JSON, Look, Snapshot
 from server.auth import Principal, new_id
 from server.errors import Problem, refused, too_fast, unauthenticated, unknown_session
+from server.limits import Rate
 from server.routes import Call
 from server.services import Services
 from storage.event_log import Summary
@@ -38,7 +39,7 @@ EVENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Dur
 
 Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$(?!\n)")]
 Phone = Annotated[str, Meta(max_length=20, pattern=r"^\+?([ ()-]*[0-9]){5,}[ ()-]*$(?!\n)")]
-# In Python `$` also matches before a newline at the end; `(?!\n)` after it does not, and changes nothing for JSON Schema.
+# Python's `$` also matches before a newline at the end; with `(?!\n)` after it, it does not, as in JSON Schema.
 Password = Annotated[str, Meta(min_length=8, max_length=200)]
 UserRef = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)")]
 
@@ -91,7 +92,7 @@ async def register(services: Services, call: Call) -> LoggedIn:
         raise Problem(403, "registration_off", "Accounts are made by an administrator here.")
     if body.email is None and body.phone is None:
         raise Problem(422, "invalid", "Give an `email` or a `phone` to log in with.", field="email")
-    attempt(services, call.address)
+    attempt(services.addresses, call.address)
     hashed = await services.passwords.hash(body.password)
     user = User(UserId(new_id()), 0, body.name, lower(body.email), digits(body.phone), body.role, hashed)
     try:
@@ -117,17 +118,17 @@ async def login(services: Services, call: Call) -> LoggedIn:
     body: Login = call.body
     if (body.email is None) == (body.phone is None):
         raise Problem(422, "invalid", "Log in with either `email` or `phone`.", field="email")
-    attempt(services, call.address)
-    attempt(services, lower(body.email) or digits(body.phone) or "")
+    attempt(services.addresses, call.address)
+    attempt(services.attempts, lower(body.email) or digits(body.phone) or "")
     user = await services.users.find_login(email=lower(body.email), phone=digits(body.phone))
     if not await services.passwords.check(user.password_hash if user else None, body.password) or user is None:
         raise unauthenticated("Wrong email, phone or password.", "bad_credentials")
     return await log_in(services, user)
 
 
-def attempt(services: Services, key: str) -> None:
-    """Count an attempt to log in, by account and by address. Raises: Problem 429."""
-    if wait := services.attempts.take(key):
+def attempt(rate: Rate, key: str) -> None:
+    """Count an attempt to log in or to register. Raises: Problem 429."""
+    if wait := rate.take(key):
         raise too_fast("Too many attempts; wait a little.", wait)
 
 
@@ -183,7 +184,7 @@ async def change_me(services: Services, call: Call) -> User:
     body: ChangeMe = call.body
     user = await me(services, call)
     if body.email or body.phone or body.password:
-        attempt(services, user.user_id)
+        attempt(services.attempts, user.user_id)
         if not await services.passwords.check(user.password_hash, body.current_password or ""):
             raise Problem(
                 403, "bad_credentials", "Changing this needs your `current_password`.", field="current_password"
@@ -256,7 +257,7 @@ def created(services: Services, principal: Principal, new: c.NewSession, number:
         session_id=SessionId(new_id()),
         number=number,
         name=new.name or session_name(new.title),
-        code="".join(secrets.choice(CODE_LETTERS) for _ in range(6)),
+        code=join_code(),
         default_capacity=settings.default_capacity,
         grace_ms=round(settings.grace_s * 1000),
     )
@@ -267,6 +268,13 @@ def created(services: Services, principal: Principal, new: c.NewSession, number:
         raise refused(rejected, "") from rejected
     recorded = machine.record(create.session_id, 1, 0, now, by.user_id, events)[0]
     return machine.replay([recorded]), recorded
+
+
+def join_code() -> str:
+    """Make six characters, of which one at least is a letter: digits alone are a session's number."""
+    while (code := "".join(secrets.choice(CODE_LETTERS) for _ in range(6))).isdigit():
+        pass
+    return code
 
 
 def session_name(title: str) -> str:
@@ -379,7 +387,16 @@ async def log_page(services: Services, call: Call) -> Listed:
         descending=query.order == "desc",
     )
     more = len(rows) > query.limit
-    return Listed(rows[: query.limit], str(rows[query.limit - 1].seq) if more else None)
+    shown = [withheld(row, call.principal.user_id) for row in rows[: query.limit]]
+    return Listed(shown, str(rows[query.limit - 1].seq) if more else None)
+
+
+def withheld(row: Recorded, viewer: UserId) -> Recorded:
+    """Leave the text out of a direct message between others: moderators learn that there was one, not what it said."""
+    event = row.event
+    if not isinstance(event, ChatMessage) or event.to is None or viewer in (event.to, row.actor_id):
+        return row
+    return structs.replace(row, event=structs.replace(event, text=""))
 
 
 def event_types(listed: str) -> list[str]:

@@ -11,7 +11,7 @@ from server import health, logs, metrics, openapi, pages
 from server.auth import new_id
 from server.config import Settings
 from server.errors import Problem, problem_body
-from server.handlers import SESSION, USER, bind
+from server.handlers import DETACHED, SESSION, USER, bind
 from server.routes import Api, ContentRoute, SocketRoute
 from server.services import Services
 from server.sockets import Socket
@@ -124,6 +124,8 @@ def logged(settings: Settings) -> Middleware:
             status = response.status
             return response
         finally:
+            if DETACHED in request:
+                status = 200
             resource = request.match_info.route.resource
             logs.write(
                 logs.RequestLine(

@@ -121,6 +121,7 @@ class Auth(Struct, frozen=True, kw_only=True):
     argon2_memory_kib: Annotated[int, within(128, 4 * GIB // 1_024)] = 19_456
     argon2_parallelism: Annotated[int, within(1, 16)] = 1
     login_attempts_per_minute: Count = 20
+    address_attempts_per_minute: Count = 300
 
 
 class Sessions(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from server.errors import Problem, problem_body
 from server.fast import HEAD_END, FastLane
 
 KEEPALIVE_S = 75.0
+LAST_CHUNK = b"0\r\n\r\n"
 
 
 def last_word(problem: Problem) -> bytes:
@@ -39,8 +40,8 @@ class Front(asyncio.Protocol):
     """One connection."""
 
     __slots__ = (
-        "_active_at", "_address", "_busy", "_counts", "_data", "_fast", "_fresh", "_inner", "_limits", "_make", "_paused", "_taking",
-        "_timer", "_transport", "_trusted",
+        "_active_at", "_address", "_busy", "_counts", "_data", "_fast", "_fresh", "_inner", "_limits", "_lost", "_make",
+        "_paused", "_taking", "_timer", "_transport", "_trusted",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +58,7 @@ class Front(asyncio.Protocol):
         self._counts = counts
         self._trusted = trusted
         self._inner: Any = None
+        self._lost: Callable[[], None] | None = None
         self._data = b""
         self._busy = False
         self._taking = False
@@ -99,7 +101,7 @@ class Front(asyncio.Protocol):
         if self._inner is not None:
             self._inner.data_received(data)
             return
-        if self._address is None:
+        if self._address is None or self._lost is not None:
             return
         if not self._data:
             self._active_at = asyncio.get_running_loop().time()
@@ -153,13 +155,30 @@ class Front(asyncio.Protocol):
         data, self._data = self._data, b""
         self._inner.data_received(data)
 
+    def detach(self, ended: "asyncio.Future[None]", lost: Callable[[], None]) -> None:
+        """Take a connection back from aiohttp once a stream's headers are out: it needs no request, task or parser,
+        which are 10 KiB. When `ended` is done the body ends; `lost` is called when the connection has gone."""
+        inner, self._inner = self._inner, None
+        self._busy = True
+        self._lost = lost
+        ended.add_done_callback(self._end_of_stream)
+        # For aiohttp the client has gone: it cancels the handler, which has nothing left to do. It would close the
+        # transport too, if it still had it.
+        inner.transport = None
+        asyncio.get_running_loop().call_soon(inner.connection_lost, None)
+
+    def _end_of_stream(self, ended: "asyncio.Future[None]") -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(LAST_CHUNK)
+            self._transport.close()
+
     def eof_received(self) -> Any:
         return None if self._inner is None else self._inner.eof_received()
 
     def pause_writing(self) -> None:
         if self._inner is not None:
             self._inner.pause_writing()
-        elif self._transport is not None:
+        elif self._transport is not None and self._lost is None:
             # Who does not read answers gets no more of them.
             self._paused = True
             self._transport.pause_reading()
@@ -167,7 +186,7 @@ class Front(asyncio.Protocol):
     def resume_writing(self) -> None:
         if self._inner is not None:
             self._inner.resume_writing()
-        elif self._transport is not None:
+        elif self._transport is not None and self._lost is None:
             self._paused = False
             self._transport.resume_reading()
             self._advance()
@@ -183,3 +202,5 @@ class Front(asyncio.Protocol):
             self._address = None
         if self._inner is not None:
             self._inner.connection_lost(error)
+        if self._lost is not None:
+            self._lost()

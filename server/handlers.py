@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, Protocol, cast
 
 import msgspec
 from aiohttp import web
@@ -51,11 +51,19 @@ from storage.sessions import CODE
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 USER = web.RequestKey("user", str)
 SESSION = web.RequestKey("session", str)
+DETACHED = web.RequestKey("detached", bool)
+"""The stream is open, and its connection is no longer aiohttp's."""
 KEY_LENGTH = 64
 WRITE_TIMEOUT_S = 60.0
 """How long the reader of a long answer may read nothing."""
 MISSED_ROWS = 5_000
 """Events that a cursor may be behind; past that a snapshot is shorter."""
+
+
+class Detachable(Protocol):
+    """What `Front` is to a stream."""
+
+    def detach(self, ended: "asyncio.Future[None]", lost: Callable[[], None]) -> None: ...
 
 
 def bind(row: Row, services: Services) -> Handler:
@@ -105,10 +113,13 @@ class _Endpoint:
 
     def principal(self, request: web.Request) -> Principal | None:
         """Verify the credential. Raises: Problem 401, unless the row is public."""
-        header = request.headers.get("Authorization")
-        if header is None and self._row.public:
-            return None
-        principal = self.bearer(header)
+        try:
+            principal = self.bearer(request.headers.get("Authorization"))
+        except Problem:
+            # A client that logs in again may still send the token that has expired.
+            if self._row.public:
+                return None
+            raise
         request[USER] = principal.user_id
         return principal
 
@@ -447,11 +458,13 @@ class StreamEndpoint(_Endpoint):
                     hub.unregister(subscriber)
                     return await self._serve(request, principal, session_id, Cursor(0, 0))
                 missed = read
+            # Left alone, the kernel keeps megabytes for a reader who does not read, before we learn that he does not.
             if request.transport is not None and (connection := request.transport.get_extra_info("socket")):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.streams.send_buffer_bytes)
             return await self._stream(request, principal, subscriber, missed)
         finally:
-            hub.unregister(subscriber)
+            if not subscriber.detached:
+                hub.unregister(subscriber)
 
     async def _attach(self, subscriber: Subscriber, principal: Principal, session_id: SessionId, ref: str) -> None:
         reply = asyncio.get_running_loop().create_future()
@@ -497,7 +510,13 @@ class StreamEndpoint(_Endpoint):
         if transport is None:
             raise ConnectionResetError("the client went away")
         subscriber.open(transport, missed)
-        await subscriber.closed
+        subscriber.detached = True
+        request[DETACHED] = True
+        hub = self._services.hub
+        front = cast(Detachable, transport.get_protocol())
+        front.detach(subscriber.closed, lambda: hub.unregister(subscriber))
+        # Until aiohttp cancels this. Not for `closed`: it would be cancelled with us.
+        await asyncio.get_running_loop().create_future()
         return stream
 
 

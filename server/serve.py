@@ -38,6 +38,8 @@ from server.v1.table import API
 from storage import embedded, migrate
 from storage.audio import Library
 from storage.blobs import Blobs, BlobsUnavailable
+from storage.embedded import Embedded
+from storage.errors import StorageError
 from storage.event_log import PREPARE, PostgresEventLog
 from storage.pool import Pool, Writer
 from storage.records import Records
@@ -48,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 APIS = (API,)
 BEAT_S = 2.0
+WATCH_S = 0.5
 TIDY_S = 3_600.0
 SHUTDOWN_S = 2.0
 
@@ -96,6 +99,7 @@ async def database(settings: Settings, stack: contextlib.AsyncExitStack, say: Ca
         say(f"starting PostgreSQL in {directory}")
         postgres = await asyncio.to_thread(embedded.start, directory)
         stack.push_async_callback(asyncio.to_thread, postgres.stop)
+        stack.push_async_callback(cancelled, asyncio.create_task(watching(postgres)))
         dsn = postgres.dsn
     for name in await asyncio.to_thread(migrate.apply, dsn):
         say(f"applied migration {name}")
@@ -177,6 +181,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         registry=registry,
         commands=Rate(limits.user_commands_per_s, limits.user_burst),
         attempts=Rate(settings.auth.login_attempts_per_minute / 60, settings.auth.login_attempts_per_minute),
+        addresses=Rate(settings.auth.address_attempts_per_minute / 60, settings.auth.address_attempts_per_minute),
         joins=Rate(limits.join_attempts_per_minute / 60, limits.join_attempts_per_minute),
         guests=Rate(limits.guests_per_minute / 60, limits.guests_per_minute),
         audio=library,
@@ -260,7 +265,8 @@ async def listen(settings: Settings, runner: web.AppRunner, fast: FastLane) -> t
             "Choose another port, or stop what uses it."
         ) from error
     bound = server.sockets[0].getsockname()[1]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    shown = f"[{shown}]" if ":" in shown else shown
     return server, settings.server.public_url.rstrip("/") or f"http://{shown}:{bound}"
 
 
@@ -282,6 +288,18 @@ async def idle(persistence: Persistence) -> None:
     reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     persistence.actor_ref.tell(Idle(reply))
     await reply
+
+
+async def watching(postgres: Embedded) -> None:
+    """Start the embedded PostgreSQL again when it ends by itself; everything else waits for it as for any restart."""
+    while True:
+        await asyncio.sleep(WATCH_S)
+        if postgres.died:
+            logger.error("PostgreSQL has ended by itself; starting it again")
+            try:
+                await asyncio.to_thread(postgres.revive)
+            except StorageError:
+                logger.exception("PostgreSQL did not start; trying again")
 
 
 async def cancelled(task: asyncio.Task[None]) -> None:

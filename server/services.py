@@ -72,7 +72,9 @@ class Services(Struct, frozen=True):
     commands: Rate
     """Per user."""
     attempts: Rate
-    """At logging in: per account and per address."""
+    """At logging in: per account."""
+    addresses: Rate
+    """At logging in and registering: per address, behind which a whole school may be."""
     joins: Rate
     """With a code that leads nowhere: per user, and per address of who has no account."""
     guests: Rate

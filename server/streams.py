@@ -74,6 +74,8 @@ class Format(Struct, frozen=True, eq=False):
     """How an API prints frames, and how they go on the wire. Each gives whole ones; None: this API does not show it."""
 
     event: Callable[[Published], bytes | None]
+    unplaced: Callable[[Published], bytes | None]
+    """The same without its place in the log, for the lobby: whoever is admitted starts afresh, and not from there."""
     relayed: Callable[[e.Event, UserId, Millis], bytes | None]
     snapshot: Callable[[State, UserId, Millis, dict[Hashable, bytes]], bytes]
     """The body that a newcomer gets first, as one viewer may see it. The last argument is the format's own to keep what
@@ -93,8 +95,8 @@ class Subscriber:
     """One open stream. Holds back what it is told until `open` gives it a transport and what comes first."""
 
     __slots__ = (
-        "_held", "_held_bytes", "_latest", "_transport", "attached", "channel", "closed", "cursor", "expires_at",
-        "format", "limit", "lobby", "login", "missing", "reason", "slice", "user_id",
+        "_held", "_held_bytes", "_latest", "_transport", "attached", "channel", "closed", "cursor",
+        "detached", "expires_at", "format", "limit", "lobby", "login", "missing", "reason", "slice", "user_id",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +112,7 @@ class Subscriber:
         self.lobby = False
         """Waiting to be admitted: sees what concerns them and nothing else."""
         self.slice = 0
+        self.detached = False
         self.channel: Channel | None = None
         self.attached: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
@@ -268,7 +271,7 @@ class Channel:
 
     def _write(self, batch: Sequence[Published]) -> None:
         """Encode once per format and audience; then nothing but writes."""
-        encoded: dict[Format, list[bytes]] = {}
+        encoded: dict[object, list[bytes]] = {}
         written: dict[object, tuple[bytes, bytes]] = {}
         seen = 0
         everyone = not self._lobby and all(out.audience is None for out in batch)
@@ -277,12 +280,13 @@ class Channel:
             mask = None
             if not everyone:
                 mask = tuple(subscriber.sees(out.audience) for out in batch)
-                key = subscriber.format, mask
+                key = subscriber.format, subscriber.lobby, mask
             ready = written.get(key)
             if ready is None:
-                frames = encoded.get(subscriber.format)
+                form = subscriber.format.unplaced if subscriber.lobby else subscriber.format.event
+                frames = encoded.get(form)
                 if frames is None:
-                    frames = encoded[subscriber.format] = [subscriber.format.event(out) or b"" for out in batch]
+                    frames = encoded[form] = [form(out) or b"" for out in batch]
                 joined = b"".join(frames if mask is None else compress(frames, mask))
                 ready = written[key] = subscriber.format.wrap(joined) if joined else b"", joined
             if ready[1]:

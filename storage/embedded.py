@@ -84,8 +84,11 @@ class Embedded:
     `dsn` is for psycopg2: the superuser, over a socket that only we can reach.
     """
 
-    def __init__(self, name: str, sockets: Path, process: "subprocess.Popen[bytes]", lock: int) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, str], lock: int) -> None:
+        name, sockets, process = _start(directory, settings)
         self.dsn = make_dsn(host=str(sockets), user="postgres", dbname="postgres")
+        self._directory = directory
+        self._settings = settings
         self._name = name
         self._sockets = sockets
         self._process = process
@@ -95,6 +98,16 @@ class Embedded:
     def pid(self) -> int:
         """The postmaster's process id."""
         return self._process.pid
+
+    @property
+    def died(self) -> bool:
+        """Whether it has ended without being told to."""
+        return self._lock is not None and self._process.poll() is not None
+
+    def revive(self) -> None:
+        """Start it again, at the same `dsn`, after it `died`. Blocks: call it in a thread. Raises: EmbeddedError."""
+        if self.died:
+            _, _, self._process = _start(self._directory, self._settings)
 
     def stop(self) -> None:
         """Shut down, ending every connection, wait for it, and release the directory. Again: nothing.
@@ -134,7 +147,7 @@ def start(directory: Path, *, settings: Mapping[str, str] = SETTINGS) -> Embedde
             "Give the user that runs Homeroom write access to it, or choose another with --data."
         ) from error
     try:
-        return _start(directory, {**SETTINGS, **settings}, lock)
+        return Embedded(directory, {**SETTINGS, **settings}, lock)
     except BaseException as error:
         os.close(lock)
         if isinstance(error, OSError):
@@ -142,7 +155,8 @@ def start(directory: Path, *, settings: Mapping[str, str] = SETTINGS) -> Embedde
         raise
 
 
-def _start(directory: Path, settings: Mapping[str, str], lock: int) -> Embedded:
+def _start(directory: Path, settings: Mapping[str, str]) -> tuple[str, Path, "subprocess.Popen[bytes]"]:
+    """Give the server's name in the process list, the directory of its socket, and its process."""
     home = directory / "postgres"
     account = _account(home) if os.geteuid() == 0 else None
     _make_private(home, account)
@@ -184,7 +198,7 @@ def _start(directory: Path, settings: Mapping[str, str], lock: int) -> Embedded:
         _end(name)
         process.wait()
         raise
-    return Embedded(name, sockets, process, lock)
+    return name, sockets, process
 
 
 def _lock(directory: Path) -> int:

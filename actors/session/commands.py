@@ -77,7 +77,7 @@ class NewSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     starts_at: When | None = None
     ends_at: When | None = None
     capacity: Capacity | None = None
-    name: Annotated[str, Meta(max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")] | None = None
+    name: Annotated[str, Meta(max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$(?!\n)")] | None = None
     course_id: Id | None = None
     features: Features = Features()
     mute_on_join: bool = False

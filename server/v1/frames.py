@@ -116,6 +116,11 @@ def frame(out: Published, body: bytes) -> bytes:
     )
 
 
+def unplaced_frame(out: Published) -> bytes | None:
+    printed = event_frame(out)
+    return None if printed is None else printed.partition(b"\n")[2]
+
+
 def relayed_frame(event: e.Event, by: UserId, at: Millis) -> bytes:
     body = b'{"at":"%b","actor":"%b",%b' % (rfc3339(at).encode(), by.encode(), _encode(event)[1:])
     return sse(str(event.__struct_config__.tag), body)
@@ -137,6 +142,7 @@ def bye(reason: Bye, retry_ms: int | None) -> bytes:
 
 FRAMES = Format(
     event=event_frame,
+    unplaced=unplaced_frame,
     relayed=relayed_frame,
     snapshot=snapshot,
     first=lambda cursor, body: sse("snapshot", body, cursor),
@@ -155,10 +161,14 @@ def said(name: bytes, body: bytes, cursor: Cursor | None = None) -> bytes:
 
 
 def event_message(out: Published) -> bytes | None:
-    recorded = out.recorded
-    if type(recorded.event) in SILENT:
-        return None
-    return said(NAMES[type(recorded.event)], shown_json(out), Cursor(recorded.epoch, recorded.seq))
+    kind = type(out.recorded.event)
+    place = Cursor(out.recorded.epoch, out.recorded.seq)
+    return None if kind in SILENT else said(NAMES[kind], shown_json(out), place)
+
+
+def unplaced_message(out: Published) -> bytes | None:
+    kind = type(out.recorded.event)
+    return None if kind in SILENT else said(NAMES[kind], shown_json(out))
 
 
 def relayed_message(event: e.Event, by: UserId, at: Millis) -> bytes:
@@ -190,6 +200,7 @@ CLOSES: dict[Bye, int] = {
 
 MESSAGES = Format(
     event=event_message,
+    unplaced=unplaced_message,
     relayed=relayed_message,
     snapshot=snapshot,
     first=lambda cursor, body: said(b"snapshot", body, cursor),

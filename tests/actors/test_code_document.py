@@ -154,6 +154,15 @@ def test_a_plain_edit_reaches_those_who_merge_and_keeps_what_they_type_meanwhile
     assert live.state.code.text == "zero\none\ntwo\n3\n" == str(client.text)
 
 
+def test_a_thousand_changes_in_a_long_text_are_followed_as_one() -> None:
+    live, client = session("é" * 100_000), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    changes = [c.Change(at=7 * n, delete=1, insert="x😀") for n in range(1_000)]
+    client.hears(*news(live.does(c.EditCode(base_version=1, changes=changes))))
+    assert str(client.text) == live.state.code.text
+    assert live.state.code.text.count("😀") == 1_000
+
+
 def test_a_version_that_is_brought_back_reaches_them_too() -> None:
     live, client = session("first", "second"), Client()
     client.hears(*news(live.merges(b"\0\0")))

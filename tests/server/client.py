@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import json
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -268,6 +269,14 @@ class Seat:
     async def do(self, type: str, **fields: Any) -> Any:
         """Send a command that must be committed; give its answer."""
         return (await self.command(type, **fields)).ok()
+
+    async def insist(self, type: str, *, idempotency_key: str | None = None, **fields: Any) -> Any:
+        """Send a command again and again, under one key, while the answer is that it cannot be done now."""
+        key = idempotency_key or secrets.token_hex(8)
+        async with asyncio.timeout(PATIENCE_S):
+            while (reply := await self.command(type, idempotency_key=key, **fields)).status == 503:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.02)
+        return reply.ok()
 
     async def say(self, text: str, **fields: Any) -> Any:
         """Send a message; give its event."""

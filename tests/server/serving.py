@@ -31,7 +31,11 @@ def settings(dsn: str, data: Path, **changed: dict[str, Any]) -> Settings:
         data=Data(dir=str(data)),
         database=Database(dsn=Secret(dsn)),
         auth=Auth(
-            signing_key=Secret(KEY), argon2_memory_kib=128, argon2_time_cost=1, login_attempts_per_minute=100_000
+            signing_key=Secret(KEY),
+            argon2_memory_kib=128,
+            argon2_time_cost=1,
+            login_attempts_per_minute=100_000,
+            address_attempts_per_minute=100_000,
         ),
         sessions=SessionSettings(grace_s=30),
         limits=Limits(
@@ -133,7 +137,11 @@ class Town:
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        except OSError:
+            sock.close()
+            raise
         return await asyncio.open_connection(sock=sock, limit=2**16)
 
     async def exchange(self, sent: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -160,7 +168,7 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]
 async def wait_for(holds: Callable[[], bool]) -> None:
     """Wait for something in this process that says nothing when it happens."""
     async with asyncio.timeout(PATIENCE_S):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.005)
 
 

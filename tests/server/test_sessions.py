@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.server.client import Seat
+from server.actions import join_code
+from tests.server.client import Person
 from tests.server.serving import Town
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -94,6 +95,10 @@ async def test_the_first_and_last_instants_there_are_can_be_printed(town: Town) 
     assert len((await tess.get("/v1/sessions")).ok()["items"]) == 1
 
 
+async def test_no_code_can_be_taken_for_a_number() -> None:
+    assert not [code for code in (join_code() for _ in range(30_000)) if code.isdigit()]
+
+
 async def test_names_are_unique_even_after_deletion_is_not_known(town: Town) -> None:
     tess = await town.teacher()
     name = f"maths-{tess.id[-8:]}"
@@ -139,8 +144,8 @@ async def test_only_those_with_a_place_see_a_session(town: Town) -> None:
     (await ben.person.get(host.path)).refused(403, "not_joined")
 
 
-async def numbers(seat: Seat | Any, **query: str) -> list[int]:
-    return [item["number"] for item in (await seat.get("/v1/sessions", **query)).ok()["items"]]
+async def numbers(person: Person, **query: str) -> list[int]:
+    return [item["number"] for item in (await person.get("/v1/sessions", **query)).ok()["items"]]
 
 
 async def test_lists_hold_what_one_owns_or_is_in_newest_first(town: Town) -> None:

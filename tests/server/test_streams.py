@@ -2,19 +2,33 @@
 
 import asyncio
 import json
+import socket
+import struct
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
-from tests.server.client import Client, Frame, Seat
-from tests.server.serving import Town, serving, wait_for
+from tests.server.client import Client, Frame, Seat, Stream
+from tests.server.serving import KEY, Town, serving, wait_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def durable(frames: list[Frame]) -> list[str]:
     return [frame.id for frame in frames if frame.id is not None and frame.event != "snapshot"]
+
+
+def get_events(seat: Seat) -> bytes:
+    lines = f"GET {seat.path}/events HTTP/1.1", "Host: x", f"Authorization: Bearer {seat.person.token}", "", ""
+    return "\r\n".join(lines).encode()
+
+
+def heard(stream: Stream, count: int) -> bool:
+    return len(stream.texts) >= count
 
 
 async def say(seat: Seat, *texts: str) -> None:
@@ -38,7 +52,7 @@ async def test_a_stream_is_a_snapshot_and_then_what_happens(town: Town) -> None:
         assert first.data["you"]["user_id"] == anna.user_id
         event = await host.say("after")
         frame = await stream.next()
-        assert frame == Frame(f"{first.id.split('-')[0]}-{event['seq']}", "chat_message", event)
+        assert frame == Frame(f"{str(first.id).split('-')[0]}-{event['seq']}", "chat_message", event)
         assert frame.data["actor"] == host.user_id
 
 
@@ -167,7 +181,14 @@ async def test_a_cursor_that_cannot_be_served_whole_is_reset(town: Town) -> None
     host, anna = await town.classroom("Anna")
     await say(host, "one", "two")
     epoch, seq = (await anna.state())["cursor"].split("-")
-    for cursor in (f"{int(epoch) + 1}-{seq}", f"{int(epoch) + 1}-2", f"{epoch}-{int(seq) + 50}", "0-0", f"{epoch}-0", "0-3"):
+    for cursor in (
+        f"{int(epoch) + 1}-{seq}",
+        f"{int(epoch) + 1}-2",
+        f"{epoch}-{int(seq) + 50}",
+        "0-0",
+        f"{epoch}-0",
+        "0-3",
+    ):
         async with anna.stream(last_event_id=cursor) as stream:
             reset = await stream.next()
             assert reset.event == "reset", (cursor, reset)
@@ -175,25 +196,25 @@ async def test_a_cursor_that_cannot_be_served_whole_is_reset(town: Town) -> None
             assert reset.data["reason"]
             snapshot = await stream.next()
             assert snapshot.event == "snapshot"
-            assert [message["text"] for message in snapshot.data["chat"]] == ["one", "two"]
+            assert [m["text"] for m in snapshot.data["chat"] if not m["deleted"]] == ["one", "two"]
             await host.say("live")
             await stream.until("chat_message", lambda data: data["text"] == "live")
             assert stream.texts == ["live"]
             await host.do("delete_message", message_id=stream.seen[-1].data["message_id"])
             await stream.until("message_deleted")
-            [latest] = [m for m in (await anna.state())["chat"] if m["text"] == "live"] or [None]
-            assert latest is None
 
 
-@pytest.mark.parametrize("cursor", ["x", "1", "1-", "-1", "1-x", "1--1", "½-1", "1-" + "9" * 30, "1-1-1", " ", "1-1\u0000"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "1", "1-", "-1", "1-x", "1--1", "½-1", "1-" + "9" * 30, "1-1-1", " ", "1-1\u0000"]
+)
 async def test_a_cursor_that_is_none_is_refused(town: Town, cursor: str) -> None:
-    host, anna = await town.classroom("Anna")
-    (await anna.person.get(f"{anna.path}/events", cursor=cursor)).refused(422, "invalid", "cursor")
+    host, *_ = await town.classroom()
+    (await host.person.get(f"{host.path}/events", cursor=cursor)).refused(422, "invalid", "cursor")
 
 
 async def test_an_empty_last_event_id_is_none(town: Town) -> None:
-    host, anna = await town.classroom("Anna")
-    async with anna.stream(last_event_id="") as stream:
+    host, *_ = await town.classroom()
+    async with host.stream(last_event_id="") as stream:
         assert (await stream.next()).event == "snapshot"
 
 
@@ -252,12 +273,14 @@ async def test_heartbeats_keep_a_quiet_stream_alive(dsn: str, data: Path) -> Non
 
 
 async def test_a_stream_ends_with_its_token(dsn: str, data: Path) -> None:
-    async with serving(dsn, data, streams={"heartbeat_s": 0.1}, auth={"access_ttl_s": 1}) as town:
+    async with serving(dsn, data, streams={"heartbeat_s": 0.1}) as town:
         host, *_ = await town.classroom()
-        async with host.stream() as stream:
-            frames = await stream.bye("expired")
-            assert "session_ended" not in [frame.event for frame in frames]
-        (await host.person.get(f"{host.path}/events")).refused(401, "expired")
+        claims = jwt.decode(str(host.person.token), options={"verify_signature": False})
+        short = jwt.encode({**claims, "exp": int(time.time()) + 2}, KEY, algorithm="HS256")
+        client = Client(town.http, town.url, short)
+        async with client.stream(f"{host.path}/events") as stream:
+            assert [frame.event for frame in await stream.bye("expired")] == ["snapshot"]
+        (await client.get(f"{host.path}/events")).refused(401, "expired")
 
 
 async def test_a_stream_has_a_lifetime_and_goes_on_from_its_cursor(dsn: str, data: Path) -> None:
@@ -319,9 +342,7 @@ async def test_a_stream_given_up_while_it_opens_leaves_nobody_online(town: Town)
     with town.frozen(host):
         for _ in range(3):
             _, writer = await town.open_socket()
-            writer.write(
-                f"GET {anna.path}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {anna.person.token}\r\n\r\n".encode()
-            )
+            writer.write(get_events(anna))
             await wait_for(lambda: len(hub) == 1)
             writer.transport.abort()
             await wait_for(lambda: len(hub) == 0)
@@ -333,14 +354,39 @@ async def test_a_stream_given_up_while_it_opens_leaves_nobody_online(town: Town)
     assert not [p for p in (await host.state())["participants"] if p["user_id"] == anna.user_id and p["online"]]
 
 
+async def test_readers_that_vanish_in_the_middle_of_a_fan_out_harm_nobody(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, anna = await town.classroom("Anna")
+    async with host.stream() as stream:
+        await stream.until("snapshot")
+        for round in range(6):
+            writers = []
+            for _ in range(6):
+                reader, writer = await town.open_socket()
+                writer.write(get_events(anna))
+                await reader.readuntil(b'"you"')
+                writers.append(writer)
+            said = [asyncio.create_task(host.say(f"{round}.{number}")) for number in range(10)]
+            for writer in writers:
+                # A reset, not a farewell: the server learns of it from a write that fails.
+                linger = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                writer.transport.abort()
+                await asyncio.sleep(0)
+            await asyncio.gather(*said)
+        await host.say("end")
+        await stream.until("chat_message", lambda data: data["text"] == "end")
+        assert len(stream.texts) == 61
+    assert not caplog.records
+
+
 async def test_a_slow_reader_is_cut_off_alone_and_resumes(dsn: str, data: Path) -> None:
     small = {"buffer_bytes": 65_536, "send_buffer_bytes": 8_192, "replay_bytes": 65_536}
     async with serving(dsn, data, streams=small) as town:
         host, anna = await town.classroom("Anna")
         reader, writer = await town.open_socket(receive_buffer=4_096)
-        writer.write(
-            f"GET {anna.path}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {anna.person.token}\r\n\r\n".encode()
-        )
+        writer.write(get_events(anna))
         await reader.readuntil(b'"you"')
         hub = town.server.services.hub
         async with host.stream() as brisk:
@@ -349,9 +395,9 @@ async def test_a_slow_reader_is_cut_off_alone_and_resumes(dsn: str, data: Path) 
             sent = 0
             while len(hub) == 2:
                 assert sent < 8_000, "never cut off"
-                await asyncio.gather(*(host.say(f"{sent + n} " + "x" * 1_900) for n in range(5)))
-                sent += 5
-                await asyncio.sleep(0)
+                await asyncio.gather(*(host.say(f"{sent + n} " + "x" * 1_900) for n in range(10)))
+                sent += 10
+                await wait_for(partial(heard, brisk, sent))
             await host.say("end")
             await reading
             assert len(brisk.texts) == sent + 1
@@ -369,7 +415,7 @@ async def test_a_slow_reader_is_cut_off_alone_and_resumes(dsn: str, data: Path) 
             assert (await again.next()).event == "resumed"
             await again.until("chat_message", lambda data: data["text"] == "end")
             seqs = [frame.data["seq"] for frame in again.seen if frame.id]
-            assert seqs[: 20] == list(range(last + 1, last + 21))
+            assert seqs[:20] == list(range(last + 1, last + 21))
 
 
 async def test_tickets_open_one_stream_of_one_session(town: Town) -> None:
@@ -441,31 +487,27 @@ async def test_what_is_ephemeral_comes_at_once_without_a_place_and_is_not_kept(t
 
 
 async def test_cursors_for_a_slow_reader_are_thinned_to_the_latest(dsn: str, data: Path) -> None:
-    async with serving(dsn, data, streams={"buffer_bytes": 10_000_000, "send_buffer_bytes": 8_192}) as town:
+    async with serving(dsn, data, streams={"heartbeat_s": 0.2, "send_buffer_bytes": 8_192}) as town:
         host, anna = await town.classroom("Anna")
         reader, writer = await town.open_socket(receive_buffer=4_096)
-        writer.write(
-            f"GET {host.path}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {host.person.token}\r\n\r\n".encode()
-        )
+        writer.write(get_events(host))
         await reader.readuntil(b'"you"')
         padding = "x" * 1_000
-        sent = 12_000
+        sent = 1_500
         for start in range(0, sent, 100):
-            await asyncio.gather(
-                *(anna.command("cursor", position={"n": start + n, "p": padding}) for n in range(100))
-            )
-        last = await anna.say("mark")
+            await asyncio.gather(*(anna.command("cursor", position={"n": start + n, "p": padding}) for n in range(100)))
+        await anna.say("mark")
         received = b""
-        async with asyncio.timeout(10):
-            while b'"text":"mark"' not in received:
+        positions: list[int] = []
+        # Some are passed over, the last of all is not: whoever points is seen where they point now.
+        async with asyncio.timeout(8):
+            while not positions or positions[-1] < sent - 100 or b'"text":"mark"' not in received:
                 received += await reader.read(65_536)
+                lines = received[: received.rfind(b"\n")].split(b"\n")
+                shown = [json.loads(line[6:]) for line in lines if line.startswith(b'data: {"at"')]
+                positions = [data["position"]["n"] for data in shown if data["type"] == "cursor"]
         writer.close()
-        positions = [
-            json.loads(line[6:])["position"]["n"] for line in received.split(b"\n") if line.startswith(b'data: {"at"')
-        ]
-        assert len(positions) < sent
-        assert positions == sorted(positions)
-        assert last["seq"]
+        assert len(positions) < sent // 2
 
 
 async def test_the_stream_is_not_for_strangers(town: Town) -> None:

@@ -107,9 +107,10 @@ from command_key where session_id = %(session_id)s and user_id = %(user_id)s and
 delete from command_key where at < to_timestamp(%(before)s / 1000.0)
 
 -- name: save_snapshot
--- Only while the log has no later word: a redaction since then would be undone by it.
+-- Never ahead of the log, and only while the log has no later word: a redaction since then would be undone by it.
 insert into session_snapshot as s (session_id, seq, body)
-select h.session_id, %(seq)s, %(body)s from session_head h where h.session_id = %(session_id)s
+select h.session_id, %(seq)s, %(body)s from session_head h
+where h.session_id = %(session_id)s and h.last_seq >= %(seq)s
     and not exists (
         select from session_log l where l.session_id = h.session_id and l.seq > %(seq)s and l.type = 'message_deleted')
 on conflict (session_id) do update set seq = excluded.seq, body = excluded.body where s.seq < excluded.seq

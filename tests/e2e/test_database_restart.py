@@ -1,0 +1,88 @@
+"""PostgreSQL restarts under load: the server recovers by itself, and those who watch see everything once."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+
+import psutil
+
+from storage import embedded
+from storage.embedded import Embedded
+from tests.e2e.checker import check_log, check_streams, read
+from tests.e2e.load import School, school
+from tests.e2e.processes import Server, directory, family, homeroom
+
+
+def fast(postgres: Embedded) -> None:
+    psutil.Process(postgres.pid).send_signal(signal.SIGINT)
+
+
+def immediate(postgres: Embedded) -> None:
+    psutil.Process(postgres.pid).send_signal(signal.SIGQUIT)
+
+
+def killed(postgres: Embedded) -> None:
+    for process in family(postgres.pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def killed_backend(postgres: Embedded) -> None:
+    """One connection's process dies: PostgreSQL restarts all of them by itself, and says that it is in recovery."""
+    backends = [p for p in family(postgres.pid)[1:] if "postgres postgres [local]" in " ".join(p.cmdline())]
+    backends[0].kill()
+
+
+WAYS: tuple[Callable[[Embedded], None], ...] = (fast, immediate, killed, killed_backend)
+
+
+async def restarted(postgres: Embedded, how: Callable[[Embedded], None]) -> None:
+    how(postgres)
+    if how is not killed_backend:
+        await asyncio.to_thread(postgres._process.wait, 20)
+        await asyncio.to_thread(postgres.revive)
+
+
+def hold(full: School, dsn: str) -> str:
+    """Check everything; give a line to print."""
+    log = read(dsn)
+    figures = check_log(log, full.ledger)
+    faults = [*figures.faults, *check_streams(log, full.listeners)]
+    assert not faults, faults[:20]
+    assert figures.unacked == 0
+    away = [listener.user_id for listener in full.listeners if listener.connections != 1]
+    assert not away, f"streams that had to come back: {away}"
+    seen = sum(len(listener.frames) for listener in full.listeners)
+    return f"{figures.acked} commands acknowledged after {full.ledger.retries} retries; {seen} frames seen"
+
+
+async def test_restarted_in_every_way_under_load(scratch: str | None) -> None:
+    with directory(scratch) as place:
+        (place / "server").mkdir()
+        with await asyncio.to_thread(embedded.start, place / "database") as postgres:
+            server = Server(place / "server" / "data", dsn=postgres.dsn)
+            async with homeroom(server), school(server, talkers=16, sessions=20, each=3) as full:
+                await full.listen(40)
+                full.talk()
+                for how in WAYS:
+                    await full.ledger.grows(300)
+                    await restarted(postgres, how)
+                await full.ledger.grows(300)
+                await full.finish()
+                print("\n" + hold(full, postgres.dsn))
+
+
+async def test_the_embedded_database_killed_under_load(scratch: str | None) -> None:
+    with directory(scratch) as data:
+        server = Server(data)
+        async with homeroom(server), school(server, talkers=16, sessions=20, each=3) as full:
+            await full.listen(20)
+            full.talk()
+            await full.ledger.grows(300)
+            for process in server.postgres():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            await full.ledger.grows(300)
+            await full.finish()
+            print("\n" + hold(full, server.dsn))

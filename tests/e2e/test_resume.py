@@ -1,0 +1,33 @@
+"""Streams that are cut anywhere and come back with `Last-Event-ID` get exactly what they missed."""
+
+import asyncio
+
+from tests.e2e.checker import check_log, check_streams, read
+from tests.e2e.load import school
+from tests.e2e.processes import LIFTED, Server, directory, homeroom
+
+CUTS = 1_000
+# Small, so that many of those who come back are behind what the server remembers and are served from the log.
+SETTINGS = {**LIFTED, "streams": {"replay_events": 16}}
+
+
+async def test_a_thousand_cuts(scratch: str | None) -> None:
+    with directory(scratch) as data:
+        server = Server(data, settings=SETTINGS)
+        async with homeroom(server), school(server, talkers=4, sessions=4, each=4) as full:
+            await full.listen(32, cut_after=8_000)
+            full.talk()
+            async with asyncio.timeout(45):
+                while sum(listener.cuts for listener in full.listeners) < CUTS:
+                    await full.ledger.grows(20)
+                    full.check()
+            for listener in full.listeners:
+                listener.cut_after = 0
+            await full.finish()
+            log = read(server.dsn)
+            faults = [*check_log(log, full.ledger).faults, *check_streams(log, full.listeners)]
+            cuts = sum(listener.cuts for listener in full.listeners)
+            frames = sum(len(listener.frames) for listener in full.listeners)
+            print(f"\n{cuts} cuts, {frames} frames, {len(full.ledger.acked)} commands; faults: {len(faults)}")
+            assert not faults, faults[:20]
+            assert cuts >= CUTS

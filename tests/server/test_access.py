@@ -1,0 +1,162 @@
+"""Two users, every route: what needs a token has one checked, and a stranger gets nothing of anybody else's.
+
+The rows come from the table itself: a new one must be put into `REQUESTS` to pass.
+"""
+
+import json
+from typing import Any, get_args
+
+import pytest
+
+from actors.session import commands as c
+from server.routes import CommandRoute, StreamRoute
+from server.v1.table import API
+from tests.server.client import Client, Reply
+from tests.server.serving import Town
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ROWS = {f"{row.method} {row.path}": row for row in API.rows}
+OWN = "own"
+"""A row that is about the caller and nobody else: a stranger reads or changes what is theirs."""
+
+# A body with which the row works for whoever may, and what a stranger gets.
+REQUESTS: dict[str, tuple[Any, int | str]] = {
+    "POST /auth/register": ({"name": "x", "email": "x", "password": "x", "role": "student"}, 422),
+    "POST /auth/login": ({"email": "nobody@example.org", "password": "wrong horse"}, 401),
+    "POST /auth/refresh": ({"refresh_token": "x"}, 401),
+    "POST /auth/logout": (None, OWN),
+    "GET /me": (None, OWN),
+    "PATCH /me": ({"name": "Mallory"}, OWN),
+    "GET /time": (None, OWN),
+    "POST /sessions": ({"title": "Mallory's"}, OWN),
+    "GET /sessions": (None, OWN),
+    "POST /sessions/join": ({"code": "ZZZZZZ"}, 404),
+    "GET /sessions/{ref}": (None, 403),
+    "PATCH /sessions/{ref}": ({"title": "Mallory's"}, 403),
+    "DELETE /sessions/{ref}": (None, 403),
+    "POST /sessions/{ref}/commands": ({"type": "lock"}, 403),
+    "GET /sessions/{ref}/state": (None, 403),
+    "GET /sessions/{ref}/events": (None, 403),
+    "POST /sessions/{ref}/tickets": (None, 403),
+    "GET /sessions/{ref}/log": (None, 403),
+    "GET /sessions/{ref}/log/summary": (None, 403),
+}
+SECRET = "XYLOPHONE"
+
+
+async def test_every_row_has_a_request() -> None:
+    assert REQUESTS.keys() == ROWS.keys()
+
+
+async def send(client: Client, name: str, ref: str) -> Reply:
+    row = ROWS[name]
+    return await client.call(row.method, API.prefix + row.path.replace("{ref}", ref), REQUESTS[name][0])
+
+
+@pytest.mark.parametrize("name", ROWS)
+async def test_without_a_token_only_public_rows_answer(town: Town, name: str) -> None:
+    host, *_ = await town.classroom(title=SECRET)
+    for token in (None, "x.y.z"):
+        client = Client(town.http, town.url, token)
+        reply = await send(client, name, host.id)
+        if ROWS[name].public:
+            # Some are refused for what was sent, none for want of a token.
+            assert reply.status in (200, 401, 422)
+            assert reply.status != 401 or token or reply.json["reason"] in ("bad_credentials", "bad_refresh_token")
+        else:
+            reply.refused(401)
+            assert reply.headers["WWW-Authenticate"] == "Bearer"
+        assert SECRET.encode() not in reply.body
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("role", ["teacher", "student"])
+async def test_a_stranger_gets_nothing(town: Town, name: str, role: str) -> None:
+    host, anna = await town.classroom("Anna", title=SECRET)
+    await host.say(SECRET)
+    cursor = (await host.state())["cursor"]
+    stranger = await town.person(role, "Mallory")
+    for ref in (host.id, host.session["name"], str(host.session["number"]), host.code):
+        reply = await send(stranger, name, ref)
+        assert SECRET.encode() not in reply.body
+        assert host.user_id.encode() not in reply.body
+        expected = REQUESTS[name][1]
+        if expected == OWN:
+            assert reply.status in (200, 201, 204, 401, 403)
+        elif name == "POST /sessions/{ref}/commands" and ref == host.code:
+            assert reply.status == 403
+        else:
+            reply.refused(int(expected))
+    assert (await host.state())["cursor"] == cursor, "the stranger has left no trace"
+    assert (await host.state())["session"]["title"] == SECRET
+    assert (await anna.person.get("/v1/me")).ok()["name"] == "Anna"
+
+
+@pytest.mark.parametrize("command", [t.__struct_config__.tag for t in get_args(c.WireCommand)])
+async def test_no_command_is_for_strangers(town: Town, command: str) -> None:
+    host, anna = await town.classroom("Anna")
+    said = await anna.say("hello")
+    stranger = (await town.teacher("Mallory")).at(host)
+    needed: dict[str, dict[str, Any]] = {
+        "invite": {"user_id": stranger.user_id},
+        "admit": {"user_id": stranger.user_id},
+        "deny": {"user_id": anna.user_id},
+        "kick": {"user_id": anna.user_id},
+        "set_role": {"user_id": stranger.user_id, "role": "host"},
+        "set_permissions": {"user_id": stranger.user_id, "grant": ["moderate"]},
+        "request_unmute": {"user_id": anna.user_id},
+        "send_message": {"text": "hi"},
+        "delete_message": {"message_id": said["message_id"]},
+        "react": {"message_id": said["message_id"], "emoji": "x"},
+        "log_event": {"event_type": "error"},
+        "signal": {"to": anna.user_id, "payload": 1},
+        "cursor": {"position": {}},
+    }
+    cursor = (await host.state())["cursor"]
+    (await stranger.command(command, **needed.get(command, {}))).refused(403)
+    assert (await host.state())["cursor"] == cursor
+
+
+MODERATION = {
+    "start": {}, "end": {}, "cancel": {}, "update": {"title": "x"}, "lock": {}, "unlock": {}, "lower_all": {},
+    "call_next": {}, "mute_all": {},
+    "invite": {"user_id": "BEN"}, "admit": {"user_id": "BEN"}, "deny": {"user_id": "BEN"}, "kick": {"user_id": "BEN"},
+    "mute": {"user_id": "BEN"}, "unmute": {"user_id": "BEN"}, "request_unmute": {"user_id": "BEN"},
+    "lower_hand": {"user_id": "BEN"},
+    "set_role": {"user_id": "BEN", "role": "observer"}, "set_permissions": {"user_id": "BEN", "revoke": ["chat"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", MODERATION)
+async def test_participants_do_not_moderate_each_other(town: Town, command: str) -> None:
+    host, anna, ben = await town.classroom("Anna", "Ben")
+    await ben.do("raise_hand")
+    body = json.loads(json.dumps(MODERATION[command]).replace("BEN", ben.user_id))
+    cursor = (await host.state())["cursor"]
+    (await anna.command(command, **body)).refused(403, "not_permitted")
+    assert (await host.state())["cursor"] == cursor
+
+
+async def test_nobody_speaks_for_somebody_else(town: Town) -> None:
+    _, anna, ben = await town.classroom("Anna", "Ben")
+    for field in ("actor", "actor_id", "user", "by", "from"):
+        body = {"type": "send_message", "text": "I am Ben", field: ben.user_id}
+        (await anna.person.post(f"{anna.path}/commands", body)).refused(422, "invalid", field)
+    said = await anna.say("I am Ben")
+    assert said["actor"] == anna.user_id
+
+
+async def test_an_owner_is_nobody_s_to_remove(town: Town) -> None:
+    host, anna = await town.classroom("Anna")
+    await host.do("set_role", user_id=anna.user_id, role="host")
+    for command in ("kick", "mute", "set_permissions"):
+        (await anna.command(command, user_id=host.user_id)).refused(403)
+    (await anna.command("set_role", user_id=host.user_id, role="member")).refused(409, "last_host")
+    (await anna.person.delete(anna.path)).refused(403, "not_permitted")
+
+
+async def test_kinds_of_rows() -> None:
+    """What is written of commands and streams above holds for all of them."""
+    assert sum(isinstance(row, StreamRoute) for row in API.rows) == 1
+    assert all(not row.public for row in API.rows if isinstance(row, CommandRoute | StreamRoute))
