@@ -220,6 +220,8 @@ class SessionActor(LoopActor):
         self._keys: dict[tuple[UserId, str], p.KeyRow] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Millis | None = None
+        self._woken = True
+        """A timer may have to be set, though nothing has been said."""
         self._snapshot_seq = 0
         self._snapshot_at = Millis(0)
         self._allowance_at = 0.0
@@ -256,6 +258,7 @@ class SessionActor(LoopActor):
                     self._take(self._state, message)
             case Wake():
                 self._timer = self._timer_at = None
+                self._woken = True
                 if self._state is not None:
                     self._execute(self._state, Execute(c.Tick(), SYSTEM))
             case Start():
@@ -373,8 +376,12 @@ class SessionActor(LoopActor):
         state = self._state
         if state is None:
             return
+        busy = self._published or self._turn_keys or self._replies or self._arrivals
+        if not (busy or self._woken):
+            return
+        self._woken = False
         due = machine.deadline(state)
-        if self._published or self._turn_keys or self._replies or self._arrivals:
+        if busy:
             self._flush(state, due)
         if due != self._timer_at:
             self._set_timer(due)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Self
 
+from benchmarks import restore
 from benchmarks.cores import SERVER_CORES, idle_s
 from benchmarks.load import Counted, Load, plan
 from benchmarks.servers import Homeroom, Server
@@ -183,6 +184,11 @@ def idle_sessions(bench: Bench, server: Server) -> Figures:
     return {"kib": (server.rss_kib() - before) / count}
 
 
+def restoring(bench: Bench, server: Server) -> Figures:
+    assert isinstance(server, Homeroom)
+    return restore.measure(server)
+
+
 def growth(bench: Bench, server: Server) -> Figures:
     """Give the CPU of a delivery by the number of subscribers in one room, and by the number of rooms of one each."""
     figures = {}
@@ -225,6 +231,20 @@ SCENARIOS: Mapping[str, Scenario] = {
         (*STREAMING, "fastapi-sql"),
     ),
     "S": Scenario("idle live sessions", (Column("kib", "KiB each"),), idle_sessions, ("homeroom",)),
+    "R": Scenario(
+        f"restore of a session with {restore.EVENTS:,} events, to the first command answered",
+        (
+            Column("snapshot_ms", "ms from snapshot"),
+            Column("log_ms", "from log alone"),
+            Column("warm_ms", "when in memory"),
+            Column("snapshot_kib", "snapshot KiB"),
+            Column("encode_ms", "encode ms"),
+            Column("decode_ms", "decode ms"),
+            Column("tail_ms", "tail ms"),
+        ),
+        restoring,
+        ("homeroom",),
+    ),
     "G": Scenario(
         "growth: CPU µs of a delivery, by subscribers in one room, and by rooms of one subscriber",
         tuple(Column(f"{of}_{count}", f"{count:,} {of}") for of in ("subscribers", "rooms") for count in FULL.growth),

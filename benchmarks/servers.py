@@ -21,6 +21,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
+from psycopg2.extensions import make_dsn
 
 from benchmarks.cores import SERVER_CORES, cpu_s, family, pinned, rss_kib
 from benchmarks.load import TEXT, Room
@@ -259,20 +260,21 @@ class Homeroom(Server):
         return [sys.executable, "-m", "server", "serve", *options]
 
     def _place_database(self) -> None:
-        pid_file = self.directory / "data/postgres/cluster/postmaster.pid"
-        self.database_pid = int(pid_file.read_text().split()[0])
+        lines = (self.directory / "data/postgres/cluster/postmaster.pid").read_text().splitlines()
+        self.database_pid = int(lines[0])
+        self.dsn = make_dsn(host=lines[4], user="postgres", dbname="postgres")
         super()._place_database()
 
     def rooms(self, number: int) -> list[Room]:
         return asyncio.run(self._rooms(number))
 
     async def _rooms(self, number: int) -> list[Room]:
-        async with self._client() as client:
+        async with self.client() as client:
             teacher = await self._register(client, "teacher")
             students = [await self._register(client, "student") for _ in range(self.students)]
             sessions = await self._sessions(client, teacher, number)
             await _all(
-                self._call(client, "/v1/sessions/join", {"code": session["code"]}, student)
+                self.call(client, "/v1/sessions/join", {"code": session["code"]}, student)
                 for session in sessions
                 for student in students
             )
@@ -282,7 +284,7 @@ class Homeroom(Server):
         """Start so many sessions, and leave them alone."""
 
         async def make() -> None:
-            async with self._client() as client:
+            async with self.client() as client:
                 await self._sessions(client, await self._register(client, "teacher"), number)
 
         asyncio.run(make())
@@ -298,15 +300,18 @@ class Homeroom(Server):
 
     async def _sessions(self, client: ClientSession, teacher: str, number: int) -> list[dict[str, Any]]:
         wanted = {"title": "Physics 101", "kind": "classroom", "capacity": 5000}
-        sessions = await _all(self._call(client, "/v1/sessions", wanted, teacher) for _ in range(number))
+        sessions = await _all(self.call(client, "/v1/sessions", wanted, teacher) for _ in range(number))
         await _all(
-            self._call(client, f"/v1/sessions/{session['id']}/commands", {"type": "start"}, teacher)
+            self.call(client, f"/v1/sessions/{session['id']}/commands", {"type": "start"}, teacher)
             for session in sessions
         )
         return sessions
 
     async def _register(self, client: ClientSession, role: str) -> str:
-        """Give the token of a new user."""
+        return (await self.account(client, role))[0]
+
+    async def account(self, client: ClientSession, role: str) -> tuple[str, str]:
+        """Give the token and the id of a new user."""
         number = next(self._users)
         user = {
             "name": f"{role} {number}",
@@ -314,15 +319,15 @@ class Homeroom(Server):
             "password": "correct horse",
             "role": role,
         }
-        token: str = (await self._call(client, "/v1/auth/register", user))["access_token"]
-        return token
+        made = await self.call(client, "/v1/auth/register", user)
+        return made["access_token"], made["user"]["id"]
 
-    def _client(self) -> ClientSession:
+    def client(self) -> ClientSession:
         return ClientSession(
             f"http://127.0.0.1:{self.port}", connector=TCPConnector(limit=AT_ONCE), timeout=ClientTimeout(120)
         )
 
-    async def _call(self, client: ClientSession, path: str, body: object, token: str = "") -> dict[str, Any]:
+    async def call(self, client: ClientSession, path: str, body: object, token: str = "") -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with client.post(path, json=body, headers=headers) as answer:
             if answer.status not in (200, 201):
@@ -331,7 +336,11 @@ class Homeroom(Server):
             return found
 
 
+# The peers write no request log either.
 HOMEROOM_CONFIG = """
+[server]
+log_level = "warning"
+
 [auth]
 issuer = "homeroom"
 audience = "homeroom"

@@ -392,11 +392,11 @@ async def log_page(services: Services, call: Call) -> Listed:
 
 
 def withheld(row: Recorded, viewer: UserId) -> Recorded:
-    """Leave the text out of a direct message between others: moderators learn that there was one, not what it said."""
+    """Leave out what a direct message between others says: moderators learn that there was one."""
     event = row.event
     if not isinstance(event, ChatMessage) or event.to is None or viewer in (event.to, row.actor_id):
         return row
-    return structs.replace(row, event=structs.replace(event, text=""))
+    return structs.replace(row, event=structs.replace(event, text="", voice=None))
 
 
 def event_types(listed: str) -> list[str]:

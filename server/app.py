@@ -7,11 +7,12 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from actors.persistence import LogUnavailable
-from server import health, logs, metrics, openapi, pages
+from server import health, metrics, openapi, pages
 from server.auth import new_id
 from server.config import Settings
 from server.errors import Problem, problem_body
 from server.handlers import DETACHED, SESSION, USER, bind
+from server.logs import RequestLog
 from server.routes import Api, ContentRoute, SocketRoute
 from server.services import Services
 from server.sockets import Socket
@@ -27,7 +28,7 @@ STATUS_REASONS = {404: ("not_found", "There is nothing at this path; see /docs."
 def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
     """Make the application that serves these APIs."""
     app = web.Application(
-        middlewares=[logged(services.settings), cors(services.settings), problems],
+        middlewares=[logged(services.requests), cors(services.settings), problems],
         client_max_size=services.settings.limits.body_bytes,
     )
     app.on_response_prepare.append(on_prepare)
@@ -109,14 +110,13 @@ def printed(problem: Problem) -> web.Response:
     )
 
 
-def logged(settings: Settings) -> Middleware:
-    """Give each request an id, and write a line of JSON about it when the level is `info` or below."""
-    wanted = settings.server.log_level in ("debug", "info")
+def logged(log: RequestLog) -> Middleware:
+    """Give each request an id, and a line in the log."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[REQUEST_ID] = new_id()
-        if not wanted:
+        request_id = request[REQUEST_ID] = new_id()
+        if not log.wanted:
             return await handler(request)
         started, status = time.perf_counter(), 499
         try:
@@ -127,20 +127,9 @@ def logged(settings: Settings) -> Middleware:
             if DETACHED in request:
                 status = 200
             resource = request.match_info.route.resource
-            logs.write(
-                logs.RequestLine(
-                    at=logs.stamp(time.time()),
-                    level="info",
-                    event="request",
-                    id=request[REQUEST_ID],
-                    method=request.method,
-                    route="unknown" if resource is None else resource.canonical,
-                    status=status,
-                    ms=round((time.perf_counter() - started) * 1000, 2),
-                    user=request.get(USER),
-                    session=request.get(SESSION),
-                )
-            )
+            route = "unknown" if resource is None else resource.canonical
+            took = time.perf_counter() - started
+            log.add(request_id, request.method, route, status, took, request.get(USER), request.get(SESSION))
 
     return middleware
 

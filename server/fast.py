@@ -14,7 +14,6 @@ from http import HTTPStatus
 import httptools
 from msgspec import Struct
 
-from server import logs
 from server.auth import new_id
 from server.errors import Problem
 from server.handlers import CommandEndpoint, idempotency_key
@@ -74,12 +73,11 @@ class Head:
 class FastLane:
     """Answers what it can of one connection's requests, one at a time."""
 
-    __slots__ = ("_lanes", "logged", "services")
+    __slots__ = ("_lanes", "services")
 
     def __init__(self, lanes: tuple[Lane, ...], services: Services) -> None:
         self._lanes = lanes
         self.services = services
-        self.logged = services.settings.server.log_level in ("debug", "info")
 
     def take(self, data: bytes, write: Callable[[bytes], None]) -> int | None:
         """Take the request that `data` begins with: `write` gets its answer, now or later.
@@ -112,7 +110,7 @@ class FastLane:
         known = self.services.refs.known(ref)
         if known is None:
             return None
-        request = Request(self, lane, ref, write)
+        request = Request(self.services, lane, ref, write)
         try:
             authorization = headers.get(b"authorization")
             principal = lane.endpoint.bearer(None if authorization is None else authorization.decode("latin-1"))
@@ -134,11 +132,10 @@ class FastLane:
 class Request(Pending):
     """A request in the fast lane."""
 
-    __slots__ = ("_lane", "_owner", "_started", "_write", "user")
+    __slots__ = ("_lane", "_started", "_write", "user")
 
-    def __init__(self, owner: FastLane, lane: Lane, ref: str, write: Callable[[bytes], None]) -> None:
-        super().__init__(lane.endpoint, owner.services, ref)
-        self._owner = owner
+    def __init__(self, services: Services, lane: Lane, ref: str, write: Callable[[bytes], None]) -> None:
+        super().__init__(lane.endpoint, services, ref)
         self._lane = lane
         self._write = write
         self._started = time.perf_counter()
@@ -161,21 +158,10 @@ class Request(Pending):
                 body,
             )
         )
-        if self._owner.logged:
-            logs.write(
-                logs.RequestLine(
-                    at=logs.stamp(time.time()),
-                    level="info",
-                    event="request",
-                    id=request_id,
-                    method=self._lane.method,
-                    route=self._lane.route,
-                    status=reply.status,
-                    ms=round((time.perf_counter() - self._started) * 1000, 2),
-                    user=self.user,
-                    session=self.session_id,
-                )
-            )
+        log = self._services.requests
+        if log.wanted:
+            took = time.perf_counter() - self._started
+            log.add(request_id, self._lane.method, self._lane.route, reply.status, took, self.user, self.session_id)
 
 
 @lru_cache(maxsize=2)

@@ -458,9 +458,11 @@ class StreamEndpoint(_Endpoint):
                     hub.unregister(subscriber)
                     return await self._serve(request, principal, session_id, Cursor(0, 0))
                 missed = read
-            # Left alone, the kernel keeps megabytes for a reader who does not read, before we learn that he does not.
-            if request.transport is not None and (connection := request.transport.get_extra_info("socket")):
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.streams.send_buffer_bytes)
+            # Left alone, the kernel keeps megabytes for a reader who does not read, before we learn of it.
+            if request.transport is not None:
+                # Left alone, the kernel keeps megabytes for a reader who does not read, before we learn of it.
+                kernel = request.transport.get_extra_info("socket")
+                kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.streams.send_buffer_bytes)
             return await self._stream(request, principal, subscriber, missed)
         finally:
             if not subscriber.detached:

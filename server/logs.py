@@ -1,8 +1,10 @@
 """Logs: one JSON object a line on standard error, for people with grep and for machines alike."""
 
+import asyncio
 import logging
 import sys
 import time
+from functools import lru_cache
 
 import msgspec
 
@@ -24,9 +26,31 @@ class JsonLines(logging.Formatter):
         return _encode(line).decode()
 
 
-class RequestLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One request. The path is the route's, so that no code, ticket or token gets in."""
+class RequestLog:
+    """A line for each request, when the level is `info` or below; the lines of one turn of the loop in one write.
 
+    The path is the route's, so that no code, ticket or token gets in."""
+
+    def __init__(self, level: str) -> None:
+        self.wanted = level in ("debug", "info")
+        self._lines: list[bytes] = []
+
+    def add(
+        self, id: str, method: str, route: str, status: int, seconds: float, user: str | None, session: str | None
+    ) -> None:
+        line = RequestLine(
+            stamp(time.time()), "info", "request", id, method, route, status, round(seconds * 1000, 2), user, session
+        )
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._lines.append(_encode(line))
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        sys.stderr.write(b"\n".join([*lines, b""]).decode())
+
+
+class RequestLine(msgspec.Struct, frozen=True, omit_defaults=True):
     at: str
     level: str
     event: str
@@ -39,8 +63,13 @@ class RequestLine(msgspec.Struct, frozen=True, omit_defaults=True):
     session: str | None = None
 
 
+@lru_cache(maxsize=2)
+def _second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
 def stamp(at: float) -> str:
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(at))}.{int(at % 1 * 1000):03d}Z"
+    return f"{_second(int(at))}.{int(at % 1 * 1000):03d}Z"
 
 
 def set_up(level: str) -> None:
@@ -49,7 +78,3 @@ def set_up(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # aiohttp's own logger prints a malformed request whole, Authorization header included.
     logging.getLogger("aiohttp.server").disabled = True
-
-
-def write(line: RequestLine) -> None:
-    sys.stderr.write(_encode(line).decode() + "\n")

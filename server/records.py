@@ -19,7 +19,7 @@ from actors.session.ids import Millis, SessionId
 from actors.session.permissions import allowed
 from actors.session.state import Question, Session, State
 from actors.session_actor import Look, Snapshot
-from server.actions import Listed, now_millis
+from server.actions import Listed, now_millis, withheld
 from server.auth import Principal
 from server.errors import Problem, refused
 from server.routes import Call, Download
@@ -115,7 +115,7 @@ class Export(Struct, frozen=True):
 
 async def export(services: Services, call: Call, lines: Export) -> Download:
     """Give the whole log as it is now, line by line."""
-    ref, session_id = call.params["ref"], call.session_id
+    ref, session_id, viewer = call.params["ref"], call.session_id, call.principal.user_id
     session = await moderates(services, session_id, call.principal, ref)
     upto = await services.records.last_seq(session_id)
     checked = still(lambda: moderates(services, session_id, call.principal, ref))
@@ -124,7 +124,7 @@ async def export(services: Services, call: Call, lines: Export) -> Download:
         yield lines.head(session, upto, now_millis())
         async with contextlib.aclosing(services.records.parts(session_id, upto=upto)) as parts:
             async for rows in parts:
-                yield b"".join(map(lines.row, rows))
+                yield b"".join([lines.row(withheld(row, viewer)) for row in rows])
                 await checked()
 
     return Download(f"{session.name}.ndjson", "application/x-ndjson", body(), call.principal)

@@ -30,6 +30,7 @@ from server.forms import Places
 from server.front import KEEPALIVE_S, Front
 from server.handlers import within
 from server.limits import Rate
+from server.logs import RequestLog
 from server.passwords import Passwords
 from server.services import Refs, Services
 from server.signing import SignedUrls
@@ -167,6 +168,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     limits = settings.limits
     services = Services(
         settings=settings,
+        requests=RequestLog(settings.server.log_level),
         directory=directory,
         hub=hub,
         log=log,

@@ -12,6 +12,7 @@ from server.config import Settings
 from server.errors import Problem, unknown_session
 from server.forms import Places
 from server.limits import Rate
+from server.logs import RequestLog
 from server.passwords import Passwords
 from server.signing import SignedUrls
 from server.streams import Hub
@@ -56,6 +57,7 @@ class Refs:
 
 class Services(Struct, frozen=True):
     settings: Settings
+    requests: RequestLog
     directory: Directory
     hub: Hub
     log: PostgresEventLog

@@ -147,7 +147,8 @@ class Subscriber:
         elif not transport.is_closing():
             if self._latest is not None:
                 self._flush_latest(transport)
-            transport.write(wrapped)
+            if wrapped:
+                transport.write(wrapped)
 
     def relay(self, kind: type, by: UserId, wrapped: bytes, frames: bytes) -> None:
         """Write an ephemeral frame; of those that only the latest counts, a slow reader gets the latest."""
@@ -180,7 +181,7 @@ class Subscriber:
     def beat(self, wrapped: bytes, frames: bytes, now: float) -> None:
         if self.expires_at <= now:
             self.close("expired")
-        elif frames and self._transport is not None:
+        elif self._transport is not None:
             self.write(wrapped, frames)
 
     def sees(self, audience: frozenset[UserId] | None) -> bool:
@@ -271,28 +272,37 @@ class Channel:
 
     def _write(self, batch: Sequence[Published]) -> None:
         """Encode once per format and audience; then nothing but writes."""
+        if self._lobby or any(out.audience is not None for out in batch):
+            self._write_to_some(batch)
+            return
+        written: dict[Format, tuple[bytes, bytes]] = {}
+        for subscriber in list(self._subscribers):
+            ready = written.get(subscriber.format)
+            if ready is None:
+                joined = b"".join([subscriber.format.event(out) or b"" for out in batch])
+                ready = written[subscriber.format] = subscriber.format.wrap(joined) if joined else b"", joined
+            if ready[1]:
+                subscriber.write(*ready)
+        self._hub.delivered += len(batch) * len(self._subscribers)
+
+    def _write_to_some(self, batch: Sequence[Published]) -> None:
+        """Write what each may see: encoded once per format, joined once per audience."""
         encoded: dict[object, list[bytes]] = {}
         written: dict[object, tuple[bytes, bytes]] = {}
-        seen = 0
-        everyone = not self._lobby and all(out.audience is None for out in batch)
         for subscriber in list(self._subscribers):
-            key: object = subscriber.format
-            mask = None
-            if not everyone:
-                mask = tuple(subscriber.sees(out.audience) for out in batch)
-                key = subscriber.format, subscriber.lobby, mask
+            mask = tuple(subscriber.sees(out.audience) for out in batch)
+            key = subscriber.format, subscriber.lobby, mask
             ready = written.get(key)
             if ready is None:
                 form = subscriber.format.unplaced if subscriber.lobby else subscriber.format.event
                 frames = encoded.get(form)
                 if frames is None:
                     frames = encoded[form] = [form(out) or b"" for out in batch]
-                joined = b"".join(frames if mask is None else compress(frames, mask))
+                joined = b"".join(compress(frames, mask))
                 ready = written[key] = subscriber.format.wrap(joined) if joined else b"", joined
             if ready[1]:
                 subscriber.write(*ready)
-                seen += len(batch) if mask is None else sum(mask)
-        self._hub.delivered += seen
+                self._hub.delivered += sum(mask)
 
     def _remember(self, batch: Sequence[Published]) -> None:
         if any(isinstance(out.recorded.event, e.MessageDeleted) for out in batch):

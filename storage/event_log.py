@@ -26,6 +26,7 @@ PREPARE = (
     "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; "
     "set enable_hashjoin = off; set enable_mergejoin = off; set jit = off",
     SQL["append"],
+    SQL["append_rows"],
 )
 
 _json = msgspec.json.Encoder()
@@ -71,8 +72,8 @@ class _Batch(Struct, omit_defaults=True):
     uses: list[_Used] = []
 
 
-def batched(appends: Sequence[Append]) -> bytes:
-    """Encode appends as the one parameter of the group commit. Of facts and people only the last word counts, and
+def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
+    """Choose the statement of the group commit, and encode appends as its one parameter. Of facts and people only the last word counts, and
     what is redacted in the same batch is never written in clear."""
     heads: dict[SessionId, _Head] = {}
     facts: dict[SessionId, _Facts] = {}
@@ -105,8 +106,9 @@ def batched(appends: Sequence[Append]) -> bytes:
             else row
             for row in rows
         ]
-    changes = (list(facts.values()), list(people.values()), list(redactions.values()), uses)
-    return _json.encode(_Batch(list(heads.values()), rows, keys, *changes))
+    changes = (keys, list(facts.values()), list(people.values()), list(redactions.values()), uses)
+    statement = "append" if any(changes) else "append_rows"
+    return statement, _json.encode(_Batch(list(heads.values()), rows, *changes))
 
 
 class Summary(Struct, frozen=True):
@@ -155,7 +157,8 @@ class PostgresEventLog:
             raise Taken(conflict.constraint.removeprefix("sessions_")) from conflict
 
     async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
-        rows = await self._writer.fetch("execute append (%s, %s)", (batched(batch).decode(), self._owner))
+        statement, encoded = batched(batch)
+        rows = await self._writer.fetch(f"execute {statement} (%s, %s)", (encoded.decode(), self._owner))
         return {row[0] for row in rows}
 
     async def claim(self, session_id: SessionId) -> Claim | None:

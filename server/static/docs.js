@@ -43,13 +43,13 @@ function render(document_) {
 const verb = (method) => el("span", { class: `verb ${method}` }, method.toUpperCase());
 
 function operation({ path, method, summary, description, security, parameters = [], requestBody, responses }) {
-  const body = requestBody?.content?.["application/json"]?.schema;
+  const [[type, { schema: body }] = ["", {}]] = Object.entries(requestBody?.content ?? {});
   return el("section", { class: "panel", id: anchor(method, path) },
     el("h2", { class: "route" }, verb(method), " ", el("code", {}, path), security?.length ? el("span", { class: "icon lock", title: "needs an access token", role: "img", "aria-label": "needs an access token" }) : null),
     el("p", { class: "about" }, summary), description && el("p", { class: "about" }, description),
     parameters.length > 0 && el("table", {}, el("caption", {}, "Parameters"), el("tbody", {}, ...parameters.map((parameter) =>
       field(parameter.name, parameter.schema, parameter.required, [parameter.in, parameter.description].filter(Boolean).join(": "))))),
-    body && el("div", {}, el("h3", {}, "Body"), shape(body)),
+    body && el("div", {}, el("h3", {}, "Body"), type !== "application/json" && el("p", {}, el("code", { class: "quiet" }, type)), shape(body)),
     el("h3", {}, "Answers"),
     el("ul", { class: "answers" }, ...Object.entries(responses).map(([status, answer]) => el("li", {}, el("strong", {}, status), " ",
       ...Object.entries(answer.content ?? {}).flatMap(([type, { schema }]) => [el("code", { class: "quiet" }, type), " ", kind(schema)]),

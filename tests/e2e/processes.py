@@ -89,7 +89,7 @@ class Server:
 
     async def spawn(self) -> None:
         """Start it, and do not wait."""
-        arguments = ["serve", "--config", self._config, "--port", str(self.port), "--data", self.data]
+        arguments = ["serve", "--config", str(self._config), "--port", str(self.port), "--data", str(self.data)]
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "server", *arguments),

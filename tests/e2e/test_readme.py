@@ -51,13 +51,14 @@ async def test_walk_through_prints_what_it_says(dsn: str, tmp_path: Path) -> Non
     answers = [answer for answer in said if "events" in answer]
     kinds = [[event["type"] for event in answer["events"]] for answer in answers]
     assert kinds == [
+        ["recording_started"],
         ["chat_message"],
         ["hand_raised"],
         *2 * [["chat_message"]],
         ["participant_muted"],
-        ["session_ended"],
+        ["recording_stopped", "session_ended"],
     ]
-    assert answers[2] == answers[3], "the same Idempotency-Key"
+    assert answers[3] == answers[4], "the same Idempotency-Key"
     refusal = next(answer for answer in said if answer.get("status") == 403)
     assert refusal["reason"] == "not_permitted"
 
@@ -66,6 +67,13 @@ async def test_walk_through_prints_what_it_says(dsn: str, tmp_path: Path) -> Non
     assert re.search(r'event: chat_message\ndata: .*"This is live\."', first)
     assert "This is live." not in resumed.split("event: chat_message")[0]
     assert re.search(r'event: chat_message\ndata: .*"You missed this\."', resumed)
+
+    archive = said[said.index(answers[-1]) + 1 : -2]
+    assert archive[0]["recording"]["status"] == "finished"
+    assert [line["type"] for line in archive[1:]].count("chat_message") == 4
+    assert "event: recording_stopped\n" in resumed
+    attended = [line.split(",") for line in lines if ",joined," in line or ",left," in line]
+    assert [(row[2], row[3]) for row in attended] == [("Teacher One", "host"), ("Student Two", "member")]
 
     log, summary = said[-2:]
     texts = [row["details"]["text"] for row in log["items"]]

@@ -121,6 +121,23 @@ async def test_a_deleted_message_is_in_no_export(dsn: str, tmp_path: Path) -> No
         assert b"My secret" not in answer.body
 
 
+async def test_what_two_others_said_to_each_other_is_in_no_export(dsn: str, tmp_path: Path) -> None:
+    async with lesson(dsn, tmp_path) as school:
+        teacher, ann, ben = [
+            await school.person(n, r) for n, r in (("T", "teacher"), ("Ann", "student"), ("Ben", "student"))
+        ]
+        session = await school.session(teacher, ann, ben)
+        await ann.does(session, "send_message", text="Between us", to=ben.user_id)
+        await ann.does(session, "send_message", text="To the teacher", to=teacher.user_id)
+        path = f"/v1/sessions/{session}"
+        exported = [row for row in await lines(teacher, f"{path}/export") if row["type"] == "chat_message"]
+        assert [(row["details"]["text"], row["details"]["to"]) for row in exported] == [
+            ("", ben.user_id),
+            ("To the teacher", teacher.user_id),
+        ]
+        assert exported == (await teacher.get(f"{path}/log", type="chat_message")).json["items"]
+
+
 async def test_rows_of_every_size_come_whole(dsn: str, tmp_path: Path) -> None:
     async with lesson(dsn, tmp_path) as school:
         teacher = await school.person("Teacher", "teacher")

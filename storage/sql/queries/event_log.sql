@@ -65,6 +65,25 @@ with v as (
 )
 select session_id::text from f
 
+-- name: append_rows
+-- The same for a batch of nothing but rows, which most are: `append` takes a fifth longer to find that the rest is empty.
+prepare append_rows (jsonb, text) as
+with f as (
+    update session_head h set last_seq = v.new_seq,
+        wake_at = case v.wake_at when 0 then timestamptz '-infinity' else to_timestamp(v.wake_at / 1000.0) end
+    from jsonb_to_recordset($1 -> 'heads')
+        as v(session_id uuid, epoch int, old_seq int, new_seq int, wake_at bigint)
+    where h.session_id = v.session_id and h.owner = $2 and h.epoch = v.epoch and h.last_seq = v.old_seq
+    returning h.session_id
+), log as (
+    insert into session_log (session_id, epoch, seq, at, actor_id, type, event)
+    select session_id, r.epoch, r.seq, to_timestamp(r.at / 1000.0), r.actor_id, r.type, r.event
+    from jsonb_to_recordset($1 -> 'rows')
+        as r(session_id uuid, epoch int, seq int, at bigint, actor_id uuid, type text, event jsonb)
+    join f using (session_id)
+)
+select session_id::text from f
+
 -- name: next_number
 select nextval('session_number')
 
