@@ -268,7 +268,7 @@ API = Api(
             query=audio.HistoryQuery, act=audio.history, view=log, answer=LogView,
         ),
         ActionRoute(
-            method="POST", path="/sessions/{ref}/tickets", summary="Get a single-use ticket for EventSource and WebSocket",
+            method="POST", path="/sessions/{ref}/tickets", summary="Get a single-use ticket for a stream or socket",
             session=True, act=do.ticket, view=ticket, status=201, answer=TicketView,
         ),
         ActionRoute(

@@ -140,7 +140,7 @@ class QuestionView(Struct, frozen=True, kw_only=True):
 
 
 class PollView(Struct, frozen=True, kw_only=True):
-    """`counts`: votes per option. `voters`: who chose what, for moderators, where the poll is not anonymous."""
+    """`counts`: votes per option. `voters`: who chose what, where the poll is not anonymous."""
 
     poll_id: int
     user_id: UserId
@@ -346,7 +346,7 @@ def state_view(state: s.State, viewer: UserId, now: Millis) -> StateView:
             for question in state.questions.values()
             if question.status != "dismissed" and (moderator or question.shown or question.user_id == viewer)
         ],
-        polls=[poll_view(poll, moderator) for poll in state.polls.values()],
+        polls=[poll_view(poll) for poll in state.polls.values()],
         code=CodeView(state.code.version, state.code.language, state.code.text),
         board=BoardView(state.board.version, list(state.board.strokes.values())),
         recording=None if (running := recording.running(state)) is None else recording_view(running),
@@ -382,7 +382,7 @@ def question_view(state: s.State, question: s.Question, moderator: bool) -> Ques
     )
 
 
-def poll_view(poll: s.Poll, moderator: bool) -> PollView:
+def poll_view(poll: s.Poll) -> PollView:
     return PollView(
         poll_id=poll.poll_id,
         user_id=poll.user_id,
@@ -394,7 +394,7 @@ def poll_view(poll: s.Poll, moderator: bool) -> PollView:
         open=poll.open,
         voted=len(poll.votes),
         counts=polls.results(poll),
-        voters=poll.votes if moderator and not poll.anonymous else None,
+        voters=None if poll.anonymous else poll.votes,
     )
 
 

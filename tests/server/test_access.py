@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from actors.session import commands as c
-from server.routes import CommandRoute, StreamRoute
+from server.routes import CommandRoute, SocketRoute, StreamRoute
 from server.v1.table import API
 from tests.server.client import Client, Reply
 from tests.server.serving import Town
@@ -112,6 +112,24 @@ async def test_no_command_is_for_strangers(town: Town, command: str) -> None:
         "log_event": {"event_type": "error"},
         "signal": {"to": anna.user_id, "payload": 1},
         "cursor": {"position": {}},
+        "send_voice": {"audio_id": host.id},
+        "select_audio": {"audio_id": host.id},
+        "seek": {"position": 0},
+        "set_speed": {"speed": 1},
+        "ask_question": {"text": "Why?"},
+        "approve_question": {"question_id": 1},
+        "upvote_question": {"question_id": 1},
+        "answer_question": {"question_id": 1},
+        "dismiss_question": {"question_id": 1},
+        "open_poll": {"question": "Which?", "options": ["a", "b"]},
+        "vote": {"poll_id": 1, "options": [0]},
+        "close_poll": {"poll_id": 1},
+        "edit_code": {"base_version": 0, "text": "x"},
+        "set_language": {"language": "python"},
+        "restore_code": {"version": 0},
+        "merge_code": {"update": "AAA="},
+        "draw": {"points": [0, 0]},
+        "erase": {"stroke_ids": [1]},
     }
     cursor = (await host.state())["cursor"]
     (await stranger.command(command, **needed.get(command, {}))).refused(403)
@@ -158,5 +176,5 @@ async def test_an_owner_is_nobody_s_to_remove(town: Town) -> None:
 
 async def test_kinds_of_rows() -> None:
     """What is written of commands and streams above holds for all of them."""
-    assert sum(isinstance(row, StreamRoute) for row in API.rows) == 1
+    assert [type(row) for row in API.rows if isinstance(row, StreamRoute)] == [StreamRoute, SocketRoute]
     assert all(not row.public for row in API.rows if isinstance(row, CommandRoute | StreamRoute))

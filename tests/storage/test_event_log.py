@@ -15,7 +15,7 @@ from storage.errors import StorageError, Unavailable, UnknownOutcome
 from storage.event_log import PREPARE, PostgresEventLog, Summary
 from storage.memory import ALIVE_S, KEYS_KEPT, MemoryEventLog, Tables
 from storage.pool import Pool, Writer
-from tests.actors.author import ANN, BEN, START, TEACHER, Author, joined, message, session_id, used
+from tests.actors.author import ANN, BEN, START, Author, joined, message, session_id, used
 
 ME, OTHER = "node:1", "node:2"
 
@@ -432,12 +432,12 @@ async def test_a_page_has_what_matches_all_filters(postgres: InPostgres) -> None
 
     assert await log.page(author.session_id, after=0, limit=100) == author.log
     assert await seqs(after=2, limit=3) == [3, 4, 5]
-    assert await seqs(type="chat_message") == [5, 6]
+    assert await seqs(types=["chat_message"]) == [5, 6]
     assert await seqs(user_id=BEN) == [4, 5, 6, 7]
-    assert await seqs(user_id=BEN, type="chat_message", after=5) == [6]
+    assert await seqs(user_id=BEN, types=["chat_message"], after=5) == [6]
     assert await seqs(since=author.log[5].at) == [6, 7, 8, 9]
     assert await seqs(since=author.log[5].at + 1) == [8, 9]
-    assert await seqs(type="hand_raised") == []
+    assert await seqs(types=["hand_raised"]) == []
 
 
 async def test_the_summary_adds_the_log_up(postgres: InPostgres) -> None:
