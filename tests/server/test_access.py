@@ -11,14 +11,18 @@ import pytest
 from actors.session import commands as c
 from server.routes import CommandRoute, SocketRoute, StreamRoute
 from server.v1.table import API
-from tests.server.client import Client, Reply
+from tests.server.client import Client, Reply, Seat
 from tests.server.serving import Town
+from tests.server.test_live import upload
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROWS = {f"{row.method} {row.path}": row for row in API.rows}
 OWN = "own"
 """A row that is about the caller and nobody else: a stranger reads or changes what is theirs."""
+GUEST = "guest"
+"""A row that lets guests in where the session wants them; these sessions do not."""
+REFUSALS = {"bad_credentials", "bad_refresh_token", "unauthenticated"}
 
 # A body with which the row works for whoever may, and what a stranger gets.
 REQUESTS: dict[str, tuple[Any, int | str]] = {
@@ -41,29 +45,72 @@ REQUESTS: dict[str, tuple[Any, int | str]] = {
     "POST /sessions/{ref}/tickets": (None, 403),
     "GET /sessions/{ref}/log": (None, 403),
     "GET /sessions/{ref}/log/summary": (None, 403),
+    "GET /sessions/{ref}/log/statistics": (None, 403),
+    "GET /sessions/{ref}/code": (None, 403),
+    "GET /sessions/{ref}/code/history": (None, 403),
+    "GET /sessions/{ref}/socket": (None, 403),
+    "GET /sessions/{ref}/playback": (None, 403),
+    "GET /sessions/{ref}/permissions": (None, 403),
+    "GET /sessions/{ref}/media": (None, 403),
+    "GET /sessions/{ref}/media/{user_id}": (None, 403),
+    "POST /sessions/{ref}/tokens": (None, 403),
+    "POST /sessions/{ref}/guests": ({"name": "Mallory"}, GUEST),
+    "GET /sessions/{ref}/attendance": (None, 403),
+    "GET /sessions/{ref}/export": (None, 403),
+    "GET /sessions/{ref}/chat": (None, 403),
+    "GET /sessions/{ref}/questions": (None, 403),
+    "GET /sessions/{ref}/recordings": (None, 403),
+    "GET /sessions/{ref}/recordings/{recording}": (None, 403),
+    "GET /sessions/{ref}/recordings/{recording}/archive": (None, 403),
+    "GET /sessions/{ref}/replay": (None, 403),
+    "POST /audio": (None, OWN),
+    "GET /audio": (None, OWN),
+    "GET /audio/{audio_id}": (None, 404),
+    "GET /audio/{audio_id}/content": (None, 404),
+    "GET /audio/{audio_id}/url": (None, 404),
+    "DELETE /audio/{audio_id}": (None, 404),
 }
 SECRET = "XYLOPHONE"
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 
 
 async def test_every_row_has_a_request() -> None:
     assert REQUESTS.keys() == ROWS.keys()
 
 
-async def send(client: Client, name: str, ref: str) -> Reply:
+async def full_class(town: Town) -> tuple[Seat, Seat, dict[str, str]]:
+    """A class that has something for every row: the host, a student, and what the paths name."""
+    host, anna = await town.classroom("Anna", title=SECRET)
+    await host.say(SECRET)
+    await host.do("start_recording")
+    await host.do("stop_recording")
+    await host.do("edit_code", base_version=0, text=SECRET)
+    await anna.do("ask_question", text=SECRET)
+    return host, anna, {"audio_id": await upload(host.person), "user_id": anna.user_id, "recording": "1"}
+
+
+async def send(client: Client, name: str, ref: str, things: dict[str, str]) -> Reply:
     row = ROWS[name]
-    return await client.call(row.method, API.prefix + row.path.replace("{ref}", ref), REQUESTS[name][0])
+    headers = UPGRADE if isinstance(row, SocketRoute) else {}
+    path = API.prefix + row.path.format(ref=ref, **things)
+    return await client.call(row.method, path, REQUESTS[name][0], headers=headers)
 
 
 @pytest.mark.parametrize("name", ROWS)
 async def test_without_a_token_only_public_rows_answer(town: Town, name: str) -> None:
-    host, *_ = await town.classroom(title=SECRET)
+    host, _, things = await full_class(town)
     for token in (None, "x.y.z"):
         client = Client(town.http, town.url, token)
-        reply = await send(client, name, host.id)
+        reply = await send(client, name, host.id, things)
         if ROWS[name].public:
-            # Some are refused for what was sent, none for want of a token.
-            assert reply.status in (200, 401, 422)
-            assert reply.status != 401 or token or reply.json["reason"] in ("bad_credentials", "bad_refresh_token")
+            # Some are refused for what was sent; those that take a signature instead of a token, for want of both.
+            assert reply.status in (200, 401, 403, 409, 422)
+            assert reply.status != 401 or reply.json["reason"] in REFUSALS
         else:
             reply.refused(401)
             assert reply.headers["WWW-Authenticate"] == "Bearer"
@@ -73,17 +120,18 @@ async def test_without_a_token_only_public_rows_answer(town: Town, name: str) ->
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("role", ["teacher", "student"])
 async def test_a_stranger_gets_nothing(town: Town, name: str, role: str) -> None:
-    host, anna = await town.classroom("Anna", title=SECRET)
-    await host.say(SECRET)
+    host, anna, things = await full_class(town)
     cursor = (await host.state())["cursor"]
     stranger = await town.person(role, "Mallory")
     for ref in (host.id, host.session["name"], str(host.session["number"]), host.code):
-        reply = await send(stranger, name, ref)
+        reply = await send(stranger, name, ref, things)
         assert SECRET.encode() not in reply.body
         assert host.user_id.encode() not in reply.body
         expected = REQUESTS[name][1]
         if expected == OWN:
-            assert reply.status in (200, 201, 204, 401, 403)
+            assert reply.status in (200, 201, 204, 401, 403, 415)
+        elif expected == GUEST:
+            assert reply.status in (403, 404, 409)
         elif name == "POST /sessions/{ref}/commands" and ref == host.code:
             assert reply.status == 403
         else:
