@@ -52,6 +52,7 @@ class Directory:
         shared: Callable[[Callable[[SessionActor], None]], Shared],
         mailbox: int,
         passivate_after_s: float,
+        wake_every_s: float = WAKE_EVERY_S,
     ) -> None:
         self._log = log
         self._channel = channel
@@ -59,7 +60,9 @@ class Directory:
         self._shared = shared(self._stopped)
         self._mailbox = mailbox
         self._passivate_after_s = passivate_after_s
+        self._wake_every_s = wake_every_s
         self._actors: dict[SessionId, SessionActor] = {}
+        self._reviving: set[SessionId] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -124,18 +127,23 @@ class Directory:
             del self._actors[actor.session_id]
             if actor.channel.users() and not self._draining:
                 # Somebody is watching: they must not wait for somebody else's command to see the session again.
-                self.spawn(self._revive(actor.session_id))
+                if actor.session_id not in self._reviving:
+                    self._reviving.add(actor.session_id)
+                    self.spawn(self._revive(actor.session_id))
             else:
                 self._release(actor.session_id)
 
     async def _revive(self, session_id: SessionId) -> None:
         delay = 0.05
-        while not self._draining and session_id not in self._actors and self._channel(session_id).users():
-            outcome = await self.ask(session_id, Execute(c.Tick(), SYSTEM))
-            if not isinstance(outcome, Unavailable):
-                return
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 2.0)
+        try:
+            while not self._draining and session_id not in self._actors and self._channel(session_id).users():
+                outcome = await self.ask(session_id, Execute(c.Tick(), SYSTEM))
+                if not isinstance(outcome, Unavailable) and session_id in self._actors:
+                    return
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 2.0)
+        finally:
+            self._reviving.discard(session_id)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that `drain` waits for."""
@@ -146,11 +154,12 @@ class Directory:
     # Time
 
     async def run(self) -> None:
-        """Recover what an earlier run left, then look after idle and due sessions until cancelled."""
-        await self._patiently(self._recover)
+        """Recover what an earlier run left, and look after idle and due sessions, until cancelled."""
         while True:
+            # Again and again: a server that was killed just now is taken for alive for some seconds more.
+            await self._patiently(self._recover)
             await self._patiently(self._wake)
-            await asyncio.sleep(WAKE_EVERY_S)
+            await asyncio.sleep(self._wake_every_s)
             self._passivate()
 
     async def _patiently(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -158,6 +167,8 @@ class Directory:
             await work()
         except LogUnavailable as error:
             logger.warning("the log cannot be reached, trying again: %s", error)
+        except Exception:
+            logger.exception("looking after sessions failed, trying again")
 
     async def _recover(self) -> None:
         """Wake the sessions that were in use when their server stopped, so that grace times and ends come."""

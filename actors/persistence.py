@@ -8,7 +8,7 @@ is restored from the log.
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
@@ -160,9 +160,10 @@ class EventLog(Protocol):
 
 
 class Committed(Struct, frozen=True):
-    """Everything up to `seq` is in the log."""
+    """The oldest so many appends of this actor's are in the log, which reaches `seq` with them."""
 
     seq: int
+    appends: int = 1
 
 
 class CommitFailed(Struct, frozen=True):
@@ -243,8 +244,8 @@ class Persistence(LoopActor):
 
     async def _commit_all(self) -> None:
         try:
-            while self._queue:
-                await self._commit(self._next_batch())
+            while batch := self._next_batch():
+                await self._commit(batch)
         finally:
             self._commits = None
             self._tell_idle()
@@ -255,6 +256,10 @@ class Persistence(LoopActor):
         rows = size = 0
         while self._queue:
             append = self._queue[0]
+            if not append.actor.is_alive():
+                # It has told everyone that this may not have been done; its successor goes by what is in the log.
+                self.queued_rows -= len(self._queue.popleft().rows)
+                continue
             rows += len(append.rows)
             size += append.size
             if batch and (rows > self._batch_rows or size > self._batch_bytes):
@@ -283,20 +288,25 @@ class Persistence(LoopActor):
                     await self._commit([append for append in batch if append.session_id == session_id])
                 return
         rows = sum(len(append.rows) for append in batch)
+        appends = Counter(append.session_id for append in batch)
         self.queued_rows -= rows
         for session_id, append in last.items():
             if session_id in committed:
-                tell(append.actor, Committed(append.new_seq))
+                tell(append.actor, Committed(append.new_seq, appends[session_id]))
             else:
-                self._forget(session_id)
+                self._forget(session_id, append.epoch)
                 tell(append.actor, CommitFailed(fenced))
         self._observe(rows, time.perf_counter() - started)
 
-    def _forget(self, session_id: SessionId) -> None:
-        """Drop what a failed session has queued behind: it follows on from rows that may not be there."""
-        dropped = [append for append in self._queue if append.session_id == session_id]
+    def _forget(self, session_id: SessionId, epoch: int) -> None:
+        """Drop what a failed actor has queued behind: it follows on from rows that may not be there.
+
+        What its successor, of a later epoch, has queued meanwhile stays."""
+        dropped = [append for append in self._queue if (append.session_id, append.epoch) == (session_id, epoch)]
         if dropped:
-            self._queue = deque(append for append in self._queue if append.session_id != session_id)
+            self._queue = deque(
+                append for append in self._queue if (append.session_id, append.epoch) != (session_id, epoch)
+            )
             self.queued_rows -= sum(len(append.rows) for append in dropped)
 
     async def _save_all(self) -> None:
@@ -304,11 +314,14 @@ class Persistence(LoopActor):
             while self._snapshots:
                 session_id = next(iter(self._snapshots))
                 message = self._snapshots.pop(session_id)
-                await self._log.save_snapshot(session_id, message.seq, message.snapshot)
-        except LogUnavailable as error:
-            # A snapshot saves time, nothing else: the log has it all.
-            logger.warning("snapshots not saved: %s", error)
-            self._snapshots.clear()
+                try:
+                    await self._log.save_snapshot(session_id, message.seq, message.snapshot)
+                except LogUnavailable as error:
+                    # A snapshot saves time, nothing else: the log has it all.
+                    logger.warning("snapshots not saved: %s", error)
+                    self._snapshots.clear()
+                except Exception:
+                    logger.exception("the log refused a snapshot of session %s", session_id)
         finally:
             self._saves = None
             self._tell_idle()

@@ -6,6 +6,7 @@ that shows state waits for the commit of what it shows.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -193,9 +194,9 @@ class Shared(Struct, frozen=True):
 
 
 class Flight(Struct):
-    """A flush on its way to the log, and what to do when it is there."""
+    """A turn's outcome on its way out. `appended`: it is in an append of its own; else it waits for those before it."""
 
-    seq: int
+    appended: bool
     published: list[Published]
     replies: list[tuple[Reply, Outcome]]
     after: list[Callable[[], None]]
@@ -213,6 +214,7 @@ class SessionActor(LoopActor):
         self._code = CodeDocument()
         self._epoch = 0
         self._early: list[Execute | Subscribe | Look] = []
+        self._in_hand: Reply | None = None
         self._flights: list[Flight] = []
         self._unanswered = 0
         self._unshown: list[Flight] = []
@@ -245,12 +247,13 @@ class SessionActor(LoopActor):
 
     @property
     def idle(self) -> bool:
-        return not (self._flights or self._unshown or self._early or len(self.actor_inbox) or self.channel.users())
+        undone = self._published or self._turn_keys or self._replies or self._arrivals or self._early
+        return not (undone or self._flights or self._unshown or len(self.actor_inbox) or self.channel.users())
 
     def on_receive(self, message: object) -> None:
         match message:
-            case p.Committed(seq=seq):
-                self._committed(seq)
+            case p.Committed(appends=appends):
+                self._committed(appends)
             case Execute() | Subscribe() | Look():
                 if self._state is None:
                     self._early.append(message)
@@ -276,6 +279,7 @@ class SessionActor(LoopActor):
     # One turn: decide, apply, flush
 
     def _take(self, state: State, message: "Execute | Subscribe | Look") -> None:
+        self._in_hand = message.reply
         match message:
             case Execute():
                 self._execute(state, message)
@@ -283,6 +287,7 @@ class SessionActor(LoopActor):
                 self._subscribe(state, message)
             case Look():
                 self._answer(message.reply, Snapshot(message.view(state)))
+        self._in_hand = None
 
     def _execute(self, state: State, message: Execute) -> None:
         self.active_at = asyncio.get_running_loop().time()
@@ -290,10 +295,11 @@ class SessionActor(LoopActor):
         if message.key is not None and (known := self._keys.get((by.user_id, message.key.key))):
             self._answer(reply, message.key.outcome(known))
             return
+        # What the server does by itself is little, and nobody would ask for it again.
         if by is not SYSTEM and not self._allowance():
             self._answer(reply, Unavailable("this session gets more commands than it takes", busy=True))
             return
-        if self._shared.full():
+        if by is not SYSTEM and self._shared.full():
             self._answer(reply, Unavailable("the log is behind"))
             return
         now = self._shared.clock()
@@ -392,8 +398,9 @@ class SessionActor(LoopActor):
             after.append(self.channel.admit([arrival.subscriber for arrival in self._arrivals], state))
             for arrival in self._arrivals:
                 self._answer(arrival.reply, Answer(state.seq, []))
-        flight = Flight(state.seq, self._published, self._replies, after)
-        if self._published or self._turn_keys:
+        appended = bool(self._published or self._turn_keys)
+        flight = Flight(appended, self._published, self._replies, after)
+        if appended:
             append = self._append(state, due)
             if self._redactions or self._snapshot_due(state):
                 flight.after.append(self._snapshot(state))
@@ -426,12 +433,19 @@ class SessionActor(LoopActor):
                 p.ParticipantRow(m.user_id, m.number, m.name, m.role, m.status, m.joined_at, m.left_at) for m in people
             ],
             uses=[use for out in self._published if (use := audio_use(out.recorded))],
-            wake_at=Millis(0) if due is None and state.session.online else due,
+            # With streams open an actor lives, and has its own timer; after it, the next start comes first.
+            wake_at=Millis(0) if state.session.online else due,
             size=sum(len(row.event) for row in rows) + 200 * len(rows),
         )
 
-    def _committed(self, seq: int) -> None:
-        count = sum(flight.seq <= seq for flight in self._flights)
+    def _committed(self, appends: int) -> None:
+        # Not told by `seq`: an append that holds a key and no rows ends where the one before it does.
+        count = 0
+        for flight in self._flights:
+            appends -= flight.appended
+            if appends < 0:
+                break
+            count += 1
         landed, self._flights = self._flights[:count], self._flights[count:]
         self._land(landed)
 
@@ -518,9 +532,8 @@ class SessionActor(LoopActor):
             )
         self.channel.last_seq = state.seq
         self._reconcile(state)
-        early, self._early = self._early, []
-        for waiting in early:
-            self._take(state, waiting)
+        while self._early:
+            self._take(state, self._early.pop(0))
 
     def _reconcile(self, state: State) -> None:
         """Bring presence back in line with the streams that are really open."""
@@ -530,7 +543,9 @@ class SessionActor(LoopActor):
             self._execute(state, Execute(c.LoseConnections(user_ids=lost), SYSTEM))
         for user_id in connected:
             if (place := state.participants.get(user_id)) and not place.online:
-                self._execute(state, Execute(c.Connect(), c.Caller(user_id, place.name)))
+                by, now = c.Caller(user_id, place.name), self._shared.clock()
+                with contextlib.suppress(Rejected):
+                    self._record(state, machine.decide(state, c.Connect(), by, now), by, now)
 
     def _give_up(self, outcome: Outcome) -> None:
         """Stop without having done what is still in hand, and tell everyone who waits."""
@@ -538,6 +553,8 @@ class SessionActor(LoopActor):
         waiting += [pair[0] for pair in self._replies]
         waiting += [arrival.reply for arrival in self._arrivals]
         waiting += [message.reply for message in self._early if message.reply is not None]
+        if self._in_hand is not None:
+            waiting.append(self._in_hand)
         while not self.actor_inbox.empty():
             message = self.actor_inbox.get().message
             if isinstance(message, Execute | Subscribe | Look) and message.reply is not None:
@@ -548,7 +565,11 @@ class SessionActor(LoopActor):
         self._flights.clear()
         self._unanswered = 0
         self._early.clear()
-        self._stop()
+        try:
+            # Committed: the actor that comes after this one takes it for shown.
+            self._show()
+        finally:
+            self._stop()
 
     def _leave_memory(self) -> None:
         state = self._state

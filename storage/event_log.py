@@ -73,8 +73,9 @@ class _Batch(Struct, omit_defaults=True):
 
 
 def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
-    """Choose the statement of the group commit, and encode appends as its one parameter. Of facts and people only the last word counts, and
-    what is redacted in the same batch is never written in clear."""
+    """Choose the statement of the group commit, and encode appends as its one parameter.
+
+    Of facts and people only the last word counts, and what is redacted in the same batch is never written in clear."""
     heads: dict[SessionId, _Head] = {}
     facts: dict[SessionId, _Facts] = {}
     people: dict[tuple[SessionId, UserId], _Person] = {}

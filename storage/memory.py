@@ -94,8 +94,8 @@ class MemoryEventLog:
         """Every batch that came, whatever became of it."""
         self.calls: Counter[str] = Counter()
         self.holding = False
-        """Whether commits wait in `held` until a test has said how they go."""
-        self.held: asyncio.Queue[Held] = asyncio.Queue()
+        """Whether commits wait in `waiting` until a test has said how they go."""
+        self.waiting: asyncio.Queue[Held] = asyncio.Queue()
         self._owner = owner
         self._trouble: dict[str, deque[Trouble]] = {}
 
@@ -150,7 +150,7 @@ class MemoryEventLog:
         trouble = None
         if self.holding:
             held = Held(batch)
-            self.held.put_nowait(held)
+            self.waiting.put_nowait(held)
             trouble = await held.verdict()
         return await self._do("append", lambda: self._append(batch), trouble)
 
@@ -234,7 +234,9 @@ class MemoryEventLog:
     async def save_snapshot(self, session_id: SessionId, seq: int, snapshot: bytes) -> None:
         def work() -> None:
             stored = self.tables.sessions.get(session_id)
-            if stored is None or any(row.seq > seq and row.type == _DELETED for row in stored.rows):
+            if stored is None or stored.head.last_seq < seq:
+                return
+            if any(row.seq > seq and row.type == _DELETED for row in stored.rows):
                 return
             if stored.snapshot is None or stored.snapshot[0] < seq:
                 stored.snapshot = seq, snapshot

@@ -152,7 +152,11 @@ class Class:
         """End the class, also when it is broken off, and wait for everyone's stream to say so."""
         with contextlib.suppress(Refused, aiohttp.ClientError, TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
-                await self._teacher.command(self._code, {"type": "end"})
+                try:
+                    await self._teacher.command(self._code, {"type": "end"})
+                except Refused:
+                    # Broken off before it had begun.
+                    await self._teacher.command(self._code, {"type": "cancel"})
                 if self._watching:
                     await asyncio.wait(self._watching)
         for task in self._watching:

@@ -95,7 +95,8 @@ class Talker:
         self.ledger.sent.add((session["id"], text))
         async with asyncio.timeout(GIVE_UP_S):
             while True:
-                status, answer = 0, None
+                status: int = 0
+                answer: Any = None
                 with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
                     status, answer = await self.post(path, body, **{"Idempotency-Key": key})
                 self.ledger.statuses[status] = self.ledger.statuses.get(status, 0) + 1

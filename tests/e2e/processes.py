@@ -53,6 +53,7 @@ def free_port() -> int:
 def directory(parent: str | None = None) -> Iterator[Path]:
     """A directory that PostgreSQL's user can reach, and where its socket's path is short enough."""
     path = Path(tempfile.mkdtemp(prefix="homeroom-e2e-", dir=parent))
+    path.chmod(0o711)
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
@@ -127,6 +128,12 @@ class Server:
     def postgres(self) -> list[psutil.Process]:
         """Give the embedded PostgreSQL's processes, the postmaster first."""
         return family(int((self.data / "postgres" / "cluster" / "postmaster.pid").read_text().split()[0]))
+
+    async def terminate(self) -> None:
+        """Stop the server in good order, to be started again."""
+        self.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await self.process.wait() == 0, self.complaints()
 
     async def kill(self) -> None:
         """`kill -9` of the server alone."""

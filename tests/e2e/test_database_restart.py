@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 
 import psutil
+import pytest
 
 from storage import embedded
 from storage.embedded import Embedded
@@ -57,7 +58,10 @@ def hold(full: School, dsn: str) -> str:
     return f"{figures.acked} commands acknowledged after {full.ledger.retries} retries; {seen} frames seen"
 
 
-async def test_restarted_in_every_way_under_load(scratch: str | None) -> None:
+@pytest.mark.parametrize(
+    "rounds", [1, pytest.param(10, marks=[pytest.mark.long, pytest.mark.timeout(600)])], ids=["once", "again and again"]
+)
+async def test_restarted_in_every_way_under_load(scratch: str | None, rounds: int) -> None:
     with directory(scratch) as place:
         (place / "server").mkdir()
         with await asyncio.to_thread(embedded.start, place / "database") as postgres:
@@ -65,7 +69,7 @@ async def test_restarted_in_every_way_under_load(scratch: str | None) -> None:
             async with homeroom(server), school(server, talkers=16, sessions=20, each=3) as full:
                 await full.listen(40)
                 full.talk()
-                for how in WAYS:
+                for how in WAYS * rounds:
                     await full.ledger.grows(300)
                     await restarted(postgres, how)
                 await full.ledger.grows(300)

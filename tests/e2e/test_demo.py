@@ -51,7 +51,10 @@ async def test_newcomer_sees_the_class_and_takes_part(dsn: str, tmp_path: Path) 
                 assert joined["session"]["title"] == LESSONS[0].title
                 assert joined["session"]["owner"]["name"] == TEACHER
                 async with ann.stream(f"/v1/sessions/{joined['session']['id']}/events") as stream:
-                    await stream.until("chat_message", lambda data: "Welcome, Ann" in data["text"])
+                    # It may have been said before the stream was open.
+                    there = (await stream.until("snapshot")).data["chat"]
+                    if not any("Welcome, Ann" in message["text"] for message in there):
+                        await stream.until("chat_message", lambda data: "Welcome, Ann" in data["text"])
             process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(PATIENCE_S):
                 assert await process.wait() == 0
@@ -91,7 +94,8 @@ async def test_classes_follow_one_another_to_the_end(dsn: str, tmp_path: Path) -
             assert {"hand_called", "message_reacted", "all_muted", "participant_left"} <= set(happened)
         last, _ = await server.services.refs.resolve(codes[-1])
         summary = await server.services.log.summary(last)
-        assert summary.by_type["session_ended"] == 1, "broken off, and ended"
+        over = summary.by_type.get("session_ended", 0) + summary.by_type.get("session_cancelled", 0)
+        assert over == 1, "broken off, and over: it may not have begun"
 
 
 def test_script_names_only_the_cast_and_what_was_said() -> None:

@@ -613,7 +613,9 @@ async def check_results(record: Record) -> None:
         *votes, closed = (row["details"] for row in about)
         chosen = Counter(option for vote in votes for option in vote["options"])
         assert poll["counts"] == closed["results"] == [chosen[n] for n in range(len(poll["options"]))]
-        assert (poll["open"], poll["voted"], poll["voters"]) == (False, len(votes), None)
+        assert (poll["open"], poll["voted"]) == (False, len(votes))
+        voters = {row["actor"]: row["details"]["options"] for row in about[:-1]}
+        assert poll["voters"] == (None if poll["anonymous"] else voters)
     assert state["mine"]["votes"] == {"1": [0], "2": [0]}
     hers = (await ann.person.get(f"{ann.path}/questions")).ok()["items"]
     assert [(q["question_id"], q["user_id"], q["status"], q["answer"], q["upvotes"]) for q in hers] == [

@@ -1,7 +1,7 @@
-"""`kill -9` under load: of the server, and of the server with its database. Nothing acknowledged is lost or doubled."""
+"""The server ends under load: `kill -9`, alone or with its database, or SIGTERM. Nothing acknowledged is lost."""
 
 import random
-import time
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -12,17 +12,23 @@ from tests.e2e.processes import Server, directory, homeroom
 READY_S = 3.0
 
 
-async def killed(server: Server, *, kills: int, talkers: int, sessions: int, each: int, streams: int) -> list[float]:
-    """Kill and restart under load, database included every other time; check everything; give the times to be ready."""
-    dice = random.Random(kills)
+Way = Callable[[Server], Awaitable[None]]
+KILLS: tuple[Way, ...] = (Server.kill, Server.kill_all)
+
+
+async def ended(
+    server: Server, ways: Sequence[Way], *, talkers: int, sessions: int, each: int, streams: int
+) -> list[float]:
+    """End the server in these ways under load and start it again; check everything; give the times to be ready."""
+    dice = random.Random(len(ways))
     ready = []
     async with homeroom(server), school(server, talkers=talkers, sessions=sessions, each=each) as full:
         await full.listen(streams)
         full.talk()
-        for number in range(kills):
+        for way in ways:
             await full.ledger.grows(dice.randint(200, 400))
             full.check()
-            await (server.kill_all() if number % 2 else server.kill())
+            await way(server)
             ready.append(await server.start())
         await full.ledger.grows(200)
         await full.finish()
@@ -32,26 +38,31 @@ async def killed(server: Server, *, kills: int, talkers: int, sessions: int, eac
         seen = sum(len(listener.frames) for listener in full.listeners)
         back = sum(listener.connections - 1 for listener in full.listeners)
         print(
-            f"\n{kills} kills, {len(log)} sessions: {figures.acked} commands acknowledged, {figures.unacked} more in "
-            f"the log, {full.ledger.retries} retries; {seen} frames seen over {back} resumptions; ready again in "
+            f"\n{len(ways)} times ended, {len(log)} sessions: {figures.acked} acknowledged, {figures.unacked} more "
+            f"in the log, {full.ledger.retries} retries; {seen} frames seen over {back} resumptions; ready again in "
             f"{', '.join(f'{s:.2f}' for s in ready)} s; lost, doubled or out of order: {len(faults)}"
         )
         assert not faults, faults[:20]
+        assert "Traceback" not in server.complaints(), server.complaints()
         assert figures.unacked == 0, "every message was repeated until it was acknowledged"
+        assert back >= streams * len(ways)
     return ready
 
 
 async def test_killed_under_load(scratch: str | None) -> None:
     with directory(scratch) as data:
-        began = time.monotonic()
-        ready = await killed(Server(data), kills=2, talkers=16, sessions=20, each=3, streams=8)
-        print(f"{time.monotonic() - began:.1f} s in all")
+        ready = await ended(Server(data), KILLS, talkers=16, sessions=20, each=3, streams=8)
         assert max(ready) < 3 * READY_S, "a machine under test has other things to do; the long test is stricter"
+
+
+async def test_stopped_in_good_order_under_load(scratch: str | None) -> None:
+    with directory(scratch) as data:
+        await ended(Server(data), [Server.terminate] * 2, talkers=16, sessions=20, each=3, streams=8)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
 async def test_killed_twenty_times_with_a_thousand_sessions() -> None:
     with directory() as data:
-        ready = await killed(Server(data), kills=20, talkers=32, sessions=1_000, each=32, streams=32)
+        ready = await ended(Server(data), KILLS * 10, talkers=32, sessions=1_000, each=32, streams=32)
         assert max(ready) <= READY_S

@@ -7,7 +7,6 @@ from pathlib import Path
 import aiohttp
 import psycopg2
 import pytest
-from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 
 from tests.e2e.processes import LIFTED, Server, directory, homeroom
@@ -105,15 +104,12 @@ async def test_a_database_that_is_not_there_stops_the_start(dsn: str, tmp_path: 
 
 async def test_a_database_of_a_newer_version_is_refused(dsn: str, tmp_path: Path) -> None:
     connection = psycopg2.connect(dsn)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute("select table_name from information_schema.tables where table_name like '%migration%'")
-        found = cursor.fetchone()
-        assert found is not None
-        copy = "insert into {t} select (jsonb_populate_record(m, %s)).* from {t} m limit 1"
-        newer = '{"name": "9999_from_the_future", "number": 9999}'
-        cursor.execute(sql.SQL(copy).format(t=sql.Identifier(found[0])), (newer,))
-    connection.close()
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("insert into schema_migrations (id) values ('9999_from_the_future')")
+    finally:
+        connection.close()
     server = Server(tmp_path / "data", dsn=dsn)
     await server.spawn()
     status, said = await server.ended()

@@ -301,6 +301,15 @@ async def test_the_newest_snapshot_wins(log: Log) -> None:
         assert claim.snapshot == kept
 
 
+async def test_a_snapshot_is_never_ahead_of_the_log(log: Log) -> None:
+    (author,) = await created(log)
+    await log.append([author.append(message(1))])
+    await log.save_snapshot(author.session_id, author.seq + 1, b"ahead")
+    claim = await log.claim(author.session_id)
+    assert claim is not None
+    assert (claim.snapshot, claim.tail) == (None, author.log)
+
+
 async def test_a_redaction_empties_an_older_row(log: Log) -> None:
     author, other = await created(log, 2)
     await log.append([author.append(message(1, "secret"), message(2)), other.append(message(1, "mine"))])
@@ -493,7 +502,7 @@ async def test_the_fake_holds_commits_until_they_are_released() -> None:
     log.holding = True
     append = author.append(message(1))
     commit = asyncio.create_task(log.append([append]))
-    held = await log.held.get()
+    held = await log.waiting.get()
     assert held.batch == [append]
     assert len(await stored(log, author)) == 1
     held.release()

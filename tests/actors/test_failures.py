@@ -1,0 +1,132 @@
+"""Who hears of a failure, and what a restored session finds: streams that are gone, streams that are open."""
+
+import asyncio
+
+import pytest
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session_actor import Execute, Look, Outcome, Snapshot, Unavailable
+from storage.memory import Held, Trouble
+from tests.actors.stage import ANN, BEN, PATIENCE_S, SESSION, TEACHER, Noted, Process, process, says, texts, turns
+
+EVE = c.Caller(BEN.user_id[:-1] + "e", "Eve")  # type: ignore[arg-type]
+
+
+async def held(room: Process) -> Held:
+    """Wait for the next commit, which waits in turn."""
+    async with asyncio.timeout(PATIENCE_S):
+        return await room.log.waiting.get()
+
+
+def divide(state: object) -> float:
+    return 1 / 0
+
+
+async def test_whoever_waits_hears_of_a_failure(room: Process, caplog: pytest.LogCaptureFixture) -> None:
+    room.log.holding = True
+    flying = room.send(says("in flight"))
+    await held(room)
+    undone = room.send(says("decided in the same turn"))
+    subscribed = room.subscribe(BEN)[1]
+    failing = room.look(divide)
+    behind = room.send(says("behind it in the mailbox"))
+    for one in (flying, undone, subscribed, failing, behind):
+        assert isinstance(await one.came(), Unavailable)
+    assert caplog.messages == ["unhandled exception in SessionActor"]
+    assert len(room.directory) == 0
+
+
+class Told:
+    """A reply that takes every outcome there is, as one does that sends again what has failed."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, outcome: Outcome, /) -> None:
+        self.outcomes.append(outcome)
+
+
+@pytest.mark.parametrize("trouble", ["before", "refused", None])
+async def test_nobody_hears_twice(room: Process, trouble: Trouble | None) -> None:
+    room.log.holding = True
+    replies = [Told() for _ in range(4)]
+    room.tell(Execute(says("Hello"), ANN, replies[0]))
+    commit = await held(room)
+    room.tell(Execute(says("Hello"), ANN, replies[1]))
+    room.tell(Look(lambda state: state.seq, replies[2]))
+    await turns()
+    if trouble is not None:
+        commit.fail(trouble)
+    else:
+        room.tell(Look(divide, replies[3]))
+    await turns()
+    assert [[type(one) for one in reply.outcomes] for reply in replies[:3]] == [[Unavailable]] * 3
+    assert len(replies[3].outcomes) == (trouble is None)
+
+
+async def test_the_next_message_after_a_failure_restores(room: Process) -> None:
+    await room.do(says("before"))
+    assert isinstance(await room.look(divide).came(), Unavailable)
+    create = c.Create(
+        new=c.NewSession(title="No"), session_id=SESSION, number=1, name="a", code="b", default_capacity=1, grace_ms=1
+    )
+    assert isinstance(await room.ask(create), Unavailable), "the machine does not know that one"
+    await room.do(says("after"))
+    assert texts(room.rows) == ["before", "after"]
+
+
+async def test_a_failure_on_waking_up_is_told_to_all_who_came_early() -> None:
+    async with process() as one:
+        await one.create()
+        early = [one.look(divide), one.look(), one.send(c.Join(), TEACHER)]
+        for noted in early:
+            assert isinstance(await noted.came(), Unavailable)
+        await one.do(c.Join(), TEACHER)
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_streams_that_are_open_after_a_restore_are_noted_however_many(full: bool) -> None:
+    async with process() as one:
+        await one.open()
+        for by in (TEACHER, ANN, BEN):
+            await one.watched(by)
+        async with process(one, owner="two", commands_per_s=1) as two:
+            # Its streams are open, and the session does not know: the other process has just said they are lost.
+            async with process(one, owner="three") as three:
+                await three.do(says("Hello"))
+            two.streams.watchers += one.streams.watchers
+            two.full = full
+            online = await two.look(lambda state: [place.online for place in state.participants.values()]).came()
+            assert online == Snapshot([True, True, True])
+            await two.written()
+            assert [type(event) for event in two.rows[-3:]] == [e.ParticipantOnline] * 3
+
+
+async def test_streams_that_are_gone_are_noted_while_the_log_is_behind(room: Process) -> None:
+    await room.watched(ANN)
+    async with process(room, owner="two") as two:
+        two.full = True
+        online = await two.look(lambda state: state.session.online).came()
+        assert online == Snapshot(0)
+
+
+async def test_the_backlog_counts_what_is_not_answered(room: Process) -> None:
+    await room.written()
+    assert room.actor.backlog == 0
+    room.log.holding = True
+    room.send(says("one"))
+    room.send(says("two"))
+    assert room.actor.backlog == 2, "in the mailbox"
+    commit = await held(room)
+    assert room.actor.backlog == 2, "in flight"
+    refused: list[Noted] = [room.send(says("refused"), EVE), room.look()]
+    await turns()
+    assert room.actor.backlog == 4, "waiting for what they show"
+    commit.release()
+    for one in refused:
+        await one.came()
+    assert room.actor.backlog == 0

@@ -1,0 +1,109 @@
+"""Accounts, and the logins that their refresh tokens continue."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec import structs
+
+from actors.persistence import Taken
+from actors.session.ids import Millis
+from storage.pool import Pool
+from storage.users import User, Users
+from tests.actors.author import ANN, BEN, user
+
+LOGIN, OTHER_LOGIN = "01990000-0000-7000-a000-000000000001", "01990000-0000-7000-a000-000000000002"
+ANNA = User(ANN, 0, "Ann", "ann@example.org", "+4930123456", "student", "hash")
+BENN = User(BEN, 0, "Ben", "ben@example.org", None, "teacher", None)
+
+
+def soon(seconds: int = 60) -> Millis:
+    return Millis(round(time.time() + seconds) * 1000)
+
+
+@pytest.fixture
+async def users(dsn: str) -> AsyncIterator[Users]:
+    async with await Pool.open(dsn, size=4) as pool:
+        yield Users(pool)
+
+
+async def test_an_account_is_found_by_id_email_and_phone(users: Users) -> None:
+    ann = await users.create(ANNA)
+    ben = await users.create(BENN)
+    assert (ann, ben) == (structs.replace(ANNA, number=1), structs.replace(BENN, number=2))
+    assert await users.find(ANN) == ann
+    assert await users.find_login(email="ann@example.org") == await users.find_login(phone="+4930123456") == ann
+    assert await users.find_login(email="ben@example.org") == ben
+    # Ben has no phone: asking for none does not find him.
+    assert await users.find_login(phone=None) is None
+    assert await users.find(user(9)) is None
+    assert await users.names([ANN, BEN, user(9)]) == {ANN: "Ann", BEN: "Ben"}
+    assert await users.names([]) == {}
+
+
+@pytest.mark.parametrize(("what", "value"), [("email", "ann@example.org"), ("phone", "+4930123456")])
+async def test_an_email_or_phone_is_taken_once(users: Users, what: str, value: str) -> None:
+    await users.create(ANNA)
+    with pytest.raises(Taken) as caught:
+        await users.create(structs.replace(BENN, **{what: value}))
+    assert caught.value.what == what
+    assert await users.find(BEN) is None
+    ben = await users.create(BENN)
+    with pytest.raises(Taken) as caught:
+        await users.change(BEN, name="Benjamin", **{what: value})
+    assert caught.value.what == what
+    assert await users.find(BEN) == ben
+
+
+async def test_a_change_is_of_what_is_given(users: Users) -> None:
+    ann = await users.create(ANNA)
+    assert await users.change(ANN, name="Anna", email="anna@example.org") == structs.replace(
+        ann, name="Anna", email="anna@example.org"
+    )
+    assert await users.change(ANN, password_hash="another") == await users.find(ANN)
+    assert await users.change(BEN, name="Nobody") is None
+
+
+async def test_a_refresh_token_is_exchanged_once_under_concurrency(users: Users) -> None:
+    await users.create(ANNA)
+    await users.open_login(LOGIN, ANN, "first", soon())
+    tries = [users.rotate(LOGIN, "first", f"next {number}", soon()) for number in range(8)]
+    results = await asyncio.gather(*tries)
+    assert results.count(ANN) == 1
+    winner = results.index(ANN)
+    assert await users.rotate(LOGIN, "first", "stolen", soon()) is None
+    assert await users.rotate(LOGIN, f"next {winner}", "third", soon()) == ANN
+
+
+async def test_a_login_ends_by_revocation_and_by_time(users: Users) -> None:
+    await users.create(ANNA)
+    await users.open_login(LOGIN, ANN, "first", soon())
+    await users.open_login(OTHER_LOGIN, ANN, "old", soon(-1))
+    assert await users.rotate(OTHER_LOGIN, "old", "new", soon()) is None
+    assert await users.revoke(LOGIN) is True
+    assert await users.revoke(LOGIN) is False
+    assert await users.rotate(LOGIN, "first", "next", soon()) is None
+    assert await users.revoked(60) == [LOGIN]
+    assert await users.revoked(0) == []
+
+
+async def test_all_other_logins_of_a_user_end(users: Users) -> None:
+    await users.create(ANNA)
+    await users.create(BENN)
+    logins = [f"01990000-0000-7000-a000-{number:012d}" for number in range(4)]
+    for login, owner in zip(logins, (ANN, ANN, ANN, BEN), strict=True):
+        await users.open_login(login, owner, "first", soon())
+    assert sorted(await users.revoke_all(ANN, but=logins[1])) == [logins[0], logins[2]]
+    assert await users.revoke_all(ANN, but=logins[1]) == []
+    assert await users.rotate(logins[1], "first", "next", soon()) == ANN
+    assert await users.rotate(logins[3], "first", "next", soon()) == BEN
+
+
+async def test_logins_long_over_are_forgotten(users: Users) -> None:
+    await users.create(ANNA)
+    await users.open_login(LOGIN, ANN, "first", soon(-8 * 24 * 3600))
+    await users.open_login(OTHER_LOGIN, ANN, "second", soon(-24 * 3600))
+    assert await users.forget_logins() == 1
+    assert await users.revoke(LOGIN) is False
+    assert await users.revoke(OTHER_LOGIN) is True
