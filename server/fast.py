@@ -28,6 +28,7 @@ PLAIN = frozenset({
     b"authorization", b"idempotency-key", b"cache-control", b"pragma", b"referer", b"connection", b"x-request-id",
 })  # fmt: skip
 """Headers that the fast lane understands, or may pass over. Anything else is unusual."""
+HEADS_KEPT = 10_000
 STATUS_LINES: dict[int, bytes] = {
     int(status): b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode()) for status in HTTPStatus
 }
@@ -70,55 +71,53 @@ class Head:
         self.headers[name] = value
 
 
+class Plain(Struct, frozen=True):
+    """What the fast lane needs of a head that has nothing unusual about it."""
+
+    lane: Lane
+    ref: str
+    length: int
+    authorization: str | None
+    key: str | None
+
+
 class FastLane:
     """Answers what it can of one connection's requests, one at a time."""
 
-    __slots__ = ("_lanes", "services")
+    __slots__ = ("_heads", "_lanes", "services")
 
     def __init__(self, lanes: tuple[Lane, ...], services: Services) -> None:
         self._lanes = lanes
+        self._heads: dict[bytes, Plain] = {}
         self.services = services
 
     def take(self, data: bytes, write: Callable[[bytes], None]) -> int | None:
         """Take the request that `data` begins with: `write` gets its answer, now or later.
 
         Gives how many bytes it was; 0: the rest of its body has yet to come; None: it is not for the fast lane."""
-        for lane in self._lanes:
-            if match := lane.line.match(data):
-                break
-        else:
-            return None
         end = data.find(HEAD_END) + len(HEAD_END)
         if end < len(HEAD_END):
             return None
-        head = Head()
-        try:
-            parser = httptools.HttpRequestParser(head)
-            parser.feed_data(data[:end])
-        except httptools.HttpParserError:
+        raw = data[:end]
+        head = self._heads.get(raw) or self._parsed(raw)
+        if head is None:
             return None
-        headers = head.headers
-        length = headers.get(b"content-length", b"")
-        if head.unusual or not length.isdigit() or not parser.should_keep_alive():
-            return None
-        size = end + int(length)
-        if size - end > self.services.settings.limits.body_bytes:
+        size = end + head.length
+        if head.length > self.services.settings.limits.body_bytes:
             return None
         if size > len(data):
             return 0
-        ref = match[1].decode()
+        lane, ref = head.lane, head.ref
         known = self.services.refs.known(ref)
         if known is None:
             return None
         request = Request(self.services, lane, ref, write)
         try:
-            authorization = headers.get(b"authorization")
-            principal = lane.endpoint.bearer(None if authorization is None else authorization.decode("latin-1"))
+            principal = lane.endpoint.bearer(head.authorization)
             request.user = principal.user_id
             request.session_id = known[0]
             principal.require_scope(known[0])
-            key = headers.get(b"idempotency-key")
-            text = idempotency_key(None if key is None else key.decode("latin-1"))
+            text = idempotency_key(head.key)
             command = lane.endpoint.decoded(data[end:size])
             if type(command) in LOOKUPS:
                 return None
@@ -127,6 +126,36 @@ class FastLane:
         except Problem as problem:
             request.refuse(problem)
         return size
+
+    def _parsed(self, raw: bytes) -> Plain | None:
+        """Read a head; None: something about it is unusual. A client's heads are mostly alike, so they are kept."""
+        for lane in self._lanes:
+            if match := lane.line.match(raw):
+                break
+        else:
+            return None
+        head = Head()
+        try:
+            parser = httptools.HttpRequestParser(head)
+            parser.feed_data(raw)
+        except httptools.HttpParserError:
+            return None
+        length = head.headers.get(b"content-length", b"")
+        if head.unusual or not length.isdigit() or not parser.should_keep_alive():
+            return None
+        authorization, key = (head.headers.get(name) for name in (b"authorization", b"idempotency-key"))
+        plain = Plain(
+            lane,
+            match[1].decode(),
+            int(length),
+            None if authorization is None else authorization.decode("latin-1"),
+            None if key is None else key.decode("latin-1"),
+        )
+        if key is None:
+            if len(self._heads) >= HEADS_KEPT:
+                del self._heads[next(iter(self._heads))]
+            self._heads[raw] = plain
+        return plain
 
 
 class Request(Pending):
