@@ -28,7 +28,9 @@ PLAIN = frozenset({
     b"authorization", b"idempotency-key", b"cache-control", b"pragma", b"referer", b"connection", b"x-request-id",
 })  # fmt: skip
 """Headers that the fast lane understands, or may pass over. Anything else is unusual."""
-HEADS_KEPT = 10_000
+HEADS_KEPT = 2_000
+HEAD_BYTES = 2_048
+"""Longer heads are read each time: what is kept is bounded by both, 4 MB, whoever sends them."""
 STATUS_LINES: dict[int, bytes] = {
     int(status): b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode()) for status in HTTPStatus
 }
@@ -151,7 +153,7 @@ class FastLane:
             None if authorization is None else authorization.decode("latin-1"),
             None if key is None else key.decode("latin-1"),
         )
-        if key is None:
+        if key is None and len(raw) <= HEAD_BYTES:
             if len(self._heads) >= HEADS_KEPT:
                 del self._heads[next(iter(self._heads))]
             self._heads[raw] = plain
