@@ -120,10 +120,13 @@ class Claim(Struct, frozen=True):
 
 
 class Creation(Struct, frozen=True):
-    """A session's first commit: its head, its facts and its first row."""
+    """A session's first commit: its head, its facts, its first rows from seq 1 on, and who has a place already."""
 
     session: Session
-    row: LogRow
+    rows: list[LogRow]
+    participants: list[ParticipantRow] = []
+    wake_at: Millis | None = None
+    """When somebody has to look at it; see `Append`."""
 
 
 class EventLog(Protocol):

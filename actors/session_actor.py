@@ -23,7 +23,7 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Rejected
 from actors.session.ids import Millis, SessionId, UserId
-from actors.session.state import State, VoiceNote
+from actors.session.state import Participant, State, VoiceNote
 
 logger = logging.getLogger(__name__)
 
@@ -153,11 +153,14 @@ class Passivate(Struct, frozen=True):
 
 
 class Published(Struct):
-    """A committed event on its way out: its JSON as the log has it, and whom it concerns (None: everyone)."""
+    """A committed event on its way out: its JSON as the log has it, and whom it concerns (None: everyone).
+
+    `state` is for looking up what never changes, such as names and numbers: it may be ahead of the event."""
 
     recorded: e.Recorded
     event: bytes
     audience: frozenset[UserId] | None
+    state: State
     printed: dict[str, bytes] = {}
     """The same as an API prints it, by the API's name: made once for the answer and the streams."""
 
@@ -171,7 +174,7 @@ class Channel(Protocol):
     def publish(self, batch: Sequence[Published]) -> None:
         """Write committed events, in order, to those concerned."""
 
-    def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None) -> None:
+    def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None, state: State) -> None:
         """Write an ephemeral event."""
 
     def admit(self, subscribers: Sequence[Any], state: State) -> Callable[[], None]:
@@ -325,13 +328,13 @@ class SessionActor(LoopActor):
         published = []
         for event in events:
             if type(event) in e.EPHEMERAL:
-                self.channel.relay(event, by.user_id, now, audience.audience(state, event, actor_id))
+                self.channel.relay(event, by.user_id, now, audience.audience(state, event, actor_id), state)
                 continue
             if isinstance(event, e.MessageDeleted) and (redacted := chat.redaction(state, event)):
                 self._redactions.append(p.Redaction(redacted[0], Raw(JSON.encode(redacted[1]))))
             recorded = e.Recorded(self.session_id, self._epoch, state.seq + 1, now, actor_id, event)  # type: ignore[arg-type]
             machine.apply(state, recorded)
-            published.append(Published(recorded, JSON.encode(event), audience.audience(state, event, actor_id)))
+            published.append(Published(recorded, JSON.encode(event), audience.audience(state, event, actor_id), state))
             self._project(event)
         self._published += published
         return published
@@ -413,11 +416,7 @@ class SessionActor(LoopActor):
         self._begin_turn(state.seq)
 
     def _append(self, state: State, due: Millis | None) -> p.Append:
-        rows = [
-            p.LogRow(r.session_id, r.epoch, r.seq, r.at, r.actor_id, r.event.__struct_config__.tag, Raw(out.event))  # type: ignore[arg-type]
-            for out in self._published
-            for r in (out.recorded,)
-        ]
+        rows = [log_row(out.recorded, out.event) for out in self._published]
         people = (state.participants[user_id] for user_id in self._changed)
         return p.Append(
             actor=self.actor_ref,
@@ -429,9 +428,7 @@ class SessionActor(LoopActor):
             keys=self._turn_keys,
             redactions=self._redactions,
             session=Raw(JSON.encode(state.session)) if self._session_changed else None,
-            participants=[
-                p.ParticipantRow(m.user_id, m.number, m.name, m.role, m.status, m.joined_at, m.left_at) for m in people
-            ],
+            participants=[participant_row(one) for one in people],
             uses=[use for out in self._published if (use := audio_use(out.recorded))],
             # With streams open an actor lives, and has its own timer; after it, the next start comes first.
             wake_at=Millis(0) if state.session.online else due,
@@ -526,7 +523,7 @@ class SessionActor(LoopActor):
         if message.missed:
             self.channel.publish(
                 [
-                    Published(r, JSON.encode(r.event), audience.audience(state, r.event, r.actor_id))
+                    Published(r, JSON.encode(r.event), audience.audience(state, r.event, r.actor_id), state)
                     for r in message.missed
                 ]
             )
@@ -585,6 +582,22 @@ class SessionActor(LoopActor):
     def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         """Drop out; the next command restores the session from the log."""
         self._give_up(Unavailable("something went wrong in this session; it may have been done"))
+
+
+def creation(log: Sequence[e.Recorded]) -> tuple[State, p.Creation]:
+    """Give a new session's state after its first rows, and the commit of them."""
+    state = machine.replay(log)
+    rows = [log_row(recorded, JSON.encode(recorded.event)) for recorded in log]
+    people = [participant_row(one) for one in state.participants.values()]
+    return state, p.Creation(state.session, rows, people, machine.deadline(state))
+
+
+def log_row(r: e.Recorded, encoded: bytes) -> p.LogRow:
+    return p.LogRow(r.session_id, r.epoch, r.seq, r.at, r.actor_id, r.event.__struct_config__.tag, Raw(encoded))  # type: ignore[arg-type]
+
+
+def participant_row(one: Participant) -> p.ParticipantRow:
+    return p.ParticipantRow(one.user_id, one.number, one.name, one.role, one.status, one.joined_at, one.left_at)
 
 
 def audio_use(recorded: e.Recorded) -> p.AudioUse | None:

@@ -109,7 +109,7 @@ class Archive:
         """Store a session; with its snapshot at some `seq`, or without one."""
         state = machine.replay(log)
         session_id = state.session.id
-        await self._log.create(Creation(machine.replay(log[:1]).session, _row(log[0])))
+        await self._log.create(Creation(machine.replay(log[:1]).session, [_row(log[0])]))
         for first in range(1, len(log), ROWS_AT_ONCE):
             rows = log[first : first + ROWS_AT_ONCE]
             append = Append(

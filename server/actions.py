@@ -8,12 +8,12 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from msgspec import Meta, Raw, Struct, structs
+from msgspec import Meta, Struct, structs
 
-from actors.persistence import Creation, LogRow, Taken
+from actors.persistence import Creation, Taken
 from actors.session import commands as c
 from actors.session import lifecycle, machine
 from actors.session.errors import Rejected
@@ -21,7 +21,7 @@ from actors.session.events import ChatMessage, DurableEvent, Recorded
 from actors.session.ids import Millis, Name, SessionId, UserId
 from actors.session.permissions import role_of
 from actors.session.state import Kind, Session, State, Status
-from actors.session_actor import JSON, Look, Snapshot
+from actors.session_actor import Look, Snapshot, creation
 from server.auth import Principal, new_id
 from server.errors import Problem, refused, too_fast, unauthenticated, unknown_session
 from server.limits import Rate
@@ -224,50 +224,69 @@ class Listed(Struct, frozen=True):
     next: str | None
 
 
+class Opening(Struct, frozen=True, kw_only=True):
+    """How a session begins, besides what its creator says of it. `seat`: the place that its owner has at once.
+
+    `named` makes the name from the title, where the creator gives none. `invited`: who else may come in."""
+
+    live: bool = False
+    seat: Literal["invited", "joined"] | None = None
+    named: Callable[[str], str] | None = None
+    invited: Mapping[UserId, c.Person] = {}
+
+
 async def create_session(services: Services, call: Call) -> Session:
-    new: c.NewSession = call.body
-    principal = call.principal
+    require_teacher(call.principal)
+    return (await open_session(services, call.principal, call.body, Opening())).session
+
+
+def require_teacher(principal: Principal) -> None:
+    """Raises: Problem 403."""
     if principal.role != "teacher":
         raise Problem(403, "not_permitted", "Only teachers may create sessions.")
+
+
+async def open_session(services: Services, principal: Principal, new: c.NewSession, opening: Opening) -> State:
+    """Commit a new session; give its state. Raises: Problem."""
     if wait := services.commands.take(principal.user_id):
         raise too_fast(f"At most {services.settings.limits.user_commands_per_s} commands a second.", wait)
     if new.name is not None and (UUID.fullmatch(new.name) or not new.name.isprintable()):
         raise Problem(422, "invalid", "`name` must not look like an id, or have a newline in it.", field="name")
     number = await services.log.next_number()
     for _ in range(TRIES):
-        state, recorded = created(services, principal, new, number)
-        row = LogRow(
-            recorded.session_id, 1, 1, recorded.at, recorded.actor_id, "session_created",
-            Raw(JSON.encode(recorded.event)),
-        )  # fmt: skip
+        state, commit = created(services, principal, new, number, opening)
         try:
-            await services.log.create(Creation(state.session, row))
+            await services.log.create(commit)
         except Taken as taken:
             if taken.what == "name" and new.name is not None:
                 raise Problem(409, "taken", "There is a session of this name already.", field="name") from taken
         else:
-            return state.session
+            return state
     raise Problem(503, "unavailable", "No free join code was found; try again.", retry_s=1)
 
 
-def created(services: Services, principal: Principal, new: c.NewSession, number: int) -> tuple[State, Recorded]:
+def created(
+    services: Services, principal: Principal, new: c.NewSession, number: int, opening: Opening
+) -> tuple[State, Creation]:
     settings = services.settings.sessions
     create = c.Create(
         new=new,
         session_id=SessionId(new_id()),
         number=number,
-        name=new.name or session_name(new.title),
+        name=new.name or (opening.named or session_name)(new.title),
         code=join_code(),
         default_capacity=settings.default_capacity,
         grace_ms=round(settings.grace_s * 1000),
+        live=opening.live,
+        seat=opening.seat,
+        invited=list(opening.invited),
     )
-    by, now = principal.caller(), now_millis()
+    by, now = structs.replace(principal.caller(), people=opening.invited), now_millis()
     try:
         events = lifecycle.create(create, by, now)
     except Rejected as rejected:
         raise refused(rejected, "") from rejected
-    recorded = machine.record(create.session_id, 1, 0, now, by.user_id, events)[0]
-    return machine.replay([recorded]), recorded
+    return creation(machine.record(create.session_id, 1, 0, now, by.user_id, events))
 
 
 def join_code() -> str:

@@ -42,6 +42,8 @@ class Principal(Struct, frozen=True):
     """The one session that the credential is good for; None: an account's."""
     colour: str | None = None
     issued_at: float = 0.0
+    alias: str | None = None
+    """The id that a guest's own client knows them by."""
 
     def caller(self, *, holds_code: bool = False) -> Caller:
         guest = self.role == "guest"
@@ -50,6 +52,8 @@ class Principal(Struct, frozen=True):
             self.name,
             # A guest came by the code, or by an id that is as hard to guess.
             holds_code or guest,
+            number=self.number,
+            alias=self.alias,
             guest=guest,
             colour=self.colour,
             issued_at=None if self.scope is None else Millis(round(self.issued_at * 1000)),
@@ -78,10 +82,14 @@ class Tokens:
         now = int(time.time())
         return self._signed(user, login, now, now + self.ttl_s)
 
-    def issue_scoped(self, user: User, login: str, scope: SessionId, expires_at: float) -> str:
+    def issue_scoped(
+        self, user: User, login: str, scope: SessionId, expires_at: float, *, alias: str | None = None
+    ) -> str:
         """Make a token that is good for one session. It ends with the login, or when its holder is removed."""
         # To the millisecond: whether it is older than its holder's removal must be clear within a second too.
-        return self._signed(user, login, round(time.time(), 3), int(expires_at), session=scope, colour=user.colour)
+        return self._signed(
+            user, login, round(time.time(), 3), int(expires_at), session=scope, colour=user.colour, alias=alias
+        )
 
     def _signed(self, user: User, login: str, now: float, expires_at: int, **more: object) -> str:
         claims = {
@@ -148,6 +156,7 @@ class Tokens:
                 scope=claims.get("session"),
                 colour=claims.get("colour"),
                 issued_at=float(claims["iat"]),
+                alias=claims.get("alias"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise unauthenticated("The access token lacks a claim; log in again.") from error

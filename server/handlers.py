@@ -489,7 +489,7 @@ class StreamEndpoint(_Endpoint):
         missed = rows[1:]
 
         def shown(state: State) -> list[Published]:
-            return [Published(r, JSON.encode(r.event), audience(state, r.event, r.actor_id)) for r in missed]
+            return [Published(r, JSON.encode(r.event), audience(state, r.event, r.actor_id), state) for r in missed]
 
         outcome = await self._services.directory.ask(
             session_id, Look(shown, asyncio.get_running_loop().create_future())

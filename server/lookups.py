@@ -10,7 +10,7 @@ from actors.session import commands as c
 from actors.session.ids import SessionId
 from server.auth import Principal
 from server.code import earlier
-from server.services import Services, known_names
+from server.services import Services, known_people
 from storage.sessions import UUID
 
 Fields = Mapping[str, Any]
@@ -19,10 +19,10 @@ NOTHING: Fields = {}
 LookUp = Callable[[Services, SessionId, Principal, Any], Awaitable[Fields]]
 
 
-async def names(services: Services, session_id: SessionId, principal: Principal, command: c.Invite) -> Fields:
+async def people(services: Services, session_id: SessionId, principal: Principal, command: c.Invite) -> Fields:
     """Find whom an invitation is for. Raises: Problem 404."""
-    found = await services.users.names([command.user_id]) if UUID.fullmatch(command.user_id) else {}
-    return {"names": known_names(found, command.user_id)}
+    found = await services.users.people([command.user_id]) if UUID.fullmatch(command.user_id) else {}
+    return {"people": known_people(found, command.user_id)}
 
 
 async def tracks(
@@ -34,7 +34,7 @@ async def tracks(
 
 
 LOOKUPS: Mapping[type[c.Command], LookUp] = {
-    c.Invite: names,
+    c.Invite: people,
     c.SelectAudio: tracks,
     c.SendVoice: tracks,
     c.RestoreCode: earlier,

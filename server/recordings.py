@@ -346,7 +346,7 @@ def shown(row: Recorded, state: State, viewer: UserId, format: Format) -> bytes 
     whom = audience(state, row.event, row.actor_id)
     if whom is not None and viewer not in whom:
         return None
-    return format.event(Published(row, JSON.encode(row.event), whom))
+    return format.event(Published(row, JSON.encode(row.event), whom, state))
 
 
 def opening(state: State, stretch: Stretch, viewer: UserId, frames: Frames) -> bytes:

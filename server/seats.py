@@ -14,7 +14,7 @@ from server.streams import Bye, Format, Subscriber
 SILENT = Format(
     event=lambda out: None,
     unplaced=lambda out: None,
-    relayed=lambda event, by, at: None,
+    relayed=lambda event, by, at, state: None,
     snapshot=lambda state, viewer, now, shared: b"",
     first=lambda cursor, body: b"",
     resumed=lambda since, to, missed: b"",

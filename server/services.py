@@ -6,6 +6,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from actors.directory import Directory
+from actors.session.commands import Person
 from actors.session.ids import SessionId, UserId
 from server.auth import Principal, Tickets, Tokens
 from server.config import Settings
@@ -104,8 +105,8 @@ class Services(Struct, frozen=True):
         return found
 
 
-def known_names(names: dict[UserId, str], user_id: UserId) -> dict[UserId, str]:
+def known_people(people: dict[UserId, Person], user_id: UserId) -> dict[UserId, Person]:
     """Raises: Problem 404 when the user was not found."""
-    if user_id not in names:
+    if user_id not in people:
         raise Problem(404, "unknown_user", f"There is no user {user_id!r}.", field="user_id")
-    return names
+    return people

@@ -76,7 +76,7 @@ class Format(Struct, frozen=True, eq=False):
     event: Callable[[Published], bytes | None]
     unplaced: Callable[[Published], bytes | None]
     """The same without its place in the log, for the lobby: whoever is admitted starts afresh, and not from there."""
-    relayed: Callable[[e.Event, UserId, Millis], bytes | None]
+    relayed: Callable[[e.Event, UserId, Millis, State], bytes | None]
     snapshot: Callable[[State, UserId, Millis, dict[Hashable, bytes]], bytes]
     """The body that a newcomer gets first, as one viewer may see it. The last argument is the format's own to keep what
     is the same for many; it lives as long as that state does."""
@@ -322,14 +322,14 @@ class Channel:
         if drop:
             del self._tail[:drop]
 
-    def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None) -> None:
+    def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None, state: State) -> None:
         frames: dict[Format, tuple[bytes, bytes] | None] = {}
         for subscriber in list(self._subscribers):
             if not subscriber.sees(audience):
                 continue
             format = subscriber.format
             if format not in frames:
-                frame = format.relayed(event, by, at)
+                frame = format.relayed(event, by, at, state)
                 frames[format] = None if frame is None else (format.wrap(frame), frame)
             if ready := frames[format]:
                 subscriber.relay(type(event), by, *ready)

@@ -135,7 +135,7 @@ class PostgresEventLog:
         return int((await self._pool.fetch(SQL["next_number"]))[0][0])
 
     async def create(self, creation: Creation) -> None:
-        session, row = creation.session, creation.row
+        session, rows = creation.session, creation.rows
         values = {
             "session_id": session.id,
             "number": session.number,
@@ -147,10 +147,10 @@ class PostgresEventLog:
             "course_id": session.course_id,
             "body": _json.encode(session).decode(),
             "owner": self._owner,
-            "wake_at": session.expires_at,
-            "at": row.at,
-            "type": row.type,
-            "event": bytes(row.event).decode(),
+            "last_seq": rows[-1].seq,
+            "wake_at": creation.wake_at,
+            "rows": _json.encode(rows).decode(),
+            "participants": _json.encode(creation.participants).decode(),
         }
         try:
             await self._pool.execute(SQL["create"], values)

@@ -133,17 +133,18 @@ class MemoryEventLog:
         await self._do("create", lambda: self._create(creation))
 
     def _create(self, creation: Creation) -> None:
-        session, row = creation.session, creation.row
-        _storable([row])
+        session, rows = creation.session, creation.rows
+        _storable(rows)
         if session.id in self.tables.sessions:
             raise Taken("pkey")
         for what in ("number", "name", "code"):
             if any(getattr(other, what) == getattr(session, what) for other in self.tables.sessions.values()):
                 raise Taken(what)
-        head = Head(self._owner, epoch=1, last_seq=1, wake_at=session.expires_at)
+        head = Head(self._owner, epoch=1, last_seq=rows[-1].seq, wake_at=creation.wake_at)
         self.tables.sessions[session.id] = Stored(
-            session.name, session.code, session.number, head, msgspec.json.encode(session), [row]
+            session.name, session.code, session.number, head, msgspec.json.encode(session), list(rows)
         )
+        self.tables.sessions[session.id].participants.update({one.user_id: one for one in creation.participants})
 
     async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
         self.batches.append(list(batch))

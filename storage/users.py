@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from actors.persistence import Taken
+from actors.session.commands import Person
 from actors.session.ids import Millis, UserId
 from storage import queries
 from storage.errors import Conflict
@@ -54,10 +55,13 @@ class Users:
         """Find an account by what its owner logs in with."""
         return _first(await self._pool.fetch(SQL["find_login"], {"email": email, "phone": phone}, retry=True))
 
-    async def names(self, user_ids: Collection[UserId]) -> dict[UserId, str]:
-        """Look up names; who is not there has no account."""
-        rows = await self._pool.fetch(SQL["names"], {"user_ids": list(user_ids)}, retry=True)
-        return {row[0]: row[1] for row in rows}
+    async def people(self, user_ids: Collection[UserId]) -> dict[UserId, Person]:
+        """Look up names and numbers; who is not there has no account."""
+        rows = await self._pool.fetch(SQL["people"], {"user_ids": list(user_ids)}, retry=True)
+        return {row[0]: Person(*row[1:]) for row in rows}
+
+    async def find_number(self, number: int) -> User | None:
+        return _first(await self._pool.fetch(SQL["find_number"], {"number": number}, retry=True))
 
     async def change(
         self,

@@ -19,7 +19,10 @@ def edit_code(state: State, command: c.EditCode, by: c.Caller, now: Millis) -> l
     code = editable(state, by)
     if (command.text is None) == (command.changes is None):
         raise Rejected(Reason.NOT_ALLOWED, "Give either `text` or `changes`.", field="text")
-    current(code, command.base_version)
+    if command.base_version is not None:
+        current(code, command.base_version)
+    elif command.text is None:
+        raise Rejected(Reason.NOT_ALLOWED, "`changes` need the `base_version` they are made of.", field="base_version")
     text = command.text if command.text is not None else changed(code.text, command.changes or ())
     bounded(text)
     if text == code.text:

@@ -7,7 +7,7 @@ beside the command as a `Caller`, never inside it, so that no body can name some
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -34,7 +34,7 @@ from actors.session.ids import (
     UserId,
     Why,
 )
-from actors.session.state import BoardTool, Features, FeaturesUpdate, Kind, Permission, Role, Track
+from actors.session.state import BoardTool, Features, FeaturesUpdate, Kind, Permission, Role, Room, Track
 
 When = Annotated[datetime, Meta(tz=True)]
 
@@ -47,17 +47,26 @@ class Command(Struct, frozen=True, tag_field="type", tag=snake_case, forbid_unkn
     """Anything a session can be asked to do."""
 
 
+class Person(Struct, frozen=True):
+    """A user as others meet them: a name, and the number of their account."""
+
+    name: str
+    number: int = 0
+
+
 class Caller(Struct, frozen=True):
     """Who asks, as a verified credential says. `holds_code`: they came by the join code, which is an invitation.
 
-    `names` and `tracks` are what the shell has looked up for this command: other users' names,
+    `people` and `tracks` are what the shell has looked up for this command: other users,
     pieces of audio, texts of earlier versions of the code. `issued_at` is set for a credential that is good for
-    this session alone: when it was made."""
+    this session alone: when it was made. `alias` is the id that an outside client knows a guest by."""
 
     user_id: UserId
     name: str
     holds_code: bool = False
-    names: Mapping[UserId, str] = {}
+    number: int = 0
+    alias: str | None = None
+    people: Mapping[UserId, Person] = {}
     tracks: Mapping[str, Track] = {}
     texts: Mapping[int, str] = {}
     guest: bool = False
@@ -372,9 +381,11 @@ class Change(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EditCode(Command, frozen=True):
-    """Change the document as of `base_version`: its whole text, or changes one after the other."""
+    """Change the document as of `base_version`: its whole text, or changes one after the other.
 
-    base_version: Annotated[int, Meta(ge=0)]
+    Without a `base_version` the whole text replaces what is there, whoever wrote it."""
+
+    base_version: Annotated[int, Meta(ge=0)] | None = None
     text: str | None = None
     changes: Annotated[list[Change], Meta(max_length=1_000)] | None = None
 
@@ -479,8 +490,11 @@ WireCommand = (
 # From the server itself
 
 
-class Create(Command, frozen=True):
-    """The first command of every session; the ids are made by the shell. The caller becomes the owner."""
+class Create(Command, frozen=True, kw_only=True):
+    """The first command of every session; the ids are made by the shell. The caller becomes the owner.
+
+    `live`: it starts at once. `seat`: the place that the owner has from the beginning. `invited`: who else may come
+    in, found among the caller's `people`."""
 
     new: NewSession
     session_id: SessionId
@@ -489,6 +503,23 @@ class Create(Command, frozen=True):
     code: str
     default_capacity: int
     grace_ms: int
+    room: Room | None = None
+    live: bool = False
+    seat: Literal["invited", "joined"] | None = None
+    invited: list[UserId] = []
+
+
+class Together(Command, frozen=True):
+    """Several commands of one caller, all or none."""
+
+    commands: list[Command]
+
+
+class Relay(Command, frozen=True):
+    """Pass a frame of a client's own type on to everyone, the sender too. Never stored."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    body: dict[str, Any]
 
 
 class Connect(Command, frozen=True):
@@ -528,4 +559,6 @@ class Tick(Command, frozen=True):
     """Time has reached `deadline(state)`."""
 
 
-AnyCommand = WireCommand | Create | Connect | Disconnect | LoseConnections | Delete | Merge | Compact | Tick
+AnyCommand = (
+    WireCommand | Create | Together | Relay | Connect | Disconnect | LoseConnections | Delete | Merge | Compact | Tick
+)

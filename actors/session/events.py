@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from actors.session.commands import Change, snake_case
 from actors.session.ids import MessageId, Millis, SessionId, UserId
-from actors.session.state import BoardTool, EndReason, Features, Kind, Permission, Role, VoiceNote
+from actors.session.state import BoardTool, EndReason, Features, Kind, Permission, Role, Room, VoiceNote
 
 
 class Event(Struct, frozen=True, tag_field="type", tag=snake_case, omit_defaults=True):
@@ -53,6 +53,8 @@ class SessionCreated(Event, frozen=True, kw_only=True):
     auto_start: bool = False
     empty_after_ms: int | None = None
     host_gone_after_ms: int | None = None
+    owner_number: int = 0
+    room: Room | None = None
 
 
 class SessionStarted(Event, frozen=True):
@@ -100,6 +102,7 @@ class ParticipantInvited(Event, frozen=True):
     user_id: UserId
     name: str
     number: int
+    user_number: int = 0
 
 
 class ParticipantWaiting(Event, frozen=True):
@@ -110,6 +113,8 @@ class ParticipantWaiting(Event, frozen=True):
     number: int
     guest: bool = False
     colour: str | None = None
+    user_number: int = 0
+    alias: str | None = None
 
 
 class ParticipantJoined(Event, frozen=True):
@@ -120,6 +125,8 @@ class ParticipantJoined(Event, frozen=True):
     muted: bool = False
     guest: bool = False
     colour: str | None = None
+    user_number: int = 0
+    alias: str | None = None
 
 
 class ParticipantDenied(Event, frozen=True):
@@ -431,6 +438,13 @@ class Typing(Event, frozen=True):
     active: bool = True
 
 
+class Relayed(Event, frozen=True):
+    """A frame of a client's own type."""
+
+    name: str
+    body: dict[str, Any]
+
+
 DurableEvent = (
     SessionCreated | SessionStarted | SessionEnded | SessionCancelled | SessionUpdated
     | SessionLocked | SessionUnlocked | SessionDeleted
@@ -447,7 +461,7 @@ DurableEvent = (
     | RecordingStarted | RecordingStopped
     | EventLogged
 )  # fmt: skip
-EphemeralEvent = Signal | Cursor | Typing
+EphemeralEvent = Signal | Cursor | Typing | Relayed
 AnyEvent = DurableEvent | EphemeralEvent
 
-EPHEMERAL: frozenset[type] = frozenset({Signal, Cursor, Typing})
+EPHEMERAL: frozenset[type] = frozenset({Signal, Cursor, Typing, Relayed})

@@ -65,8 +65,29 @@ def create(command: c.Create, by: c.Caller, now: Millis) -> list[e.Event]:
             auto_start=new.auto_start,
             empty_after_ms=None if new.empty_after is None else new.empty_after * 1000,
             host_gone_after_ms=None if new.host_gone_after is None else new.host_gone_after * 1000,
-        )
+            owner_number=by.number,
+            room=command.room,
+        ),
+        *opening(command, by),
     ]
+
+
+def opening(command: c.Create, by: c.Caller) -> list[e.Event]:
+    """Give what happens at the creation itself: who has a place from the beginning, whether it is live."""
+    events: list[e.Event] = [e.SessionStarted()] if command.live else []
+    if command.seat == "joined":
+        events.append(
+            e.ParticipantJoined(
+                by.user_id, by.name, 1, "host",
+                guest=by.guest, colour=by.colour, user_number=by.number, alias=by.alias,
+            )
+        )  # fmt: skip
+    elif command.seat == "invited":
+        events.append(e.ParticipantInvited(by.user_id, by.name, 1, by.number))
+    for number, user_id in enumerate(command.invited, 2 if command.seat else 1):
+        whom = by.people[user_id]
+        events.append(e.ParticipantInvited(user_id, whom.name, number, whom.number))
+    return events
 
 
 def start(state: State, command: c.Start, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -197,6 +218,8 @@ def created(recorded: e.Recorded) -> State:
         auto_start=event.auto_start,
         empty_after_ms=event.empty_after_ms,
         host_gone_after_ms=event.host_gone_after_ms,
+        owner_number=event.owner_number,
+        room=event.room,
     )
     return State(session=session, epoch=recorded.epoch, seq=recorded.seq)
 

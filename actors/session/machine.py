@@ -45,6 +45,21 @@ for aspect in ASPECTS:
     HANDLERS.update(aspect.HANDLERS)
     APPLIERS.update(aspect.APPLIERS)
 
+
+def together(state: State, command: c.Together, by: c.Caller, now: Millis) -> list[e.Event]:
+    """Decide one command after the other, each on what those before it made of a copy: all or none."""
+    copy = restored(snapshot(state))
+    events: list[e.Event] = []
+    for one in command.commands:
+        decided = decide(copy, one, by, now)
+        for recorded in record(copy.session.id, copy.epoch, copy.seq, now, by.user_id, decided):
+            apply(copy, recorded)
+        events += decided
+    return events
+
+
+HANDLERS[c.Together] = together
+
 LIVE: frozenset[Status] = frozenset({"live"})
 OPEN: frozenset[Status] = frozenset({"scheduled", "live"})
 ANY: frozenset[Status] = frozenset({"scheduled", "live", "ended", "cancelled"})
@@ -54,6 +69,7 @@ WHEN: dict[type, frozenset[Status]] = {
     **dict.fromkeys((c.Start, c.Cancel, c.Update, c.Lock, c.Unlock), OPEN),
     **dict.fromkeys((c.Join, c.Leave, c.Invite, c.Admit, c.Deny, c.Kick, c.SetRole, c.SetPermissions), OPEN),
     **dict.fromkeys((c.Connect, c.Disconnect, c.LoseConnections, c.Tick, c.Delete, c.DeleteMessage, c.Compact), ANY),
+    c.Together: ANY,
 }
 """In which status each command makes sense."""
 

@@ -52,6 +52,12 @@ def typing(state: State, command: c.Typing, by: c.Caller, now: Millis) -> list[e
     return [e.Typing(active=command.active)]
 
 
+def relay(state: State, command: c.Relay, by: c.Caller, now: Millis) -> list[e.Event]:
+    joined(state, by)
+    bounded(command.body, RELAY_BYTES, "data")
+    return [e.Relayed(name=command.name, body=command.body)]
+
+
 def take_part(state: State, by: c.Caller) -> None:
     if role_of(state, by.user_id) is None:
         raise not_in(state, by.user_id)
@@ -67,5 +73,5 @@ def on_logged(state: State, event: e.EventLogged, recorded: e.Recorded) -> None:
     """Kept by the log alone."""
 
 
-HANDLERS = {c.LogEvent: log_event, c.Signal: signal, c.Cursor: cursor, c.Typing: typing}
+HANDLERS = {c.LogEvent: log_event, c.Signal: signal, c.Cursor: cursor, c.Typing: typing, c.Relay: relay}
 APPLIERS = {e.EventLogged: on_logged}

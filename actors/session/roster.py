@@ -41,7 +41,11 @@ def join(state: State, command: c.Join, by: c.Caller, now: Millis) -> list[e.Eve
     role: Role = "host" if owner else place.role if place else "member"
     if session.features.lobby and role == "member" and not (back or (place and place.status == "invited")):
         number = number_of(state, by.user_id)
-        return [e.ParticipantWaiting(by.user_id, by.name, number, guest=by.guest, colour=by.colour)]
+        return [
+            e.ParticipantWaiting(
+                by.user_id, by.name, number, guest=by.guest, colour=by.colour, user_number=by.number, alias=by.alias
+            )
+        ]
     events: list[e.Event] = [arrival(state, by, role)]
     if role == "host" and session.status == "scheduled":
         events.insert(0, e.SessionStarted())
@@ -75,11 +79,15 @@ def arrival(state: State, by: c.Caller, role: Role) -> e.ParticipantJoined:
         muted=muted,
         guest=by.guest,
         colour=by.colour,
+        user_number=by.number,
+        alias=by.alias,
     )
 
 
 def admitted(state: State, place: Participant) -> e.ParticipantJoined:
-    by = c.Caller(place.user_id, place.name, guest=place.guest, colour=place.colour)
+    by = c.Caller(
+        place.user_id, place.name, number=place.user_number, alias=place.alias, guest=place.guest, colour=place.colour
+    )
     return arrival(state, by, place.role)
 
 
@@ -96,13 +104,14 @@ def invite(state: State, command: c.Invite, by: c.Caller, now: Millis) -> list[e
     if command.user_id == state.session.owner_id or (place and place.status in ("invited", "joined")):
         return []
     room_in_roster(state, command.user_id)
-    name = by.names.get(command.user_id) or (place.name if place else None)
-    if name is None:
+    whom = by.people.get(command.user_id) or (c.Person(place.name, place.user_number) if place else None)
+    if whom is None:
         raise Rejected(Reason.UNKNOWN_PARTICIPANT, f"There is no user {command.user_id!r}.", field="user_id")
     if place and place.status == "waiting":
         free_seat(state)
         return [admitted(state, place)]
-    return [e.ParticipantInvited(user_id=command.user_id, name=name, number=number_of(state, command.user_id))]
+    number = number_of(state, command.user_id)
+    return [e.ParticipantInvited(user_id=command.user_id, name=whom.name, number=number, user_number=whom.number)]
 
 
 def admit(state: State, command: c.Admit, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -241,6 +250,11 @@ def place_of(state: State, user_id: UserId, name: str, number: int) -> Participa
     return place
 
 
+def identify(place: Participant, event: e.ParticipantWaiting | e.ParticipantJoined) -> None:
+    place.guest, place.colour = event.guest, event.colour
+    place.user_number, place.alias = event.user_number, event.alias
+
+
 def move(state: State, place: Participant, status: Presence) -> None:
     """Change a status, and keep the counts in step."""
     leads = place.role in LEADING
@@ -266,6 +280,7 @@ def set_online(state: State, place: Participant, online: bool) -> None:
 
 def on_invited(state: State, event: e.ParticipantInvited, recorded: e.Recorded) -> None:
     place = place_of(state, event.user_id, event.name, event.number)
+    place.user_number = event.user_number
     place.invited_at = recorded.at
     place.banned = False
     place.kicked_at = None
@@ -275,7 +290,7 @@ def on_invited(state: State, event: e.ParticipantInvited, recorded: e.Recorded) 
 def on_waiting(state: State, event: e.ParticipantWaiting, recorded: e.Recorded) -> None:
     place = place_of(state, event.user_id, event.name, event.number)
     place.gone = False
-    place.guest, place.colour = event.guest, event.colour
+    identify(place, event)
     move(state, place, "waiting")
 
 
@@ -284,7 +299,7 @@ def on_joined(state: State, event: e.ParticipantJoined, recorded: e.Recorded) ->
     place.role = event.role
     place.muted = event.muted
     place.gone = False
-    place.guest, place.colour = event.guest, event.colour
+    identify(place, event)
     place.joined_at = place.joined_at or recorded.at
     place.left_at = None
     move(state, place, "joined")

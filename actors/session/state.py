@@ -55,6 +55,14 @@ class FeaturesUpdate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     guests: bool | UnsetType = UNSET
 
 
+class Room(Struct, frozen=True):
+    """Where a session's audio and video are, at a provider of rooms."""
+
+    provider: str
+    name: str
+    url: str
+
+
 class Session(Struct, kw_only=True):
     """The facts about a session that lists show too."""
 
@@ -92,10 +100,14 @@ class Session(Struct, kw_only=True):
     deleted: bool = False
     joined: int = 0
     online: int = 0
+    owner_number: int = 0
+    room: Room | None = None
 
 
 class Participant(Struct, kw_only=True):
-    """One person's place in the roster. `number` counts from 1 in the order of first joining or being invited."""
+    """One person's place in the roster. `number` counts from 1 in the order of first joining or being invited.
+
+    `user_number` is their account's, `alias` the id that an outside client knows a guest by."""
 
     user_id: UserId
     number: int
@@ -111,6 +123,8 @@ class Participant(Struct, kw_only=True):
     gone: bool = False
     guest: bool = False
     colour: str | None = None
+    user_number: int = 0
+    alias: str | None = None
     granted: frozenset[Permission] = frozenset()
     revoked: frozenset[Permission] = frozenset()
     invited_at: Millis | None = None

@@ -7,6 +7,7 @@ import msgspec
 from actors.session import events as e
 from actors.session.audience import anonymous
 from actors.session.ids import Millis, UserId
+from actors.session.state import State
 from actors.session_actor import Published
 from server.routes import Reply
 from server.streams import Bye, Cursor, Format, bare, message
@@ -121,7 +122,9 @@ def unplaced_frame(out: Published) -> bytes | None:
     return None if printed is None else printed.partition(b"\n")[2]
 
 
-def relayed_frame(event: e.Event, by: UserId, at: Millis) -> bytes:
+def relayed_frame(event: e.Event, by: UserId, at: Millis, state: State) -> bytes | None:
+    if isinstance(event, e.Relayed):
+        return None
     body = b'{"at":"%b","actor":"%b",%b' % (rfc3339(at).encode(), by.encode(), _encode(event)[1:])
     return sse(str(event.__struct_config__.tag), body)
 
@@ -171,7 +174,9 @@ def unplaced_message(out: Published) -> bytes | None:
     return None if kind in SILENT else said(NAMES[kind], shown_json(out))
 
 
-def relayed_message(event: e.Event, by: UserId, at: Millis) -> bytes:
+def relayed_message(event: e.Event, by: UserId, at: Millis, state: State) -> bytes | None:
+    if isinstance(event, e.Relayed):
+        return None
     body = b'{"at":"%b","actor":"%b",%b' % (rfc3339(at).encode(), by.encode(), _encode(event)[1:])
     return said(str(event.__struct_config__.tag).encode(), body)
 

@@ -71,7 +71,7 @@ class Author:
 
     @property
     def creation(self) -> Creation:
-        return Creation(self.state.session, row(self.log[0]))
+        return Creation(self.state.session, [row(self.log[0])], wake_at=self.state.session.expires_at)
 
     def append(
         self,

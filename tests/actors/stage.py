@@ -8,16 +8,25 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
-from msgspec import Raw
-
 from actors.directory import Directory
-from actors.persistence import Append, Creation, Idle, LogRow, Persistence
+from actors.persistence import Append, Idle, Persistence
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import lifecycle, machine
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
-from actors.session_actor import JSON, Answer, Execute, Key, Look, Outcome, Published, SessionActor, Shared, Subscribe
+from actors.session_actor import (
+    Answer,
+    Execute,
+    Key,
+    Look,
+    Outcome,
+    Published,
+    SessionActor,
+    Shared,
+    Subscribe,
+    creation,
+)
 from storage.errors import StorageError
 from storage.memory import Call, MemoryEventLog, Stored, Tables, Trouble
 
@@ -147,7 +156,7 @@ class Streams:
         for out in batch:
             self.diary.add(("published", out.recorded.seq))
 
-    def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None) -> None:
+    def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None, state: State) -> None:
         self.relayed.append((event, by))
         self.diary.add(("relayed", type(event).__name__))
 
@@ -272,11 +281,7 @@ class Process:
             new=c.NewSession(**{"title": "Physics", **fields}),
         )
         events = lifecycle.create(create, TEACHER, self.clock())
-        recorded = machine.record(session_id, 1, 0, self.clock(), TEACHER.user_id, events)[0]
-        row = LogRow(
-            session_id, 1, 1, recorded.at, TEACHER.user_id, "session_created", Raw(JSON.encode(recorded.event))
-        )
-        await self.log.create(Creation(machine.replay([recorded]).session, row))
+        await self.log.create(creation(machine.record(session_id, 1, 0, self.clock(), TEACHER.user_id, events))[1])
 
     def send(
         self, command: c.Command, by: c.Caller = ANN, *, name: str = "", key: str = "", session_id: SessionId = SESSION

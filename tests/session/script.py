@@ -32,12 +32,12 @@ HUGO, CORA, OLAF = (structs.replace(person(name), holds_code=True) for name in (
 GUS = structs.replace(person("Gus"), holds_code=True, guest=True, colour="#00aa00", issued_at=START)
 """A guest: no account, only a token for this session."""
 PEOPLE = (ANN, BEN, CAT, EVE, HUGO, CORA, OLAF, GUS)
-NAMES = {one.user_id: one.name for one in PEOPLE}
+KNOWN = {one.user_id: c.Person(one.name, one.number) for one in PEOPLE}
 AUDIO, UNMEASURED, UNKNOWN = (f"01990000-0000-7000-8000-00000000000{digit}" for digit in "789")
 SONG = Track(AUDIO, "Song", 60.0)
 TRACKS = {AUDIO: SONG, UNMEASURED: Track(UNMEASURED, "Live recording", None)}
 """What is in the audio library: a minute, and a piece whose length nobody knows."""
-TEACHER = structs.replace(person("Teacher"), names=NAMES, tracks=TRACKS)
+TEACHER = structs.replace(person("Teacher"), people=KNOWN, tracks=TRACKS)
 """The owner, for whom the shell has looked everything up."""
 SERVER = c.Caller(UserId(""), "")
 
@@ -48,7 +48,7 @@ def without_code(caller: c.Caller) -> c.Caller:
 
 def knowing(caller: c.Caller) -> c.Caller:
     """The same caller, after the shell has looked up what the command names."""
-    return structs.replace(caller, names=NAMES, tracks=TRACKS)
+    return structs.replace(caller, people=KNOWN, tracks=TRACKS)
 
 
 class Step(NamedTuple):

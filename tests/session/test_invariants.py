@@ -219,7 +219,7 @@ class Sessions(RuleBasedStateMachine):
             done = command
             if isinstance(command, c.AskQuestion):
                 done = structs.replace(command, text=f"question {len(self.log)}?")
-            elif isinstance(command, c.EditCode) and command.base_version > 1:
+            elif isinstance(command, c.EditCode) and (command.base_version or 0) > 1:
                 done = structs.replace(command, base_version=self.state.code.version)
             self.ask(structs.replace(self.caller(by) if by % 2 else PEOPLE[0], texts=self.texts), done)
 

@@ -74,7 +74,8 @@ def test_each_aspect_has_its_own() -> None:
 def test_what_is_internal_cannot_be_sent() -> None:
     internal = COMMANDS - WIRE
     assert internal == {
-        c.Create, c.Connect, c.Disconnect, c.LoseConnections, c.Delete, c.Merge, c.Compact, c.Tick,
+        c.Create, c.Together, c.Relay, c.Connect, c.Disconnect, c.LoseConnections, c.Delete, c.Merge, c.Compact,
+            c.Tick,
     }  # fmt: skip
     for kind in internal:
         with pytest.raises(msgspec.ValidationError):
@@ -226,7 +227,7 @@ def sample(kind: type) -> e.Event:
     samples: dict[str, Any] = {
         "user_id": ANN.user_id, "to": BEN.user_id, "user_ids": [ANN.user_id], "message_id": 1, "reason": "host",
         "name": "Ann", "number": 2, "role": "member", "granted": [], "revoked": [], "text": "Hi", "emoji": "👍",
-        "event_type": "error", "data": {}, "payload": None, "position": {}, "code": "K7Q2MD", "kind": "lesson",
+        "event_type": "error", "data": {}, "body": {}, "payload": None, "position": {}, "code": "K7Q2MD", "kind": "lesson",
         "title": "T", "owner_name": "Teacher", "capacity": 1, "features": {}, "grace_ms": 1,
         "video": True, "audio": False, "screen": False, "audio_id": AUDIO, "speed": 1.5, "question_id": 1,
         "poll_id": 1, "question": "Why?", "options": ["Yes", "No"], "results": [1, 0], "version": 1, "update": "AAA=",

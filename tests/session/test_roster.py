@@ -243,7 +243,7 @@ def test_who_may_invite_and_whom() -> None:
 
 def test_the_owner_needs_no_invitation() -> None:
     cohost = [has_role(CORA, "cohost")]
-    asked = structs.replace(CORA, names={TEACHER.user_id: "Teacher"})
+    asked = structs.replace(CORA, people={TEACHER.user_id: c.Person("Teacher")})
     given(cohost, does(TEACHER, c.Start())).when(c.Invite(TEACHER.user_id), by=asked).then()
 
 

@@ -62,7 +62,7 @@ class Shelf:
             status="live",
         )  # fmt: skip
         row = LogRow(session.id, 1, 1, Millis(0), owner_id, "session_created", Raw(b"{}"))
-        await self.log.create(Creation(session, row))
+        await self.log.create(Creation(session, [row]))
         self.seqs[session.id], self.sessions[session.id] = 1, session
         return session.id
 

@@ -8,6 +8,7 @@ import pytest
 from msgspec import structs
 
 from actors.persistence import Taken
+from actors.session.commands import Person
 from actors.session.ids import Millis
 from storage.pool import Pool
 from storage.users import User, Users
@@ -38,8 +39,8 @@ async def test_an_account_is_found_by_id_email_and_phone(users: Users) -> None:
     # Ben has no phone: asking for none does not find him.
     assert await users.find_login(phone=None) is None
     assert await users.find(user(9)) is None
-    assert await users.names([ANN, BEN, user(9)]) == {ANN: "Ann", BEN: "Ben"}
-    assert await users.names([]) == {}
+    assert await users.people([ANN, BEN, user(9)]) == {ANN: Person("Ann", 1), BEN: Person("Ben", 2)}
+    assert await users.people([]) == {}
 
 
 @pytest.mark.parametrize(("what", "value"), [("email", "ann@example.org"), ("phone", "+4930123456")])

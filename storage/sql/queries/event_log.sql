@@ -88,17 +88,25 @@ select session_id::text from f
 select nextval('session_number')
 
 -- name: create
--- Head, facts and first row together.
+-- Head, facts, first rows and first places together.
 with s as (
     insert into sessions (session_id, number, name, code, kind, status, owner_id, course_id, body)
     values (%(session_id)s, %(number)s, %(name)s, %(code)s, %(kind)s, %(status)s, %(owner_id)s, %(course_id)s,
         %(body)s::jsonb)
 ), h as (
     insert into session_head (session_id, owner, epoch, last_seq, wake_at)
-    values (%(session_id)s, %(owner)s, 1, 1, to_timestamp(%(wake_at)s / 1000.0))
+    values (%(session_id)s, %(owner)s, 1, %(last_seq)s, to_timestamp(%(wake_at)s / 1000.0))
+), people as (
+    insert into participants (session_id, user_id, number, name, role, status, joined_at, left_at)
+    select %(session_id)s::uuid, r.user_id, r.number, r.name, r.role, r.status,
+        to_timestamp(r.joined_at / 1000.0), to_timestamp(r.left_at / 1000.0)
+    from jsonb_to_recordset(%(participants)s::jsonb) as r(
+        user_id uuid, number int, name text, role text, status text, joined_at bigint, left_at bigint)
 )
 insert into session_log (session_id, epoch, seq, at, actor_id, type, event)
-values (%(session_id)s, 1, 1, to_timestamp(%(at)s / 1000.0), %(owner_id)s, %(type)s, %(event)s::jsonb)
+select r.session_id, r.epoch, r.seq, to_timestamp(r.at / 1000.0), r.actor_id, r.type, r.event
+from jsonb_to_recordset(%(rows)s::jsonb)
+    as r(session_id uuid, epoch int, seq int, at bigint, actor_id uuid, type text, event jsonb)
 
 -- name: claim
 update session_head set owner = %(owner)s, epoch = epoch + 1 where session_id = %(session_id)s returning epoch

@@ -10,8 +10,11 @@ select user_id::text, number, name, email, phone, role, password_hash, colour fr
 select user_id::text, number, name, email, phone, role, password_hash, colour from users
 where email = %(email)s or phone = %(phone)s limit 1
 
--- name: names
-select user_id::text, name from users where user_id = any(%(user_ids)s::uuid[])
+-- name: find_number
+select user_id::text, number, name, email, phone, role, password_hash, colour from users where number = %(number)s
+
+-- name: people
+select user_id::text, name, number from users where user_id = any(%(user_ids)s::uuid[])
 
 -- name: change
 update users set name = coalesce(%(name)s, name), email = coalesce(%(email)s, email),
