@@ -227,8 +227,8 @@ def sample(kind: type) -> e.Event:
     samples: dict[str, Any] = {
         "user_id": ANN.user_id, "to": BEN.user_id, "user_ids": [ANN.user_id], "message_id": 1, "reason": "host",
         "name": "Ann", "number": 2, "role": "member", "granted": [], "revoked": [], "text": "Hi", "emoji": "👍",
-        "event_type": "error", "data": {}, "body": {}, "payload": None, "position": {}, "code": "K7Q2MD", "kind": "lesson",
-        "title": "T", "owner_name": "Teacher", "capacity": 1, "features": {}, "grace_ms": 1,
+        "event_type": "error", "data": {}, "body": {}, "payload": None, "position": {}, "kind": "lesson",
+        "code": "K7Q2MD", "title": "T", "owner_name": "Teacher", "capacity": 1, "features": {}, "grace_ms": 1,
         "video": True, "audio": False, "screen": False, "audio_id": AUDIO, "speed": 1.5, "question_id": 1,
         "poll_id": 1, "question": "Why?", "options": ["Yes", "No"], "results": [1, 0], "version": 1, "update": "AAA=",
         "language": "python", "stroke_id": 1, "stroke_ids": [1], "tool": "pen", "points": [0.0, 0.0],

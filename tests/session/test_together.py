@@ -40,5 +40,5 @@ def test_a_session_can_begin_with_people_invited() -> None:
 def test_a_frame_of_a_client_s_own_is_relayed_and_not_kept() -> None:
     script = given(class_of(ANN))
     script.when(c.Relay("scroll", {"top": 3}), by=ANN).then(e.Relayed("scroll", {"top": 3}))
-    script.when(c.Relay("scroll", {"x": "y" * 20_000}), by=ANN).rejected(Reason.TOO_LARGE)
+    script.when(c.Relay("scroll", {"x": "y" * 20_000}), by=ANN).rejected(Reason.TOO_LARGE, "data")
     given(joins(TEACHER)).when(c.Relay("scroll", {}), by=ANN).rejected(Reason.NOT_JOINED)
