@@ -10,7 +10,8 @@ from typing import Any
 
 import server
 from server import logs
-from server.config import BadSetting, Settings, load, render
+from server.config import BadSetting, Settings
+from server.sources import load, render
 from storage.errors import StorageError
 
 DEFAULT_CONFIG = Path("config.toml")

@@ -1,24 +1,16 @@
-"""Settings: one frozen Struct per section of `config.toml`, read once at the start.
+"""Settings: one frozen Struct per section of `config.toml`; a section within one is a field that is a Struct.
 
-Every setting has a default here and stands in `config.toml` with a comment; a test holds the two equal. What is wrong
-stops the start with the setting's name, its value, what is allowed and where it came from.
+**Law:** every setting has a default here and stands in `config.toml` with a comment; a test holds the two equal.
 """
 
-import difflib
-import json
-import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_network
-from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct, inspect
 from msgspec.structs import FieldInfo
 
-ENV_PREFIX = "HOMEROOM_"
-COMMAND_LINE = "the command line"
 DAY_S = 86_400
 GIB = 1 << 30
 
@@ -76,6 +68,27 @@ Network = Annotated[
     str,
     Meta(description='an address or a network such as "10.0.0.0/8"', extra={"check": ip_network}),
 ]
+Prefix = Annotated[
+    str,
+    Meta(
+        # A browser takes "." and ".." out of a path before it asks.
+        pattern=r"^(/(?!\.\.?(/|\Z))[A-Za-z0-9._~-]+)*\Z",
+        max_length=128,
+        description='empty, or a path without a slash at its end such as "/tutoring"',
+    ),
+]
+Issued = Annotated[str, Meta(max_length=512, description="a text of at most 512 characters")]
+Claim = Annotated[str, Meta(max_length=256, description='the name of a claim such as "sub" or "profile.id", or empty')]
+Algorithm = Literal["HS256", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+# Keys that come by plain HTTP are whoever's is on the way, unless it does not leave the machine.
+KeysUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^(https://[^\s/?#@]+[^\s#]*|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/[^\s#]*)?)?\Z",
+        max_length=2_048,
+        description="an https:// URL, an http:// one of this machine, or empty",
+    ),
+]
 
 
 class Server(Struct, frozen=True, kw_only=True):
@@ -103,6 +116,43 @@ class Database(Struct, frozen=True, kw_only=True):
     statement_timeout_s: Wait = 10.0
 
 
+class Issuer(Struct, frozen=True, kw_only=True):
+    """Whose tokens are accepted besides Homeroom's own: a section of `[auth.issuers]`, under any name."""
+
+    issuer: Issued = ""
+    audience: Issued = ""
+    algorithms: Annotated[tuple[Algorithm, ...], Meta(max_length=11)] = ("RS256",)
+    secret: Annotated[Secret, Meta(description="32 bytes or more", extra={"check": at_least_32_bytes})] = Secret()
+    secret_file: File = ""
+    public_key_file: File = ""
+    jwks_file: File = ""
+    jwks_url: KeysUrl = ""
+    jwks_ttl_s: Lifetime = 3_600
+    jwks_cooldown_s: Wait = 10.0
+    jwks_timeout_s: Annotated[float, within(0.01, 60)] = 3.0
+    subject_claim: Annotated[Claim, Meta(min_length=1, description="the name of a claim")] = "sub"
+    name_claim: Claim = "name"
+    email_claim: Claim = "email"
+    role_claim: Claim = "role"
+    teachers: Annotated[tuple[Issued, ...], Meta(max_length=100)] = ("teacher",)
+    leeway_s: Annotated[float, within(0, 300)] = 30.0
+
+    @property
+    def symmetric(self) -> bool:
+        return bool(self.secret or self.secret_file)
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """Settings that do not go with the others: each one's key, and what it must be."""
+        if not self.issuer:
+            yield "issuer", 'the "iss" of the tokens to accept'
+        given = [self.symmetric, self.public_key_file, self.jwks_file, self.jwks_url]
+        if sum(map(bool, given)) != 1:
+            yield "secret", "given, or one of public_key_file, jwks_file and jwks_url: one of them, and no more"
+        # A public key must never pass for a shared secret.
+        if not self.algorithms or any(name.startswith("HS") != self.symmetric for name in self.algorithms):
+            yield "algorithms", "HS256 where there is a secret; others, and not HS256, where keys are public"
+
+
 class Auth(Struct, frozen=True, kw_only=True):
     issuer: Annotated[str, Meta(min_length=1)] = "homeroom"
     audience: Annotated[str, Meta(min_length=1)] = "homeroom"
@@ -122,6 +172,7 @@ class Auth(Struct, frozen=True, kw_only=True):
     argon2_parallelism: Annotated[int, within(1, 16)] = 1
     login_attempts_per_minute: Count = 20
     address_attempts_per_minute: Count = 300
+    issuers: Mapping[str, Issuer] = {}
 
 
 class Sessions(Struct, frozen=True, kw_only=True):
@@ -131,6 +182,44 @@ class Sessions(Struct, frozen=True, kw_only=True):
     snapshot_events: Count = 500
     snapshot_s: Lifetime = 60
     idempotency_ttl_s: Lifetime = DAY_S
+
+
+class Dialect(Struct, frozen=True, kw_only=True):
+    enabled: bool = True
+    prefix: Prefix = ""
+
+
+class Tutorium(Dialect, frozen=True, kw_only=True):
+    prefix: Prefix = "/tutorium"
+    cors_origins: tuple[Origin, ...] = ("http://localhost:8000",)
+    """Besides the server's."""
+
+
+class Seeds(Dialect, frozen=True, kw_only=True):
+    prefix: Prefix = "/seeds"
+    trust_user_id: bool = False
+
+
+class Lesson(Dialect, frozen=True, kw_only=True):
+    prefix: Prefix = "/lesson"
+
+
+class Live(Dialect, frozen=True, kw_only=True):
+    prefix: Prefix = "/live"
+
+
+class Interview(Dialect, frozen=True, kw_only=True):
+    prefix: Prefix = "/interview"
+    open: bool = False
+    ttl_s: Lifetime = DAY_S
+
+
+class Dialects(Struct, frozen=True, kw_only=True):
+    tutorium: Tutorium = Tutorium()
+    seeds: Seeds = Seeds()
+    lesson: Lesson = Lesson()
+    live: Live = Live()
+    interview: Interview = Interview()
 
 
 class Recordings(Struct, frozen=True, kw_only=True):
@@ -204,183 +293,43 @@ class Settings(Struct, frozen=True, kw_only=True):
     commit: Commit = Commit()
     audio: Audio = Audio()
     blobs: Blobs = Blobs()
+    dialects: Dialects = Dialects()
 
 
-SECTIONS: Mapping[str, type[Struct]] = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+ANY = "*"
+"""Stands for the name of a section that may have any: `auth.issuers.*`."""
+
+
+def section_of(field: FieldInfo) -> tuple[str, type[Struct]] | None:
+    """Say where in a section's name a field's own section is, and its type; None: the field is a setting."""
+    match inspect.type_info(field.type):
+        case inspect.StructType(cls=struct):
+            return field.name, struct
+        case inspect.DictType(value_type=inspect.StructType(cls=struct)):
+            return f"{field.name}.{ANY}", struct
+    return None
+
+
+def _sections(struct: type[Struct], name: str) -> Iterable[tuple[str, type[Struct]]]:
+    yield name, struct
+    for field in msgspec.structs.fields(struct):
+        if (within := section_of(field)) is not None:
+            yield from _sections(within[1], f"{name}.{within[0]}" if name else within[0])
+
+
+SHAPES: Mapping[str, type[Struct]] = dict(_sections(Settings, ""))
+"""All sections by their names with dots, the document itself ("") and mere groups of sections among them."""
 FIELDS: Mapping[tuple[str, str], FieldInfo] = {
-    (section, field.name): field for section, struct in SECTIONS.items() for field in msgspec.structs.fields(struct)
+    (section, field.name): field
+    for section, struct in SHAPES.items()
+    for field in msgspec.structs.fields(struct)
+    if section_of(field) is None
 }
+SECTIONS = tuple(dict.fromkeys(section for section, _ in FIELDS))
 FROM_FILE = {
     ("auth", "signing_key"): "signing_key_file",
+    ("auth.issuers.*", "secret"): "secret_file",
     ("database", "dsn"): "dsn_file",
     ("blobs", "s3_access_key"): "s3_access_key_file",
     ("blobs", "s3_secret_key"): "s3_secret_key_file",
 }
-
-
-@dataclass(frozen=True)
-class Given:
-    """A setting as someone wrote it."""
-
-    section: str
-    key: str
-    value: object = field(repr=False)
-    origin: str
-    """The file, the variable or the option that it came from."""
-    is_text: bool = False
-    """Written where there are only texts: numbers and lists are still to be read from it."""
-
-    @property
-    def kind(self) -> inspect.Type:
-        return inspect.type_info(FIELDS[self.section, self.key].type)
-
-    def read(self) -> Any:
-        value = self.value
-        if self.is_text and isinstance(self.kind, inspect.VarTupleType):
-            value = [part.strip() for part in str(value).split(",") if part.strip()]
-        try:
-            read = msgspec.convert(
-                value, FIELDS[self.section, self.key].type, strict=not self.is_text, dec_hook=_from_text
-            )
-            _check(self.kind, read)
-        except (msgspec.ValidationError, ValueError):
-            self.refuse(_allowed(self.kind))
-        return read
-
-    def refuse(self, allowed: str) -> NoReturn:
-        shown = "(hidden)" if (self.section, self.key) in FROM_FILE else _toml(self.value)
-        # No cause: the decoder's message may quote a secret.
-        raise BadSetting(f"{self.section}.{self.key} = {shown} (from {self.origin}): must be {allowed}") from None
-
-
-def load(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, object]) -> Settings:
-    """Read the settings: the defaults, under the file, under the environment, under `overrides`.
-
-    `overrides` is keyed `section.key`; None there means not given, as an option's default on a command line.
-
-    Raises:
-        BadSetting: at the first setting that is unknown, of the wrong type or out of range.
-    """
-    given: dict[tuple[str, str], Given] = {}
-    for found in (*_in_file(path), *_in_environment(env), *_in_overrides(overrides)):
-        given[found.section, found.key] = found
-    values = {name: found.read() for name, found in given.items()}
-    for (section, key), file_key in FROM_FILE.items():
-        if not values.get((section, file_key)):
-            continue
-        if values.get((section, key)):
-            given[section, key].refuse(f"left out where {section}.{file_key} is set")
-        values[section, key] = _secret_of(given[section, file_key], key).read()
-    sections: dict[str, Any] = {
-        name: struct(**{key: value for (section, key), value in values.items() if section == name})
-        for name, struct in SECTIONS.items()
-    }
-    return Settings(**sections)
-
-
-def render(settings: Settings) -> str:
-    """Write the settings as TOML, secrets hidden."""
-    parts = []
-    for name, struct in SECTIONS.items():
-        section = getattr(settings, name)
-        lines = (f"{field.name} = {_toml(getattr(section, field.name))}\n" for field in msgspec.structs.fields(struct))
-        parts.append(f"[{name}]\n" + "".join(lines))
-    return "\n".join(parts)
-
-
-def _in_file(path: Path | None) -> Iterable[Given]:
-    if path is None:
-        return
-    try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadSetting(f"{path} cannot be read: {error}") from error
-    for section, table in document.items():
-        if section not in SECTIONS:
-            raise BadSetting(f"[{section}] (from {path}): no such section{_instead(section, SECTIONS)}")
-        if not isinstance(table, dict):
-            raise BadSetting(f"{section} (from {path}): must be a section, [{section}]")
-        for key, value in table.items():
-            yield _named(section, key, value, str(path))
-
-
-def _in_environment(env: Mapping[str, str]) -> Iterable[Given]:
-    names = {f"{ENV_PREFIX}{section}__{key}".upper(): (section, key) for section, key in FIELDS}
-    for name, text in env.items():
-        if name in names:
-            yield Given(*names[name], text, name, is_text=True)
-        elif name.startswith(ENV_PREFIX) and "__" in name:
-            raise BadSetting(f"{name} (from the environment): no such setting{_instead(name, names)}")
-
-
-def _in_overrides(overrides: Mapping[str, object]) -> Iterable[Given]:
-    for name, value in overrides.items():
-        if value is not None:
-            section, _, key = name.partition(".")
-            yield _named(section, key, value, COMMAND_LINE)
-
-
-def _named(section: str, key: str, value: object, origin: str) -> Given:
-    if (section, key) not in FIELDS:
-        # Its value stays unsaid: it may be a secret under a mistyped name.
-        instead = _instead(f"{section}.{key}", [".".join(name) for name in FIELDS])
-        raise BadSetting(f"{section}.{key} (from {origin}): no such setting{instead}")
-    return Given(section, key, value, origin, is_text=isinstance(value, str) and origin == COMMAND_LINE)
-
-
-def _instead(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _secret_of(given: Given, key: str) -> Given:
-    """The secret in the file that `given` names, as the setting `key`."""
-    try:
-        text = Path(str(given.value)).read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        given.refuse(f"a file that can be read ({error})")
-    if not text:
-        given.refuse("a file that holds the secret; it is empty")
-    return Given(given.section, key, text, str(given.value))
-
-
-def _from_text(kind: type, value: object) -> object:
-    if not isinstance(value, str):
-        raise TypeError(kind)
-    return kind(value)
-
-
-def _check(kind: inspect.Type, value: Any) -> None:
-    """Apply the checks that Meta's own constraints cannot express. Raises: ValueError."""
-    match kind:
-        case inspect.VarTupleType(item_type=item):
-            for each in value:
-                _check(item, each)
-        case inspect.Metadata(extra={"check": check}):
-            check(value)
-
-
-def _allowed(kind: inspect.Type) -> str:
-    match kind:
-        case inspect.Metadata(extra_json_schema={"description": str(text)}):
-            return text
-        case inspect.VarTupleType(item_type=item):
-            return f"a list, each of it {_allowed(item)}"
-        case inspect.IntType(ge=least, le=most):
-            return f"a whole number from {least} to {most}"
-        case inspect.FloatType(ge=least, le=most):
-            return f"a number from {least:g} to {most:g}"
-        case inspect.LiteralType(values=values):
-            return "one of " + ", ".join(map(_toml, values))
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.StrType(min_length=1):
-            return "a text that is not empty"
-    return "a text"
-
-
-def _toml(value: object) -> str:
-    """Spell a value as TOML does; for these types JSON does as well."""
-    if isinstance(value, Secret):
-        value = "(hidden)" if value else ""
-    return json.dumps(value, ensure_ascii=False, default=str)

@@ -9,8 +9,8 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from server.config import load
 from server.serve import Running, running
+from server.sources import load
 
 QUICK: dict[str, object] = {
     "server.port": "0",

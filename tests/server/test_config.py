@@ -1,7 +1,7 @@
 """Settings: defaults and config.toml agree, and whatever is wrong is named before the server starts."""
 
+import json
 import re
-import tomllib
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from server.config import FIELDS, SECTIONS, BadSetting, Given, Secret, Settings, load, render
+from server.config import FIELDS, SECTIONS, BadSetting, Issuer, Secret, Settings
+from server.sources import NAMED_SECTIONS, Given, load, render
 
 CONFIG = Path(__file__).parents[2] / "config.toml"
 KEY = "a signing key of thirty-two bytes"
@@ -35,20 +36,36 @@ def test_config_toml_holds_every_default() -> None:
 
 
 def test_config_toml_names_every_setting_in_the_order_of_the_code() -> None:
-    document = tomllib.loads(CONFIG.read_text("utf-8"))
-    assert [(section, key) for section, table in document.items() for key in table] == list(FIELDS)
+    lines = CONFIG.read_text("utf-8").splitlines()
+    section, named = "", []
+    for line in lines:
+        if found := re.fullmatch(r"#?\[(.*)\]", line):
+            section = found[1].replace("issuers.example", "issuers.*")
+        elif found := re.match(r"#?(\w+) = ", line):
+            named.append((section, found[1]))
+    assert named == list(FIELDS)
 
 
 def test_config_toml_has_a_comment_above_every_setting() -> None:
     lines = CONFIG.read_text("utf-8").splitlines()
-    bare = [line for before, line in pairwise(lines) if re.match(r"\w+ = ", line) and not before.startswith("# ")]
+    bare = [line for before, line in pairwise(lines) if re.match(r"#?\w+ = ", line) and not before.startswith("# ")]
     assert bare == []
+
+
+def test_the_example_of_an_issuer_is_one_with_the_defaults(file: Path) -> None:
+    text = CONFIG.read_text("utf-8")
+    file.write_text("\n".join(line.removeprefix("#") for line in text.splitlines() if re.match(r"#[\[\w]", line)))
+    example = load(file, {}, {}).auth.issuers["example"]
+    assert example == Issuer(issuer=example.issuer, jwks_url=example.jwks_url)
 
 
 @pytest.mark.parametrize("name", FIELDS, ids=".".join)
 def test_every_number_has_bounds_and_its_default_keeps_them(name: tuple[str, str]) -> None:
     section, key = name
-    default = getattr(getattr(Settings(), section), key)
+    default = FIELDS[name].default
+    if name == ("auth.issuers.*", "issuer"):
+        assert default == ""  # It must be given.
+        return
     kind = inspect.type_info(FIELDS[name].type)
     if isinstance(kind, inspect.IntType | inspect.FloatType):
         assert kind.ge is not None
@@ -103,11 +120,145 @@ def test_texts_from_outside_become_numbers_lists_and_truth() -> None:
         ("[limit]\nbody_bytes = 5", "[limit] (from {file}): no such section; did you mean limits?"),
         ("server = 5", "server (from {file}): must be a section, [server]"),
         ("server", "{file} cannot be read: "),
+        (
+            "[dialects.seeds]\nprefix = 'seeds'",
+            'dialects.seeds.prefix = "seeds" (from {file}): must be empty, or a path',
+        ),
+        ("[dialects.seeds]\nprefix = '/seeds/'", 'dialects.seeds.prefix = "/seeds/" (from {file}): must be empty, or'),
+        ("[dialects.seeds]\nprefix = '/'", 'dialects.seeds.prefix = "/" (from {file}): must be empty, or'),
+        ("[dialects.seeds]\nprefix = '/a/../b'", 'dialects.seeds.prefix = "/a/../b" (from {file}): must be empty, or'),
+        ('[dialects.seeds]\nprefix = "/a\\n"', 'dialects.seeds.prefix = "/a\\n" (from {file}): must be empty, or'),
+        (
+            "[dialects.interview]\nttl_s = 0",
+            "dialects.interview.ttl_s = 0 (from {file}): must be a whole number from 1",
+        ),
+        (
+            "[dialects.seeds]\ntrust_userid = true",
+            "dialects.seeds.trust_userid (from {file}): no such setting; did you mean dialects.seeds.trust_user_id?",
+        ),
+        ("[dialects.sedes]\nopen = 1", "[dialects.sedes] (from {file}): no such section; did you mean dialects.seeds?"),
+        ("[dialects]\nprefix = ''", "dialects.prefix (from {file}): no such setting; did you mean dialects."),
+        ("dialects = 5", "dialects (from {file}): must be a section, [dialects]"),
+        ("[dialects]\nseeds = 5", "dialects.seeds (from {file}): must be a section, [dialects.seeds]"),
+        ("[server.host]\nname = 5", "[server.host] (from {file}): no such section"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(file: Path, text: str, message: str) -> None:
     file.write_text(text)
     assert refusal(file).startswith(message.format(file=file))
+
+
+def issuer(**settings: object) -> str:
+    table = {"issuer": "https://login.example.org", "jwks_file": "keys.json"} | settings
+    return "[auth.issuers.acme]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in table.items() if v is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (issuer(issuer=None), 'auth.issuers.acme.issuer = "" (from the defaults): must be the "iss" of the tokens'),
+        (
+            issuer(issuer="homeroom"),
+            'auth.issuers.acme.issuer = "homeroom" (from {file}): must be another than auth.iss',
+        ),
+        (
+            issuer() + issuer().replace("acme", "other"),
+            'auth.issuers.other.issuer = "https://login.example.org" (from {file}): must be another than auth.issu',
+        ),
+        (issuer(jwks_file=None), "auth.issuers.acme.secret = (hidden) (from the defaults): must be given, or one of"),
+        (issuer(secret=KEY), "auth.issuers.acme.secret = (hidden) (from {file}): must be given, or one of"),
+        (
+            issuer(public_key_file="key.pem"),
+            "auth.issuers.acme.secret = (hidden) (from the defaults): must be given, or",
+        ),
+        (
+            issuer(jwks_file=None, secret="hunter2"),
+            "auth.issuers.acme.secret = (hidden) (from {file}): must be 32 bytes",
+        ),
+        (issuer(algorithms=[]), "auth.issuers.acme.algorithms = [] (from {file}): must be HS256 where"),
+        (issuer(algorithms=["HS256"]), 'auth.issuers.acme.algorithms = ["HS256"] (from {file}): must be HS256 where'),
+        (
+            issuer(algorithms=["RS256", "HS256"]),
+            'auth.issuers.acme.algorithms = ["RS256", "HS256"] (from {file}): must',
+        ),
+        (
+            issuer(jwks_file=None, secret=KEY),
+            'auth.issuers.acme.algorithms = ["RS256"] (from the defaults): must be HS256',
+        ),
+        (
+            issuer(algorithms=["none"]),
+            'auth.issuers.acme.algorithms = ["none"] (from {file}): must be a list, each of it',
+        ),
+        (
+            issuer(jwks_file=None, jwks_url="http://login.example.org/keys"),
+            'auth.issuers.acme.jwks_url = "http://login.example.org/keys" (from {file}): must be an https:// URL',
+        ),
+        (
+            issuer(jwks_file=None, jwks_url="http://localhost.example.org/keys"),
+            'auth.issuers.acme.jwks_url = "http://localhost.example.org/keys" (from {file}): must be an https:// URL',
+        ),
+        (issuer(subject_claim=""), 'auth.issuers.acme.subject_claim = "" (from {file}): must be the name of a claim'),
+        (issuer(leeway_s=301), "auth.issuers.acme.leeway_s = 301 (from {file}): must be a number from 0 to 300"),
+        (
+            issuer(teacher="x"),
+            "auth.issuers.acme.teacher (from {file}): no such setting; did you mean auth.issuers.acme.te",
+        ),
+        ("[auth.issuers.acme]", "[auth.issuers.acme] (from {file}): must not be empty"),
+        ("[auth.issuers]\nissuer = 'x'", "auth.issuers.issuer (from {file}): must be a section, [auth.issuers.issuer]"),
+        ("[auth]\nissuers = 5", "auth.issuers (from {file}): must be a section, [auth.issuers]"),
+        (issuer().replace("acme", "Acme"), "[auth.issuers.Acme] (from {file}): its name must be a word of at most 32"),
+        (issuer().replace("acme", '"*"'), "[auth.issuers.*] (from {file}): its name must be a word of at most 32"),
+        (issuer().replace("acme", "a" * 33), f"[auth.issuers.{'a' * 33}] (from {{file}}): its name must be a word of"),
+        (issuer().replace("acme", '"a.b"'), "[auth.issuers.a.b] (from {file}): no such section"),
+    ],
+)
+def test_a_mistake_in_an_issuer_is_named(file: Path, text: str, message: str) -> None:
+    file.write_text(text)
+    assert refusal(file).startswith(message.format(file=file))
+
+
+def test_issuers_are_bounded_in_number(file: Path) -> None:
+    file.write_text("".join(issuer(issuer=f"i{n}").replace("acme", f"i{n}") for n in range(NAMED_SECTIONS)))
+    assert len(load(file, {}, {}).auth.issuers) == NAMED_SECTIONS
+    env = {"HOMEROOM_AUTH__ISSUERS__ONE_MORE__LEEWAY_S": "1"}
+    assert refusal(file, env) == "[auth.issuers]: there are 33 in it; must be at most 32"
+
+
+def test_sections_within_sections_come_from_everywhere(file: Path) -> None:
+    (file.parent / "secret").write_text(KEY)
+    file.write_text("[dialects.seeds]\nprefix = ''\n" + issuer(jwks_file=None, algorithms=["HS256"]))
+    env = {
+        "HOMEROOM_DIALECTS__SEEDS__TRUST_USER_ID": "true",
+        "HOMEROOM_AUTH__ISSUERS__ACME__SECRET_FILE": str(file.parent / "secret"),
+        "HOMEROOM_AUTH__ISSUERS__TWO_WORDS__ISSUER": "two",
+        "HOMEROOM_AUTH__ISSUERS__TWO_WORDS__JWKS_URL": "http://127.0.0.1:8000/keys",
+    }
+    settings = load(file, env, {"auth.issuers.acme.leeway_s": "0", "dialects.live.enabled": False})
+    assert settings.dialects.seeds.prefix == ""
+    assert settings.dialects.seeds.trust_user_id
+    assert not settings.dialects.live.enabled
+    acme, two = settings.auth.issuers["acme"], settings.auth.issuers["two_words"]
+    assert (acme.issuer, acme.secret.reveal(), acme.leeway_s) == ("https://login.example.org", KEY, 0)
+    assert (two.issuer, two.jwks_url) == ("two", "http://127.0.0.1:8000/keys")
+    shown = render(settings)
+    assert KEY not in shown
+    assert '[auth.issuers.acme]\nissuer = "https://login.example.org"' in shown
+    (file.parent / "shown").write_text(shown.replace("(hidden)", ""))
+    assert load(file.parent / "shown", {}, {}) == settings
+
+
+def test_a_mistake_in_a_variable_of_a_section_within_another_is_named() -> None:
+    assert refusal(env={"HOMEROOM_DIALECTS__SEEDS__TRUST_USERID": "1"}).endswith(
+        "no such setting; did you mean HOMEROOM_DIALECTS__SEEDS__TRUST_USER_ID?"
+    )
+    assert refusal(env={"HOMEROOM_AUTH__ISSUERS__ACME__SECRETS": KEY}) == (
+        "HOMEROOM_AUTH__ISSUERS__ACME__SECRETS (from the environment): no such setting; "
+        "did you mean HOMEROOM_AUTH__ISSUERS__ACME__SECRET?"
+    )
+    assert refusal(env={"HOMEROOM_AUTH__ISSUERS__A-B__SECRET": KEY}).startswith(
+        "[auth.issuers.a-b] (from HOMEROOM_AUTH__ISSUERS__A-B__SECRET): its name must be a word"
+    )
+    assert refusal(env={"HOMEROOM_AUTH__ISSUERS": "x"}).startswith("HOMEROOM_AUTH__ISSUERS (from the environment): no")
 
 
 def test_a_file_that_is_not_there_is_named(file: Path) -> None:
@@ -165,7 +316,7 @@ def test_secrets_are_never_shown(file: Path) -> None:
 def test_render_prints_what_load_reads(file: Path) -> None:
     file.write_text(render(Settings()), "utf-8")
     assert load(file, {}, {}) == Settings()
-    assert list(tomllib.loads(render(Settings()))) == list(SECTIONS)
+    assert re.findall(r"^\[(.*)\]$", render(Settings()), re.M) == [name for name in SECTIONS if "*" not in name]
 
 
 def test_render_says_that_a_secret_is_set() -> None:
