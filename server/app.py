@@ -2,18 +2,20 @@
 
 import logging
 import time
+from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from actors.persistence import LogUnavailable
-from server import health, metrics, openapi, pages
+from server import claims, dialect_streams, health, metrics, openapi, pages
 from server.auth import new_id
 from server.config import Settings
+from server.dialect import Dialect
 from server.errors import Problem, problem_body
-from server.handlers import DETACHED, SESSION, USER, bind
+from server.handlers import DETACHED, SESSION, USER, bind, response
 from server.logs import RequestLog
-from server.routes import Api, ContentRoute, SocketRoute
+from server.routes import Api, ContentRoute, Row, SocketRoute
 from server.services import Services
 from server.sockets import Socket
 
@@ -27,49 +29,69 @@ STATUS_REASONS = {404: ("not_found", "There is nothing at this path; see /docs."
 
 def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
     """Make the application that serves these APIs."""
+    known: dict[web.AbstractRoute, tuple[Api, Row]] = {}
     app = web.Application(
-        middlewares=[logged(services.requests), cors(services.settings), problems],
+        middlewares=[logged(services.requests), cors(services.settings, apis), problems(apis, known)],
         client_max_size=services.settings.limits.body_bytes,
     )
     app.on_response_prepare.append(on_prepare)
-    for api in apis:
-        for row in api.rows:
-            handler = Socket(row, services).__call__ if isinstance(row, SocketRoute) else bind(row, services)
-            app.router.add_route(row.method, api.prefix + row.path, handler)
-            if isinstance(row, ContentRoute):
-                app.router.add_route(hdrs.METH_HEAD, api.prefix + row.path, handler)
-        openapi.add(app, api)
-    health.add(app, services)
+    health.add(app, services, [name for api in apis for name in api.open])
     metrics.add(app, services)
     pages.add(app, apis)
+    claims.check(apis, [(route.method, route.resource.canonical) for route in app.router.routes() if route.resource])
+    for api in apis:
+        for row in api.rows:
+            handler = bound(api, row, services)
+            for path in claims.paths(api, row):
+                known[app.router.add_route(row.method, path, handler)] = api, row
+                if isinstance(row, ContentRoute):
+                    known[app.router.add_route(hdrs.METH_HEAD, path, handler)] = api, row
+        openapi.add(app, api)
     return app
 
 
-@web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every refusal into problem+json, and every surprise into a 500 that is logged once."""
-    try:
-        return await handler(request)
-    except Problem as problem:
-        return printed(problem)
-    except web.HTTPRequestEntityTooLarge as error:
-        most = request.client_max_size
-        return printed(Problem(413, "too_large", f"The body is larger than {most} bytes.", headers=kept(error)))
-    except web.HTTPException as error:
-        reason, detail = STATUS_REASONS.get(error.status, ("refused", ""))
-        if error.status == 405:
-            detail = f"Use {error.headers.get(hdrs.ALLOW, 'another method')}."
-        return printed(Problem(error.status, reason, detail or error.reason, headers=kept(error)))
-    except LogUnavailable as error:
-        logger.warning("the database is away: %s", error)
-        return printed(Problem(503, "unavailable", "Try again: the database is away.", retry_s=1))
-    except Exception:
-        if request.transport is None or request.transport.is_closing():
-            raise
-        logger.exception("request %s failed", request.get(REQUEST_ID))
-        return printed(
-            Problem(500, "internal", f"Something went wrong here; report request {request.get(REQUEST_ID)}.")
-        )
+def bound(api: Api, row: Row, services: Services) -> Handler:
+    """Make the handler of a row."""
+    if isinstance(api, Dialect):
+        return dialect_streams.bind(api, row, services)
+    return Socket(row, services).__call__ if isinstance(row, SocketRoute) else bind(row, services)
+
+
+def problems(apis: tuple[Api, ...], known: Mapping[web.AbstractRoute, tuple[Api, Row]]) -> Middleware:
+    """Turn every refusal into what its API makes of it, and every surprise into a 500 that is logged once."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Exception as error:  # noqa: BLE001 - `refusal` raises it again where nobody can be told
+            problem = refusal(request, error)
+            api, row = known.get(request.match_info.route) or (claims.api_at(apis, request.path), None)
+            return response(api.refusal(problem, row, request.match_info))
+
+    return middleware
+
+
+def refusal(request: web.Request, error: Exception) -> Problem:
+    """Say what an error is to the client. Raises it again when there is none any more."""
+    match error:
+        case Problem():
+            return error
+        case web.HTTPRequestEntityTooLarge():
+            most = request.client_max_size
+            return Problem(413, "too_large", f"The body is larger than {most} bytes.", headers=kept(error))
+        case web.HTTPException():
+            reason, detail = STATUS_REASONS.get(error.status, ("refused", ""))
+            if error.status == 405:
+                detail = f"Use {', '.join(sorted(error.headers.get(hdrs.ALLOW, 'another method').split(',')))}."
+            return Problem(error.status, reason, detail or error.reason, headers=kept(error))
+        case LogUnavailable():
+            logger.warning("the database is away: %s", error)
+            return Problem(503, "unavailable", "Try again: the database is away.", retry_s=1)
+    if request.transport is None or request.transport.is_closing():
+        raise error
+    logger.error("request %s failed", request.get(REQUEST_ID), exc_info=error)
+    return Problem(500, "internal", f"Something went wrong here; report request {request.get(REQUEST_ID)}.")
 
 
 class Protocol(web.RequestHandler):
@@ -134,15 +156,16 @@ def logged(log: RequestLog) -> Middleware:
     return middleware
 
 
-def cors(settings: Settings) -> Middleware:
+def cors(settings: Settings, apis: tuple[Api, ...]) -> Middleware:
     """Let pages from the listed origins call, and answer their preflights."""
-    origins = frozenset(settings.server.cors_origins)
+    everywhere = frozenset(settings.server.cors_origins)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None:
             return await handler(request)
+        origins = everywhere.union(claims.api_at(apis, request.path).cors_origins)
         allowed = "*" in origins or origin in origins
         if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
             response: web.StreamResponse = web.Response(status=204 if allowed else 403)

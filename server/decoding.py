@@ -6,7 +6,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import inspect
@@ -41,14 +41,14 @@ class Decoder:
         return value
 
 
-def from_query(query: Mapping[str, str], type_: Any) -> Any:
-    """Decode a query string's parameters. Raises: Problem 422."""
+def from_query(query: Mapping[str, str], type_: Any, where: Literal["body", "query"] = "query") -> Any:
+    """Decode a query string's parameters, or a form's. Raises: Problem 422."""
     try:
         value = msgspec.convert(dict(query), type_, strict=False)
     except msgspec.ValidationError as error:
-        raise invalid(error, type_) from error
+        raise invalid(error, type_, where) from error
     if place := next(nuls(msgspec.to_builtins(value)), None):
-        raise Problem(422, "invalid", f"`{place}` has a NUL character in it.", field=place)
+        raise Problem(422, "invalid", f"`{place}` has a NUL character in it.", field=place, place=where)
     return value
 
 
@@ -81,7 +81,7 @@ def nuls(value: object, place: str = "") -> Iterator[str]:
                 yield from nuls(inner, f"{place}[{index}]")
 
 
-def invalid(error: msgspec.ValidationError, type_: Any) -> Problem:
+def invalid(error: msgspec.ValidationError, type_: Any, where: Literal["body", "query"] = "body") -> Problem:
     """Say what is wrong with a value: where, and what is allowed there."""
     text = str(error)
     place = match[1] if (match := _PLACE.search(text)) else ""
@@ -96,7 +96,7 @@ def invalid(error: msgspec.ValidationError, type_: Any) -> Problem:
             detail = f"`{place}` must not be blank."
         elif allowed := allowed_at(type_, place):
             detail = f"`{place}` must be one of {allowed}."
-    return Problem(422, "invalid", detail, field=place or None)
+    return Problem(422, "invalid", detail, field=place or None, place=where)
 
 
 def allowed_at(type_: Any, place: str) -> str:

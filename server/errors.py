@@ -2,7 +2,7 @@
 
 import logging
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -26,6 +26,7 @@ class Problem(Exception):
         current: dict[str, object] | None = None,
         retry_s: float | None = None,
         headers: dict[str, str] | None = None,
+        place: Literal["body", "query", "path"] = "body",
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -33,6 +34,8 @@ class Problem(Exception):
         self.detail = detail
         self.field = field
         self.current = current
+        self.place = place
+        """Where `field` is."""
         self.headers = dict(headers or {})
         if retry_s is not None:
             self.headers["Retry-After"] = str(max(1, round(retry_s)))

@@ -43,7 +43,7 @@ from server.routes import (
 )
 from server.seats import Cut, Seat, seated
 from server.services import Services
-from server.streams import RETRY_MS, Cursor, Subscriber, replayed
+from server.streams import RETRY_MS, Cursor, Format, Subscriber, replayed
 from storage.blobs import UnknownBlob
 from storage.errors import StorageError
 from storage.sessions import CODE
@@ -100,7 +100,7 @@ def within(networks: Sequence[str]) -> Callable[[str], bool]:
     return test
 
 
-class _Endpoint:
+class Endpoint:
     """What all handlers do first."""
 
     def __init__(self, row: Row, services: Services) -> None:
@@ -131,8 +131,10 @@ class _Endpoint:
         return self._services.tokens.verify(token.strip())
 
     async def body(self, request: web.Request) -> Any:
-        if self._decode is None:
-            return None
+        return None if self._decode is None else self._decode(await self.raw(request))
+
+    async def raw(self, request: web.Request) -> bytes:
+        """Read a body as it comes. Raises: Problem 408, 415, HTTPRequestEntityTooLarge."""
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise Problem(415, "unsupported_encoding", "Send the body without Content-Encoding.")
         most = self._services.settings.limits.body_bytes
@@ -140,12 +142,14 @@ class _Endpoint:
             raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=announced)
         try:
             async with asyncio.timeout(self._body_timeout_s):
-                raw = await request.read()
+                return await request.read()
         except TimeoutError as error:
             raise Problem(
                 408, "too_slow", f"The body took more than {self._body_timeout_s:g} s.", headers={"Connection": "close"}
             ) from error
-        return self._decode(raw)
+
+    def decoded(self, raw: bytes) -> Any:
+        return None if self._decode is None else self._decode(raw)
 
     def query(self, request: web.Request) -> Any:
         if self._row.query is None:
@@ -180,7 +184,7 @@ class _Endpoint:
             raise
 
 
-class CommandEndpoint(_Endpoint):
+class CommandEndpoint(Endpoint):
     """Serves a `CommandRoute`. Its steps are apart, so that the fast lane (`fast.py`) takes the very same ones."""
 
     _row: CommandRoute
@@ -235,11 +239,8 @@ class CommandEndpoint(_Endpoint):
         rows = await self._services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
         return row.repeat(last, rows)
 
-    def decoded(self, raw: bytes) -> Any:
-        return None if self._decode is None else self._decode(raw)
 
-
-class _Action(_Endpoint):
+class _Action(Endpoint):
     _row: ActionRoute
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
@@ -259,7 +260,7 @@ class _Action(_Endpoint):
         return response(row.view(await row.act(services, call)))
 
 
-class _Upload(_Endpoint):
+class _Upload(Endpoint):
     _row: UploadRoute
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
@@ -276,7 +277,7 @@ class _Upload(_Endpoint):
         return response(row.view(await row.act(services, call, form)))
 
 
-class _Content(_Endpoint):
+class _Content(Endpoint):
     _row: ContentRoute
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
@@ -327,7 +328,7 @@ class _Content(_Endpoint):
         return answer
 
 
-class _LongAnswer(_Endpoint):
+class _LongAnswer(Endpoint):
     """What takes its time, and holds a place among the streams meanwhile."""
 
     async def call(self, request: web.Request) -> Call:
@@ -410,20 +411,26 @@ async def aclose(parts: AsyncIterator[bytes]) -> None:
         await parts.aclose()
 
 
-class StreamEndpoint(_Endpoint):
-    """Serves a `StreamRoute`; `sockets.py` builds on it."""
+class Streamed(Protocol):
+    """What a row has that opens streams."""
 
-    _row: StreamRoute
+    format: Format
+    join: bool
+
+
+class StreamEndpoint(Endpoint):
+    """Serves a `StreamRoute`; `sockets.py` builds on it, and dialects do."""
+
+    streamed: Streamed
+    admits = False
+    """Whoever finds the session may come in, as if they held its join code."""
+
+    def __init__(self, row: Row, services: Services) -> None:
+        super().__init__(row, services)
+        self.streamed = cast(Streamed, row)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        services = self._services
-        ticket = request.query.get("ticket")
-        principal = self.principal(request) if ticket is None else None
-        session_id, _ = await self.resolve(request, request.match_info["ref"], principal)
-        if ticket is not None:
-            principal = services.tickets.redeem(ticket, session_id)
-            services.tokens.require_open(principal.login)
-        assert principal is not None
+        principal, session_id = await self.entry(request)
         principal.require_scope(session_id)
         request[USER], request[SESSION] = principal.user_id, session_id
         place = request.headers.get("Last-Event-ID") or request.query.get("cursor")
@@ -432,6 +439,18 @@ class StreamEndpoint(_Endpoint):
             raise Problem(422, "invalid", "`cursor` must be `<epoch>-<seq>`, as in a frame's id.", field="cursor")
         return await self._serve(request, principal, session_id, cursor)
 
+    async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
+        """Say who wants to watch which session. Raises: Problem."""
+        services = self._services
+        ticket = request.query.get("ticket")
+        principal = self.principal(request) if ticket is None else None
+        session_id, _ = await self.resolve(request, request.match_info["ref"], principal)
+        if ticket is not None:
+            principal = services.tickets.redeem(ticket, session_id)
+            services.tokens.require_open(principal.login)
+        assert principal is not None
+        return principal, session_id
+
     async def _serve(
         self, request: web.Request, principal: Principal, session_id: SessionId, cursor: Cursor | None
     ) -> web.StreamResponse:
@@ -439,7 +458,7 @@ class StreamEndpoint(_Endpoint):
         subscriber = Subscriber(
             principal.user_id,
             principal.login,
-            self._row.format,
+            self.streamed.format,
             cursor=cursor,
             expires_at=stream_end(principal, settings.streams.lifetime_s),
             limit=settings.streams.buffer_bytes,
@@ -470,7 +489,8 @@ class StreamEndpoint(_Endpoint):
 
     async def _attach(self, subscriber: Subscriber, principal: Principal, session_id: SessionId, ref: str) -> None:
         reply = asyncio.get_running_loop().create_future()
-        message = Subscribe(subscriber, principal.caller(), self._row.join, reply)
+        caller = principal.caller(holds_code=self.admits)
+        message = Subscribe(subscriber, caller, self.streamed.join, reply)
         outcome = await self._services.directory.ask(session_id, message)
         if not isinstance(outcome, Answer):
             raise refused(outcome, ref)

@@ -1,7 +1,7 @@
 """Health: `/livez` says that the process turns, `/readyz` that it can serve."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from aiohttp import web
@@ -13,7 +13,8 @@ CHECK_TIMEOUT_S = 2.0
 _DRAINING = web.AppKey("draining", dict[str, bool])
 
 
-def add(app: web.Application, services: Services) -> None:
+def add(app: web.Application, services: Services, opened: Sequence[str]) -> None:
+    """`opened`: the settings that let in who is not verified."""
     app[_DRAINING] = {}
 
     async def live(request: web.Request) -> web.Response:
@@ -27,7 +28,7 @@ def add(app: web.Application, services: Services) -> None:
                 await services.log.ping()
         except (LogUnavailable, TimeoutError):
             return said(503, {"status": "unavailable", "database": "away"})
-        return said(200, {"status": "ok", "database": "ok"})
+        return said(200, {"status": "ok", "database": "ok"} | ({"open": list(opened)} if opened else {}))
 
     app.router.add_get("/livez", live)
     app.router.add_get("/readyz", ready)
@@ -38,7 +39,7 @@ def drain(app: web.Application) -> None:
     app[_DRAINING]["since"] = True
 
 
-def said(status: int, body: Mapping[str, str]) -> web.Response:
+def said(status: int, body: Mapping[str, object]) -> web.Response:
     return web.Response(
         status=status,
         body=msgspec.json.encode(body),

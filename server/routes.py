@@ -3,7 +3,7 @@
 A row says what is public about a route: path, who may call, body, query, answer, and the pure functions between.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -13,6 +13,7 @@ from actors.session.events import Recorded
 from actors.session.ids import SessionId
 from actors.session_actor import Answer
 from server.auth import Principal
+from server.errors import Problem, problem_body
 from server.forms import Form
 from server.services import Services
 from server.streams import Bye, Format
@@ -43,6 +44,10 @@ class Call(Struct, frozen=True):
     origin: str = ""
     """How the client reached the server, for links: `https://live.example.org`."""
     last_event_id: str | None = None
+    found: Any = None
+    """What a row's `find` saw in the session before its command."""
+    made: Sequence[Recorded] = ()
+    """What a row's command has made happen."""
 
     @property
     def principal(self) -> Principal:
@@ -52,7 +57,9 @@ class Call(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """What every route has. `public`: no credential is needed. `answer` documents the 2xx body."""
+    """What every route has. `public`: no credential is needed. `answer` documents the 2xx body.
+
+    `errors`: where this route words a refusal differently, by its reason (see `Api.refusal`)."""
 
     method: Method = "GET"
     path: str
@@ -62,6 +69,7 @@ class Row(Struct, frozen=True, kw_only=True):
     body: Any = None
     status: int = 200
     answer: Any = None
+    errors: Mapping[str, tuple[int, str]] = {}
 
 
 class CommandRoute(Row, frozen=True, kw_only=True):
@@ -163,13 +171,23 @@ class ReplayRoute(Row, frozen=True, kw_only=True):
     format: Format
 
 
-Route = CommandRoute | ActionRoute | StreamRoute | UploadRoute | ContentRoute | DownloadRoute | ReplayRoute
-
-
 class Api(Struct, frozen=True, kw_only=True):
     """One API: rows under a prefix."""
 
     name: str
     title: str
     prefix: str
-    rows: tuple[Route, ...]
+    rows: tuple[Row, ...]
+    cors_origins: tuple[str, ...] = ()
+    """Origins allowed here besides those of `[server] cors_origins`."""
+    open: tuple[str, ...] = ()
+    """Settings that are on and let in who is not verified: said at the start and in `/readyz`."""
+
+    @property
+    def slashes(self) -> bool:
+        """Whether every path is served with a slash at its end, too."""
+        return False
+
+    def refusal(self, problem: Problem, row: Row | None, params: Mapping[str, str]) -> Reply:
+        """Print a refusal. `row` is None where no route was found."""
+        return Reply(problem.status, problem_body(problem), problem.headers, "application/problem+json")

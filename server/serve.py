@@ -19,7 +19,7 @@ from actors.directory import Directory
 from actors.persistence import Idle, LogUnavailable, Persistence
 from actors.session.ids import Millis
 from actors.session_actor import SessionActor, Shared
-from server import health, metrics
+from server import dialects, health, metrics
 from server.actions import now_millis
 from server.app import Protocol, build
 from server.audio import sweeping
@@ -32,6 +32,7 @@ from server.handlers import within
 from server.limits import Rate
 from server.logs import RequestLog
 from server.passwords import Passwords
+from server.routes import Api
 from server.services import Refs, Services
 from server.signing import SignedUrls
 from server.streams import Hub
@@ -49,7 +50,6 @@ from storage.users import Users
 
 logger = logging.getLogger(__name__)
 
-APIS = (API,)
 BEAT_S = 2.0
 WATCH_S = 0.5
 TIDY_S = 3_600.0
@@ -64,14 +64,19 @@ class Running(Struct, frozen=True):
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, say: Callable[[str], None] = lambda text: None) -> AsyncIterator[Running]:
-    """Start everything, and stop it in the opposite order when the block ends.
+async def running(
+    settings: Settings, say: Callable[[str], None] = lambda text: None, apis: tuple[Api, ...] | None = None
+) -> AsyncIterator[Running]:
+    """Start everything, and stop it in the opposite order when the block ends. `apis`: others than the settings'.
 
     Raises: BadSetting, storage.errors.StorageError."""
+    apis = apis or (API, *dialects.tables(settings))
+    for name in (name for api in apis for name in api.open):
+        logger.warning("%s is on: whoever can reach this server is believed", name)
     async with contextlib.AsyncExitStack() as stack:
         dsn = await database(settings, stack, say)
         services, persistence = await compose(settings, dsn, stack)
-        app = build(services, APIS)
+        app = build(services, apis)
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -83,7 +88,7 @@ async def running(settings: Settings, say: Callable[[str], None] = lambda text: 
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        server, url = await listen(settings, runner, FastLane(lanes(APIS, services), services))
+        server, url = await listen(settings, runner, FastLane(lanes(apis, services), services))
         try:
             yield Running(services, url)
         finally:

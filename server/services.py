@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from actors.directory import Directory
 from actors.session.commands import Person
 from actors.session.ids import SessionId, UserId
+from actors.session.state import Kind
 from server.auth import Principal, Tickets, Tokens
 from server.config import Settings
 from server.errors import Problem, unknown_session
@@ -21,7 +22,7 @@ from storage.audio import Library
 from storage.blobs import Blobs
 from storage.event_log import PostgresEventLog
 from storage.records import Records
-from storage.sessions import Found, Sessions
+from storage.sessions import Found, Naming, Sessions
 from storage.users import Users
 
 REFS_KEPT = 100_000
@@ -42,10 +43,25 @@ class Refs:
             known = await self._sessions.resolve(ref) if ref.isprintable() else None
             if known is None:
                 raise unknown_session(ref)
-            self._known[ref] = known
-            if len(self._known) > REFS_KEPT:
-                self._known.popitem(last=False)
+            self._keep(ref, known)
         return known
+
+    def _keep(self, place: str, known: tuple[SessionId, bool]) -> tuple[SessionId, bool]:
+        self._known[place] = known
+        if len(self._known) > REFS_KEPT:
+            self._known.popitem(last=False)
+        return known
+
+    async def within(self, kind: Kind, named: Naming, ref: str) -> SessionId:
+        """Give the id of a session of a kind. Raises: Problem 404."""
+        place = f"{kind} {named} {ref}"
+        known = self._known.get(place)
+        if known is None:
+            found = await self._sessions.within(kind, named, ref) if ref.isprintable() else None
+            if found is None:
+                raise unknown_session(ref)
+            known = self._keep(place, (found, named == "code"))
+        return known[0]
 
     def known(self, ref: str) -> tuple[SessionId, bool] | None:
         """Give what `resolve` would, if that needs no looking up."""

@@ -7,6 +7,7 @@ order. Commands are decided in the order they came; each is answered once, after
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -22,9 +23,9 @@ from server.errors import Problem
 from server.handlers import CommandEndpoint, StreamEndpoint
 from server.lookups import looked_up
 from server.pending import Pending
-from server.routes import Reply, SocketRoute
+from server.routes import Reply, Row, SocketRoute
 from server.services import Services
-from server.streams import Subscriber
+from server.streams import Bye, Subscriber
 
 logger = logging.getLogger(__name__)
 
@@ -51,21 +52,19 @@ ENVELOPE = {field.name for struct in (Named, Keyed) for field in msgspec.structs
 """Names that no command's field may have."""
 
 
-class Socket(StreamEndpoint):
-    """Serves a `SocketRoute`."""
+class SocketEndpoint(StreamEndpoint):
+    """A stream as a WebSocket, with somebody who listens to what comes the other way."""
 
-    _row: SocketRoute
+    closes: Mapping[Bye, int]
 
-    def __init__(self, row: SocketRoute, services: Services) -> None:
+    def __init__(self, row: Row, services: Services) -> None:
         super().__init__(row, services)
-        settings = services.settings
-        self.commands = CommandEndpoint(row.commands, services)
-        self.command = row.commands.command
-        self.named = Decoder(Named, max_depth=settings.limits.json_depth)
-        self.keyed = Decoder(Keyed, max_depth=settings.limits.json_depth)
-        self._origins = frozenset(settings.server.cors_origins)
-        public_url = settings.server.public_url
+        self._origins = frozenset(services.settings.server.cors_origins)
+        public_url = services.settings.server.public_url
         self._own_origin = str(URL(public_url).origin()) if public_url else None
+
+    def listener(self, request: web.Request, principal: Principal, subscriber: Subscriber) -> "Awaitable[Listener]":
+        raise NotImplementedError
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         if not web.WebSocketResponse().can_prepare(request):
@@ -86,29 +85,22 @@ class Socket(StreamEndpoint):
     async def _stream(
         self, request: web.Request, principal: Principal, subscriber: Subscriber, missed: bytes
     ) -> web.StreamResponse:
-        services, ref = self._services, request.match_info["ref"]
-        session_id, by_code = await services.refs.resolve(ref)
-        socket = web.WebSocketResponse(
-            timeout=CLOSE_S,
-            heartbeat=services.settings.streams.heartbeat_s,
-            compress=False,
-            max_msg_size=services.settings.limits.body_bytes,
-            decode_text=False,
-        )
+        services = self._services
+        listener = await self.listener(request, principal, subscriber)
+        socket = self.socket()
         await socket.prepare(request)
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client went away")
         subscriber.open(transport, missed)
-        conversation = Conversation(self, services, principal, subscriber, session_id, by_code, ref)
-        reading = asyncio.create_task(conversation.read(socket))
+        reading = asyncio.create_task(listener.read(socket))
         try:
             await asyncio.wait({reading, subscriber.closed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await reading
-        code = conversation.code if subscriber.reason is None else self._row.closes[subscriber.reason]
+        code = listener.code if subscriber.reason is None else self.closes[subscriber.reason]
         # Gone for the others from now on, however long the client takes to say goodbye.
         services.hub.unregister(subscriber)
         await socket.close(code=code)
@@ -117,11 +109,64 @@ class Socket(StreamEndpoint):
             transport.abort()
         return socket
 
+    def socket(self) -> "web.WebSocketResponse[Any]":
+        return web.WebSocketResponse(
+            timeout=CLOSE_S,
+            heartbeat=self._services.settings.streams.heartbeat_s,
+            compress=False,
+            max_msg_size=self._services.settings.limits.body_bytes,
+            decode_text=False,
+        )
+
+
+class Socket(SocketEndpoint):
+    """Serves a `SocketRoute`."""
+
+    _row: SocketRoute
+
+    def __init__(self, row: SocketRoute, services: Services) -> None:
+        super().__init__(row, services)
+        settings = services.settings
+        self.closes = row.closes
+        self.commands = CommandEndpoint(row.commands, services)
+        self.command = row.commands.command
+        self.named = Decoder(Named, max_depth=settings.limits.json_depth)
+        self.keyed = Decoder(Keyed, max_depth=settings.limits.json_depth)
+
+    async def listener(self, request: web.Request, principal: Principal, subscriber: Subscriber) -> "Conversation":
+        ref = request.match_info["ref"]
+        session_id, by_code = await self._services.refs.resolve(ref)
+        return Conversation(self, self._services, principal, subscriber, session_id, by_code, ref)
+
     def printed(self, re: bytes, reply: Reply) -> bytes:
         return self._row.answered(re, reply)
 
 
-class Conversation:
+class Listener:
+    """Hears what one client says on its socket."""
+
+    def __init__(self) -> None:
+        self.slots = asyncio.Semaphore(IN_FLIGHT)
+        self.code: int = WSCloseCode.OK
+        """What to close with, if the client is the cause."""
+
+    async def read(self, socket: "web.WebSocketResponse[Any]") -> None:
+        """Take messages, one after the other, until the client is gone or says what no client may."""
+        while True:
+            message = await socket.receive()
+            if message.type is WSMsgType.BINARY:
+                self.code = WSCloseCode.UNSUPPORTED_DATA
+            if message.type is not WSMsgType.TEXT:
+                return
+            await self.slots.acquire()
+            await self.take(bytes(message.data))
+
+    async def take(self, raw: bytes) -> None:
+        """Do what a message says, or say why not; release the slot when it has been answered."""
+        raise NotImplementedError
+
+
+class Conversation(Listener):
     """What one client asks on its socket."""
 
     def __init__(
@@ -134,6 +179,7 @@ class Conversation:
         by_code: bool,
         ref: str,
     ) -> None:
+        super().__init__()
         self.socket = socket
         self.services = services
         self.principal = principal
@@ -141,20 +187,6 @@ class Conversation:
         self.session_id = session_id
         self.by_code = by_code
         self.ref = ref
-        self.slots = asyncio.Semaphore(IN_FLIGHT)
-        self.code: int = WSCloseCode.OK
-        """What to close with, if the client is the cause."""
-
-    async def read(self, socket: "web.WebSocketResponse[Any]") -> None:
-        """Take commands, one after the other, until the client is gone or says what no client may."""
-        while True:
-            message = await socket.receive()
-            if message.type is WSMsgType.BINARY:
-                self.code = WSCloseCode.UNSUPPORTED_DATA
-            if message.type is not WSMsgType.TEXT:
-                return
-            await self.slots.acquire()
-            await self.take(bytes(message.data))
 
     async def take(self, raw: bytes) -> None:
         """Do what a message says, or say why not."""

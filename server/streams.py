@@ -206,7 +206,8 @@ class Subscriber:
                 retry = RETRY_MS[reason]
                 if reason == "draining" and retry is not None:
                     retry = random.randint(retry // 10, 2 * retry)  # noqa: S311 - only spreads load
-                transport.write(self.format.wrap(self.format.bye(reason, retry)))
+                if last := self.format.bye(reason, retry):
+                    transport.write(self.format.wrap(last))
         if not self.closed.done():
             self.closed.set_result(None)
 

@@ -1,17 +1,21 @@
 """Sessions as lists and look-ups see them: read only, the log's commits keep them (`sql/queries/event_log.sql`)."""
 
 import re
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from actors.session.ids import SessionId, UserId
-from actors.session.state import Presence, Role, Session
+from actors.session.state import Kind, Presence, Role, Session
 from storage import queries
 from storage.pool import Pool
 
 SQL = queries.load("sessions")
 CODE = re.compile(r"[A-Za-z0-9]{6}")
+NUMBER = re.compile(r"[0-9]{1,9}")
+Naming = Literal["number", "id", "name", "code"]
+"""What names a session to a client."""
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _sessions = msgspec.json.Decoder(Session)
@@ -43,6 +47,15 @@ class Sessions:
         if CODE.fullmatch(ref):
             return await self._one("resolve_code", ref.upper(), True)
         return await self._one("resolve_name", ref, False)
+
+    async def within(self, kind: Kind, named: Naming, ref: str) -> SessionId | None:
+        """Find a session of a kind by the one thing that names it there."""
+        if named == "number" and not NUMBER.fullmatch(ref):
+            return None
+        if named == "id" and not UUID.fullmatch(ref):
+            return None
+        found = await self._pool.fetch(SQL[f"resolve_{named}"], {"ref": ref}, retry=True)
+        return found[0][0] if found and found[0][1] == kind else None
 
     async def _one(self, how: str, ref: str | int, by_code: bool) -> tuple[SessionId, bool] | None:
         rows = await self._pool.fetch(SQL[how], {"ref": ref}, retry=True)

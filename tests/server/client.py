@@ -158,6 +158,10 @@ class Client:
         self.url = url
         self.token = token
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+
     async def call(
         self,
         method: str,

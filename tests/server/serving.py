@@ -17,6 +17,7 @@ from actors.session.ids import SessionId
 from actors.session_actor import Passivate
 from server.config import Auth, Data, Database, Limits, Secret, Server, Settings, Streams
 from server.config import Sessions as SessionSettings
+from server.routes import Api
 from server.serve import Running, idle, running
 from tests.server.client import PATIENCE_S, Client, Person, Seat, Stream
 
@@ -178,11 +179,13 @@ async def gather_bye(streams: list[Stream], reason: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(dsn: str, data: Path, **changed: dict[str, Any]) -> AsyncIterator[Town]:
+async def serving(
+    dsn: str, data: Path, apis: tuple[Api, ...] | None = None, **changed: dict[str, Any]
+) -> AsyncIterator[Town]:
     """Run a server with these settings, and a client for it."""
     connector = aiohttp.TCPConnector(limit=0)
     async with (
-        running(settings(dsn, data, **changed)) as server,
+        running(settings(dsn, data, **changed), apis=apis) as server,
         aiohttp.ClientSession(connector=connector, auto_decompress=False) as http,
     ):
         yield Town(server, http, dsn)

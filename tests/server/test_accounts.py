@@ -172,7 +172,7 @@ async def test_a_new_password_logs_everyone_else_out(town: Town) -> None:
 
 
 async def test_logging_in_is_throttled_by_account_and_by_address(dsn: str, data: Path) -> None:
-    proxied = {
+    proxied: dict[str, Any] = {
         "auth": {"login_attempts_per_minute": 3, "address_attempts_per_minute": 3, "signing_key": settings_key()}
     }
     async with serving(dsn, data, **proxied, server={"trusted_proxies": ("127.0.0.1",)}) as town:

@@ -1,14 +1,14 @@
 -- name: resolve_id
-select session_id::text from sessions where session_id = %(ref)s and not deleted
+select session_id::text, kind from sessions where session_id = %(ref)s and not deleted
 
 -- name: resolve_number
-select session_id::text from sessions where number = %(ref)s and not deleted
+select session_id::text, kind from sessions where number = %(ref)s and not deleted
 
 -- name: resolve_name
-select session_id::text from sessions where name = %(ref)s and not deleted
+select session_id::text, kind from sessions where name = %(ref)s and not deleted
 
 -- name: resolve_code
-select session_id::text from sessions where code = %(ref)s and not deleted
+select session_id::text, kind from sessions where code = %(ref)s and not deleted
 
 -- name: find
 select s.body::text, p.status, p.role, p.joined_at is not null

@@ -1,0 +1,175 @@
+"""What a dialect is: an older product's API as a table, over the sessions of one kind.
+
+**Law:** a dialect's functions are pure. Those that take a `State` run inside the session's actor: they read, and give
+plain values to print; they may refuse by raising `Problem` or `Rejected`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from actors.session import commands as c
+from actors.session.errors import Reason
+from actors.session.events import Event, Recorded
+from actors.session.ids import Millis, UserId
+from actors.session.state import Kind, State
+from server.actions import Opening
+from server.errors import Problem
+from server.forms import Form
+from server.routes import Api, Call, Reply, Row
+from server.services import Services
+from server.streams import Bye, Format
+from storage.sessions import Naming
+
+See = Callable[[State, Call], Any]
+Whose = Literal["anyone", "participant", "moderator", "owner"]
+"""Who may: anyone whom the row lets call, who has a place in the session, its hosts and cohosts, its owner."""
+
+
+class DialectRow(Row, frozen=True, kw_only=True):
+    """What every row of a dialect has. Its `{ref}`, if it has one, names the session.
+
+    `query_token`: the token may come as `?token=`, from clients that cannot set a header. `teachers`: only they.
+    `scoped`: a credential for one session will do, though the path names none; `act` minds its scope.
+    `error_body` prints refusals where this route does it unlike all others: status, text → body."""
+
+    query_token: bool = False
+    teachers: bool = False
+    scoped: bool = False
+    whose: Whose = "anyone"
+    error_body: Callable[[int, str], Any] | None = None
+
+
+class LookRoute(DialectRow, frozen=True, kw_only=True):
+    """Reads a session as it is now."""
+
+    see: See
+    whose: Whose = "participant"
+
+
+class AskRoute(DialectRow, frozen=True, kw_only=True):
+    """A command to a session. Its answer is what `see` sees once it is committed, or `out` of what `then` gave.
+
+    `find` looks something up in the session first, such as whom a number means; it is `call.found` from then on.
+    `admits`: whoever finds the session may come in, as if they held its join code."""
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    find: See | None = None
+    ask: Callable[[Call], c.Command]
+    admits: bool = False
+    see: See | None = None
+    then: Callable[[Services, Call], Awaitable[Any]] | None = None
+    out: Callable[[Any, Call], Any] = lambda value, call: value
+
+
+class CreateRoute(DialectRow, frozen=True, kw_only=True):
+    """A new session. `see` prints it from its first state, or `out` what `act` gave, which made it."""
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    status: int = 201
+    new: Callable[[Call], c.NewSession]
+    opening: Callable[[Call], Opening] = lambda call: Opening()
+    see: See | None = None
+    then: Callable[[Services, Call, State], Awaitable[Any]] | None = None
+    out: Callable[[Any, Call], Any] = lambda value, call: value
+
+
+class FetchRoute(DialectRow, frozen=True, kw_only=True):
+    """Anything else. `act` comes from `actions.py` and its like; `out` prints what it gave."""
+
+    act: Callable[[Services, Call], Awaitable[Any]]
+    out: Callable[[Any, Call], Any] = lambda value, call: value
+
+
+class TakeRoute(DialectRow, frozen=True, kw_only=True):
+    """A form with a file, read as it comes. `form` documents its fields."""
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    form: Any
+    act: Callable[[Services, Call, Form], Awaitable[Any]]
+    out: Callable[[Any, Call], Any] = lambda value, call: value
+
+
+class WatchRoute(DialectRow, frozen=True, kw_only=True):
+    """A session's SSE stream; its format is made by `dialect_frames.py`. `join`: opening it takes part."""
+
+    format: Format
+    join: bool = False
+    admits: bool = False
+    """Whoever finds the session may come in, as if they held its join code."""
+
+
+class Frame(Struct, frozen=True):
+    """A type of message that a socket takes. `ask` makes the command of it, the message's data being `call.body`."""
+
+    body: Any
+    ask: Callable[[Call], c.Command]
+    find: See | None = None
+
+
+class TalkRoute(WatchRoute, frozen=True, kw_only=True):
+    """A session as a WebSocket of `{type, data}` messages, both ways.
+
+    `other` makes the command of a type that is not in `frames`; without it, and for bad ones, `failed` prints why."""
+
+    status: int = 101
+    frames: Mapping[str, Frame]
+    other: Callable[[str, Call], c.Command] | None = None
+    failed: Callable[[Problem, str], bytes | None]
+    closes: Mapping[Bye, int]
+    """What the connection is closed with."""
+    refusals: Mapping[int, int]
+    """Statuses for which the connection is opened, to be closed at once with this code; others are HTTP answers."""
+
+
+Shown = tuple[str, Callable[[Recorded, State], Any]]
+"""What an event is called, and its data: an object, None where there is nothing to show, a list for one frame each."""
+Relayed = Callable[[Any, UserId, Millis, State], tuple[str, Any] | None]
+
+
+class Dialect(Api, frozen=True, kw_only=True):
+    """An older product's API.
+
+    `kind`: the sessions that it has; `named`: what names one in its paths. `errors` and `problems` word refusals, by
+    the machine's `Reason` and by all other reasons: status and text, which may have the path's parameters in it, and
+    `{detail}`; an empty one stands for that. `forms`: fields may come as a form or in the query, too."""
+
+    kind: Kind
+    named: Naming
+    errors: Mapping[Reason, tuple[int, str]]
+    problems: Mapping[str, tuple[int, str]] = {}
+    error_body: Callable[[int, str, Problem], Any]
+    events: Mapping[type[Event], Shown] = {}
+    silent: frozenset[type[Event]] = frozenset()
+    forms: bool = False
+    user_field: str | None = None
+    """A field with which clients say who they are. It has to be true."""
+    trusting: bool = False
+    """It is believed from those who have no token."""
+    redoc: bool = False
+
+    @property
+    def slashes(self) -> bool:
+        return True
+
+    def refusal(self, problem: Problem, row: Row | None, params: Mapping[str, str]) -> Reply:
+        status, text = self.worded(problem, row)
+        said = text.format_map({**params, "detail": problem.detail}) if text else problem.detail
+        own = row.error_body if isinstance(row, DialectRow) else None
+        body = self.error_body(status, said, problem) if own is None else own(status, said)
+        return Reply(status, msgspec.json.encode(body), problem.headers)
+
+    def worded(self, problem: Problem, row: Row | None) -> tuple[int, str]:
+        """Give the status and the text of a refusal: this route's own word for it, the dialect's, or the plain one."""
+        if row is not None and problem.reason in row.errors:
+            return row.errors[problem.reason]
+        if problem.reason in self.problems:
+            return self.problems[problem.reason]
+        if problem.reason in REASONS:
+            return self.errors[Reason(problem.reason)]
+        return problem.status, ""
+
+
+REASONS = frozenset(reason.value for reason in Reason)

@@ -1,0 +1,331 @@
+"""The handlers of dialects' rows: who calls, what they sent, which session, and then what the row says.
+
+**Law:** identity is a verified token's; a name that a client puts beside it has to be its own. It counts by itself
+only in a dialect that the settings have declared trusting.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct, structs
+
+from actors.session.commands import Caller, Command
+from actors.session.errors import Rejected
+from actors.session.events import Recorded
+from actors.session.ids import SessionId
+from actors.session.state import State
+from actors.session_actor import Answer, Execute, Key, Look, Outcome, Repeated, Snapshot
+from server.actions import open_session
+from server.auth import Principal
+from server.decoding import from_query
+from server.dialect import AskRoute, CreateRoute, Dialect, DialectRow, FetchRoute, LookRoute, See, TakeRoute
+from server.errors import Problem, refused, too_fast, unauthenticated
+from server.forms import Form
+from server.handlers import SESSION, USER, Endpoint, Handler, digest, idempotency_key, response
+from server.lookups import looked_up
+from server.routes import Call, Reply
+from server.services import Services
+
+URLENCODED = "application/x-www-form-urlencoded"
+FORMS = (URLENCODED, "multipart/form-data")
+FIELDS = 64
+"""Fields of a form at most."""
+
+
+def bind_dialect(dialect: Dialect, row: DialectRow, services: Services) -> Handler:
+    """Make the handler of a dialect's row."""
+    match row:
+        case AskRoute():
+            return _Ask(dialect, row, services).__call__
+        case LookRoute():
+            return _Look(dialect, row, services).__call__
+        case CreateRoute():
+            return _Create(dialect, row, services).__call__
+        case FetchRoute():
+            return _Fetch(dialect, row, services).__call__
+        case TakeRoute():
+            return _Take(dialect, row, services).__call__
+    raise TypeError(f"no handler for {type(row).__name__}")
+
+
+class Sent(Struct, frozen=True):
+    """A request's body as it came, and the fields of its query and form."""
+
+    raw: bytes
+    fields: Mapping[str, str]
+    is_form: bool
+
+
+class Identity:
+    """Finds out who calls."""
+
+    def __init__(self, dialect: Dialect, row: DialectRow, services: Services, endpoint: Endpoint) -> None:
+        self._dialect = dialect
+        self._row = row
+        self._services = services
+        self._endpoint = endpoint
+
+    async def of(self, request: web.Request, fields: Mapping[str, str]) -> Principal | None:
+        """Give the caller; None: nobody in particular, where the row is public. Raises: Problem 401, 403."""
+        header = request.headers.get("Authorization")
+        if header is None and self._row.query_token and (token := request.query.get("token")):
+            header = f"Bearer {token}"
+        named = fields.get(self._dialect.user_field) if self._dialect.user_field else None
+        if header is None:
+            principal = await self._unverified(named)
+        else:
+            principal = self._verified(header)
+            if principal is not None and named is not None and named != str(principal.number):
+                field = self._dialect.user_field
+                raise Problem(403, "somebody_else", f"`{field}` is not who the token says you are.", field=field)
+        if principal is not None:
+            request[USER] = principal.user_id
+            if self._row.teachers and principal.role != "teacher":
+                raise Problem(403, "not_a_teacher", "Only teachers may do this.")
+        return principal
+
+    def _verified(self, header: str) -> Principal | None:
+        try:
+            return self._endpoint.bearer(header)
+        except Problem:
+            # A client that logs in again may still send the token that has expired.
+            if self._row.public:
+                return None
+            raise
+
+    async def _unverified(self, named: str | None) -> Principal | None:
+        if named is not None and self._dialect.trusting:
+            if not (named.isascii() and named.isdigit() and len(named) < 10):
+                field = self._dialect.user_field
+                raise Problem(422, "invalid", f"`{field}` must be a user's number.", field=field, place="query")
+            user = await self._services.users.find_number(int(named))
+            if user is not None:
+                return Principal(
+                    user.user_id, user.number, user.name, user.role, f"trusted {user.number}", float("inf")
+                )
+        if self._row.public:
+            return None
+        raise unauthenticated("Send `Authorization: Bearer <access token>`.")
+
+
+class _DialectEndpoint(Endpoint):
+    """What the handlers of all dialects do first."""
+
+    _row: DialectRow
+
+    def __init__(self, dialect: Dialect, row: DialectRow, services: Services) -> None:
+        super().__init__(row, services)
+        self._dialect = dialect
+        self._identity = Identity(dialect, row, services, self)
+        self._names_session = "{ref}" in row.path
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        sent = await self.sent(request)
+        call = await self.call(request, sent)
+        return response(self.printed(await self.serve(call, request)))
+
+    async def serve(self, call: Call, request: web.Request) -> Any:
+        raise NotImplementedError
+
+    async def call(self, request: web.Request, sent: Sent) -> Call:
+        """Verify and decode a request. Raises: Problem."""
+        principal = await self._identity.of(request, sent.fields)
+        session_id = SessionId("")
+        if self._names_session:
+            session_id = await self.session(request, principal)
+            request[SESSION] = session_id
+        if principal is not None and not (self._row.public or self._row.scoped):
+            principal.require_scope(session_id if self._names_session else None)
+        call = Call(
+            request.match_info, self.decoded_query(request), self.decoded_body(sent), principal, session_id,
+            self.address(request), False, self.origin(request),
+        )  # fmt: skip
+        await entitled(self._services, call, self._row)
+        return call
+
+    async def session(self, request: web.Request, principal: Principal | None) -> SessionId:
+        dialect = self._dialect
+        return await self._services.refs.within(dialect.kind, dialect.named, request.match_info["ref"])
+
+    async def sent(self, request: web.Request) -> Sent:
+        """Read a request's body, if the row has one. Raises: Problem, HTTPRequestEntityTooLarge."""
+        raw, fields = b"", dict(request.query)
+        is_form = self._dialect.forms and request.content_type in FORMS
+        if is_form:
+            fields |= await self.form(request)
+        elif self._row.body is not None:
+            raw = await self.raw(request)
+        return Sent(raw, fields, is_form)
+
+    async def form(self, request: web.Request) -> dict[str, str]:
+        """Read the fields of a short form. Raises: Problem 400, 408, HTTPRequestEntityTooLarge."""
+        try:
+            if request.content_type == URLENCODED:
+                return dict(
+                    parse_qsl((await self.raw(request)).decode(), keep_blank_values=True, max_num_fields=FIELDS)
+                )
+            async with asyncio.timeout(self._services.settings.limits.body_timeout_s):
+                sent = await request.post()
+        except ValueError as error:
+            raise Problem(400, "malformed", f"The body is not a form: {error}.") from error
+        except TimeoutError as error:
+            raise Problem(408, "too_slow", "The body took too long.", headers={"Connection": "close"}) from error
+        return {name: value for name, value in sent.items() if isinstance(value, str)}
+
+    def decoded_query(self, request: web.Request) -> Any:
+        if self._row.query is None:
+            return None
+        return from_query(known_fields(request.query, self._row.query), self._row.query)
+
+    def decoded_body(self, sent: Sent) -> Any:
+        if self._row.body is None:
+            return None
+        if self._dialect.forms and (sent.is_form or not sent.raw):
+            return from_query(known_fields(sent.fields, self._row.body), self._row.body, "body")
+        return self.decoded(sent.raw)
+
+    def printed(self, value: Any) -> Reply:
+        if isinstance(value, Reply):
+            return value
+        return Reply(self._row.status, None if self._row.status == 204 else msgspec.json.encode(value))
+
+    def admit(self, call: Call) -> None:
+        """Count what changes something. Raises: Problem 429."""
+        if call.caller is None:
+            wait = self._services.guests.take(call.address)
+        else:
+            wait = self._services.commands.take(call.caller.user_id)
+        if wait:
+            raise too_fast("Slow down: that is more than one may do in so short a time.", wait)
+
+
+class _Look(_DialectEndpoint):
+    _row: LookRoute
+
+    async def serve(self, call: Call, request: web.Request) -> Any:
+        return await seen(self._services, call, self._row.see)
+
+
+class _Ask(_DialectEndpoint):
+    _row: AskRoute
+
+    async def serve(self, call: Call, request: web.Request) -> Any:
+        self.admit(call)
+        key = idempotency_key(request.headers.get("Idempotency-Key"))
+        call = await asked(self._services, call, self._row.ask, self._row.find, key, admits=self._row.admits)
+        if self._row.then is not None:
+            return self._row.out(await self._row.then(self._services, call), call)
+        return None if self._row.see is None else self._row.out(await seen(self._services, call, self._row.see), call)
+
+
+class _Create(_DialectEndpoint):
+    _row: CreateRoute
+
+    async def serve(self, call: Call, request: web.Request) -> Any:
+        row = self._row
+        state = await open_session(self._services, call.principal, row.new(call), row.opening(call))
+        call = structs.replace(call, session_id=state.session.id)
+        if row.then is not None:
+            return row.out(await row.then(self._services, call, state), call)
+        return None if row.see is None else row.see(state, call)
+
+
+class _Fetch(_DialectEndpoint):
+    _row: FetchRoute
+
+    async def serve(self, call: Call, request: web.Request) -> Any:
+        if self._row.method != "GET":
+            self.admit(call)
+        return self._row.out(await self._row.act(self._services, call), call)
+
+
+class _Take(_DialectEndpoint):
+    _row: TakeRoute
+
+    async def sent(self, request: web.Request) -> Sent:
+        return Sent(b"", dict(request.query), False)
+
+    async def serve(self, call: Call, request: web.Request) -> Any:
+        settings = self._services.settings
+        form = Form(
+            request,
+            patience_s=settings.limits.body_timeout_s,
+            min_bytes_per_s=settings.audio.min_bytes_per_s,
+        )
+        return self._row.out(await self._row.act(self._services, call, form), call)
+
+
+async def asked(
+    services: Services,
+    call: Call,
+    ask: Callable[[Call], Command],
+    find: See | None,
+    key: str | None = None,
+    *,
+    admits: bool = False,
+) -> Call:
+    """Have a session do what a call asks for; give the call with what it `found` and `made`. Raises: Problem."""
+    if find is not None:
+        call = structs.replace(call, found=await seen(services, call, find))
+    principal, command = call.principal, ask(call)
+    known = await looked_up(services, call.session_id, principal, command)
+    caller: Caller = structs.replace(principal.caller(holds_code=admits), **known)
+    execute = Execute(command, caller, key=None if key is None else Key(key, digest(command)))
+    outcome = await services.directory.ask(call.session_id, execute)
+    return structs.replace(call, made=await made(services, call, outcome))
+
+
+async def made(services: Services, call: Call, outcome: Outcome) -> list[Recorded]:
+    """Give the events of a command, this time's or the first time's. Raises: Problem."""
+    match outcome:
+        case Answer(published=published):
+            return [out.recorded for out in published]
+        case Repeated(first_seq=first, last_seq=last):
+            return await services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
+        case _:
+            raise refused(outcome, call.params.get("ref", ""))
+
+
+async def seen(services: Services, call: Call, see: See) -> Any:
+    """Give what a dialect sees in a session. Raises: Problem."""
+
+    def look(state: State) -> Any:
+        # What it raises must not end the session's actor: it is raised again outside of it.
+        try:
+            return see(state, call), None
+        except Exception as error:  # noqa: BLE001 - raised below
+            return None, error
+
+    outcome = await services.directory.ask(call.session_id, Look(look, asyncio.get_running_loop().create_future()))
+    ref = call.params.get("ref", "")
+    if not isinstance(outcome, Snapshot):
+        raise refused(outcome, ref)
+    value, error = outcome.value
+    if isinstance(error, Rejected):
+        raise refused(error, ref)
+    if error is not None:
+        raise error
+    return value
+
+
+async def entitled(services: Services, call: Call, row: DialectRow) -> None:
+    """See that the caller is whom the row is for. Raises: Problem 403, 404."""
+    if row.whose == "anyone":
+        return
+    ref, principal = call.params["ref"], call.principal
+    if row.whose == "moderator":
+        await services.moderated(call.session_id, principal, ref)
+        return
+    found = await services.visible(call.session_id, principal, ref)
+    if row.whose == "owner" and found.session.owner_id != principal.user_id:
+        raise Problem(403, "not_owner", "Only the session's owner may do this.")
+
+
+def known_fields(fields: Mapping[str, str], type_: Any) -> dict[str, str]:
+    """Leave out what a type does not have: clients send more than they must."""
+    names = {field.encode_name for field in structs.fields(type_)}
+    return {name: value for name, value in fields.items() if name in names}

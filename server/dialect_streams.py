@@ -1,0 +1,168 @@
+"""Dialects' streams and sockets: subscribers like any other, who come in by their dialect's door.
+
+**Law:** what comes on a socket is done in the order in which it came; a message that is refused ends nothing.
+"""
+
+import contextlib
+import logging
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from actors.persistence import LogUnavailable
+from actors.session.ids import SessionId
+from server.auth import Principal
+from server.decoding import Decoder
+from server.dialect import Dialect, DialectRow, Frame, TalkRoute, WatchRoute
+from server.dialect_handlers import Identity, asked, bind_dialect
+from server.errors import Problem, too_fast
+from server.handlers import Handler, StreamEndpoint
+from server.routes import Call, Row
+from server.services import Services
+from server.sockets import Listener, SocketEndpoint
+from server.streams import Subscriber
+
+logger = logging.getLogger(__name__)
+
+
+def bind(dialect: Dialect, row: Row, services: Services) -> Handler:
+    """Make the handler of any row of a dialect."""
+    match row:
+        case TalkRoute():
+            return Talk(dialect, row, services).__call__
+        case WatchRoute():
+            return Watch(dialect, row, services).__call__
+        case DialectRow():
+            return bind_dialect(dialect, row, services)
+    raise TypeError(f"no handler for {type(row).__name__} in a dialect")
+
+
+class Message(Struct, frozen=True):
+    """What every message has; `data` is the type's own."""
+
+    type: str
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Watch(StreamEndpoint):
+    """Serves a `WatchRoute`."""
+
+    _row: WatchRoute
+
+    def __init__(self, dialect: Dialect, row: WatchRoute, services: Services) -> None:
+        super().__init__(row, services)
+        self.admits = row.admits
+        self._door = Door(dialect, row, services, self)
+
+    async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
+        return await self._door.entry(request)
+
+
+class Door:
+    """Lets in who may watch a session of a dialect."""
+
+    def __init__(self, dialect: Dialect, row: DialectRow, services: Services, endpoint: StreamEndpoint) -> None:
+        self._dialect = dialect
+        self._services = services
+        self._identity = Identity(dialect, row, services, endpoint)
+
+    async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
+        principal = await self._identity.of(request, request.query)
+        ref = request.match_info["ref"]
+        session_id = await self._services.refs.within(self._dialect.kind, self._dialect.named, ref)
+        assert principal is not None
+        return principal, session_id
+
+
+class Talk(SocketEndpoint):
+    """Serves a `TalkRoute`."""
+
+    _row: TalkRoute
+
+    def __init__(self, dialect: Dialect, row: TalkRoute, services: Services) -> None:
+        super().__init__(row, services)
+        depth = services.settings.limits.json_depth
+        self.closes = row.closes
+        self.admits = row.admits
+        self.door = Door(dialect, row, services, self)
+        self.dialect = dialect
+        self.row = row
+        self.services = services
+        self.message = Decoder(Message, max_depth=depth)
+        self.bodies = {name: Decoder(frame.body, max_depth=depth) for name, frame in row.frames.items()}
+        self.anything = Decoder(dict[str, Any], max_depth=depth)
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await super().__call__(request)
+        except Problem as problem:
+            status, _ = self.dialect.worded(problem, self.row)
+            code = self.row.refusals.get(status)
+            if code is None or not web.WebSocketResponse().can_prepare(request):
+                raise
+            # The client's library shows a close code, and of a refused upgrade nothing.
+            socket = self.socket()
+            await socket.prepare(request)
+            await socket.close(code=code, message=problem.detail.encode()[:120])
+            return socket
+
+    async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
+        return await self.door.entry(request)
+
+    async def listener(self, request: web.Request, principal: Principal, subscriber: Subscriber) -> "Talking":
+        _, session_id = await self.entry(request)
+        call = Call(request.match_info, None, None, principal, session_id, self.address(request))
+        return Talking(self, call, subscriber)
+
+
+class Talking(Listener):
+    """What one client says on its socket."""
+
+    def __init__(self, talk: Talk, call: Call, subscriber: Subscriber) -> None:
+        super().__init__()
+        self._talk = talk
+        self._call = call
+        self._subscriber = subscriber
+
+    async def take(self, raw: bytes) -> None:
+        kind = ""
+        try:
+            message = self._talk.message(raw)
+            kind = message.type
+            await self._do(kind, bytes(message.data))
+        except Problem as problem:
+            self._fail(problem, kind)
+        except LogUnavailable:
+            self._fail(Problem(503, "unavailable", "Try again: the database is away.", retry_s=1), kind)
+        except Exception:
+            logger.exception("a message in session %s failed", self._call.session_id)
+            self._fail(Problem(500, "internal", "Something went wrong here."), kind)
+        finally:
+            self.slots.release()
+
+    async def _do(self, kind: str, data: bytes) -> None:
+        talk, services = self._talk, self._talk.services
+        services.tokens.check(self._call.principal)
+        frame = talk.row.frames.get(kind)
+        body = talk.anything(data) if frame is None else talk.bodies[kind](data)
+        call = msgspec.structs.replace(self._call, body=body)
+        frame = frame or self._other(kind)
+        if wait := services.commands.take(call.principal.user_id):
+            raise too_fast(f"At most {services.settings.limits.user_commands_per_s} messages a second.", wait)
+        await asked(services, call, frame.ask, frame.find, admits=talk.row.admits)
+
+    def _other(self, kind: str) -> Frame:
+        other = self._talk.row.other
+        if other is None:
+            known = ", ".join(sorted(self._talk.row.frames))
+            raise Problem(400, "unknown_type", f"`type` must be one of {known}.", field="type")
+        return Frame(dict[str, Any], lambda call: other(kind, call))
+
+    def _fail(self, problem: Problem, kind: str) -> None:
+        with contextlib.suppress(ConnectionError):
+            if frame := self._talk.row.failed(problem, kind):
+                self._subscriber.write(frame, frame)
+        if problem.status == 401:
+            self._subscriber.close("expired")

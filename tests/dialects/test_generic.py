@@ -1,0 +1,153 @@
+"""What every dialect's rows get from the generic handlers, seen on one that is nobody's."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.config import BadSetting
+from server.v1.table import API
+from tests.dialects.toy import dialect
+from tests.server.client import Person, Stream
+from tests.server.serving import Town, serving
+
+
+@pytest.fixture
+async def toy(dsn: str, data: Path) -> AsyncIterator[Town]:
+    async with serving(dsn, data, apis=(API, dialect())) as town:
+        yield town
+
+
+async def made(town: Town, **fields: Any) -> tuple[Person, int]:
+    teacher = await town.teacher()
+    room = (await teacher.post("/toy/rooms", {"title": "Physics", **fields})).ok(201)
+    return teacher, room["n"]
+
+
+async def test_a_session_of_a_dialect_is_one_of_homeroom_s(toy: Town) -> None:
+    teacher, number = await made(toy)
+    session = (await teacher.get(f"/v1/sessions/{number}")).ok()
+    assert (session["title"], session["status"], session["capacity"]) == ("Physics", "live", 5)
+    assert (await teacher.get("/toy/rooms")).ok() == [number]
+    anna = await toy.student("Anna")
+    room = (await anna.post(f"/toy/rooms/{number}/join", None)).ok()
+    assert room == {"n": number, "title": "Physics", "people": ["Anna"], "made": 1}
+    assert (await anna.get(f"/toy/rooms/{number}/")).ok() == {**room, "made": 0}
+
+
+async def test_numbers_lead_to_people(toy: Town) -> None:
+    teacher, number = await made(toy)
+    anna = await toy.student("Anna")
+    await anna.post(f"/toy/rooms/{number}/join", None)
+    assert (await teacher.post(f"/toy/rooms/{number}/mute", {"who": 1, "extra": True})).ok()["made"] == 1
+    reply = await teacher.post(f"/toy/rooms/{number}/mute", {"who": 2})
+    assert (reply.status, reply.json["oops"]) == (404, "nobody is There is no participant 2.")
+
+
+async def test_refusals_are_in_the_dialect_s_own_words(toy: Town) -> None:
+    teacher, number = await made(toy)
+    stranger = await toy.student("Mallory")
+    for reply, status, text in (
+        (await teacher.get("/toy/rooms/999"), 404, "no room 999"),
+        (await stranger.post("/toy/rooms", {"title": "x"}), 403, "Only teachers may do this."),
+        (await stranger.get(f"/toy/rooms/{number}"), 418, "You have no place in this session; join it first."),
+        (await toy.anyone.get(f"/toy/rooms/{number}"), 401, "Send `Authorization: Bearer <access token>`."),
+        (await teacher.post("/toy/rooms", {"title": ""}), 400, "`title`: expected `str` of length >= 1."),
+        (await teacher.get("/toy/nowhere"), 404, "There is nothing at this path; see /docs."),
+        (await teacher.call("PUT", "/toy/rooms", None), 405, "Use GET, POST."),
+    ):
+        assert (reply.status, reply.json["oops"]) == (status, text)
+
+
+async def test_what_goes_wrong_while_looking_ends_no_session(toy: Town, caplog: pytest.LogCaptureFixture) -> None:
+    teacher, number = await made(toy)
+    await teacher.post(f"/toy/rooms/{number}/join", None)
+    assert (await teacher.get(f"/toy/rooms/{number}/broken")).status == 500
+    assert (await teacher.get(f"/toy/rooms/{number}")).ok()["people"] == ["Tess"]
+
+
+async def test_nobody_is_somebody_else(toy: Town) -> None:
+    teacher, number = await made(toy)
+    me = (await teacher.get("/v1/me")).ok()["number"]
+    assert (await teacher.get(f"/toy/rooms/{number}?me={me}")).status == 200
+    assert (await teacher.get(f"/toy/rooms/{number}?me={me + 1}")).status == 403
+    assert (await toy.anyone.get(f"/toy/rooms/{number}?me={me}")).status == 401
+
+
+async def test_a_trusting_dialect_believes_who_has_no_token(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, apis=(API, dialect(trusting=True, open=("dialects.toy.trust",)))) as town:
+        teacher, number = await made(town)
+        me = (await teacher.get("/v1/me")).ok()["number"]
+        assert (await town.anyone.get(f"/toy/rooms/{number}?me={me}")).status == 200
+        assert (await town.anyone.get(f"/toy/rooms/{number}?me=x")).status == 400
+        assert (await town.anyone.get(f"/toy/rooms/{number}?me=999")).status == 401
+        assert (await town.anyone.get("/readyz")).ok()["open"] == ["dialects.toy.trust"]
+
+
+async def test_forms_do_as_well(toy: Town) -> None:
+    teacher, number = await made(toy)
+    anna = await toy.student("Anna")
+    await anna.post(f"/toy/rooms/{number}/join", None)
+    for body, kind in ((b"who=1", "application/x-www-form-urlencoded"), (FORM, "multipart/form-data; boundary=b")):
+        headers = {**teacher.headers, "Content-Type": kind}
+        async with toy.http.post(f"{toy.url}/toy/rooms/{number}/mute", data=body, headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
+    async with toy.http.post(f"{toy.url}/toy/rooms/{number}/mute?who=1", headers=teacher.headers) as answer:
+        assert answer.status == 200
+
+
+FORM = b'--b\r\nContent-Disposition: form-data; name="who"\r\n\r\n1\r\n--b--\r\n'
+
+
+async def test_a_stream_tells_it_in_the_dialect_s_frames(toy: Town) -> None:
+    teacher, number = await made(toy)
+    anna = await toy.student("Anna")
+    async with toy.http.get(f"{toy.url}/toy/watch/{number}?token={anna.token}") as answer:
+        stream = Stream(answer)
+        assert (await stream.next()).data == {"you": 1}
+        assert (await stream.next()).data == {"n": number}
+        seen = stream.cursor
+        await teacher.post(f"/toy/rooms/{number}/mute", {"who": 1})
+        frame = await stream.until("muted")
+        assert frame.data == {"who": 1}
+    async with toy.http.get(
+        f"{toy.url}/toy/watch/{number}", headers={**anna.headers, "Last-Event-ID": seen or ""}
+    ) as answer:
+        assert (await Stream(answer).until("muted")) == frame
+
+
+async def test_a_socket_takes_messages_and_relays_the_rest(toy: Town) -> None:
+    _, number = await made(toy)
+    anna = await toy.student("Anna")
+    async with toy.http.ws_connect(f"{toy.url}/toy/talk/{number}?token={anna.token}") as socket:
+        assert (await socket.receive_json())["type"] == "hello"
+        assert (await socket.receive_json())["type"] == "room"
+        await socket.send_json({"type": "say", "data": {"text": "Hi"}})
+        me = (await anna.get("/v1/me")).ok()["number"]
+        assert await socket.receive_json() == {"type": "chat", "data": {"text": "Hi", "by": me}}
+        await socket.send_json({"type": "wave", "data": {"hand": "left"}})
+        waved = await socket.receive_json()
+        assert (waved["type"], waved["data"]["hand"]) == ("wave", "left")
+        for bad in ('{"type": "say", "data": {}}', "[]", "{", '{"type": "say"}'):
+            await socket.send_str(bad)
+            assert (await socket.receive_json())["type"] == "error"
+
+
+async def test_a_socket_that_is_refused_is_closed_with_a_code(toy: Town) -> None:
+    _, number = await made(toy)
+    anna = await toy.student("Anna")
+    for path, code in ((f"/toy/talk/{number}", 4401), (f"/toy/talk/999?token={anna.token}", 4404)):
+        async with toy.http.ws_connect(toy.url + path) as socket:
+            await socket.receive()
+            assert socket.close_code == code
+
+
+async def test_two_dialects_that_claim_one_path_do_not_start(dsn: str, data: Path) -> None:
+    other = dialect(name="other", prefix="/toy")
+    with pytest.raises(BadSetting, match=r"dialects\.other\.prefix = '/toy': POST /toy/rooms is claimed by toy"):
+        async with serving(dsn, data, apis=(API, dialect(), other)):
+            pass
+    with pytest.raises(BadSetting, match="claimed by v1"):
+        async with serving(dsn, data, apis=(API, dialect(prefix="/v1", rows=API.rows))):
+            pass

@@ -1,0 +1,109 @@
+"""A dialect of nobody's, that has one row of everything."""
+
+from typing import Annotated, Any, get_args
+
+from msgspec import Meta, Struct
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.errors import Reason, Rejected
+from actors.session.ids import UserId
+from actors.session.state import Participant, State
+from server import actions as do
+from server import dialect_frames as frames
+from server.actions import Opening
+from server.dialect import AskRoute, CreateRoute, Dialect, FetchRoute, Frame, LookRoute, TalkRoute, WatchRoute
+from server.errors import Problem
+from server.routes import Call
+
+
+class New(Struct, frozen=True):
+    title: Annotated[str, Meta(min_length=1)]
+    limit: int = 5
+
+
+class Who(Struct, frozen=True):
+    who: int
+
+
+class Say(Struct, frozen=True):
+    text: str
+
+
+def numbered(state: State, number: int) -> Participant:
+    for place in state.participants.values():
+        if place.number == number:
+            return place
+    raise Rejected(Reason.UNKNOWN_PARTICIPANT, f"There is no participant {number}.")
+
+
+def room(state: State, call: Call) -> Any:
+    names = [place.name for place in state.participants.values() if place.status == "joined"]
+    return {"n": state.session.number, "title": state.session.title, "people": names, "made": len(call.made)}
+
+
+def broken(state: State, call: Call) -> Any:
+    return 1 / 0
+
+
+def refused(status: int, text: str, problem: Problem) -> Any:
+    return {"oops": text, "field": problem.field, "place": problem.place}
+
+
+def muted(recorded: e.Recorded, state: State) -> Any:
+    return {"who": state.participants[recorded.event.user_id].number}  # type: ignore[union-attr, index]
+
+
+EVENTS: dict[type[e.Event], Any] = {
+    e.ParticipantMuted: ("muted", muted),
+    e.AllMuted: ("muted", lambda r, s: [{"who": s.participants[user].number} for user in r.event.user_ids]),
+    e.ChatMessage: ("chat", lambda r, s: {"text": r.event.text, "by": s.participants[r.actor_id].user_number}),
+}
+RELAYS: dict[type, Any] = {e.Relayed: lambda event, by, at, state: (event.name, event.body | {"at": at})}
+
+
+def first(state: State, viewer: UserId, now: int) -> list[tuple[str, Any]]:
+    return [("hello", {"you": state.participants[viewer].number}), ("room", {"n": state.session.number})]
+
+
+def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
+    columns: dict[str, Any] = (
+        {
+            "name": "toy", "title": "Toy", "prefix": prefix, "kind": "classroom", "named": "number",
+            "errors": dict.fromkeys(Reason, (418, "")) | {Reason.NOT_PERMITTED: (403, "no way into {ref}")},
+            "problems": {"invalid": (400, ""), "unknown_session": (404, "no room {ref}")},
+            "error_body": refused, "forms": True, "user_field": "me", "events": EVENTS,
+            "silent": frozenset(set(get_args(e.DurableEvent)) - EVENTS.keys()),
+            "rows": (
+                CreateRoute(
+                    path="/rooms", summary="Make", body=New, teachers=True,
+                    new=lambda call: c.NewSession(title=call.body.title, capacity=call.body.limit),
+                    opening=lambda call: Opening(live=True), see=room,
+                ),
+                FetchRoute(path="/rooms", summary="List", query=do.SessionQuery, act=do.list_sessions,
+                    out=lambda listed, call: [one.number for one in listed.items]),
+                LookRoute(path="/rooms/{ref}", summary="Look", see=room),
+                LookRoute(path="/rooms/{ref}/broken/", summary="Look badly", see=broken),
+                AskRoute(path="/rooms/{ref}/join", summary="Join", ask=lambda call: c.Join(), admits=True, see=room),
+                AskRoute(
+                    path="/rooms/{ref}/mute", summary="Mute", body=Who,
+                    find=lambda state, call: numbered(state, call.body.who).user_id,
+                    ask=lambda call: c.Mute(call.found), see=room,
+                    errors={"unknown_participant": (404, "nobody is {detail}")},
+                ),
+                WatchRoute(path="/watch/{ref}", summary="Watch", join=True, admits=True, query_token=True,
+                    format=frames.stream(EVENTS, first, lambda bye: None, RELAYS)),
+                TalkRoute(
+                    path="/talk/{ref}", summary="Talk", query_token=True, join=True, admits=True,
+                    format=frames.talk(EVENTS, first, lambda bye: None, RELAYS),
+                    frames={"say": Frame(Say, lambda call: c.SendMessage(text=call.body.text))},
+                    other=lambda kind, call: c.Relay(kind, call.body),
+                    failed=lambda problem, kind: frames.typed("error", f'"{problem.reason}"'.encode(), None),
+                    closes={"ended": 4410, "kicked": 4403, "expired": 4401, "left": 4000, "slow": 4408,
+                        "draining": 1012, "admitted": 4001},
+                    refusals={401: 4401, 404: 4404},
+                ),
+            ),
+        } | changed
+    )  # fmt: skip
+    return Dialect(**columns)
