@@ -29,7 +29,7 @@ Whose = Literal["anyone", "participant", "moderator", "owner"]
 
 
 class DialectRow(Row, frozen=True, kw_only=True):
-    """What every row of a dialect has. Its `{ref}`, if it has one, names the session.
+    """What every row of a dialect has. Its `{ref}`, if it has one, names the session, or `ref`, of the body, its code.
 
     `query_token`: the token may come as `?token=`, from clients that cannot set a header. `teachers`: only they.
     `scoped`: a credential for one session will do, though the path names none; `act` minds its scope.
@@ -39,6 +39,9 @@ class DialectRow(Row, frozen=True, kw_only=True):
     teachers: bool = False
     scoped: bool = False
     whose: Whose = "anyone"
+    ref: Callable[[Any], str] | None = None
+    forms: bool = False
+    """The fields of the body may come as a form or in the query, too."""
     error_body: Callable[[int, str], Any] | None = None
 
 
@@ -77,9 +80,12 @@ class CreateRoute(DialectRow, frozen=True, kw_only=True):
 
 
 class FetchRoute(DialectRow, frozen=True, kw_only=True):
-    """Anything else. `act` comes from `actions.py` and its like; `out` prints what it gave."""
+    """Anything else. `act` comes from `actions.py` and its like; `out` prints what it gave.
+
+    `into` makes of the call the body that `act` takes, where the dialect's own is another."""
 
     act: Callable[[Services, Call], Awaitable[Any]]
+    into: Callable[[Call], Any] | None = None
     out: Callable[[Any, Call], Any] = lambda value, call: value
 
 
@@ -134,7 +140,7 @@ class Dialect(Api, frozen=True, kw_only=True):
 
     `kind`: the sessions that it has; `named`: what names one in its paths. `errors` and `problems` word refusals, by
     the machine's `Reason` and by all other reasons: status and text, which may have the path's parameters in it, and
-    `{detail}`; an empty one stands for that. `forms`: fields may come as a form or in the query, too."""
+    `{detail}`; an empty one stands for that. `forms`: on all rows."""
 
     kind: Kind
     named: Naming
@@ -156,7 +162,7 @@ class Dialect(Api, frozen=True, kw_only=True):
 
     def refusal(self, problem: Problem, row: Row | None, params: Mapping[str, str]) -> Reply:
         status, text = self.worded(problem, row)
-        said = text.format_map({**params, "detail": problem.detail}) if text else problem.detail
+        said = text.format_map({"ref": "", **params, "detail": problem.detail}) if text else problem.detail
         own = row.error_body if isinstance(row, DialectRow) else None
         body = self.error_body(status, said, problem) if own is None else own(status, said)
         return Reply(status, msgspec.json.encode(body), problem.headers)

@@ -121,7 +121,8 @@ class _DialectEndpoint(Endpoint):
         super().__init__(row, services)
         self._dialect = dialect
         self._identity = Identity(dialect, row, services, self)
-        self._names_session = "{ref}" in row.path
+        self._names_session = "{ref}" in row.path or row.ref is not None
+        self._forms = dialect.forms or row.forms
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         sent = await self.sent(request)
@@ -134,27 +135,34 @@ class _DialectEndpoint(Endpoint):
     async def call(self, request: web.Request, sent: Sent) -> Call:
         """Verify and decode a request. Raises: Problem."""
         principal = await self._identity.of(request, sent.fields)
-        session_id = SessionId("")
+        body, session_id = self.decoded_body(sent), SessionId("")
         if self._names_session:
-            session_id = await self.session(request, principal)
+            session_id = await self.session(request, principal, body)
             request[SESSION] = session_id
         if principal is not None and not (self._row.public or self._row.scoped):
             principal.require_scope(session_id if self._names_session else None)
         call = Call(
-            request.match_info, self.decoded_query(request), self.decoded_body(sent), principal, session_id,
+            request.match_info, self.decoded_query(request), body, principal, session_id,
             self.address(request), False, self.origin(request),
         )  # fmt: skip
         await entitled(self._services, call, self._row)
         return call
 
-    async def session(self, request: web.Request, principal: Principal | None) -> SessionId:
-        dialect = self._dialect
-        return await self._services.refs.within(dialect.kind, dialect.named, request.match_info["ref"])
+    async def session(self, request: web.Request, principal: Principal | None, body: Any) -> SessionId:
+        """Find the session. Raises: Problem 404, 429."""
+        refs, dialect = self._services.refs, self._dialect
+        if self._row.ref is None:
+            return await refs.within(dialect.kind, dialect.named, request.match_info["ref"])
+        try:
+            return await refs.within(dialect.kind, "code", self._row.ref(body).upper())
+        except Problem:
+            self.guessed(request, principal)
+            raise
 
     async def sent(self, request: web.Request) -> Sent:
         """Read a request's body, if the row has one. Raises: Problem, HTTPRequestEntityTooLarge."""
         raw, fields = b"", dict(request.query)
-        is_form = self._dialect.forms and request.content_type in FORMS
+        is_form = self._forms and request.content_type in FORMS
         if is_form:
             fields |= await self.form(request)
         elif self._row.body is not None:
@@ -184,7 +192,7 @@ class _DialectEndpoint(Endpoint):
     def decoded_body(self, sent: Sent) -> Any:
         if self._row.body is None:
             return None
-        if self._dialect.forms and (sent.is_form or not sent.raw):
+        if self._forms and (sent.is_form or not sent.raw):
             return from_query(known_fields(sent.fields, self._row.body), self._row.body, "body")
         return self.decoded(sent.raw)
 
@@ -240,6 +248,8 @@ class _Fetch(_DialectEndpoint):
     async def serve(self, call: Call, request: web.Request) -> Any:
         if self._row.method != "GET":
             self.admit(call)
+        if self._row.into is not None:
+            call = structs.replace(call, body=self._row.into(call))
         return self._row.out(await self._row.act(self._services, call), call)
 
 

@@ -178,10 +178,14 @@ class Endpoint:
         except Problem:
             # Guessing codes is slow work for whoever does it, by whichever route and however many accounts.
             if CODE.fullmatch(ref):
-                for who in (principal and principal.user_id, self.address(request)):
-                    if who and (wait := self._services.joins.take(who)):
-                        raise too_fast("Too many codes that lead nowhere.", wait) from None
+                self.guessed(request, principal)
             raise
+
+    def guessed(self, request: web.Request, principal: Principal | None) -> None:
+        """Count a code that led nowhere. Raises: Problem 429."""
+        for who in (principal and principal.user_id, self.address(request)):
+            if who and (wait := self._services.joins.take(who)):
+                raise too_fast("Too many codes that lead nowhere.", wait) from None
 
 
 class CommandEndpoint(Endpoint):

@@ -84,6 +84,24 @@ class Sessions:
         }  # fmt: skip
         return [_sessions.decode(row[1]) for row in await self._pool.fetch(SQL["page"], params, retry=True)]
 
+    async def slice(
+        self,
+        kind: Kind,
+        *,
+        skip: int,
+        limit: int,
+        owner: UserId | None = None,
+        participant: UserId | None = None,
+        status: str | None = None,
+    ) -> tuple[list[Session], int]:
+        """Give sessions of a kind, newest first, `skip` of them left out; and how many there are in all."""
+        params = {
+            "kind": kind, "skip": skip, "limit": limit, "owner": owner, "participant": participant, "status": status,
+        }  # fmt: skip
+        rows = await self._pool.fetch(SQL["slice"], params, retry=True)
+        total = await self._pool.fetch(SQL["slice_total"], params, retry=True)
+        return [_sessions.decode(row[0]) for row in rows], total[0][0]
+
     async def counts(self) -> dict[str, int]:
         """Count sessions by status."""
         return {row[0]: row[1] for row in await self._pool.fetch(SQL["counts"], retry=True)}

@@ -36,6 +36,18 @@ async def test_a_session_of_a_dialect_is_one_of_homeroom_s(toy: Town) -> None:
     assert (await anna.get(f"/toy/rooms/{number}/")).ok() == {**room, "made": 0}
 
 
+async def test_a_code_in_the_body_leads_to_a_session(toy: Town) -> None:
+    teacher, number = await made(toy)
+    code = (await teacher.get(f"/v1/sessions/{number}")).ok()["code"]
+    assert (await teacher.post("/toy/enter", {"code": code.lower()})).ok()["n"] == number
+    assert (await teacher.post(f"/toy/enter?code={code}")).ok()["n"] == number
+    assert (await teacher.post("/toy/enter", {"code": "ZZZZZZ"})).status == 404
+
+
+async def test_a_row_puts_its_own_body_into_the_shared_one(toy: Town) -> None:
+    assert (await toy.anyone.post("/toy/account", {"text": "Zoe"})).ok(201) == "Zoe"
+
+
 async def test_numbers_lead_to_people(toy: Town) -> None:
     teacher, number = await made(toy)
     anna = await toy.student("Anna")

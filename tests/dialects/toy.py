@@ -26,6 +26,10 @@ class Who(Struct, frozen=True):
     who: int
 
 
+class Code(Struct, frozen=True):
+    code: str
+
+
 class Say(Struct, frozen=True):
     text: str
 
@@ -83,6 +87,12 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                 FetchRoute(path="/rooms", summary="List", query=do.SessionQuery, act=do.list_sessions,
                     out=lambda listed, call: [one.number for one in listed.items]),
                 LookRoute(path="/rooms/{ref}", summary="Look", see=room),
+                AskRoute(path="/enter", summary="Join by code", body=Code, ref=lambda body: body.code, forms=True,
+                    ask=lambda call: c.Join(), admits=True, see=room),
+                FetchRoute(method="POST", path="/account", summary="Register", public=True, body=Say, status=201,
+                    into=lambda call: do.Register(name=call.body.text, password="horse", role="student",
+                        email=f"{call.body.text}@example.org"),
+                    act=do.register, out=lambda login, call: login.user.name),
                 LookRoute(path="/rooms/{ref}/broken/", summary="Look badly", see=broken),
                 AskRoute(path="/rooms/{ref}/join", summary="Join", ask=lambda call: c.Join(), admits=True, see=room),
                 AskRoute(

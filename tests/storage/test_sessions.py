@@ -121,3 +121,15 @@ async def test_pages_follow_on_from_one_another(shelf: Shelf) -> None:
     await shelf.put(Author(6))
     assert await shelf.page(TEACHER, before=2, limit=2) == [1]
     assert await shelf.page(TEACHER, before=1, limit=2) == []
+
+
+async def test_a_slice_of_a_kind_and_how_many_there_are(shelf: Shelf) -> None:
+    for number in (7, 8, 9):
+        await shelf.put(Author(number), joined(ANN, 1) if number > 7 else joined(BEN, 1))
+    found, total = await shelf.sessions.slice("classroom", skip=1, limit=1, owner=TEACHER)
+    assert ([one.number for one in found], total) == ([8], 3)
+    found, total = await shelf.sessions.slice("classroom", skip=0, limit=10, participant=ANN)
+    assert ([one.number for one in found], total) == ([9, 8], 2)
+    assert await shelf.sessions.slice("classroom", skip=0, limit=10, participant=ANN, status="ended") == ([], 0)
+    assert await shelf.sessions.slice("tutoring", skip=0, limit=10, owner=TEACHER) == ([], 0)
+    assert (await shelf.sessions.slice("classroom", skip=5, limit=10))[1] == 3

@@ -32,5 +32,24 @@ where not s.deleted
         select from participants p where p.session_id = s.session_id and p.user_id = %(participant)s))
 order by s.number desc limit %(limit)s
 
+-- name: slice
+select s.body::text from sessions s
+where not s.deleted and s.kind = %(kind)s
+    and (%(owner)s::uuid is null or s.owner_id = %(owner)s)
+    and (%(status)s::text is null or s.status = %(status)s)
+    and (%(participant)s::uuid is null or exists (
+        select from participants p where p.session_id = s.session_id and p.user_id = %(participant)s
+            and p.status not in ('kicked', 'denied')))
+order by s.number desc offset %(skip)s limit %(limit)s
+
+-- name: slice_total
+select count(*) from sessions s
+where not s.deleted and s.kind = %(kind)s
+    and (%(owner)s::uuid is null or s.owner_id = %(owner)s)
+    and (%(status)s::text is null or s.status = %(status)s)
+    and (%(participant)s::uuid is null or exists (
+        select from participants p where p.session_id = s.session_id and p.user_id = %(participant)s
+            and p.status not in ('kicked', 'denied')))
+
 -- name: counts
 select status, count(*) from sessions where not deleted group by status
