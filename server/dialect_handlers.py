@@ -78,7 +78,7 @@ class Identity:
         if header is None:
             principal = await self._unverified(named)
         else:
-            principal = self._verified(header)
+            principal = await self._verified(header)
             if principal is not None and named is not None and named != str(principal.number):
                 field = self._dialect.user_field
                 raise Problem(403, "somebody_else", f"`{field}` is not who the token says you are.", field=field)
@@ -88,12 +88,12 @@ class Identity:
                 raise Problem(403, "not_a_teacher", "Only teachers may do this.")
         return principal
 
-    def _verified(self, header: str) -> Principal | None:
+    async def _verified(self, header: str) -> Principal | None:
         try:
-            return self._endpoint.bearer(header)
-        except Problem:
+            return await self._endpoint.bearer(header)
+        except Problem as problem:
             # A client that logs in again may still send the token that has expired.
-            if self._row.public:
+            if self._row.public and problem.status == 401:
                 return None
             raise
 

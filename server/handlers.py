@@ -111,24 +111,21 @@ class Endpoint:
         self._body_timeout_s = limits.body_timeout_s
         self._trusted = within(services.settings.server.trusted_proxies)
 
-    def principal(self, request: web.Request) -> Principal | None:
-        """Verify the credential. Raises: Problem 401, unless the row is public."""
+    async def principal(self, request: web.Request) -> Principal | None:
+        """Verify the credential. Raises: Problem 401, unless the row is public; 503."""
         try:
-            principal = self.bearer(request.headers.get("Authorization"))
-        except Problem:
+            principal = await self.bearer(request.headers.get("Authorization"))
+        except Problem as problem:
             # A client that logs in again may still send the token that has expired.
-            if self._row.public:
+            if self._row.public and problem.status == 401:
                 return None
             raise
         request[USER] = principal.user_id
         return principal
 
-    def bearer(self, header: str | None) -> Principal:
-        """Verify an `Authorization` header. Raises: Problem 401."""
-        scheme, _, token = (header or "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise unauthenticated("Send `Authorization: Bearer <access token>`.")
-        return self._services.tokens.verify(token.strip())
+    async def bearer(self, header: str | None) -> Principal:
+        """Verify an `Authorization` header. Raises: Problem 401, 503."""
+        return await self._services.tokens.verify(bearer_token(header))
 
     async def body(self, request: web.Request) -> Any:
         return None if self._decode is None else self._decode(await self.raw(request))
@@ -195,7 +192,7 @@ class CommandEndpoint(Endpoint):
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         services, row = self._services, self._row
-        principal = self.principal(request)
+        principal = await self.principal(request)
         assert principal is not None
         key = idempotency_key(request.headers.get("Idempotency-Key"))
         body = await self.body(request)
@@ -249,7 +246,7 @@ class _Action(Endpoint):
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         services, row = self._services, self._row
-        principal = self.principal(request)
+        principal = await self.principal(request)
         session_id, by_code = SessionId(""), False
         if row.session:
             session_id, by_code = await self.resolve(request, request.match_info["ref"], principal)
@@ -269,7 +266,7 @@ class _Upload(Endpoint):
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         services, row = self._services, self._row
-        principal = self.principal(request)
+        principal = await self.principal(request)
         assert principal is not None
         principal.require_scope(None)
         form = Form(
@@ -285,7 +282,7 @@ class _Content(Endpoint):
     _row: ContentRoute
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        services, principal = self._services, self.principal(request)
+        services, principal = self._services, await self.principal(request)
         call = Call(request.match_info, self.query(request), None, principal, SessionId(""), self.address(request))
         content = await self._row.act(services, call)
         part = window(request.headers, content.size_bytes, content.etag)
@@ -336,7 +333,7 @@ class _LongAnswer(Endpoint):
     """What takes its time, and holds a place among the streams meanwhile."""
 
     async def call(self, request: web.Request) -> Call:
-        principal = self.principal(request)
+        principal = await self.principal(request)
         ref = request.match_info["ref"]
         session_id, by_code = await self.resolve(request, ref, principal)
         if principal is not None:
@@ -447,7 +444,7 @@ class StreamEndpoint(Endpoint):
         """Say who wants to watch which session. Raises: Problem."""
         services = self._services
         ticket = request.query.get("ticket")
-        principal = self.principal(request) if ticket is None else None
+        principal = await self.principal(request) if ticket is None else None
         session_id, _ = await self.resolve(request, request.match_info["ref"], principal)
         if ticket is not None:
             principal = services.tickets.redeem(ticket, session_id)
@@ -551,6 +548,14 @@ def stream_end(principal: Principal, lifetime_s: float) -> float:
     loop = asyncio.get_running_loop()
     left = principal.expires_at - time.time()
     return loop.time() + min(left, lifetime_s * random.uniform(0.9, 1.0))  # noqa: S311 - only spreads load
+
+
+def bearer_token(header: str | None) -> str:
+    """Give the token in an `Authorization` header. Raises: Problem 401."""
+    scheme, _, token = (header or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise unauthenticated("Send `Authorization: Bearer <access token>`.")
+    return token.strip()
 
 
 def idempotency_key(key: str | None) -> str | None:
