@@ -10,7 +10,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Raw, Struct
 from pykka import ActorDeadError, ActorRef
@@ -87,6 +87,15 @@ class AudioUse(Struct, frozen=True):
     to_id: UserId | None
 
 
+class Notice(Struct, frozen=True):
+    """The row at `seq`, of this type, is to be told to somebody outside: to a user's endpoints, or to their devices."""
+
+    seq: int
+    kind: Literal["webhook", "push"]
+    type: str
+    user_id: UserId
+
+
 class Append(Struct, kw_only=True):
     """One session's part of a commit: its rows, and everything else that changes with them."""
 
@@ -102,6 +111,7 @@ class Append(Struct, kw_only=True):
     """The session's facts as JSON (`Session`), when they changed."""
     participants: list[ParticipantRow]
     uses: list[AudioUse] = []
+    notices: list[Notice] = []
     wake_at: Millis | None
     """When somebody has to look at this session, whatever becomes of this process; 0: at the next start."""
     size: int
@@ -127,6 +137,7 @@ class Creation(Struct, frozen=True):
     participants: list[ParticipantRow] = []
     wake_at: Millis | None = None
     """When somebody has to look at it; see `Append`."""
+    notices: list[Notice] = []
 
 
 class EventLog(Protocol):

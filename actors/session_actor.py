@@ -194,6 +194,8 @@ class Shared(Struct, frozen=True):
     snapshot_events: int
     snapshot_ms: int
     commands_per_s: float
+    wanted: Callable[[UserId], Collection[str]] = lambda owner_id: ()
+    """Types of events of a user's sessions that an endpoint of theirs may want; the commit itself looks closer."""
 
 
 class Flight(Struct):
@@ -418,6 +420,10 @@ class SessionActor(LoopActor):
     def _append(self, state: State, due: Millis | None) -> p.Append:
         rows = [log_row(out.recorded, out.event) for out in self._published]
         people = (state.participants[user_id] for user_id in self._changed)
+        owner_id = state.session.owner_id
+        wanted = self._shared.wanted(owner_id)
+        # Whoever is invited is changed.
+        told = notices([out.recorded for out in self._published], owner_id, wanted) if wanted or self._changed else []
         return p.Append(
             actor=self.actor_ref,
             session_id=self.session_id,
@@ -430,6 +436,7 @@ class SessionActor(LoopActor):
             session=Raw(JSON.encode(state.session)) if self._session_changed else None,
             participants=[participant_row(one) for one in people],
             uses=[use for out in self._published if (use := audio_use(out.recorded))],
+            notices=told,
             # With streams open an actor lives, and has its own timer; after it, the next start comes first.
             wake_at=Millis(0) if state.session.online else due,
             size=sum(len(row.event) for row in rows) + 200 * len(rows),
@@ -589,11 +596,12 @@ def creation(log: Sequence[e.Recorded]) -> tuple[State, p.Creation]:
     state = machine.replay(log)
     rows = [log_row(recorded, JSON.encode(recorded.event)) for recorded in log]
     people = [participant_row(one) for one in state.participants.values()]
-    return state, p.Creation(state.session, rows, people, machine.deadline(state))
+    told = notices(log, state.session.owner_id, {row.type for row in rows})
+    return state, p.Creation(state.session, rows, people, machine.deadline(state), told)
 
 
 def log_row(r: e.Recorded, encoded: bytes) -> p.LogRow:
-    return p.LogRow(r.session_id, r.epoch, r.seq, r.at, r.actor_id, r.event.__struct_config__.tag, Raw(encoded))  # type: ignore[arg-type]
+    return p.LogRow(r.session_id, r.epoch, r.seq, r.at, r.actor_id, type_of(r.event), Raw(encoded))
 
 
 def participant_row(one: Participant) -> p.ParticipantRow:
@@ -609,3 +617,21 @@ def audio_use(recorded: e.Recorded) -> p.AudioUse | None:
             return p.AudioUse(recorded.seq, audio_id, False, recorded.actor_id, to)
         case _:
             return None
+
+
+def notices(log: Sequence[e.Recorded], owner_id: UserId, wanted: Collection[str]) -> list[p.Notice]:
+    """Say who outside is to hear of events: an invitation's devices always, the owner's endpoints of what is wanted."""
+    told = [
+        p.Notice(recorded.seq, "push", type_of(recorded.event), recorded.event.user_id)
+        for recorded in log
+        if isinstance(recorded.event, e.ParticipantInvited) and recorded.event.user_id != recorded.actor_id
+    ]
+    if wanted:
+        types = ((recorded.seq, type_of(recorded.event)) for recorded in log)
+        told += [p.Notice(seq, "webhook", kind, owner_id) for seq, kind in types if kind in wanted]
+    return told
+
+
+def type_of(event: e.AnyEvent) -> str:
+    """Name an event's type as the log does."""
+    return event.__struct_config__.tag  # type: ignore[return-value]

@@ -281,6 +281,21 @@ class Blobs(Struct, frozen=True, kw_only=True):
     s3_path_style: bool = True
 
 
+class Outbox(Struct, frozen=True, kw_only=True):
+    poll_s: Wait = 1.0
+    concurrency: Annotated[int, within(1, 10_000)] = 256
+    per_target: Annotated[int, within(1, 100)] = 4
+    attempt_s: Annotated[float, within(0.01, 300)] = 10.0
+    backoff_s: Wait = 5.0
+    backoff_max_s: Wait = 3_600.0
+    give_up_s: Annotated[float, within(0.01, 30 * DAY_S)] = float(DAY_S)
+    pause_after: Annotated[int, within(1, 1_000)] = 5
+    pause_s: Wait = 60.0
+    backlog_rows: Annotated[int, within(1, 100_000_000)] = 100_000
+    delivered_kept_s: Lifetime = 3 * DAY_S
+    dead_kept_s: Lifetime = 30 * DAY_S
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     server: Server = Server()
     data: Data = Data()
@@ -294,6 +309,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     audio: Audio = Audio()
     blobs: Blobs = Blobs()
     dialects: Dialects = Dialects()
+    outbox: Outbox = Outbox()
 
 
 ANY = "*"

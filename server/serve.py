@@ -31,6 +31,7 @@ from server.front import KEEPALIVE_S, Front
 from server.handlers import within
 from server.limits import Rate
 from server.logs import RequestLog
+from server.outbox import MARGIN_S, Dispatcher
 from server.passwords import Passwords
 from server.routes import Api
 from server.services import Refs, Services
@@ -43,6 +44,7 @@ from storage.blobs import Blobs, BlobsUnavailable
 from storage.embedded import Embedded
 from storage.errors import StorageError
 from storage.event_log import PREPARE, PostgresEventLog
+from storage.outbox import Outbox
 from storage.pool import Pool, Writer
 from storage.records import Records
 from storage.sessions import Sessions
@@ -53,6 +55,9 @@ logger = logging.getLogger(__name__)
 BEAT_S = 2.0
 WATCH_S = 0.5
 TIDY_S = 3_600.0
+OUTBOX_CONNECTIONS = 2
+SENDING_S = 1.0
+"""How long attempts under way at a stop may take; what is cut off is sent again."""
 SHUTDOWN_S = 2.0
 
 
@@ -123,7 +128,8 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     stack.push_async_callback(pool.close)
     writer = Writer(dsn, PREPARE, **timeouts)
     stack.push_async_callback(writer.close)
-    log = PostgresEventLog(pool, writer, f"{socket.gethostname()}:{new_id()}")
+    dispatcher = await dispatching(settings, dsn, stack)
+    log = PostgresEventLog(pool, writer, f"{socket.gethostname()}:{new_id()}", noticed=dispatcher.wake)
     users, sessions = Users(pool), Sessions(pool)
     library, blobs = Library(pool), await blob_store(settings)
 
@@ -195,13 +201,38 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         blobs=blobs,
         uploads=Places(per_user=settings.audio.uploads_per_user, total=settings.audio.uploads),
         audio_urls=SignedUrls(key, ttl_s=settings.audio.url_ttl_s),
+        dispatcher=dispatcher,
     )
     registry.register(metrics.Live(services, persistence))
     await log.beat()
-    for work in (directory.run(), hub.beat(), beating(log), tidying(settings, log, users), sweeping(library, blobs)):
+    works = (
+        directory.run(), hub.beat(), beating(log), tidying(settings, log, users), sweeping(library, blobs),
+        dispatcher.run(),
+    )  # fmt: skip
+    for work in works:
         task = asyncio.create_task(work)
         stack.push_async_callback(cancelled, task)
     return services, persistence
+
+
+async def dispatching(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack) -> Dispatcher:
+    """Make what sends the outbox's rows. It has connections of its own: nobody waits for one because of it."""
+    database, outbox = settings.database, settings.outbox
+    pool = await Pool.open(
+        dsn,
+        size=OUTBOX_CONNECTIONS,
+        connect_timeout_s=database.connect_timeout_s,
+        statement_timeout_s=database.statement_timeout_s,
+    )
+    stack.push_async_callback(pool.close)
+    rows = Outbox(
+        pool,
+        lease_s=outbox.attempt_s + MARGIN_S,
+        per_target=outbox.per_target,
+        pause_after=outbox.pause_after,
+        pause_s=outbox.pause_s,
+    )
+    return Dispatcher(rows, {}, outbox, now_millis)
 
 
 async def blob_store(settings: Settings) -> Blobs:
@@ -285,6 +316,7 @@ async def drain(settings: Settings, services: Services, persistence: Persistence
             await idle(persistence)
             await services.directory.drain()
             await idle(persistence)
+            await services.dispatcher.drain(SENDING_S)
     except TimeoutError:
         logger.warning("still busy after %g s: what was acknowledged is in the log", settings.server.drain_s)
     with contextlib.suppress(LogUnavailable):

@@ -4,12 +4,23 @@
 head row names (`sql/queries/event_log.sql`).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
 
-from actors.persistence import Append, AudioUse, Claim, Creation, KeyRow, LogRow, ParticipantRow, Redaction, Taken
+from actors.persistence import (
+    Append,
+    AudioUse,
+    Claim,
+    Creation,
+    KeyRow,
+    LogRow,
+    Notice,
+    ParticipantRow,
+    Redaction,
+    Taken,
+)
 from actors.session.events import DurableEvent, Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from storage import queries
@@ -62,6 +73,10 @@ class _Used(AudioUse, frozen=True, kw_only=True):
     session_id: SessionId
 
 
+class _Noticed(Notice, frozen=True, kw_only=True):
+    session_id: SessionId
+
+
 class _Batch(Struct, omit_defaults=True):
     heads: list[_Head]
     rows: list[LogRow]
@@ -70,6 +85,7 @@ class _Batch(Struct, omit_defaults=True):
     participants: list[_Person] = []
     redactions: list[_Redacted] = []
     uses: list[_Used] = []
+    notices: list[_Noticed] = []
 
 
 def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
@@ -82,6 +98,7 @@ def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
     keys: list[_Keyed] = []
     redactions: dict[tuple[SessionId, int], _Redacted] = {}
     uses: list[_Used] = []
+    notices: list[_Noticed] = []
     rows: list[LogRow] = []
     for append in appends:
         sid = append.session_id
@@ -99,6 +116,7 @@ def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
         for r in append.redactions:
             redactions[sid, r.seq] = _Redacted(r.seq, r.event, session_id=sid)
         uses += [_Used(u.seq, u.audio_id, u.selected, u.sender_id, u.to_id, session_id=sid) for u in append.uses]
+        notices += [_Noticed(n.seq, n.kind, n.type, n.user_id, session_id=sid) for n in append.notices]
     if redactions:
         uses = [use for use in uses if (use.session_id, use.seq) not in redactions]
         rows = [
@@ -107,7 +125,7 @@ def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
             else row
             for row in rows
         ]
-    changes = (keys, list(facts.values()), list(people.values()), list(redactions.values()), uses)
+    changes = (keys, list(facts.values()), list(people.values()), list(redactions.values()), uses, notices)
     statement = "append" if any(changes) else "append_rows"
     return statement, _json.encode(_Batch(list(heads.values()), rows, *changes))
 
@@ -126,10 +144,12 @@ class Summary(Struct, frozen=True):
 class PostgresEventLog:
     """The log of every session, written by `owner` ('node:incarnation')."""
 
-    def __init__(self, pool: Pool, writer: Writer, owner: str) -> None:
+    def __init__(self, pool: Pool, writer: Writer, owner: str, *, noticed: Callable[[], None] = lambda: None) -> None:
+        """`noticed` is called when something may have been put into the outbox."""
         self._pool = pool
         self._writer = writer
         self._owner = owner
+        self._noticed = noticed
 
     async def next_number(self) -> int:
         return int((await self._pool.fetch(SQL["next_number"]))[0][0])
@@ -151,15 +171,20 @@ class PostgresEventLog:
             "wake_at": creation.wake_at,
             "rows": _json.encode(rows).decode(),
             "participants": _json.encode(creation.participants).decode(),
+            "notices": _json.encode(creation.notices).decode(),
         }
         try:
             await self._pool.execute(SQL["create"], values)
         except Conflict as conflict:
             raise Taken(conflict.constraint.removeprefix("sessions_")) from conflict
+        if creation.notices:
+            self._noticed()
 
     async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
         statement, encoded = batched(batch)
         rows = await self._writer.fetch(f"execute {statement} (%s, %s)", (encoded.decode(), self._owner))
+        if any(append.notices for append in batch):
+            self._noticed()
         return {row[0] for row in rows}
 
     async def claim(self, session_id: SessionId) -> Claim | None:

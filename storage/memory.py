@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from actors.persistence import Append, Claim, Creation, KeyRow, LogRow, ParticipantRow, Taken
+from actors.persistence import Append, Claim, Creation, KeyRow, LogRow, Notice, ParticipantRow, Taken
 from actors.session.events import DurableEvent, MessageDeleted, Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from storage.errors import Conflict, StorageError, Unavailable, UnknownOutcome
@@ -52,6 +52,7 @@ class Stored(Struct):
     rows: list[LogRow]
     keys: dict[tuple[UserId, str], KeyRow] = {}
     participants: dict[UserId, ParticipantRow] = {}
+    notices: list[Notice] = []
     snapshot: tuple[int, bytes] | None = None
 
 
@@ -145,6 +146,7 @@ class MemoryEventLog:
             session.name, session.code, session.number, head, msgspec.json.encode(session), list(rows)
         )
         self.tables.sessions[session.id].participants.update({one.user_id: one for one in creation.participants})
+        self.tables.sessions[session.id].notices += creation.notices
 
     async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
         self.batches.append(list(batch))
@@ -191,6 +193,7 @@ class MemoryEventLog:
         stored.rows += append.rows
         stored.keys.update({(key.user_id, key.key): key for key in append.keys})
         stored.participants.update({one.user_id: one for one in append.participants})
+        stored.notices += append.notices
         if append.session is not None:
             stored.body = bytes(append.session)
         for redaction in append.redactions:

@@ -58,6 +58,15 @@ with v as (
     delete from audio_use u
     using jsonb_to_recordset($1 -> 'redactions') as r(session_id uuid, seq int) join f using (session_id)
     where u.session_id = r.session_id and u.seq = r.seq
+), noticed as (
+    insert into outbox (kind, target_id, session_id, seq)
+    select n.kind, coalesce(w.endpoint_id, n.user_id), session_id, n.seq
+    from jsonb_to_recordset($1 -> 'notices') as n(session_id uuid, seq int, kind text, type text, user_id uuid)
+    join f using (session_id)
+    left join webhook_endpoint w on n.kind = 'webhook' and w.owner_id = n.user_id and w.disabled is null
+        and (w.types = '{}' or n.type = any(w.types))
+    where n.kind <> 'webhook' or w.endpoint_id is not null
+    on conflict do nothing
 ), forgotten as (
     delete from session_snapshot s
     using jsonb_to_recordset($1 -> 'redactions') as r(session_id uuid, seq int) join f using (session_id)
@@ -102,6 +111,14 @@ with s as (
         to_timestamp(r.joined_at / 1000.0), to_timestamp(r.left_at / 1000.0)
     from jsonb_to_recordset(%(participants)s::jsonb) as r(
         user_id uuid, number int, name text, role text, status text, joined_at bigint, left_at bigint)
+), noticed as (
+    insert into outbox (kind, target_id, session_id, seq)
+    select n.kind, coalesce(w.endpoint_id, n.user_id), %(session_id)s::uuid, n.seq
+    from jsonb_to_recordset(%(notices)s::jsonb) as n(seq int, kind text, type text, user_id uuid)
+    left join webhook_endpoint w on n.kind = 'webhook' and w.owner_id = n.user_id and w.disabled is null
+        and (w.types = '{}' or n.type = any(w.types))
+    where n.kind <> 'webhook' or w.endpoint_id is not null
+    on conflict do nothing
 )
 insert into session_log (session_id, epoch, seq, at, actor_id, type, event)
 select r.session_id, r.epoch, r.seq, to_timestamp(r.at / 1000.0), r.actor_id, r.type, r.event
