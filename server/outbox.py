@@ -106,12 +106,12 @@ class Dispatcher:
 
     async def _lane(self, first: Delivery) -> None:
         """Send a session's rows for one receiver one after the other, until one fails or there are no more."""
-        delivery: Delivery | None = first
+        following: Delivery | None = first
         for sent in range(1, RUN + 1):
-            if delivery is None:
+            if (delivery := following) is None:
                 return
             try:
-                delivery = await self._one(delivery, advance=sent < RUN and not self._draining)
+                following = await self._one(delivery, advance=sent < RUN and not self._draining)
             except asyncio.CancelledError:
                 await self._let_go(delivery)
                 raise
@@ -130,7 +130,8 @@ class Dispatcher:
             self.outcomes[delivery.kind, "delivered"] += 1
             return following
         passed_s = (self._clock() - delivery.since) / 1000
-        delay_s = retry_s(delivery.attempt, passed_s, outcome, self._settings, random.random())
+        chance = random.random()  # noqa: S311 - only spreads load
+        delay_s = retry_s(delivery.attempt, passed_s, outcome, self._settings, chance)
         failing_s = await self._outbox.failed(delivery, tried, delay_s)
         self.outcomes[delivery.kind, "dead" if delay_s is None else "failed"] += 1
         if failing_s >= self._settings.give_up_s:

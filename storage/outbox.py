@@ -1,7 +1,7 @@
 """The outbox: rows of the log that somebody outside is to be told of, until they have been, or are given up.
 
 **Law:** rows of one lane (kind, target, session) are tried in the order of the log, one at a time, by one process at a
-time; what came of an attempt counts only from whoever holds it (`sql/queries/outbox.sql`). The log's commit only inserts.
+time; what came of an attempt counts only from whoever holds it (`sql/queries/outbox.sql`). A commit only inserts.
 """
 
 from collections.abc import Collection
