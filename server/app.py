@@ -11,7 +11,7 @@ from actors.persistence import LogUnavailable
 from server import claims, dialect_streams, health, metrics, openapi, pages
 from server.auth import new_id
 from server.config import Settings
-from server.dialect import Dialect
+from server.dialect import Dialect, PlayRoute
 from server.errors import Problem, problem_body
 from server.handlers import DETACHED, SESSION, USER, bind, response
 from server.logs import RequestLog
@@ -44,7 +44,7 @@ def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
             handler = bound(api, row, services)
             for path in claims.paths(api, row):
                 known[app.router.add_route(row.method, path, handler)] = api, row
-                if isinstance(row, ContentRoute):
+                if isinstance(row, ContentRoute | PlayRoute):
                     known[app.router.add_route(hdrs.METH_HEAD, path, handler)] = api, row
         openapi.add(app, api)
     return app

@@ -18,7 +18,7 @@ from actors.session.state import Kind, State
 from server.actions import Opening
 from server.errors import Problem
 from server.forms import Form
-from server.routes import Api, Call, Reply, Row
+from server.routes import Api, Call, Content, Reply, Row
 from server.services import Services
 from server.streams import Bye, Format
 from storage.sessions import Naming
@@ -87,6 +87,12 @@ class FetchRoute(DialectRow, frozen=True, kw_only=True):
     act: Callable[[Services, Call], Awaitable[Any]]
     into: Callable[[Call], Any] | None = None
     out: Callable[[Any, Call], Any] = lambda value, call: value
+
+
+class PlayRoute(DialectRow, frozen=True, kw_only=True):
+    """A blob, whole or in part; HEAD too."""
+
+    act: Callable[[Services, Call], Awaitable[Content]]
 
 
 class TakeRoute(DialectRow, frozen=True, kw_only=True):

@@ -22,12 +22,22 @@ from actors.session_actor import Answer, Execute, Key, Look, Outcome, Repeated, 
 from server.actions import open_session
 from server.auth import Principal
 from server.decoding import from_query
-from server.dialect import AskRoute, CreateRoute, Dialect, DialectRow, FetchRoute, LookRoute, See, TakeRoute
+from server.dialect import (
+    AskRoute,
+    CreateRoute,
+    Dialect,
+    DialectRow,
+    FetchRoute,
+    LookRoute,
+    PlayRoute,
+    See,
+    TakeRoute,
+)
 from server.errors import Problem, refused, too_fast, unauthenticated
 from server.forms import Form
-from server.handlers import SESSION, USER, Endpoint, Handler, digest, idempotency_key, response
+from server.handlers import SESSION, USER, ContentEndpoint, Endpoint, Handler, digest, idempotency_key, response
 from server.lookups import looked_up
-from server.routes import Call, Reply
+from server.routes import Call, Content, Reply
 from server.services import Services
 
 URLENCODED = "application/x-www-form-urlencoded"
@@ -47,6 +57,8 @@ def bind_dialect(dialect: Dialect, row: DialectRow, services: Services) -> Handl
             return _Create(dialect, row, services).__call__
         case FetchRoute():
             return _Fetch(dialect, row, services).__call__
+        case PlayRoute():
+            return _Play(dialect, row, services).__call__
         case TakeRoute():
             return _Take(dialect, row, services).__call__
     raise TypeError(f"no handler for {type(row).__name__}")
@@ -267,6 +279,16 @@ class _Take(_DialectEndpoint):
             min_bytes_per_s=settings.audio.min_bytes_per_s,
         )
         return self._row.out(await self._row.act(self._services, call, form), call)
+
+
+class _Play(_DialectEndpoint, ContentEndpoint):
+    _row: PlayRoute
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        return await ContentEndpoint.__call__(self, request)
+
+    async def content(self, request: web.Request) -> Content:
+        return await self._row.act(self._services, await self.call(request, await self.sent(request)))
 
 
 async def asked(

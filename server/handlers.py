@@ -33,6 +33,7 @@ from server.routes import (
     ActionRoute,
     Call,
     CommandRoute,
+    Content,
     ContentRoute,
     DownloadRoute,
     ReplayRoute,
@@ -78,7 +79,7 @@ def bind(row: Row, services: Services) -> Handler:
         case UploadRoute():
             return _Upload(row, services).__call__
         case ContentRoute():
-            return _Content(row, services).__call__
+            return ContentEndpoint(row, services).__call__
         case DownloadRoute():
             return _Download(row, services).__call__
         case ReplayRoute():
@@ -278,13 +279,17 @@ class _Upload(Endpoint):
         return response(row.view(await row.act(services, call, form)))
 
 
-class _Content(Endpoint):
-    _row: ContentRoute
+class ContentEndpoint(Endpoint):
+    """Serves a `ContentRoute`; dialects build on it."""
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def content(self, request: web.Request) -> Content:
+        row = cast(ContentRoute, self._row)
         services, principal = self._services, await self.principal(request)
         call = Call(request.match_info, self.query(request), None, principal, SessionId(""), self.address(request))
-        content = await self._row.act(services, call)
+        return await row.act(services, call)
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        services, content = self._services, await self.content(request)
         part = window(request.headers, content.size_bytes, content.etag)
         headers = {"ETag": content.etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
         if part.status == 412:

@@ -11,6 +11,7 @@ from server.v1.table import API
 from tests.dialects.toy import dialect
 from tests.server.client import Person, Stream
 from tests.server.serving import Town, serving
+from tests.server.test_live import upload
 
 
 @pytest.fixture
@@ -163,3 +164,15 @@ async def test_two_dialects_that_claim_one_path_do_not_start(dsn: str, data: Pat
     with pytest.raises(BadSetting, match="claimed by v1"):
         async with serving(dsn, data, apis=(API, dialect(prefix="/v1", rows=API.rows))):
             pass
+
+
+async def test_a_sound_is_played_in_parts(toy: Town) -> None:
+    teacher, stranger = await toy.teacher(), await toy.student()
+    piece = await upload(teacher)
+    path = f"/toy/sounds/{piece}?token={teacher.token}"
+    whole = await toy.anyone.get(path)
+    part = await toy.anyone.call("GET", path, headers={"Range": "bytes=10-19"})
+    assert (part.status, part.body) == (206, whole.body[10:20])
+    assert (await toy.anyone.call("HEAD", path)).headers["Content-Length"] == str(len(whole.body))
+    assert (await toy.anyone.get(f"/toy/sounds/{piece}")).status == 401
+    assert (await stranger.get(f"/toy/sounds/{piece}")).status == 418

@@ -10,9 +10,20 @@ from actors.session.errors import Reason, Rejected
 from actors.session.ids import UserId
 from actors.session.state import Participant, State
 from server import actions as do
+from server import audio
 from server import dialect_frames as frames
 from server.actions import Opening
-from server.dialect import AskRoute, CreateRoute, Dialect, FetchRoute, Frame, LookRoute, TalkRoute, WatchRoute
+from server.dialect import (
+    AskRoute,
+    CreateRoute,
+    Dialect,
+    FetchRoute,
+    Frame,
+    LookRoute,
+    PlayRoute,
+    TalkRoute,
+    WatchRoute,
+)
 from server.errors import Problem
 from server.routes import Call
 
@@ -93,6 +104,8 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                     into=lambda call: do.Register(name=call.body.text, password="horse", role="student",
                         email=f"{call.body.text}@example.org"),
                     act=do.register, out=lambda login, call: login.user.name),
+                PlayRoute(path="/sounds/{audio_id}", summary="Listen", query_token=True, scoped=True,
+                    query=audio.ContentQuery, act=audio.content),
                 LookRoute(path="/rooms/{ref}/broken/", summary="Look badly", see=broken),
                 AskRoute(path="/rooms/{ref}/join", summary="Join", ask=lambda call: c.Join(), admits=True, see=room),
                 AskRoute(
