@@ -41,6 +41,7 @@ from server.v1.table import API
 from storage import embedded, migrate
 from storage.audio import Library
 from storage.blobs import Blobs, BlobsUnavailable
+from storage.devices import Devices
 from storage.embedded import Embedded
 from storage.errors import StorageError
 from storage.event_log import PREPARE, PostgresEventLog
@@ -202,6 +203,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         uploads=Places(per_user=settings.audio.uploads_per_user, total=settings.audio.uploads),
         audio_urls=SignedUrls(key, ttl_s=settings.audio.url_ttl_s),
         dispatcher=dispatcher,
+        devices=Devices(pool),
     )
     registry.register(metrics.Live(services, persistence))
     await log.beat()

@@ -21,6 +21,7 @@ from server.signing import SignedUrls
 from server.streams import Hub
 from storage.audio import Library
 from storage.blobs import Blobs
+from storage.devices import Devices
 from storage.event_log import PostgresEventLog
 from storage.records import Records
 from storage.sessions import Found, Naming, Sessions
@@ -105,6 +106,7 @@ class Services(Struct, frozen=True):
     audio_urls: SignedUrls
     """To pieces of audio."""
     dispatcher: Dispatcher
+    devices: Devices
 
     async def visible(self, session_id: SessionId, principal: Principal, ref: str) -> Found:
         """Find a session for someone who owns it or has a place in it. Raises: Problem 404, 403."""

@@ -16,6 +16,7 @@ from server.services import Services
 from server.v1 import records
 from server.v1.audio import ROWS as AUDIO
 from server.v1.frames import CLOSES, FRAMES, MESSAGES, SILENT, answered, event_fields, published_json, recorded_json
+from server.v1.me import ROWS as ME
 from server.v1.times import rfc3339
 from server.v1.views import (
     Page,
@@ -224,6 +225,7 @@ API = Api(
             method="PATCH", path="/me", summary="Change one's account", body=do.ChangeMe, act=do.change_me, view=user,
             answer=UserView,
         ),
+        *ME,
         *AUDIO,
         ActionRoute(
             method="POST", path="/sessions", summary="Create a session", body=c.NewSession, act=do.create_session,

@@ -32,6 +32,9 @@ REQUESTS: dict[str, tuple[Any, int | str]] = {
     "POST /auth/logout": (None, OWN),
     "GET /me": (None, OWN),
     "PATCH /me": ({"name": "Mallory"}, OWN),
+    "GET /me/devices": (None, OWN),
+    "PUT /me/devices/{token}": ({"platform": "web"}, OWN),
+    "DELETE /me/devices/{token}": (None, OWN),
     "GET /time": (None, OWN),
     "POST /sessions": ({"title": "Mallory's"}, OWN),
     "GET /sessions": (None, OWN),
@@ -91,7 +94,9 @@ async def full_class(town: Town) -> tuple[Seat, Seat, dict[str, str]]:
     await host.do("stop_recording")
     await host.do("edit_code", base_version=0, text=SECRET)
     await anna.do("ask_question", text=SECRET)
-    return host, anna, {"audio_id": await upload(host.person), "user_id": anna.user_id, "recording": "1"}
+    return host, anna, {
+        "audio_id": await upload(host.person), "user_id": anna.user_id, "recording": "1", "token": "a-device",
+    }  # fmt: skip
 
 
 async def send(client: Client, name: str, ref: str, things: dict[str, str]) -> Reply:

@@ -33,12 +33,23 @@ where login_id = %(login_id)s and refresh_digest = %(digest)s and revoked_at is 
 returning user_id::text
 
 -- name: revoke
-update logins set revoked_at = now() where login_id = %(login_id)s and revoked_at is null
+-- Devices registered under a login get nothing more once it is over.
+with over as (
+    update logins set revoked_at = now() where login_id = %(login_id)s and revoked_at is null returning login_id
+), silenced as (
+    delete from device d using over where d.login = over.login_id::text
+)
+select login_id from over
 
 -- name: revoke_all
-update logins set revoked_at = now()
-where user_id = %(user_id)s and login_id <> %(but)s and revoked_at is null
-returning login_id::text
+with over as (
+    update logins set revoked_at = now()
+    where user_id = %(user_id)s and login_id <> %(but)s and revoked_at is null
+    returning login_id
+), silenced as (
+    delete from device d using over where d.login = over.login_id::text
+)
+select login_id::text from over
 
 -- name: revoked
 select login_id::text from logins where revoked_at > now() - make_interval(secs => %(seconds)s)

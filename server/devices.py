@@ -1,0 +1,51 @@
+"""The devices that get push messages for a user: registering them, and taking them back."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from server.auth import Principal
+from server.errors import Problem, unauthenticated
+from server.routes import Call
+from server.services import Services
+from storage.devices import Device, Platform
+
+TOKEN_LENGTH = 2_048
+"""FCM's tokens have about 160 characters today, and no promised length; an index of PostgreSQL takes 2,700 bytes."""
+DeviceToken = Annotated[str, Meta(min_length=1, max_length=TOKEN_LENGTH, pattern=r"^[\x21-\x7e]+$(?!\n)")]
+
+
+class NewDevice(Struct, frozen=True, forbid_unknown_fields=True):
+    platform: Platform
+
+
+async def put(services: Services, call: Call) -> Device:
+    return await register(services, call.principal, device_token(call), call.body.platform)
+
+
+async def remove(services: Services, call: Call) -> None:
+    """Take a device back; one that is not there, or another user's, is no mistake."""
+    await services.devices.remove(call.principal.user_id, device_token(call))
+
+
+async def mine(services: Services, call: Call) -> list[Device]:
+    return await services.devices.of_user(call.principal.user_id)
+
+
+async def register(services: Services, principal: Principal, token: str, platform: Platform) -> Device:
+    """Have push messages for a user go to a device, until the login ends that said so. Raises: Problem 401."""
+    device = await services.devices.put(principal.user_id, principal.login, token, platform)
+    if device is None:
+        raise unauthenticated("This login is over; log in again.", "revoked")
+    return device
+
+
+def device_token(call: Call) -> str:
+    """Read the token in a path. Raises: Problem 422."""
+    try:
+        return msgspec.convert(call.params["token"], DeviceToken)
+    except msgspec.ValidationError as error:
+        raise Problem(
+            422, "invalid", f"`token` must be 1 to {TOKEN_LENGTH} printable ASCII characters.", field="token"
+        ) from error

@@ -1,0 +1,26 @@
+-- name: put
+-- The oldest beyond the bound drop out. Two that come at once may leave one more; the next drops it, and `tokens` never
+-- gives more.
+with mine as (
+    insert into device as d (token, user_id, login, platform)
+    select %(token)s, %(user_id)s, %(login)s, %(platform)s
+    where not exists (select from logins where login_id = %(login_id)s and revoked_at is not null)
+    on conflict (token) do update set user_id = excluded.user_id, login = excluded.login,
+        platform = excluded.platform, registered_at = excluded.registered_at
+    returning (extract(epoch from registered_at) * 1000)::bigint as at
+), dropped as (
+    delete from device where token in (
+        select token from device where user_id = %(user_id)s and token <> %(token)s
+        order by registered_at desc offset %(most)s - 1)
+)
+select at from mine
+
+-- name: remove
+delete from device where token = %(token)s and user_id = %(user_id)s
+
+-- name: forget
+delete from device where token = %(token)s
+
+-- name: of_user
+select token, platform, (extract(epoch from registered_at) * 1000)::bigint
+from device where user_id = %(user_id)s order by registered_at desc, token limit %(most)s
