@@ -96,6 +96,14 @@ class Notice(Struct, frozen=True):
     user_id: UserId
 
 
+class NotificationRow(Struct, frozen=True):
+    """Something that a user is told whether or not they are in the session; `body` is a `Notification` as JSON."""
+
+    user_id: UserId
+    at: Millis
+    body: Raw
+
+
 class Append(Struct, kw_only=True):
     """One session's part of a commit: its rows, and everything else that changes with them."""
 
@@ -112,6 +120,7 @@ class Append(Struct, kw_only=True):
     participants: list[ParticipantRow]
     uses: list[AudioUse] = []
     notices: list[Notice] = []
+    notifications: list[NotificationRow] = []
     wake_at: Millis | None
     """When somebody has to look at this session, whatever becomes of this process; 0: at the next start."""
     size: int
@@ -138,6 +147,7 @@ class Creation(Struct, frozen=True):
     wake_at: Millis | None = None
     """When somebody has to look at it; see `Append`."""
     notices: list[Notice] = []
+    notifications: list[NotificationRow] = []
 
 
 class EventLog(Protocol):

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -18,7 +19,7 @@ from msgspec import Raw, Struct
 from actors import persistence as p
 from actors.code_document import CodeDocument
 from actors.runtime import LoopActor
-from actors.session import audience, chat, machine, projection
+from actors.session import audience, chat, machine, notifications, projection
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Rejected
@@ -196,6 +197,8 @@ class Shared(Struct, frozen=True):
     commands_per_s: float
     wanted: Callable[[UserId], Collection[str]] = lambda owner_id: ()
     """Types of events of a user's sessions that an endpoint of theirs may want; the commit itself looks closer."""
+    told: Callable[[Collection[UserId]], None] = lambda users: None
+    """There are notifications for these users, committed."""
 
 
 class Flight(Struct):
@@ -242,6 +245,7 @@ class SessionActor(LoopActor):
         self._arrivals: list[Subscribe] = []
         self._turn_keys: list[p.KeyRow] = []
         self._redactions: list[p.Redaction] = []
+        self._notifications: list[p.NotificationRow] = []
         self._changed: dict[UserId, None] = {}
         self._session_changed = False
 
@@ -334,6 +338,8 @@ class SessionActor(LoopActor):
                 continue
             if isinstance(event, e.MessageDeleted) and (redacted := chat.redaction(state, event)):
                 self._redactions.append(p.Redaction(redacted[0], Raw(JSON.encode(redacted[1]))))
+            if type(event) in notifications.TELLING:
+                self._notifications += notification_rows(state, event, by, now)
             recorded = e.Recorded(self.session_id, self._epoch, state.seq + 1, now, actor_id, event)  # type: ignore[arg-type]
             machine.apply(state, recorded)
             published.append(Published(recorded, JSON.encode(event), audience.audience(state, event, actor_id), state))
@@ -409,6 +415,8 @@ class SessionActor(LoopActor):
             append = self._append(state, due)
             if self._redactions or self._snapshot_due(state):
                 flight.after.append(self._snapshot(state))
+            if self._notifications:
+                flight.after.append(partial(self._shared.told, [row.user_id for row in self._notifications]))
             self._flights.append(flight)
             self._shared.persistence.tell(append)
         elif self._flights:
@@ -437,6 +445,7 @@ class SessionActor(LoopActor):
             participants=[participant_row(one) for one in people],
             uses=[use for out in self._published if (use := audio_use(out.recorded))],
             notices=told,
+            notifications=self._notifications,
             # With streams open an actor lives, and has its own timer; after it, the next start comes first.
             wake_at=Millis(0) if state.session.online else due,
             size=sum(len(row.event) for row in rows) + 200 * len(rows),
@@ -597,7 +606,9 @@ def creation(log: Sequence[e.Recorded]) -> tuple[State, p.Creation]:
     rows = [log_row(recorded, JSON.encode(recorded.event)) for recorded in log]
     people = [participant_row(one) for one in state.participants.values()]
     told = notices(log, state.session.owner_id, {row.type for row in rows})
-    return state, p.Creation(state.session, rows, people, machine.deadline(state), told)
+    by = c.Caller(state.session.owner_id, state.session.owner_name)
+    notified = [row for recorded in log for row in notification_rows(state, recorded.event, by, recorded.at)]
+    return state, p.Creation(state.session, rows, people, machine.deadline(state), told, notified)
 
 
 def log_row(r: e.Recorded, encoded: bytes) -> p.LogRow:
@@ -606,6 +617,14 @@ def log_row(r: e.Recorded, encoded: bytes) -> p.LogRow:
 
 def participant_row(one: Participant) -> p.ParticipantRow:
     return p.ParticipantRow(one.user_id, one.number, one.name, one.role, one.status, one.joined_at, one.left_at)
+
+
+def notification_rows(state: State, event: e.Event, by: c.Caller, at: Millis) -> list[p.NotificationRow]:
+    """Give what users are told of an event, in the state just before it."""
+    return [
+        p.NotificationRow(user_id, at, Raw(JSON.encode(notification)))
+        for user_id, notification in notifications.notifications(state, event, by)
+    ]
 
 
 def audio_use(recorded: e.Recorded) -> p.AudioUse | None:

@@ -373,7 +373,15 @@ class Ticket(Struct, frozen=True):
 
 async def ticket(services: Services, call: Call) -> Ticket:
     await services.visible(call.session_id, call.principal, call.params["ref"])
-    text, expires_at = services.tickets.issue(call.principal, call.session_id)
+    return ticket_for(services, call.principal, call.session_id)
+
+
+async def own_ticket(services: Services, call: Call) -> Ticket:
+    return ticket_for(services, call.principal, None)
+
+
+def ticket_for(services: Services, principal: Principal, session_id: SessionId | None) -> Ticket:
+    text, expires_at = services.tickets.issue(principal, session_id)
     return Ticket(text, Millis(round(expires_at * 1000)))
 
 

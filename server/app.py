@@ -15,9 +15,10 @@ from server.dialect import Dialect, PlayRoute
 from server.errors import Problem, problem_body
 from server.handlers import DETACHED, SESSION, USER, bind, response
 from server.logs import RequestLog
-from server.routes import Api, ContentRoute, Row, SocketRoute
+from server.routes import Api, ContentRoute, Row, SocketRoute, UserStreamRoute
 from server.services import Services
 from server.sockets import Socket
+from server.user_streams import UserStreamEndpoint
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,13 @@ def bound(api: Api, row: Row, services: Services) -> Handler:
     """Make the handler of a row."""
     if isinstance(api, Dialect):
         return dialect_streams.bind(api, row, services)
-    return Socket(row, services).__call__ if isinstance(row, SocketRoute) else bind(row, services)
+    match row:
+        case SocketRoute():
+            return Socket(row, services).__call__
+        case UserStreamRoute():
+            return UserStreamEndpoint(row, services).__call__
+        case _:
+            return bind(row, services)
 
 
 def problems(apis: tuple[Api, ...], known: Mapping[web.AbstractRoute, tuple[Api, Row]]) -> Middleware:

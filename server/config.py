@@ -251,6 +251,7 @@ class Streams(Struct, frozen=True, kw_only=True):
     send_buffer_bytes: Bytes = 65_536
     replay_events: Count = 256
     replay_bytes: Bytes = 262_144
+    notifications_look_s: Wait = 5.0
 
 
 class Commit(Struct, frozen=True, kw_only=True):

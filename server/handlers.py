@@ -9,7 +9,7 @@ import hashlib
 import random
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any, Protocol, cast
 
@@ -425,9 +425,10 @@ class Streamed(Protocol):
 
 
 class StreamEndpoint(Endpoint):
-    """Serves a `StreamRoute`; `sockets.py` builds on it, and dialects do."""
+    """Serves a `StreamRoute`; `sockets.py` and `user_streams.py` build on it, and dialects do."""
 
     streamed: Streamed
+    subscriber: type[Subscriber] = Subscriber
     admits = False
     """Whoever finds the session may come in, as if they held its join code."""
 
@@ -439,11 +440,7 @@ class StreamEndpoint(Endpoint):
         principal, session_id = await self.entry(request)
         principal.require_scope(session_id)
         request[USER], request[SESSION] = principal.user_id, session_id
-        place = request.headers.get("Last-Event-ID") or request.query.get("cursor")
-        cursor = None if place is None else Cursor.parse(place)
-        if place is not None and cursor is None:
-            raise Problem(422, "invalid", "`cursor` must be `<epoch>-<seq>`, as in a frame's id.", field="cursor")
-        return await self._serve(request, principal, session_id, cursor)
+        return await self._serve(request, principal, session_id, cursor_of(request))
 
     async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
         """Say who wants to watch which session. Raises: Problem."""
@@ -460,8 +457,20 @@ class StreamEndpoint(Endpoint):
     async def _serve(
         self, request: web.Request, principal: Principal, session_id: SessionId, cursor: Cursor | None
     ) -> web.StreamResponse:
-        hub, settings = self._services.hub, self._services.settings
-        subscriber = Subscriber(
+        with self.counted(principal, cursor) as subscriber:
+            await self._attach(subscriber, principal, session_id, request.match_info["ref"])
+            missed = b"" if subscriber.missing is None else await self._missed(subscriber, session_id)
+            if missed is not None:
+                bound_kernel(request, self._services)
+                return await self._stream(request, principal, subscriber, missed)
+        return await self._serve(request, principal, session_id, Cursor(0, 0))
+
+    @contextlib.contextmanager
+    def counted(self, principal: Principal, cursor: Cursor | None) -> Iterator[Subscriber]:
+        """Count a stream among its user's, until it ends. Raises: Problem 429, 401."""
+        services = self._services
+        hub, settings = services.hub, services.settings
+        subscriber = self.subscriber(
             principal.user_id,
             principal.login,
             self.streamed.format,
@@ -473,22 +482,9 @@ class StreamEndpoint(Endpoint):
             most = settings.limits.streams_per_user
             raise Problem(429, "too_many_streams", f"You have {most} streams open, as many as you may.", retry_s=5)
         try:
-            missed = b""
             # From here on a logout finds the stream; one that came just before has not.
-            self._services.tokens.require_open(principal.login)
-            await self._attach(subscriber, principal, session_id, request.match_info["ref"])
-            if subscriber.missing is not None:
-                read = await self._missed(subscriber, session_id)
-                if read is None:
-                    hub.unregister(subscriber)
-                    return await self._serve(request, principal, session_id, Cursor(0, 0))
-                missed = read
-            # Left alone, the kernel keeps megabytes for a reader who does not read, before we learn of it.
-            if request.transport is not None:
-                # Left alone, the kernel keeps megabytes for a reader who does not read, before we learn of it.
-                kernel = request.transport.get_extra_info("socket")
-                kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.streams.send_buffer_bytes)
-            return await self._stream(request, principal, subscriber, missed)
+            services.tokens.require_open(principal.login)
+            yield subscriber
         finally:
             if not subscriber.detached:
                 hub.unregister(subscriber)
@@ -546,6 +542,22 @@ class StreamEndpoint(Endpoint):
         # Until aiohttp cancels this. Not for `closed`: it would be cancelled with us.
         await asyncio.get_running_loop().create_future()
         return stream
+
+
+def cursor_of(request: web.Request) -> Cursor | None:
+    """Read where a client wants to go on from. Raises: Problem 422."""
+    place = request.headers.get("Last-Event-ID") or request.query.get("cursor")
+    cursor = None if place is None else Cursor.parse(place)
+    if place is not None and cursor is None:
+        raise Problem(422, "invalid", "`cursor` must be as in a frame's id: `<number>-<number>`.", field="cursor")
+    return cursor
+
+
+def bound_kernel(request: web.Request, services: Services) -> None:
+    """Left alone, the kernel keeps megabytes for a reader who does not read, before we learn of it."""
+    if request.transport is not None:
+        kernel = request.transport.get_extra_info("socket")
+        kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, services.settings.streams.send_buffer_bytes)
 
 
 def stream_end(principal: Principal, lifetime_s: float) -> float:

@@ -17,6 +17,7 @@ from server.errors import Problem, problem_body
 from server.forms import Form
 from server.services import Services
 from server.streams import Bye, Format
+from storage.notifications import Standing, Told
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -104,6 +105,15 @@ class StreamRoute(Row, frozen=True, kw_only=True):
     format: Format
     join: bool = False
     """Opening it takes part."""
+
+
+class UserStreamRoute(StreamRoute, frozen=True, kw_only=True):
+    """The SSE stream of the caller's own notifications. A cursor's first number is here the notification's time."""
+
+    standing: Callable[[Standing], bytes]
+    """Prints the body of the first frame."""
+    told: Callable[[Told], bytes]
+    """Prints the frame of a notification."""
 
 
 class SocketRoute(StreamRoute, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ from server.front import KEEPALIVE_S, Front
 from server.handlers import within
 from server.limits import Rate
 from server.logs import RequestLog
+from server.notifications import UserStreams
 from server.outbox import MARGIN_S, Dispatcher
 from server.passwords import Passwords
 from server.routes import Api
@@ -45,6 +46,7 @@ from storage.devices import Devices
 from storage.embedded import Embedded
 from storage.errors import StorageError
 from storage.event_log import PREPARE, PostgresEventLog
+from storage.notifications import Notifications
 from storage.outbox import Outbox
 from storage.pool import Pool, Writer
 from storage.records import Records
@@ -144,6 +146,8 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     )
     persistence.begin()
     hub = Hub(settings.streams, streams_per_user=settings.limits.streams_per_user, clock=now_millis)
+    notifications = Notifications(pool)
+    user_streams = UserStreams(notifications, look_s=settings.streams.notifications_look_s)
 
     def shared(stopped: Callable[[SessionActor], None]) -> Shared:
         return Shared(
@@ -154,6 +158,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
             snapshot_events=settings.sessions.snapshot_events,
             snapshot_ms=settings.sessions.snapshot_s * 1000,
             commands_per_s=settings.limits.session_commands_per_s,
+            told=user_streams.told,
         )
 
     directory = Directory(
@@ -204,12 +209,13 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         audio_urls=SignedUrls(key, ttl_s=settings.audio.url_ttl_s),
         dispatcher=dispatcher,
         devices=Devices(pool),
+        user_streams=user_streams,
     )
     registry.register(metrics.Live(services, persistence))
     await log.beat()
     works = (
-        directory.run(), hub.beat(), beating(log), tidying(settings, log, users), sweeping(library, blobs),
-        dispatcher.run(),
+        directory.run(), hub.beat(), beating(log), tidying(settings, log, users, notifications),
+        sweeping(library, blobs), dispatcher.run(), user_streams.feed(), user_streams.look(),
     )  # fmt: skip
     for work in works:
         task = asyncio.create_task(work)
@@ -357,13 +363,14 @@ async def beating(log: PostgresEventLog) -> None:
             await log.beat()
 
 
-async def tidying(settings: Settings, log: PostgresEventLog, users: Users) -> None:
-    """Drop what has served its time: old Idempotency-Keys, logins long expired."""
+async def tidying(settings: Settings, log: PostgresEventLog, users: Users, notifications: Notifications) -> None:
+    """Drop what has served its time: old Idempotency-Keys, logins long expired, notifications."""
     while True:
         try:
             await log.forget_keys(Millis(now_millis() - settings.sessions.idempotency_ttl_s * 1000))
             await users.forget_logins()
             await users.forget_guests()
+            await notifications.forget()
         except LogUnavailable as error:
             logger.warning("tidying up later: %s", error)
         await asyncio.sleep(TIDY_S)

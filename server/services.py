@@ -15,6 +15,7 @@ from server.errors import Problem, unknown_session
 from server.forms import Places
 from server.limits import Rate
 from server.logs import RequestLog
+from server.notifications import UserStreams
 from server.outbox import Dispatcher
 from server.passwords import Passwords
 from server.signing import SignedUrls
@@ -107,6 +108,7 @@ class Services(Struct, frozen=True):
     """To pieces of audio."""
     dispatcher: Dispatcher
     devices: Devices
+    user_streams: UserStreams
 
     async def visible(self, session_id: SessionId, principal: Principal, ref: str) -> Found:
         """Find a session for someone who owns it or has a place in it. Raises: Problem 404, 403."""

@@ -17,6 +17,7 @@ from actors.persistence import (
     KeyRow,
     LogRow,
     Notice,
+    NotificationRow,
     ParticipantRow,
     Redaction,
     Taken,
@@ -77,6 +78,11 @@ class _Noticed(Notice, frozen=True, kw_only=True):
     session_id: SessionId
 
 
+class _Told(NotificationRow, frozen=True, kw_only=True):
+    place: int
+    session_id: SessionId
+
+
 class _Batch(Struct, omit_defaults=True):
     heads: list[_Head]
     rows: list[LogRow]
@@ -86,6 +92,7 @@ class _Batch(Struct, omit_defaults=True):
     redactions: list[_Redacted] = []
     uses: list[_Used] = []
     notices: list[_Noticed] = []
+    notifications: list[_Told] = []
 
 
 def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
@@ -100,6 +107,7 @@ def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
     uses: list[_Used] = []
     notices: list[_Noticed] = []
     rows: list[LogRow] = []
+    notifications: list[_Told] = []
     for append in appends:
         sid = append.session_id
         first = heads.get(sid)
@@ -117,6 +125,7 @@ def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
             redactions[sid, r.seq] = _Redacted(r.seq, r.event, session_id=sid)
         uses += [_Used(u.seq, u.audio_id, u.selected, u.sender_id, u.to_id, session_id=sid) for u in append.uses]
         notices += [_Noticed(n.seq, n.kind, n.type, n.user_id, session_id=sid) for n in append.notices]
+        notifications += placed(append.notifications, sid, len(notifications))
     if redactions:
         uses = [use for use in uses if (use.session_id, use.seq) not in redactions]
         rows = [
@@ -125,9 +134,15 @@ def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
             else row
             for row in rows
         ]
-    changes = (keys, list(facts.values()), list(people.values()), list(redactions.values()), uses, notices)
+    projected = (list(facts.values()), list(people.values()), list(redactions.values()))
+    changes = (keys, *projected, uses, notices, notifications)
     statement = "append" if any(changes) else "append_rows"
     return statement, _json.encode(_Batch(list(heads.values()), rows, *changes))
+
+
+def placed(notifications: Sequence[NotificationRow], session_id: SessionId, start: int) -> list[_Told]:
+    """Number a commit's notifications on from `start`: a user's own are numbered in this order."""
+    return [_Told(n.user_id, n.at, n.body, place=i, session_id=session_id) for i, n in enumerate(notifications, start)]
 
 
 class Summary(Struct, frozen=True):
@@ -172,6 +187,7 @@ class PostgresEventLog:
             "rows": _json.encode(rows).decode(),
             "participants": _json.encode(creation.participants).decode(),
             "notices": _json.encode(creation.notices).decode(),
+            "notifications": _json.encode(placed(creation.notifications, session.id, 0)).decode(),
         }
         try:
             await self._pool.execute(SQL["create"], values)

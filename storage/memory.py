@@ -13,7 +13,17 @@ from typing import Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from actors.persistence import Append, Claim, Creation, KeyRow, LogRow, Notice, ParticipantRow, Taken
+from actors.persistence import (
+    Append,
+    Claim,
+    Creation,
+    KeyRow,
+    LogRow,
+    Notice,
+    NotificationRow,
+    ParticipantRow,
+    Taken,
+)
 from actors.session.events import DurableEvent, MessageDeleted, Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from storage.errors import Conflict, StorageError, Unavailable, UnknownOutcome
@@ -53,6 +63,7 @@ class Stored(Struct):
     keys: dict[tuple[UserId, str], KeyRow] = {}
     participants: dict[UserId, ParticipantRow] = {}
     notices: list[Notice] = []
+    notifications: list[NotificationRow] = []
     snapshot: tuple[int, bytes] | None = None
 
 
@@ -147,6 +158,7 @@ class MemoryEventLog:
         )
         self.tables.sessions[session.id].participants.update({one.user_id: one for one in creation.participants})
         self.tables.sessions[session.id].notices += creation.notices
+        self.tables.sessions[session.id].notifications += creation.notifications
 
     async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
         self.batches.append(list(batch))
@@ -194,6 +206,7 @@ class MemoryEventLog:
         stored.keys.update({(key.user_id, key.key): key for key in append.keys})
         stored.participants.update({one.user_id: one for one in append.participants})
         stored.notices += append.notices
+        stored.notifications += append.notifications
         if append.session is not None:
             stored.body = bytes(append.session)
         for redaction in append.redactions:

@@ -17,6 +17,7 @@ from server.v1 import records
 from server.v1.audio import ROWS as AUDIO
 from server.v1.frames import CLOSES, FRAMES, MESSAGES, SILENT, answered, event_fields, published_json, recorded_json
 from server.v1.me import ROWS as ME
+from server.v1.me import TicketView, ticket
 from server.v1.times import rfc3339
 from server.v1.views import (
     Page,
@@ -59,11 +60,6 @@ class LoggedInView(Struct, frozen=True):
     access_token: str
     refresh_token: str
     expires_in: int
-
-
-class TicketView(Struct, frozen=True):
-    ticket: str
-    expires_at: str
 
 
 class SessionTokenView(Struct, frozen=True):
@@ -146,10 +142,6 @@ def sessions(listed: do.Listed) -> Reply:
 
 def joined(found: Found) -> Reply:
     return Reply(200, encode(Joined(session_view(found.session), found.place, found.role)))
-
-
-def ticket(made: do.Ticket) -> Reply:
-    return Reply(201, encode(TicketView(made.ticket, rfc3339(made.expires_at))), {"Cache-Control": "no-store"})
 
 
 def session_token(made: credentials.SessionToken) -> Reply:

@@ -238,6 +238,7 @@ class Process:
                 snapshot_events=settings["snapshot_events"],
                 snapshot_ms=settings["snapshot_ms"],
                 commands_per_s=settings["commands_per_s"],
+                told=lambda users: self.diary.add(("told", *users)),
             )
 
         self.directory = Directory(

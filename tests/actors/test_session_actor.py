@@ -4,13 +4,14 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from actors.persistence import CommitFailed
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import machine
 from actors.session.errors import Reason, Rejected
-from actors.session.ids import MessageId, Millis
+from actors.session.ids import MessageId, Millis, UserId
 from actors.session.state import State
 from actors.session_actor import (
     Answer,
@@ -46,6 +47,36 @@ async def test_answers_and_events_wait_for_the_commit(room: Process) -> None:
     assert [out.recorded.event for out in outcome.published] == [e.ChatMessage(message_id=MessageId(1), text="Hello")]
     await room.streams.reaches(OPEN + 1)
     assert texts(room.rows) == texts(room.streams.events) == ["Hello"]
+
+
+async def test_people_are_told_of_an_invitation_after_its_commit_which_says_so_too(room: Process) -> None:
+    cat = UserId("01990000-0000-7000-8000-00000000000c")
+    by = structs.replace(TEACHER, people={cat: c.Person("Cat")})
+    told = ("told", cat)
+    with room.log.held():
+        invited = room.send(c.Invite(cat), by)
+        room.send(says("Hello"))
+        await turns()
+        assert told not in room.diary.entries
+        assert room.log.stored(SESSION).notifications == []
+    await invited.came()
+    await room.diary.until(lambda: told in room.diary.entries)
+    (row,) = room.log.stored(SESSION).notifications
+    assert row.user_id == cat
+    assert b'"session_invitation"' in bytes(row.body)
+    await room.do(c.End(), TEACHER)
+    await room.diary.until(lambda: room.diary.entries.count(told) == 2)
+    assert b'"over"' in bytes(room.log.stored(SESSION).notifications[1].body)
+
+
+async def test_nobody_is_told_of_an_invitation_that_was_not_committed(room: Process) -> None:
+    cat = UserId("01990000-0000-7000-8000-00000000000c")
+    room.log.fail("append")
+    outcome = await room.ask(c.Invite(cat), structs.replace(TEACHER, people={cat: c.Person("Cat")}))
+    assert isinstance(outcome, Unavailable)
+    await turns()
+    assert room.log.stored(SESSION).notifications == []
+    assert ("told", cat) not in room.diary.entries
 
 
 async def test_a_turn_is_one_append_and_answers_come_first_in_order(room: Process) -> None:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from actors.session import commands as c
-from server.routes import CommandRoute, SocketRoute, StreamRoute
+from server.routes import CommandRoute, SocketRoute, StreamRoute, UserStreamRoute
 from server.v1.table import API
 from tests.server.client import Client, Reply, Seat
 from tests.server.serving import Town
@@ -32,6 +32,8 @@ REQUESTS: dict[str, tuple[Any, int | str]] = {
     "POST /auth/logout": (None, OWN),
     "GET /me": (None, OWN),
     "PATCH /me": ({"name": "Mallory"}, OWN),
+    "GET /me/events": (None, OWN),
+    "POST /me/tickets": (None, OWN),
     "GET /me/devices": (None, OWN),
     "PUT /me/devices/{token}": ({"platform": "web"}, OWN),
     "DELETE /me/devices/{token}": (None, OWN),
@@ -103,6 +105,9 @@ async def send(client: Client, name: str, ref: str, things: dict[str, str]) -> R
     row = ROWS[name]
     headers = UPGRADE if isinstance(row, SocketRoute) else {}
     path = API.prefix + row.path.format(ref=ref, **things)
+    if isinstance(row, UserStreamRoute) and client.token != "x.y.z" and client.token is not None:
+        async with client.stream(path) as stream:
+            return Reply(200, stream.response.headers, json.dumps((await stream.next()).data).encode())
     return await client.call(row.method, path, REQUESTS[name][0], headers=headers)
 
 
@@ -229,5 +234,9 @@ async def test_an_owner_is_nobody_s_to_remove(town: Town) -> None:
 
 async def test_kinds_of_rows() -> None:
     """What is written of commands and streams above holds for all of them."""
-    assert [type(row) for row in API.rows if isinstance(row, StreamRoute)] == [StreamRoute, SocketRoute]
+    assert [type(row) for row in API.rows if isinstance(row, StreamRoute)] == [
+        UserStreamRoute,
+        StreamRoute,
+        SocketRoute,
+    ]
     assert all(not row.public for row in API.rows if isinstance(row, CommandRoute | StreamRoute))

@@ -1,4 +1,4 @@
--- What reaches people outside of sessions: their devices, and notices.
+-- What reaches people outside of sessions: their devices, and notifications.
 
 -- A device belongs to whoever registered it last. `login` is the login that did: when it is revoked, the device goes.
 create table device (
@@ -11,14 +11,13 @@ create table device (
 create index device_user on device (user_id, registered_at desc);
 create index device_login on device (login);
 
--- Notices of one user, numbered without gaps in the order of their commits: a commit holds the user's head while it
--- numbers. No reference to users: a commit must not fail because a guest has been forgotten.
-create table notice_head (
+-- Notifications of one user, numbered without gaps in the order of their commits. Nothing refers to users: a commit must not
+-- fail because a guest has been forgotten.
+create table notification_head (
     user_id uuid primary key,
-    last_seq integer not null check (last_seq > 0),
-    last_at timestamptz not null
+    last_seq integer not null check (last_seq > 0)
 );
-create table notice (
+create table notification (
     user_id uuid not null,
     seq integer not null check (seq > 0),
     at timestamptz not null,
@@ -26,5 +25,16 @@ create table notice (
     body jsonb not null,
     primary key (user_id, seq)
 );
-create index notice_age on notice (at);
-create index notice_invitation on notice (user_id, session_id, seq desc) where body ->> 'type' = 'session_invitation';
+create index notification_age on notification (at);
+create index notification_invitation on notification (user_id, session_id, seq desc) where body ->> 'type' = 'session_invitation';
+
+-- The user's head stays locked until the commit, so that nobody sees a number before the one below it. Whoever inserts
+-- several does so in order of user_id, or two commits could wait for each other.
+create function number_notification() returns trigger language plpgsql as $$
+begin
+    insert into notification_head as h (user_id, last_seq) values (new.user_id, 1)
+    on conflict (user_id) do update set last_seq = h.last_seq + 1
+    returning last_seq into new.seq;
+    return new;
+end $$;
+create trigger number_notification before insert on notification for each row execute function number_notification();

@@ -71,6 +71,13 @@ with v as (
     delete from session_snapshot s
     using jsonb_to_recordset($1 -> 'redactions') as r(session_id uuid, seq int) join f using (session_id)
     where s.session_id = r.session_id and s.seq >= r.seq
+), notified as (
+    -- In the order in which the heads of their users are locked; see the trigger on notification.
+    insert into notification (user_id, at, session_id, body)
+    select n.user_id, to_timestamp(n.at / 1000.0), session_id, n.body
+    from jsonb_to_recordset($1 -> 'notifications') as n(place int, session_id uuid, user_id uuid, at bigint, body jsonb)
+    join f using (session_id)
+    order by n.user_id, n.place
 )
 select session_id::text from f
 
@@ -119,6 +126,12 @@ with s as (
         and (w.types = '{}' or n.type = any(w.types))
     where n.kind <> 'webhook' or w.endpoint_id is not null
     on conflict do nothing
+), notified as (
+    insert into notification (user_id, at, session_id, body)
+    select n.user_id, to_timestamp(n.at / 1000.0), n.session_id, n.body
+    from jsonb_to_recordset(%(notifications)s::jsonb)
+        as n(place int, session_id uuid, user_id uuid, at bigint, body jsonb)
+    order by n.user_id, n.place
 )
 insert into session_log (session_id, epoch, seq, at, actor_id, type, event)
 select r.session_id, r.epoch, r.seq, to_timestamp(r.at / 1000.0), r.actor_id, r.type, r.event

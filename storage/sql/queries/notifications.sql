@@ -1,0 +1,46 @@
+-- name: after
+-- Of several users at once: %(user_ids)s and %(seqs)s go together.
+select n.user_id::text, n.seq, (extract(epoch from n.at) * 1000)::bigint, n.body::text
+from unnest(%(user_ids)s::uuid[], %(seqs)s::int[]) as since(user_id, seq)
+cross join lateral (
+    select * from notification n where n.user_id = since.user_id and n.seq > since.seq order by n.seq limit %(limit)s
+) n
+order by n.user_id, n.seq
+
+-- name: newer
+-- Who has notifications after these.
+select h.user_id::text
+from unnest(%(user_ids)s::uuid[], %(seqs)s::int[]) as since(user_id, seq)
+join notification_head h on h.user_id = since.user_id and h.last_seq > since.seq
+
+-- name: since
+-- A place's own row, and what came after it.
+select user_id::text, seq, (extract(epoch from at) * 1000)::bigint, body::text
+from notification where user_id = %(user_id)s and seq >= %(seq)s order by seq limit %(limit)s
+
+-- name: open
+-- One snapshot of both: the last notification (a row in any case), and the invitations that still stand, newest first.
+with here as (
+    select coalesce((select (extract(epoch from n.at) * 1000)::bigint from notification n
+        join notification_head h on h.user_id = n.user_id and h.last_seq = n.seq where n.user_id = %(user_id)s), 0) as at,
+        coalesce((select last_seq from notification_head where user_id = %(user_id)s), 0) as seq
+), invited as (
+    select s.number, s.body::text as session, n.body::text as notification, (extract(epoch from n.at) * 1000)::bigint as at
+    from participants p
+    join sessions s on s.session_id = p.session_id and not s.deleted and s.status in ('scheduled', 'live')
+    left join lateral (
+        select body, at from notification n
+        where n.user_id = p.user_id and n.session_id = p.session_id and n.body ->> 'type' = 'session_invitation'
+        order by seq desc limit 1
+    ) n on true
+    where p.user_id = %(user_id)s and p.status = 'invited' and s.owner_id <> p.user_id
+    order by s.number desc limit %(limit)s
+)
+select here.at, here.seq, invited.session, invited.notification, invited.at from here left join invited on true
+order by invited.number desc
+
+-- name: forget
+-- What is old goes, and of what there is too much of; the last one stays, to know a place by.
+delete from notification n using notification_head h
+where h.user_id = n.user_id and n.seq < h.last_seq
+    and (n.at < now() - make_interval(secs => %(seconds)s) or n.seq <= h.last_seq - %(most)s)
