@@ -303,6 +303,28 @@ def session_name(title: str) -> str:
     return "-".join([*words, ending] if words else ["session", ending])[-60:].lstrip("-")
 
 
+def room_name(title: str) -> str:
+    """Make a name that says nothing and cannot be guessed."""
+    return f"session-{new_id()}"
+
+
+class Slice(Struct, frozen=True, kw_only=True):
+    """Sessions of a kind, newest first, `skip` of them left out."""
+
+    kind: Kind
+    skip: int = 0
+    limit: int = 100
+    owner: UserId | None = None
+    participant: UserId | None = None
+    status: Status | None = None
+
+
+async def sliced(services: Services, call: Call) -> tuple[list[Session], int]:
+    """Give a slice, and how many sessions there are in all."""
+    asked: Slice = call.body
+    return await services.sessions.slice(**structs.asdict(asked))
+
+
 async def list_sessions(services: Services, call: Call) -> Listed:
     query: SessionQuery = call.query
     found = await services.sessions.page(

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from actors.session import commands as c
 from actors.session.errors import Reason
@@ -182,6 +182,11 @@ class Dialect(Api, frozen=True, kw_only=True):
         if problem.reason in REASONS:
             return self.errors[Reason(problem.reason)]
         return problem.status, ""
+
+
+def under(path: str, *rows: DialectRow) -> tuple[DialectRow, ...]:
+    """Put rows under a path."""
+    return tuple(structs.replace(row, path=path + row.path) for row in rows)
 
 
 REASONS = frozenset(reason.value for reason in Reason)
