@@ -28,7 +28,7 @@ class LogUnavailable(Exception):
 
 
 class Taken(Exception):
-    """A name or code that has to be unique is in use; `what` names which."""
+    """What can be had once, such as a name or a code, somebody has; `what` names it."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} is taken")
@@ -148,6 +148,8 @@ class Creation(Struct, frozen=True):
     """When somebody has to look at it; see `Append`."""
     notices: list[Notice] = []
     notifications: list[NotificationRow] = []
+    booking_id: str | None = None
+    """The booking whose one session it is to be."""
 
 
 class EventLog(Protocol):
@@ -158,7 +160,7 @@ class EventLog(Protocol):
         """Give the next session's number."""
 
     async def create(self, creation: Creation) -> None:
-        """Commit a new session, owned by this node in epoch 1. Raises: Taken."""
+        """Commit a new session, owned by this node in epoch 1. Raises: Taken, also for a booking that has one."""
 
     async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
         """Commit a batch in one statement; give the sessions it was committed for. One that is absent was fenced

@@ -233,6 +233,10 @@ class Opening(Struct, frozen=True, kw_only=True):
     seat: Literal["invited", "joined"] | None = None
     named: Callable[[str], str] | None = None
     invited: Mapping[UserId, c.Person] = {}
+    owner: c.Caller | None = None
+    """Whose it is, if not the caller's own."""
+    booking_id: str | None = None
+    """The booking whose one session it is to be."""
 
 
 async def create_session(services: Services, call: Call) -> Session:
@@ -247,7 +251,7 @@ def require_teacher(principal: Principal) -> None:
 
 
 async def open_session(services: Services, principal: Principal, new: c.NewSession, opening: Opening) -> State:
-    """Commit a new session; give its state. Raises: Problem."""
+    """Commit a new session; give its state. Raises: Problem, Taken('booking')."""
     if wait := services.commands.take(principal.user_id):
         raise too_fast(f"At most {services.settings.limits.user_commands_per_s} commands a second.", wait)
     if new.name is not None and (UUID.fullmatch(new.name) or not new.name.isprintable()):
@@ -258,6 +262,8 @@ async def open_session(services: Services, principal: Principal, new: c.NewSessi
         try:
             await services.log.create(commit)
         except Taken as taken:
+            if taken.what == "booking":
+                raise
             if taken.what == "name" and new.name is not None:
                 raise Problem(409, "taken", "There is a session of this name already.", field="name") from taken
         else:
@@ -281,12 +287,13 @@ def created(
         seat=opening.seat,
         invited=list(opening.invited),
     )
-    by, now = structs.replace(principal.caller(), people=opening.invited), now_millis()
+    by, now = structs.replace(opening.owner or principal.caller(), people=opening.invited), now_millis()
     try:
         events = lifecycle.create(create, by, now)
     except Rejected as rejected:
         raise refused(rejected, "") from rejected
-    return creation(machine.record(create.session_id, 1, 0, now, by.user_id, events))
+    state, commit = creation(machine.record(create.session_id, 1, 0, now, by.user_id, events))
+    return state, structs.replace(commit, booking_id=opening.booking_id)
 
 
 def join_code() -> str:

@@ -42,6 +42,7 @@ from server.v1.table import API
 from storage import embedded, migrate
 from storage.audio import Library
 from storage.blobs import Blobs, BlobsUnavailable
+from storage.bookings import Bookings
 from storage.devices import Devices
 from storage.embedded import Embedded
 from storage.errors import StorageError
@@ -190,6 +191,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         hub=hub,
         log=log,
         sessions=sessions,
+        bookings=Bookings(pool),
         records=Records(pool),
         users=users,
         refs=Refs(sessions),

@@ -22,6 +22,7 @@ from server.signing import SignedUrls
 from server.streams import Hub
 from storage.audio import Library
 from storage.blobs import Blobs
+from storage.bookings import Bookings
 from storage.devices import Devices
 from storage.event_log import PostgresEventLog
 from storage.records import Records
@@ -82,6 +83,7 @@ class Services(Struct, frozen=True):
     hub: Hub
     log: PostgresEventLog
     sessions: Sessions
+    bookings: Bookings
     records: Records
     users: Users
     refs: Refs

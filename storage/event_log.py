@@ -172,6 +172,7 @@ class PostgresEventLog:
     async def create(self, creation: Creation) -> None:
         session, rows = creation.session, creation.rows
         values = {
+            "booking_id": creation.booking_id,
             "session_id": session.id,
             "number": session.number,
             "name": session.name,
@@ -190,9 +191,11 @@ class PostgresEventLog:
             "notifications": _json.encode(placed(creation.notifications, session.id, 0)).decode(),
         }
         try:
-            await self._pool.execute(SQL["create"], values)
+            written = await self._pool.execute(SQL["create"], values)
         except Conflict as conflict:
             raise Taken(conflict.constraint.removeprefix("sessions_")) from conflict
+        if not written:
+            raise Taken("booking")
         if creation.notices:
             self._noticed()
 

@@ -73,6 +73,8 @@ class Tables:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self.sessions: dict[SessionId, Stored] = {}
+        self.bookings: dict[str, SessionId | None] = {}
+        """Those there are, and the session that each has."""
         self.seen: dict[str, float] = {}
         self.numbers = 0
 
@@ -147,6 +149,9 @@ class MemoryEventLog:
     def _create(self, creation: Creation) -> None:
         session, rows = creation.session, creation.rows
         _storable(rows)
+        booking_id, bookings = creation.booking_id, self.tables.bookings
+        if booking_id is not None and bookings.get(booking_id, "") is not None:
+            raise Taken("booking")
         if session.id in self.tables.sessions:
             raise Taken("pkey")
         for what in ("number", "name", "code"):
@@ -159,6 +164,8 @@ class MemoryEventLog:
         self.tables.sessions[session.id].participants.update({one.user_id: one for one in creation.participants})
         self.tables.sessions[session.id].notices += creation.notices
         self.tables.sessions[session.id].notifications += creation.notifications
+        if booking_id is not None:
+            bookings[booking_id] = session.id
 
     async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
         self.batches.append(list(batch))

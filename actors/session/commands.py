@@ -94,6 +94,7 @@ class NewSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     language: Language | None = None
     ttl: Seconds | None = None
     auto_start: bool = False
+    early: Seconds | None = None
     empty_after: Seconds | None = None
     host_gone_after: Seconds | None = None
 

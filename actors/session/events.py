@@ -51,6 +51,7 @@ class SessionCreated(Event, frozen=True, kw_only=True):
     ends_at: Millis | None = None
     expires_at: Millis | None = None
     auto_start: bool = False
+    early_ms: int = 0
     empty_after_ms: int | None = None
     host_gone_after_ms: int | None = None
     owner_number: int = 0

@@ -43,6 +43,8 @@ def create(command: c.Create, by: c.Caller, now: Millis) -> list[e.Event]:
     in_order(starts_at, ends_at)
     if new.auto_start and starts_at is None:
         raise Rejected(Reason.NOT_ALLOWED, "`auto_start` needs `starts_at`.", field="auto_start")
+    if new.early is not None and not new.auto_start:
+        raise Rejected(Reason.NOT_ALLOWED, "`early` goes with `auto_start`.", field="early")
     return [
         e.SessionCreated(
             number=command.number,
@@ -63,6 +65,7 @@ def create(command: c.Create, by: c.Caller, now: Millis) -> list[e.Event]:
             ends_at=ends_at,
             expires_at=None if new.ttl is None else Millis(now + new.ttl * 1000),
             auto_start=new.auto_start,
+            early_ms=(new.early or 0) * 1000,
             empty_after_ms=None if new.empty_after is None else new.empty_after * 1000,
             host_gone_after_ms=None if new.host_gone_after is None else new.host_gone_after * 1000,
             owner_number=by.number,
@@ -168,7 +171,7 @@ def deadlines(state: State) -> list[tuple[Millis, EndReason | None]]:
     if session.expires_at is not None:
         found.append((session.expires_at, "expired"))
     if session.status == "scheduled" and session.auto_start and session.starts_at is not None:
-        found.append((session.starts_at, None))
+        found.append((Millis(session.starts_at - session.early_ms), None))
     if session.empty_after_ms is not None and state.emptied_at is not None:
         found.append((Millis(state.emptied_at + session.empty_after_ms), "empty"))
     if session.host_gone_after_ms is not None and state.hostless_at is not None:
@@ -216,6 +219,7 @@ def created(recorded: e.Recorded) -> State:
         ends_at=event.ends_at,
         expires_at=event.expires_at,
         auto_start=event.auto_start,
+        early_ms=event.early_ms,
         empty_after_ms=event.empty_after_ms,
         host_gone_after_ms=event.host_gone_after_ms,
         owner_number=event.owner_number,

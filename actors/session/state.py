@@ -92,7 +92,8 @@ class Session(Struct, kw_only=True):
     started_at: Millis | None = None
     ended_at: Millis | None = None
     auto_start: bool = False
-    """Goes live by itself at `starts_at`."""
+    """Goes live by itself at `starts_at`, or `early_ms` before it."""
+    early_ms: int = 0
     empty_after_ms: int | None = None
     """Ends when nobody has been in it for so long; None: it waits."""
     host_gone_after_ms: int | None = None

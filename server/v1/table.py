@@ -15,6 +15,7 @@ from server.routes import ActionRoute, Api, Call, CommandRoute, Reply, SocketRou
 from server.services import Services
 from server.v1 import records
 from server.v1.audio import ROWS as AUDIO
+from server.v1.bookings import ROWS as BOOKINGS
 from server.v1.frames import CLOSES, FRAMES, MESSAGES, SILENT, answered, event_fields, published_json, recorded_json
 from server.v1.me import ROWS as ME
 from server.v1.me import TicketView, ticket
@@ -219,6 +220,7 @@ API = Api(
         ),
         *ME,
         *AUDIO,
+        *BOOKINGS,
         ActionRoute(
             method="POST", path="/sessions", summary="Create a session", body=c.NewSession, act=do.create_session,
             view=new_session, status=201, answer=SessionView,

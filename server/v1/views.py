@@ -48,6 +48,7 @@ class SessionView(Struct, frozen=True, kw_only=True):
     ends_at: str | None
     expires_at: str | None
     auto_start: bool
+    early: float | None
     empty_after: float | None
     host_gone_after: float | None
     started_at: str | None
@@ -261,6 +262,7 @@ def session_view(session: s.Session) -> SessionView:
         ends_at=when(session.ends_at),
         expires_at=when(session.expires_at),
         auto_start=session.auto_start,
+        early=seconds(session.early_ms or None),
         empty_after=seconds(session.empty_after_ms),
         host_gone_after=seconds(session.host_gone_after_ms),
         started_at=when(session.started_at),

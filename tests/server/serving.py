@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +97,17 @@ class Town:
         finally:
             connection.close()
 
-    @contextlib.contextmanager
-    def frozen(self, seat: Seat) -> Any:
+    def frozen(self, seat: Seat) -> contextlib.AbstractContextManager[None]:
         """Hold up every commit of a session while the block runs."""
+        return self.locked("session_head", "session_id", seat.id)
+
+    @contextlib.contextmanager
+    def locked(self, table: str, column: str, value: str) -> Iterator[None]:
+        """Hold up whatever changes a row while the block runs."""
         connection = psycopg2.connect(self.dsn)
         try:
             with connection.cursor() as cursor:
-                cursor.execute("select from session_head where session_id = %s for update", (seat.id,))
+                cursor.execute(f"select from {table} where {column} = %s for update", (value,))
             yield
         finally:
             connection.close()

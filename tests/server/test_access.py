@@ -11,6 +11,7 @@ import pytest
 from actors.session import commands as c
 from server.routes import CommandRoute, SocketRoute, StreamRoute, UserStreamRoute
 from server.v1.table import API
+from tests.server.booking import book
 from tests.server.client import Client, Reply, Seat
 from tests.server.serving import Town
 from tests.server.test_live import upload
@@ -22,6 +23,7 @@ OWN = "own"
 """A row that is about the caller and nobody else: a stranger reads or changes what is theirs."""
 GUEST = "guest"
 """A row that lets guests in where the session wants them; these sessions do not."""
+NOBODY = "01990000-0000-7000-8000-000000000000"
 REFUSALS = {"bad_credentials", "bad_refresh_token", "unauthenticated"}
 
 # A body with which the row works for whoever may, and what a stranger gets.
@@ -68,6 +70,18 @@ REQUESTS: dict[str, tuple[Any, int | str]] = {
     "GET /sessions/{ref}/recordings/{recording}": (None, 403),
     "GET /sessions/{ref}/recordings/{recording}/archive": (None, 403),
     "GET /sessions/{ref}/replay": (None, 403),
+    "POST /bookings": (
+        {
+            "tutor_id": NOBODY,
+            "student_id": NOBODY,
+            "starts_at": "2030-01-02T08:00:00Z",
+            "ends_at": "2030-01-02T09:00:00Z",
+        },
+        403,
+    ),
+    "GET /bookings": (None, OWN),
+    "GET /bookings/{booking_id}": (None, 403),
+    "POST /bookings/{booking_id}/session": (None, 403),
     "POST /audio": (None, OWN),
     "GET /audio": (None, OWN),
     "GET /audio/{audio_id}": (None, 404),
@@ -96,8 +110,10 @@ async def full_class(town: Town) -> tuple[Seat, Seat, dict[str, str]]:
     await host.do("stop_recording")
     await host.do("edit_code", base_version=0, text=SECRET)
     await anna.do("ask_question", text=SECRET)
+    booking = await book(host.person, anna.person, title=SECRET)
     return host, anna, {
         "audio_id": await upload(host.person), "user_id": anna.user_id, "recording": "1", "token": "a-device",
+        "booking_id": booking["id"],
     }  # fmt: skip
 
 

@@ -247,10 +247,10 @@ async def test_a_voice_note_is_a_message_until_it_is_taken_back(town: Town) -> N
 
 async def test_time_settings_are_shown(town: Town) -> None:
     host = await (await town.teacher()).create(
-        starts_at="2030-01-02T08:00:00Z", auto_start=True, empty_after=60, host_gone_after=90
+        starts_at="2030-01-02T08:00:00Z", auto_start=True, early=30, empty_after=60, host_gone_after=90
     )
     shown = host.session
-    assert (shown["auto_start"], shown["empty_after"], shown["host_gone_after"]) == (True, 60, 90)
+    assert (shown["auto_start"], shown["early"], shown["empty_after"], shown["host_gone_after"]) == (True, 30, 60, 90)
 
 
 async def test_a_session_that_is_empty_ends_by_itself(town: Town) -> None:

@@ -1,6 +1,9 @@
 """What time alone does: a session starts by itself, and ends when it expires, is empty or has no host."""
 
 from datetime import UTC, datetime
+from typing import Any
+
+import pytest
 
 from actors.session import commands as c
 from actors.session import events as e
@@ -124,6 +127,12 @@ def test_it_starts_by_itself() -> None:
     assert machine.deadline(script.state) is None
 
 
+def test_it_starts_so_long_before_as_it_was_asked_to() -> None:
+    script = given(auto_start=True, starts_at=at(3 * MINUTE), early=60)
+    assert machine.deadline(script.state) == START + 2 * MINUTE
+    script.when(c.Tick(), by=SERVER, after=2 * MINUTE).then(e.SessionStarted())
+
+
 def test_only_where_it_was_asked_to() -> None:
     assert machine.deadline(given(starts_at=at(MINUTE)).state) is None
 
@@ -139,13 +148,14 @@ def test_a_host_may_start_it_earlier() -> None:
     assert [type(row.event) for row in script.log].count(e.SessionStarted) == 1
 
 
-def test_it_needs_to_know_when() -> None:
+@pytest.mark.parametrize(("new", "field"), [({"auto_start": True}, "auto_start"), ({"early": 60}, "early")])
+def test_it_needs_to_know_when(new: dict[str, Any], field: str) -> None:
     script = given()
     try:
-        create(creation(auto_start=True), TEACHER, script.now)
+        create(creation(**new), TEACHER, script.now)
     except Rejected as rejected:
         script.answer = rejected
-    script.rejected(Reason.NOT_ALLOWED, field="auto_start")
+    script.rejected(Reason.NOT_ALLOWED, field=field)
 
 
 def test_one_that_expires_when_it_would_start_expires() -> None:

@@ -168,6 +168,7 @@ class Sessions(RuleBasedStateMachine):
     )
     def create(self, live: int, come: list[c.Caller], **new: Any) -> None:
         new["auto_start"] = new["starts_at"] is not None and live == 0
+        new["early"] = 60 if new["auto_start"] else None
         self.now = START
         self.hidden: dict[int, str] = {}
         self.texts = {0: ""}

@@ -11,13 +11,16 @@ from actors.persistence import EventLog, LogUnavailable, Taken
 from actors.session import events as e
 from actors.session import machine
 from actors.session.ids import Millis, SessionId
+from storage.bookings import Bookings
 from storage.errors import StorageError, Unavailable, UnknownOutcome
 from storage.event_log import PREPARE, PostgresEventLog, Summary
 from storage.memory import ALIVE_S, KEYS_KEPT, MemoryEventLog, Tables
 from storage.pool import Pool, Writer
-from tests.actors.author import ANN, BEN, START, Author, joined, message, session_id, used
+from storage.users import User, Users
+from tests.actors.author import ANN, BEN, START, TEACHER, Author, joined, message, session_id, used
 
 ME, OTHER = "node:1", "node:2"
+BOOKING = "01990000-0000-7000-a000-000000000001"
 
 
 class Log(EventLog, Protocol):
@@ -28,6 +31,10 @@ class Place:
     """A store that several owners write to."""
 
     def log(self, owner: str = ME) -> Log:
+        raise NotImplementedError
+
+    async def book(self) -> str:
+        """Make a booking; give its id."""
         raise NotImplementedError
 
     async def silence(self, owner: str) -> None:
@@ -42,6 +49,10 @@ class InMemory(Place):
     def log(self, owner: str = ME) -> Log:
         return MemoryEventLog(self.tables, owner)
 
+    async def book(self) -> str:
+        self.tables.bookings[BOOKING] = None
+        return BOOKING
+
     async def silence(self, owner: str) -> None:
         self.tables.seen[owner] -= ALIVE_S
 
@@ -53,6 +64,15 @@ class InPostgres(Place):
 
     def log(self, owner: str = ME) -> PostgresEventLog:
         return PostgresEventLog(self.pool, self.writer, owner)
+
+    async def book(self) -> str:
+        for user_id in (TEACHER, ANN):
+            await Users(self.pool).create(User(user_id, 0, "x", None, None, "student", None))
+        await Bookings(self.pool).create(
+            BOOKING, tutor_id=TEACHER, student_id=ANN, starts_at=START, ends_at=Millis(START + 1), title="x",
+            created_by=ANN,
+        )  # fmt: skip
+        return BOOKING
 
     async def silence(self, owner: str) -> None:
         await self.pool.execute("update nodes set seen_at = seen_at - interval '6 s' where owner = %s", (owner,))
@@ -113,6 +133,39 @@ async def test_what_is_unique_is_taken_once(log: Log, what: str) -> None:
     assert caught.value.what == what
     assert await log.claim(second.session_id) is None
     assert await stored(log, second) == []
+
+
+async def test_a_booking_gets_one_session_and_what_comes_too_late_leaves_nothing(place: Place) -> None:
+    booking_id = await place.book()
+    logs, authors = [place.log(ME), place.log(OTHER)], [Author(number) for number in range(1, 9)]
+    made = await asyncio.gather(
+        *(logs[n % 2].create(structs.replace(a.creation, booking_id=booking_id)) for n, a in enumerate(authors)),
+        return_exceptions=True,
+    )
+    (winner,) = (author for author, outcome in zip(authors, made, strict=True) if outcome is None)
+    assert {outcome.what for outcome in made if isinstance(outcome, Taken)} == {"booking"}
+    assert sum(isinstance(outcome, Taken) for outcome in made) == len(authors) - 1
+    for author in authors:
+        assert await stored(logs[0], author) == (author.log if author is winner else [])
+        assert (await logs[0].claim(author.session_id) is None) == (author is not winner)
+
+
+async def test_there_is_no_session_for_a_booking_that_there_is_not(log: Log) -> None:
+    author = Author(1)
+    with pytest.raises(Taken, match="booking"):
+        await log.create(structs.replace(author.creation, booking_id="01990000-0000-7000-a000-000000000009"))
+    assert await stored(log, author) == []
+
+
+async def test_a_booking_is_still_free_when_its_session_could_not_be_made(place: Place) -> None:
+    booking_id, log = await place.book(), place.log()
+    (first,) = await created(log)
+    second = Author(2)
+    same = structs.replace(second.state.session, code=first.state.session.code)
+    with pytest.raises(Taken, match="code"):
+        await log.create(structs.replace(second.creation, session=same, booking_id=booking_id))
+    await log.create(structs.replace(second.creation, booking_id=booking_id))
+    assert await stored(log, second) == second.log
 
 
 # Appending

@@ -104,24 +104,33 @@ select session_id::text from f
 select nextval('session_number')
 
 -- name: create
--- Head, facts, first rows and first places together.
-with s as (
+-- Head, facts, first rows and first places together. A session for a booking is made only if that has none yet: of
+-- several at once all but one wait here for the first, find that it has one now, and write nothing.
+with booked as (
+    update bookings set session_id = %(session_id)s
+    where booking_id = %(booking_id)s and session_id is null
+    returning booking_id
+), wanted as (
+    select where %(booking_id)s::uuid is null or exists (select from booked)
+), s as (
     insert into sessions (session_id, number, name, code, kind, status, owner_id, course_id, body)
-    values (%(session_id)s, %(number)s, %(name)s, %(code)s, %(kind)s, %(status)s, %(owner_id)s, %(course_id)s,
-        %(body)s::jsonb)
+    select %(session_id)s, %(number)s, %(name)s, %(code)s, %(kind)s, %(status)s, %(owner_id)s, %(course_id)s,
+        %(body)s::jsonb
+    from wanted
 ), h as (
     insert into session_head (session_id, owner, epoch, last_seq, wake_at)
-    values (%(session_id)s, %(owner)s, 1, %(last_seq)s, to_timestamp(%(wake_at)s / 1000.0))
+    select %(session_id)s, %(owner)s, 1, %(last_seq)s, to_timestamp(%(wake_at)s / 1000.0)
+    from wanted
 ), people as (
     insert into participants (session_id, user_id, number, name, role, status, joined_at, left_at)
     select %(session_id)s::uuid, r.user_id, r.number, r.name, r.role, r.status,
         to_timestamp(r.joined_at / 1000.0), to_timestamp(r.left_at / 1000.0)
-    from jsonb_to_recordset(%(participants)s::jsonb) as r(
+    from wanted, jsonb_to_recordset(%(participants)s::jsonb) as r(
         user_id uuid, number int, name text, role text, status text, joined_at bigint, left_at bigint)
 ), noticed as (
     insert into outbox (kind, target_id, session_id, seq)
     select n.kind, coalesce(w.endpoint_id, n.user_id), %(session_id)s::uuid, n.seq
-    from jsonb_to_recordset(%(notices)s::jsonb) as n(seq int, kind text, type text, user_id uuid)
+    from wanted cross join jsonb_to_recordset(%(notices)s::jsonb) as n(seq int, kind text, type text, user_id uuid)
     left join webhook_endpoint w on n.kind = 'webhook' and w.owner_id = n.user_id and w.disabled is null
         and (w.types = '{}' or n.type = any(w.types))
     where n.kind <> 'webhook' or w.endpoint_id is not null
@@ -129,13 +138,13 @@ with s as (
 ), notified as (
     insert into notification (user_id, at, session_id, body)
     select n.user_id, to_timestamp(n.at / 1000.0), n.session_id, n.body
-    from jsonb_to_recordset(%(notifications)s::jsonb)
+    from wanted, jsonb_to_recordset(%(notifications)s::jsonb)
         as n(place int, session_id uuid, user_id uuid, at bigint, body jsonb)
     order by n.user_id, n.place
 )
 insert into session_log (session_id, epoch, seq, at, actor_id, type, event)
 select r.session_id, r.epoch, r.seq, to_timestamp(r.at / 1000.0), r.actor_id, r.type, r.event
-from jsonb_to_recordset(%(rows)s::jsonb)
+from wanted, jsonb_to_recordset(%(rows)s::jsonb)
     as r(session_id uuid, epoch int, seq int, at bigint, actor_id uuid, type text, event jsonb)
 
 -- name: claim

@@ -1,0 +1,73 @@
+"""Bookings: a tutor's time with a student, and the one session that is made for it.
+
+**Law:** a booking gets its session once: in the statement that creates it (`sql/queries/event_log.sql: create`).
+"""
+
+from msgspec import Struct
+
+from actors.session.ids import Millis, SessionId, UserId
+from actors.session.state import Status
+from storage import queries
+from storage.pool import Pool
+
+SQL = queries.load("bookings")
+
+
+class Booking(Struct, frozen=True):
+    """A booking as it is now. `session_id` and `session_status` are None until its session has been made."""
+
+    booking_id: str
+    tutor_id: UserId
+    tutor_name: str
+    student_id: UserId
+    student_name: str
+    starts_at: Millis
+    ends_at: Millis
+    title: str
+    created_by: UserId
+    created_at: Millis
+    session_id: SessionId | None = None
+    session_status: Status | None = None
+
+    def names(self, user_id: UserId) -> bool:
+        """Say whether a user is its tutor or its student."""
+        return user_id in (self.tutor_id, self.student_id)
+
+
+class Bookings:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def create(
+        self,
+        booking_id: str,
+        *,
+        tutor_id: UserId,
+        student_id: UserId,
+        starts_at: Millis,
+        ends_at: Millis,
+        title: str,
+        created_by: UserId,
+    ) -> None:
+        """Add a booking. Both people must exist."""
+        await self._pool.execute(
+            SQL["create"],
+            {
+                "booking_id": booking_id, "tutor_id": tutor_id, "student_id": student_id, "starts_at": starts_at,
+                "ends_at": ends_at, "title": title, "created_by": created_by,
+            },
+        )  # fmt: skip
+
+    async def find(self, booking_id: str) -> Booking | None:
+        rows = await self._pool.fetch(SQL["find"], {"booking_id": booking_id}, retry=True)
+        return Booking(*rows[0]) if rows else None
+
+    async def page(
+        self, user_id: UserId, *, after: str | None, limit: int, since: Millis | None, until: Millis | None
+    ) -> list[Booking]:
+        """Give the bookings that a user is the tutor or the student of, earliest first.
+
+        `since`: those that end later; `until`: those that start before. `after`: the booking that the page before
+        ended with."""
+        params = {"user_id": user_id, "after": after, "limit": limit, "since": since, "until": until}
+        return [Booking(*row) for row in await self._pool.fetch(SQL["page"], params, retry=True)]
