@@ -161,6 +161,19 @@ class Dialect(Api, frozen=True, kw_only=True):
     trusting: bool = False
     """It is believed from those who have no token."""
     redoc: bool = False
+    about: str = "An older product's API, over the same sessions."
+    refused: Any = dict[str, Any]
+    refused_as: str = "application/json"
+
+    @property
+    def description_path(self) -> str:
+        # Mounted at the root, the description of Homeroom's own API is in its place.
+        return f"{self.prefix or '/' + self.name}/openapi.json"
+
+    @property
+    def docs_paths(self) -> tuple[str, ...]:
+        # Mounted at the root, the page of all APIs is in its place.
+        return tuple(f"{self.prefix}/{page}" for page in ("docs", "redoc")[: 1 + self.redoc] if self.prefix)
 
     @property
     def slashes(self) -> bool:

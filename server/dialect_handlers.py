@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 from msgspec import Struct, structs
 
 from actors.session.commands import Caller, Command
@@ -190,7 +191,7 @@ class _DialectEndpoint(Endpoint):
                 )
             async with asyncio.timeout(self._services.settings.limits.body_timeout_s):
                 sent = await request.post()
-        except ValueError as error:
+        except (ValueError, BadHttpMessage) as error:
             raise Problem(400, "malformed", f"The body is not a form: {error}.") from error
         except TimeoutError as error:
             raise Problem(408, "too_slow", "The body took too long.", headers={"Connection": "close"}) from error

@@ -60,7 +60,7 @@ def add(app: web.Application, apis: tuple[Api, ...]) -> None:
 def listed(apis: tuple[Api, ...]) -> str:
     """List the APIs, each with where its description is."""
     items = (
-        f'<li><a href="{"openapi.json" if api.prefix == "/v1" else api.prefix.lstrip("/") + "/openapi.json"}">'
+        f'<li><a href="{api.description_path.lstrip("/")}" data-api="{html.escape(api.name)}">'
         f"{html.escape(api.title)}</a> <code>{html.escape(api.prefix)}</code></li>"
         for api in apis
     )

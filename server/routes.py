@@ -13,7 +13,7 @@ from actors.session.events import Recorded
 from actors.session.ids import SessionId
 from actors.session_actor import Answer
 from server.auth import Principal
-from server.errors import Problem, problem_body
+from server.errors import Problem, ProblemBody, problem_body
 from server.forms import Form
 from server.services import Services
 from server.streams import Bye, Format
@@ -192,6 +192,21 @@ class Api(Struct, frozen=True, kw_only=True):
     """Origins allowed here besides those of `[server] cors_origins`."""
     open: tuple[str, ...] = ()
     """Settings that are on and let in who is not verified: said at the start and in `/readyz`."""
+
+    about: str = "Refusals are problem+json (RFC 9457) with a `reason` for programs."
+    refused: Any = ProblemBody
+    """Documents the body of a refusal."""
+    refused_as: str = "application/problem+json"
+    names_sessions: str = "id, number, name or code"
+
+    @property
+    def description_path(self) -> str:
+        return "/openapi.json"
+
+    @property
+    def docs_paths(self) -> tuple[str, ...]:
+        """Paths that lead to this API's page in `/docs`, besides that itself."""
+        return ()
 
     @property
     def slashes(self) -> bool:

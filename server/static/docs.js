@@ -31,7 +31,7 @@ function render(document_) {
     el("section", { class: "lead" },
       el("h1", {}, `${document_.info.title} API`),
       el("p", { class: "quiet" }, `Version ${document_.info.version}, OpenAPI ${document_.openapi}. Send an access token as `,
-        el("code", {}, "Authorization: Bearer …"), " wherever a lock is shown; refusals are ", el("code", {}, "application/problem+json"), ".")),
+        el("code", {}, "Authorization: Bearer …"), ` wherever a lock is shown. ${document_.info.description}`)),
     ...operations.map(operation),
     el("h2", { class: "part" }, "Shapes"),
     ...shapes.map((name) => el("section", { class: "panel", id: `shape-${name}` },
@@ -97,4 +97,6 @@ const join = (parts, text) => parts.flatMap((part, index) => (index ? [text, par
 for (const link of $("apis").querySelectorAll("a")) {
   link.addEventListener("click", (event) => { event.preventDefault(); load(link); });
 }
-load($("apis").querySelector("a"));
+const wanted = new URLSearchParams(location.search).get("api");
+const links = [...$("apis").querySelectorAll("a")];
+load(links.find((link) => link.dataset.api === wanted) ?? links[0]);

@@ -326,7 +326,7 @@ async def test_every_route_is_documented_with_what_it_takes_and_gives(town: Town
         assert operation["summary"]
         assert operation["security"] == ([] if row.public else [{"bearer": []}])
         assert str(row.status) in operation["responses"]
-        assert "application/problem+json" in operation["responses"]["default"]["content"]
+        assert "application/problem+json" in operation["responses"]["429"]["content"]
         assert ("requestBody" in operation) == (row.body is not None or isinstance(row, UploadRoute))
         named = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
         assert named == set(re.findall(r"\{(\w+)\}", row.path))

@@ -114,7 +114,7 @@ async def test_docs_list_every_api(client: Client) -> None:
     async with client.get("/docs") as response:
         text = await response.text()
     assert pages.APIS not in text
-    assert '<a href="openapi.json">Homeroom</a> <code>/v1</code>' in text
+    assert '<a href="openapi.json" data-api="v1">Homeroom</a> <code>/v1</code>' in text
 
 
 def test_stream_page_knows_every_event() -> None:

@@ -1,0 +1,88 @@
+"""Every API as its own description says it is: schemathesis sends what may be sent, and what may not."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.config import Settings
+from server.dialect import Dialect
+from server.dialects import tables
+from server.v1.table import API
+from tests.dialects.toy import dialect as toy
+from tests.server.client import Person
+from tests.server.serving import Town, serving
+
+APIS = (API, *tables(Settings()), toy())
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+EXAMPLES = 4
+"""Requests of a kind and route; the long run has more."""
+PATIENCE_S = 240
+STREAMS = "text/event-stream"
+
+
+@pytest.fixture
+async def town(dsn: str, tmp_path: Path) -> AsyncIterator[Town]:
+    lifted = {"guests_per_minute": 1_000_000, "user_commands_per_s": 1_000_000, "user_burst": 1_000_000}
+    async with serving(dsn, tmp_path / "data", apis=APIS, limits=lifted) as town:
+        yield town
+
+
+def endless(operation: dict[str, Any]) -> bool:
+    """Say whether a route's answer does not end, or is none of HTTP's."""
+    return "101" in operation["responses"] or any(
+        STREAMS in answer.get("content", {}) for answer in operation["responses"].values()
+    )
+
+
+def narrowed(document: dict[str, Any], ref: str) -> dict[str, Any]:
+    """Have a description speak of a session that there is, and of nothing that never ends or logs out."""
+    for path, item in list(document["paths"].items()):
+        for method, operation in list(item.items()):
+            if endless(operation) or path.endswith(("/logout", "/auth/refresh", "/broken/")):
+                del item[method]
+            for parameter in operation["parameters"]:
+                if parameter["name"] == "ref":
+                    parameter["schema"] = {"enum": [ref]}
+    return document
+
+
+async def session_for(town: Town, teacher: Person, api: Any) -> str:
+    """Make a session of a kind, and give what names it in an API."""
+    kind, named = (api.kind, api.named) if isinstance(api, Dialect) else ("classroom", "id")
+    made = (await teacher.post("/v1/sessions", {"title": "Physics", "kind": kind})).ok(201)
+    return str(made[named])
+
+
+async def explored(document: Path, url: str, token: str, examples: int) -> tuple[int, str]:
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "run", str(document), "--url", url, "--checks", CHECKS,
+        "--header", f"Authorization: Bearer {token}", "--max-examples", str(examples), "--seed", "1",
+        "--phases", "examples,coverage,fuzzing", "--no-color", "--request-timeout", "8", "--warnings", "off",
+        "--suppress-health-check", "all", "--generation-database", "none",
+    ]  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=document.parent
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return process.returncode or 0, output.decode()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("api", APIS, ids=lambda api: api.name)
+async def test_an_api_is_as_it_is_described(town: Town, tmp_path: Path, api: Any) -> None:
+    teacher = await town.teacher()
+    document = (await town.anyone.get(api.description_path)).ok()
+    path = tmp_path / "openapi.json"
+    path.write_text(json.dumps(narrowed(document, await session_for(town, teacher, api))))
+    status, output = await explored(path, town.url, teacher.token or "", EXAMPLES)
+    assert status == 0, output[-20_000:]
