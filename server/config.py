@@ -80,11 +80,16 @@ Prefix = Annotated[
 Issued = Annotated[str, Meta(max_length=512, description="a text of at most 512 characters")]
 Claim = Annotated[str, Meta(max_length=256, description='the name of a claim such as "sub" or "profile.id", or empty')]
 Algorithm = Literal["HS256", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-# Keys that come by plain HTTP are whoever's is on the way, unless it does not leave the machine.
+# What goes by plain HTTP is known to whoever is on the way, and may be theirs, unless it does not leave the machine.
+SAFE_URL = r"(https://[^\s/?#@]+[^\s#]*|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/[^\s#]*)?)"
+SafeUrl = Annotated[
+    str,
+    Meta(pattern=rf"^{SAFE_URL}\Z", max_length=2_048, description="an https:// URL, or an http:// one of this machine"),
+]
 KeysUrl = Annotated[
     str,
     Meta(
-        pattern=r"^(https://[^\s/?#@]+[^\s#]*|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/[^\s#]*)?)?\Z",
+        pattern=rf"^{SAFE_URL}?\Z",
         max_length=2_048,
         description="an https:// URL, an http:// one of this machine, or empty",
     ),
@@ -282,6 +287,14 @@ class Blobs(Struct, frozen=True, kw_only=True):
     s3_path_style: bool = True
 
 
+class Push(Struct, frozen=True, kw_only=True):
+    provider: Literal["none", "fcm"] = "none"
+    fcm_key_file: File = ""
+    fcm_url: SafeUrl = "https://fcm.googleapis.com"
+    fcm_token_url: KeysUrl = ""
+    timeout_s: Wait = 5.0
+
+
 class Outbox(Struct, frozen=True, kw_only=True):
     poll_s: Wait = 1.0
     concurrency: Annotated[int, within(1, 10_000)] = 256
@@ -311,6 +324,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     blobs: Blobs = Blobs()
     dialects: Dialects = Dialects()
     outbox: Outbox = Outbox()
+    push: Push = Push()
 
 
 ANY = "*"

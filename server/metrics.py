@@ -50,6 +50,12 @@ class Live(Collector):
             "homeroom_log_queue_rows", "Rows on their way to the log.", self._persistence.queued_rows
         )
         yield CounterMetricFamily("homeroom_events", "Events committed and shown.", hub.published)
+        pushed = CounterMetricFamily(
+            "homeroom_pushes", "Messages for devices, by what came of them.", labels=["outcome"]
+        )
+        for outcome, count in self._services.invitations.receptions.items():
+            pushed.add_metric([outcome], count)
+        yield pushed
         yield CounterMetricFamily("homeroom_deliveries", "Events written to streams.", hub.delivered)
 
 

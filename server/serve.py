@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import aiohttp
 from aiohttp import web
 from msgspec import Struct
 
@@ -34,6 +35,11 @@ from server.logs import RequestLog
 from server.notifications import UserStreams
 from server.outbox import MARGIN_S, Dispatcher
 from server.passwords import Passwords
+from server.push.fcm import Fcm
+from server.push.invitations import Invitations
+from server.push.messages import Push
+from server.push.none import NoPush
+from server.push.oauth import AccessTokens, read_account
 from server.routes import Api
 from server.services import Refs, Services
 from server.signing import SignedUrls
@@ -132,7 +138,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     stack.push_async_callback(pool.close)
     writer = Writer(dsn, PREPARE, **timeouts)
     stack.push_async_callback(writer.close)
-    dispatcher = await dispatching(settings, dsn, stack)
+    dispatcher, invitations = await dispatching(settings, dsn, stack)
     log = PostgresEventLog(pool, writer, f"{socket.gethostname()}:{new_id()}", noticed=dispatcher.wake)
     users, sessions = Users(pool), Sessions(pool)
     library, blobs = Library(pool), await blob_store(settings)
@@ -211,6 +217,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         audio_urls=SignedUrls(key, ttl_s=settings.audio.url_ttl_s),
         dispatcher=dispatcher,
         devices=Devices(pool),
+        invitations=invitations,
         user_streams=user_streams,
     )
     registry.register(metrics.Live(services, persistence))
@@ -225,7 +232,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     return services, persistence
 
 
-async def dispatching(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack) -> Dispatcher:
+async def dispatching(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack) -> tuple[Dispatcher, Invitations]:
     """Make what sends the outbox's rows. It has connections of its own: nobody waits for one because of it."""
     database, outbox = settings.database, settings.outbox
     pool = await Pool.open(
@@ -242,7 +249,25 @@ async def dispatching(settings: Settings, dsn: str, stack: contextlib.AsyncExitS
         pause_after=outbox.pause_after,
         pause_s=outbox.pause_s,
     )
-    return Dispatcher(rows, {}, outbox, now_millis)
+    invitations = Invitations(await push_provider(settings, stack), Devices(pool), Users(pool))
+    return Dispatcher(rows, {"push": invitations}, outbox, now_millis), invitations
+
+
+async def push_provider(settings: Settings, stack: contextlib.AsyncExitStack) -> Push:
+    """Make what brings messages to devices. Raises: BadSetting."""
+    chosen = settings.push
+    if chosen.provider == "none":
+        return NoPush()
+    if not chosen.fcm_key_file:
+        raise BadSetting('push.fcm_key_file = "": with push.provider = "fcm" it must name a key file')
+    try:
+        account = await asyncio.to_thread(read_account, Path(chosen.fcm_key_file))
+    except ValueError as error:
+        raise BadSetting(f"push.fcm_key_file = {chosen.fcm_key_file!r}: {error}") from error
+    timeout = aiohttp.ClientTimeout(total=chosen.timeout_s)
+    http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+    tokens = AccessTokens(account, http, url=chosen.fcm_token_url)
+    return Fcm(http, tokens, url=chosen.fcm_url, project_id=account.project_id)
 
 
 async def blob_store(settings: Settings) -> Blobs:

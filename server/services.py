@@ -18,6 +18,7 @@ from server.logs import RequestLog
 from server.notifications import UserStreams
 from server.outbox import Dispatcher
 from server.passwords import Passwords
+from server.push.invitations import Invitations
 from server.signing import SignedUrls
 from server.streams import Hub
 from storage.audio import Library
@@ -110,6 +111,7 @@ class Services(Struct, frozen=True):
     """To pieces of audio."""
     dispatcher: Dispatcher
     devices: Devices
+    invitations: Invitations
     user_streams: UserStreams
 
     async def visible(self, session_id: SessionId, principal: Principal, ref: str) -> Found:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from actors.session.ids import Millis, UserId
+from actors.session.ids import Millis, SessionId, UserId
 from storage import queries
 from storage.pool import Pool
 from storage.sessions import UUID
@@ -51,3 +51,14 @@ class Devices:
         """Give a user's devices, the latest registered first."""
         params = {"user_id": user_id, "most": DEVICES_PER_USER}
         return [Device(*row) for row in await self._pool.fetch(SQL["of_user"], params, retry=True)]
+
+    async def waiting(self, outbox_id: int, user_id: UserId, session_id: SessionId) -> list[str]:
+        """Give the tokens of devices that an invitation of the outbox has yet to get to; none once it is over."""
+        params = {
+            "outbox_id": outbox_id, "user_id": user_id, "session_id": session_id, "most": DEVICES_PER_USER,
+        }  # fmt: skip
+        return [row[0] for row in await self._pool.fetch(SQL["waiting"], params, retry=True)]
+
+    async def settle(self, outbox_id: int, token: str) -> None:
+        """Note that a device has got what the outbox has for it, or never will."""
+        await self._pool.execute(SQL["settle"], {"outbox_id": outbox_id, "token": token})

@@ -38,3 +38,10 @@ begin
     return new;
 end $$;
 create trigger number_notification before insert on notification for each row execute function number_notification();
+
+-- Devices that a push of the outbox has got to, or never will: it is not tried with them again.
+create table push_settled (
+    outbox_id bigint not null references outbox on delete cascade,
+    token text not null,
+    primary key (outbox_id, token)
+);

@@ -24,3 +24,17 @@ delete from device where token = %(token)s
 -- name: of_user
 select token, platform, (extract(epoch from registered_at) * 1000)::bigint
 from device where user_id = %(user_id)s order by registered_at desc, token limit %(most)s
+
+-- name: waiting
+-- Devices that an invitation has yet to get to, as long as it stands.
+select d.token from device d
+where d.user_id = %(user_id)s
+    and exists (select from participants p
+        where p.session_id = %(session_id)s and p.user_id = %(user_id)s and p.status = 'invited')
+    and not exists (select from push_settled s where s.outbox_id = %(outbox_id)s and s.token = d.token)
+order by d.registered_at desc, d.token limit %(most)s
+
+-- name: settle
+insert into push_settled (outbox_id, token)
+select id, %(token)s from outbox where id = %(outbox_id)s
+on conflict do nothing
