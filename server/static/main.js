@@ -1,18 +1,20 @@
 // The front page: who you are, and which class you are in.
 
-import { account, call, forget, logIn, logOut, register, registerNewcomer } from "./api.js";
+import { account, call, command, forget, logIn, logOut, register, registerNewcomer } from "./api.js";
 import { $, el, show, tell } from "./dom.js";
+import { Invitations } from "./invitations.js";
 import { Room } from "./room.js";
 
 let room = null;
+let invitations = null;
 
 const codeInLink = () => (new URLSearchParams(location.search).get("code") ?? "").trim().toUpperCase();
 
 async function home() {
-  room?.close();
-  room = null;
+  leave();
   document.title = "Homeroom";
   const user = account()?.user;
+  if (user) invitations = new Invitations(accept);
   const code = codeInLink();
   who();
   show($("home"), true);
@@ -45,12 +47,33 @@ async function mine() {
     el("li", {}, el("a", { href: `?code=${session.code}` }, session.title), " ", el("span", { class: "pill", "data-state": session.status }, session.status))));
 }
 
+// Nothing of what showed before is to go on.
+function leave() {
+  room?.close();
+  invitations?.close();
+  room = invitations = null;
+}
+
 async function enter(code) {
   const { session } = await call("POST", "v1/sessions/join", { code });
+  inside(session);
+}
+
+async function accept(id) {
+  tell($("home-error"));
+  try {
+    await command(id, "join");
+    inside(await call("GET", `v1/sessions/${id}`));
+  } catch (error) {
+    tell($("home-error"), error.message);
+  }
+}
+
+function inside(session) {
   history.replaceState(null, "", `?code=${session.code}`);
   show($("home"), false);
   who();
-  room?.close();
+  leave();
   room = new Room(session, (reason) => { if (reason === "unauthenticated") forget(); });
 }
 

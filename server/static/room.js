@@ -3,7 +3,7 @@
 import { account, command } from "./api.js";
 import { $, clock, el, linked, show, tell } from "./dom.js";
 import { State } from "./state.js";
-import { Stream } from "./stream.js";
+import { Stream, TYPES } from "./stream.js";
 
 const FEED_KEPT = 200;
 const TYPING_MS = 4_000;
@@ -37,7 +37,7 @@ export class Room {
     this.link = new URL(`?code=${session.code}`, new URL("./", location.href)).href;
     this.controls = new AbortController();
     this.wire();
-    this.stream = new Stream(this.ref, {
+    this.stream = new Stream(`v1/sessions/${this.ref}`, TYPES, {
       frame: (type, body, cursor) => this.take(type, body, cursor),
       state: (connection, reason) => this.connected(connection, reason),
     });

@@ -1,11 +1,11 @@
-// One session's live stream. It resumes by cursor until the server says not to come back.
+// A live stream, a session's or one's own. It resumes by cursor until the server says not to come back.
 // A ticket opens a stream once, so EventSource's own way of reconnecting would not do.
 
 import { call } from "./api.js";
 
 const LONGEST_WAIT_MS = 10_000;
 // EventSource hands on only the event types that it was asked for.
-const TYPES = [
+export const TYPES = [
   "snapshot", "resumed", "reset", "bye",
   "session_created", "session_started", "session_ended", "session_cancelled", "session_updated", "session_locked",
   "session_unlocked", "session_deleted",
@@ -22,11 +22,14 @@ const TYPES = [
   "board_drawn", "board_erased", "board_cleared", "board_restored", "recording_started", "recording_stopped",
   "event_logged", "signal", "cursor", "typing",
 ];
+export const OWN = ["snapshot", "resumed", "reset", "bye", "session_invitation", "invitation_closed"];
 
 export class Stream {
+  // `of` is a session's path, or "v1/me"; `types` are those of its frames.
   // `on.frame(type, body, cursor)` for every frame, `on.state("connecting" | "live" | "waiting" | "over", detail)`.
-  constructor(ref, on) {
-    this.ref = ref;
+  constructor(of, types, on) {
+    this.of = of;
+    this.types = types;
     this.on = on;
     this.cursor = null;
     this.failures = 0;
@@ -43,18 +46,18 @@ export class Stream {
     this.source?.close();
     this.on.state("connecting");
     try {
-      const { ticket } = await call("POST", `v1/sessions/${this.ref}/tickets`);
+      const { ticket } = await call("POST", `${this.of}/tickets`);
       if (this.over) return;
       const query = new URLSearchParams({ ticket });
       if (this.cursor) query.set("cursor", this.cursor);
-      this.source = new EventSource(`v1/sessions/${this.ref}/events?${query}`);
+      this.source = new EventSource(`${this.of}/events?${query}`);
     } catch (error) {
       if ([401, 403, 404, 410].includes(error.status)) this.finish(error.reason);
       else this.later();
       return;
     }
     this.source.onerror = () => this.later();
-    for (const type of TYPES) this.source.addEventListener(type, (frame) => this.take(type, frame));
+    for (const type of this.types) this.source.addEventListener(type, (frame) => this.take(type, frame));
   }
 
   take(type, frame) {

@@ -9,6 +9,7 @@ import aiohttp
 
 from server.serve import Running
 from tests.browser.chromium import Chromium, Page
+from tests.server.client import PASSWORD, Person
 
 SCREENSHOTS = "HOMEROOM_TEST_SCREENSHOTS"
 """A directory to leave pictures in."""
@@ -105,6 +106,38 @@ async def test_reload_and_wrong_code(browser: Chromium, server: Running) -> None
     await stranger.fill("#join [name=code]", link[-6:].lower())
     await stranger.click("#join button.primary")
     await stranger.sees("#title", "Physics 101")
+
+
+async def test_invitations_come_and_go_on_the_front_page(browser: Chromium, server: Running) -> None:
+    async with aiohttp.ClientSession() as http:
+        student = await Person.register(http, server.url, "Ana <b>", "ana@example.org", "student")
+        teacher = await Person.register(http, server.url, "Ms & Mr Okafor", "okafor@example.org", "teacher")
+        physics, music = [await teacher.create(title=title) for title in ("Physics <101>", "Music")]
+        await physics.join()
+        await physics.do("invite", user_id=student.id)
+
+        page = await browser.page()
+        await page.open(f"{server.url}/")
+        await page.click("#teach [value=login]")
+        await page.fill("#teach [name=email]", "ana@example.org")
+        await page.fill("#teach [name=password]", PASSWORD)
+        await page.click("#teach button.primary")
+        await page.sees("#invitation-list", "Physics <101>")
+        await music.do("invite", user_id=student.id)
+        await page.sees("#invitation-list", "Music Ms & Mr Okafor invites you.")
+        await page.look(360, 740)
+        assert await page.run("document.documentElement.scrollWidth") <= 360
+        await picture(page, "invitations")
+        await music.do("cancel")
+        await page.until("!document.querySelector('#invitation-list').innerText.includes('Music')")
+        await page.click("#invitation-list button")
+        await page.sees("#title", "Physics <101>")
+        await page.sees("#connection", "Connected")
+        assert [one["name"] for one in (await physics.state())["participants"]] == ["Ms & Mr Okafor", "Ana <b>"]
+        await page.open(f"{server.url}/")
+        await page.sees("#me", "Ana <b>")
+        assert await page.run("document.querySelector('#invitations').hidden")
+        assert page.complaints == []
 
 
 async def test_phone_and_dark_fit_the_screen(browser: Chromium, server: Running) -> None:
