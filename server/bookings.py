@@ -22,6 +22,7 @@ from storage.bookings import Booking
 from storage.sessions import UUID
 from storage.users import AccountRole
 
+YEARS = range(1970, 2200)
 LONGEST_MS = 24 * 3_600_000
 EARLY_S = 15 * 60
 """People may come in so long before the lesson; the session goes live by then."""
@@ -83,6 +84,8 @@ async def create(services: Services, call: Call) -> Seen:
 def lasting(starts_at: datetime, ends_at: datetime) -> tuple[Millis, Millis]:
     """Give a lesson's first and last moment. Raises: Problem 422."""
     start, end = Millis(round(starts_at.timestamp() * 1000)), Millis(round(ends_at.timestamp() * 1000))
+    if starts_at.year not in YEARS:
+        raise invalid("starts_at", f"`starts_at` must be in the years {YEARS[0]} to {YEARS[-1]}.")
     if end <= start:
         raise invalid("ends_at", "`ends_at` must be after `starts_at`.")
     if end - start > LONGEST_MS:

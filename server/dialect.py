@@ -53,7 +53,8 @@ class LookRoute(DialectRow, frozen=True, kw_only=True):
 
 
 class AskRoute(DialectRow, frozen=True, kw_only=True):
-    """A command to a session. Its answer is what `see` sees once it is committed, or `out` of what `then` gave.
+    """A command to a session. Its answer is what `see` sees once it is committed, or `out` of what `then` gave, which
+    has the other as `call.seen`.
 
     `find` looks something up in the session first, such as whom a number means; it is `call.found` from then on.
     `admits`: whoever finds the session may come in, as if they held its join code."""
@@ -122,7 +123,7 @@ class Frame(Struct, frozen=True):
 
 
 class TalkRoute(WatchRoute, frozen=True, kw_only=True):
-    """A session as a WebSocket of `{type, data}` messages, both ways.
+    """A session as a WebSocket of `{type, data}` messages, both ways, for as long as the token is good.
 
     `other` makes the command of a type that is not in `frames`; without it, and for bad ones, `failed` prints why."""
 
@@ -138,6 +139,8 @@ class TalkRoute(WatchRoute, frozen=True, kw_only=True):
 
 Shown = tuple[str, Callable[[Recorded, State], Any]]
 """What an event is called, and its data: an object, None where there is nothing to show, a list for one frame each."""
+Told = Shown | list[Shown]
+"""What is told of an event: one thing, or several."""
 Relayed = Callable[[Any, UserId, Millis, State], tuple[str, Any] | None]
 
 
@@ -153,7 +156,7 @@ class Dialect(Api, frozen=True, kw_only=True):
     errors: Mapping[Reason, tuple[int, str]]
     problems: Mapping[str, tuple[int, str]] = {}
     error_body: Callable[[int, str, Problem], Any]
-    events: Mapping[type[Event], Shown] = {}
+    events: Mapping[type[Event], Told] = {}
     silent: frozenset[type[Event]] = frozenset()
     forms: bool = False
     user_field: str | None = None

@@ -13,7 +13,7 @@ from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from actors.session_actor import Published
-from server.dialect import Relayed, Shown
+from server.dialect import Relayed, Told
 from server.streams import Bye, Cursor, Format, bare, chunk, message
 
 _encode = msgspec.json.Encoder().encode
@@ -36,19 +36,19 @@ def typed(name: str, data: bytes, place: Cursor | None) -> bytes:
     return message(b'{"type":%b,"data":%b}' % (_encode(name), data))
 
 
-def stream(events: Mapping[type[e.Event], Shown], first: First, last: Last, relays: Mapping[type, Relayed]) -> Format:
+def stream(events: Mapping[type[e.Event], Told], first: First, last: Last, relays: Mapping[type, Relayed]) -> Format:
     """Make the format of an SSE stream."""
     return _format(sse, events, first, last, relays, b": heartbeat\n\n", chunk)
 
 
-def talk(events: Mapping[type[e.Event], Shown], first: First, last: Last, relays: Mapping[type, Relayed]) -> Format:
+def talk(events: Mapping[type[e.Event], Told], first: First, last: Last, relays: Mapping[type, Relayed]) -> Format:
     """Make the format of a socket of `{type, data}` messages."""
     return _format(typed, events, first, last, relays, b"", bare)
 
 
 def _format(
     write: Write,
-    events: Mapping[type[e.Event], Shown],
+    events: Mapping[type[e.Event], Told],
     first: First,
     last: Last,
     relays: Mapping[type, Relayed],
@@ -97,11 +97,10 @@ def _format(
     )
 
 
-def shown(events: Mapping[type[e.Event], Shown], out: Published) -> Iterator[Named]:
+def shown(events: Mapping[type[e.Event], Told], out: Published) -> Iterator[Named]:
     """Give the frames of an event."""
-    known = events.get(type(out.recorded.event))
-    if known is not None:
-        name, data_of = known
+    told = events.get(type(out.recorded.event), [])
+    for name, data_of in told if isinstance(told, list) else [told]:
         data = data_of(out.recorded, out.state)
         for one in data if isinstance(data, list) else [data]:
             if one is not None:

@@ -238,9 +238,10 @@ class _Ask(_DialectEndpoint):
         self.admit(call)
         key = idempotency_key(request.headers.get("Idempotency-Key"))
         call = await asked(self._services, call, self._row.ask, self._row.find, key, admits=self._row.admits)
-        if self._row.then is not None:
-            return self._row.out(await self._row.then(self._services, call), call)
-        return None if self._row.see is None else self._row.out(await seen(self._services, call, self._row.see), call)
+        if self._row.see is not None:
+            call = structs.replace(call, seen=await seen(self._services, call, self._row.see))
+        then = self._row.then
+        return self._row.out(call.seen if then is None else await then(self._services, call), call)
 
 
 class _Create(_DialectEndpoint):

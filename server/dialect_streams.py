@@ -5,6 +5,7 @@
 
 import contextlib
 import logging
+import math
 from typing import Any
 
 import msgspec
@@ -85,6 +86,8 @@ class Talk(SocketEndpoint):
         super().__init__(row, services)
         depth = services.settings.limits.json_depth
         self.closes = row.closes
+        # A client that is not ours takes the end of its socket for the end of its token, or of the session.
+        self.lifetime_s = math.inf
         self.admits = row.admits
         self.door = Door(dialect, row, services, self)
         self.dialect = dialect

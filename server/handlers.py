@@ -435,6 +435,7 @@ class StreamEndpoint(Endpoint):
     def __init__(self, row: Row, services: Services) -> None:
         super().__init__(row, services)
         self.streamed = cast(Streamed, row)
+        self.lifetime_s = services.settings.streams.lifetime_s
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         principal, session_id = await self.entry(request)
@@ -475,7 +476,7 @@ class StreamEndpoint(Endpoint):
             principal.login,
             self.streamed.format,
             cursor=cursor,
-            expires_at=stream_end(principal, settings.streams.lifetime_s),
+            expires_at=stream_end(principal, self.lifetime_s),
             limit=settings.streams.buffer_bytes,
         )
         if not hub.register(subscriber):

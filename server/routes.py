@@ -47,6 +47,8 @@ class Call(Struct, frozen=True):
     last_event_id: str | None = None
     found: Any = None
     """What a row's `find` saw in the session before its command."""
+    seen: Any = None
+    """What its `see` saw after it."""
     made: Sequence[Recorded] = ()
     """What a row's command has made happen."""
 

@@ -98,6 +98,18 @@ class Records:
             if rows:
                 yield rows
 
+    async def noted(
+        self, session_id: SessionId, *, event_type: str | None, user_id: UserId | None, limit: int
+    ) -> list[Recorded]:
+        """Give the latest events that clients have noted, latest first: of a type, by a user, or all."""
+        params = {"session_id": session_id, "event_type": event_type, "user_id": user_id, "limit": limit}
+        return [recorded(session_id, row) for row in await self._pool.fetch(SQL["noted"], params, retry=True)]
+
+    async def noted_counts(self, session_id: SessionId, *, user_id: UserId | None) -> dict[str, int]:
+        """Count them by type."""
+        params = {"session_id": session_id, "user_id": user_id}
+        return {row[0]: row[1] for row in await self._pool.fetch(SQL["noted_counts"], params, retry=True)}
+
     async def state_at(self, session_id: SessionId, seq: int) -> State | None:
         """Rebuild the state as of a row, from the snapshot if it is not later; None: there is no such row."""
         saved = await self._pool.fetch(SQL["snapshot"], {"session_id": session_id, "upto": seq}, retry=True)

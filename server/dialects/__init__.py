@@ -5,8 +5,10 @@
 
 from server.config import Settings
 from server.dialect import Dialect
+from server.dialects import lesson
 
 
 def tables(settings: Settings) -> tuple[Dialect, ...]:
     """Give the dialects that the settings switch on."""
-    return ()
+    chosen = settings.dialects
+    return tuple(table(settings) for on, table in ((chosen.lesson, lesson.table),) if on.enabled)

@@ -62,6 +62,8 @@ async def test_a_student_books_with_a_tutor(town: Town) -> None:
         ({"ends_at": "2030-01-03T08:00:00.001Z"}, 422, "ends_at"),
         ({"starts_at": "2030-01-02T08:00:00"}, 422, "starts_at"),
         ({"starts_at": "today"}, 422, "starts_at"),
+        ({"starts_at": "0001-01-01T00:00:00+23:59"}, 422, "starts_at"),
+        ({"starts_at": "9999-12-31T23:00:00-23:59", "ends_at": "9999-12-31T23:30:00-23:59"}, 422, "starts_at"),
         ({"title": " "}, 422, "title"),
         ({"title": "x" * 501}, 422, "title"),
         ({"price": 3}, 422, "price"),

@@ -16,3 +16,6 @@ create table bookings (
 );
 create index bookings_tutor on bookings (tutor_id, starts_at, booking_id);
 create index bookings_student on bookings (student_id, starts_at, booking_id);
+
+-- What clients note of a lesson, looked through by its people while it goes on.
+create index session_log_noted on session_log (session_id, seq) where type = 'event_logged';

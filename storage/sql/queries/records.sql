@@ -127,3 +127,19 @@ select json_build_object(
             - count(*) filter (where type = 'question_upvoted' and event -> 'removed' is not null)) from rows),
     'polls', (select coalesce(json_agg(polls order by poll_id), '[]') from polls)
 )::text
+
+-- name: noted
+-- The latest events that clients have noted, of a type and by a user or all, latest first.
+select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text
+from session_log
+where session_id = %(session_id)s and type = 'event_logged'
+    and (%(event_type)s::text is null or event ->> 'event_type' = %(event_type)s)
+    and (%(user_id)s::uuid is null or actor_id = %(user_id)s)
+order by seq desc limit %(limit)s
+
+-- name: noted_counts
+select event ->> 'event_type', count(*)
+from session_log
+where session_id = %(session_id)s and type = 'event_logged'
+    and (%(user_id)s::uuid is null or actor_id = %(user_id)s)
+group by 1 order by 1
