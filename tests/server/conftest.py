@@ -1,6 +1,7 @@
 """A server for the whole run, for everything that needs no settings of its own."""
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from psycopg2.extensions import make_dsn
 
 from tests.server.serving import Town, serving
 
+_towns = itertools.count(1)
+
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Use the loop that production runs on: its transports are not asyncio's."""
@@ -22,7 +25,8 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 @pytest.fixture(scope="session")
 def town_dsn(_server_dsn: str, _template: str) -> Iterator[str]:
-    name = f"homeroom_town_{os.getpid()}"
+    # Each directory of tests that takes these fixtures over has a town of its own.
+    name = f"homeroom_town_{os.getpid()}_{next(_towns)}"
     connection = psycopg2.connect(_server_dsn)
     connection.autocommit = True
     with connection.cursor() as cursor:
