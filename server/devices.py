@@ -20,6 +20,13 @@ class NewDevice(Struct, frozen=True, forbid_unknown_fields=True):
     platform: Platform
 
 
+class NamedDevice(Struct, frozen=True):
+    """The same, for APIs whose bodies name the token."""
+
+    token: DeviceToken
+    platform: Platform
+
+
 async def put(services: Services, call: Call) -> Device:
     return await register(services, call.principal, device_token(call), call.body.platform)
 
@@ -27,6 +34,16 @@ async def put(services: Services, call: Call) -> Device:
 async def remove(services: Services, call: Call) -> None:
     """Take a device back; one that is not there, or another user's, is no mistake."""
     await services.devices.remove(call.principal.user_id, device_token(call))
+
+
+async def put_named(services: Services, call: Call) -> Device:
+    body: NamedDevice = call.body
+    return await register(services, call.principal, body.token, body.platform)
+
+
+async def remove_named(services: Services, call: Call) -> None:
+    """As `remove`; of the body only the `token` counts."""
+    await services.devices.remove(call.principal.user_id, call.body.token)
 
 
 async def mine(services: Services, call: Call) -> list[Device]:

@@ -32,7 +32,7 @@ BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 
 
 class Answer(NamedTuple):
-    """What the server says instead of doing it. `after`: the message is taken first, and then there is no answer."""
+    """What the server says instead of doing it. `after`: the message is taken, and then there is no answer."""
 
     status: int
     body: Any = None
@@ -77,6 +77,7 @@ UNAVAILABLE = error(503, "UNAVAILABLE", "The service is currently unavailable.",
 BAD_GATEWAY = Answer(502, "<!DOCTYPE html><title>Error 502 (Server Error)!!1</title>")
 LOST = Answer(0, after=True)
 HANGS = Answer(-1)
+SILENT = Answer(-2, after=True)
 
 
 @cache
@@ -201,7 +202,9 @@ class Fcm:
             return await self._said(answer)
         self.sent.append(body["message"])
         self._changed.set()
-        if answer is not None:
+        if answer is SILENT:
+            await asyncio.get_running_loop().create_future()
+        if answer is LOST:
             assert request.transport is not None
             request.transport.abort()
         return web.json_response({"name": f"projects/{PROJECT}/messages/{len(self.sent)}"})

@@ -2,7 +2,10 @@
 
 import pytest
 
+from actors.session.ids import SessionId
+from server import devices
 from server.devices import TOKEN_LENGTH
+from server.routes import Call
 from storage.devices import DEVICES_PER_USER
 from tests.server.client import Person
 from tests.server.serving import Town
@@ -66,6 +69,17 @@ async def test_logging_out_takes_back_what_was_registered_under_that_login(town:
     third = await anna.log_in_again()
     (await third.patch("/v1/me", change)).ok()
     assert await tokens(third) == [], "whoever knew the old password is logged out"
+
+
+async def test_a_body_may_name_the_token_instead(town: Town) -> None:
+    services, anna = town.server.services, await town.student()
+    principal = await services.tokens.verify(anna.token or "")
+    call = Call({}, None, devices.NamedDevice(PHONE, "ios"), principal, SessionId(""), "")
+    assert (await devices.put_named(services, call)).token == PHONE
+    assert await tokens(anna) == [PHONE]
+    for _ in range(2):
+        await devices.remove_named(services, call)
+    assert await tokens(anna) == []
 
 
 @pytest.mark.parametrize("token", ["with%20space", "%C3%A4", "x%00", "x" * (TOKEN_LENGTH + 1)])
