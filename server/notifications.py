@@ -67,12 +67,10 @@ class UserStreams:
 
     async def _resumed(self, reader: Reader) -> bytes:
         cursor = reader.cursor
-        told = (
-            None
-            if cursor is None
-            else await self._notifications.since(reader.user_id, Millis(cursor.epoch), cursor.seq)
-        )
-        if cursor is None or told is None:
+        if cursor is None:
+            return b""
+        told = await self._notifications.since(reader.user_id, Millis(cursor.epoch), cursor.seq)
+        if told is None:
             return b""
         here = Cursor(told[-1].at, told[-1].seq) if told else cursor
         reader.seq = here.seq
@@ -97,20 +95,23 @@ class UserStreams:
         """Read for those who have news, and write it to their streams; until cancelled."""
         while True:
             await self._wake.wait()
-            users = [user_id for user_id in islice(self._news, USERS) if user_id in self._readers]
-            for user_id in list(islice(self._news, USERS)):
+            some = list(islice(self._news, USERS))
+            for user_id in some:
                 del self._news[user_id]
+            if not self._news:
+                self._wake.clear()
+            users = [user_id for user_id in some if user_id in self._readers]
             try:
-                told = await self._notifications.after(self._places(users))
+                told = await self._notifications.after(self._places(users)) if users else []
+                for user_id, group in groupby(told, lambda one: one.user_id):
+                    self._give(user_id, list(group))
             except StorageError as error:
                 logger.warning("notifications come later: %s", error)
                 await asyncio.sleep(PAUSE_S)
                 self.told(users)
-                continue
-            for user_id, group in groupby(told, lambda one: one.user_id):
-                self._give(user_id, list(group))
-            if not self._news:
-                self._wake.clear()
+            except Exception:
+                # Of some; the others' go on.
+                logger.exception("notifications were not shown")
 
     def _give(self, user_id: UserId, told: list[Told]) -> None:
         for reader in list(self._readers.get(user_id, ())):
@@ -124,10 +125,9 @@ class UserStreams:
             await asyncio.sleep(self._look_s)
             users = iter(list(self._readers))
             while some := list(islice(users, USERS)):
+                places = self._places(user_id for user_id in some if user_id in self._readers)
                 try:
-                    self.told(
-                        await self._notifications.newer(self._places(user for user in some if user in self._readers))
-                    )
+                    self.told(await self._notifications.newer(places))
                 except StorageError as error:
                     logger.warning("notifications are looked for later: %s", error)
                     break

@@ -73,9 +73,11 @@ class Notifications:
         params = {"user_id": user_id, "seq": seq, "limit": KEPT + 2}
         rows = [_told(row) for row in await self._pool.fetch(SQL["since"], params, retry=True)]
         if seq > 0:
-            if not rows or rows[0].at != at:
+            if not rows or (rows[0].seq, rows[0].at) != (seq, at):
                 return None
             del rows[0]
+        elif at != 0:
+            return None
         whole = [told.seq for told in rows] == list(range(seq + 1, seq + 1 + len(rows)))
         return rows if whole and len(rows) <= KEPT else None
 

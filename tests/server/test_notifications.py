@@ -123,7 +123,7 @@ async def test_a_cursor_that_leads_nowhere_gets_a_reset_and_what_stands(town: To
     (host,) = await classes(town, 1)
     anna = await town.student()
     await invite(host, anna)
-    for cursor in ("1-1", "0-1", "1700000000000-7"):
+    for cursor in ("1-1", "0-1", "1-0", "1700000000000-7", "1-999999999999999999999"):
         async with anna.stream(PATH, last_event_id=cursor) as stream:
             assert (await stream.next()).event == "reset"
             assert len((await stream.until("snapshot")).data["invitations"]) == 1
