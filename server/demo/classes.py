@@ -76,7 +76,6 @@ class Class:
         self._code = code
         self._speed = speed
         self._names = {person.user_id: person.name for person in cast.values()}
-        self._strangers: set[str] = set()
         self._latest: dict[str, int] = {}
         self._asides: deque[Cue] = deque(maxlen=ASIDES)
         self._watching: set[asyncio.Task[None]] = set()
@@ -134,19 +133,27 @@ class Class:
 
     def _notice(self, frame: Frame) -> None:
         """What the teacher sees of people who are not in the script."""
+        if frame.event == "snapshot":
+            # They may have come before the teacher's stream was open.
+            for place in frame.body["participants"]:
+                self._welcome(place["user_id"], place["name"])
         who = frame.body.get("actor")
         if who is None or any(who == person.user_id for person in self._cast.values()):
             return
         match frame.event:
-            case "participant_joined" if who not in self._strangers:
-                self._strangers.add(who)
-                self._names[who] = frame.body["name"]
-                self._asides.append(says(TEACHER, f"Welcome, {frame.body['name']}! Write to us, or raise a hand."))
+            case "participant_joined":
+                self._welcome(who, frame.body["name"])
             case "hand_raised":
                 self._asides.append(Cue(TEACHER, {"type": "call_next"}))
             case "chat_message" if frame.body["text"].rstrip().endswith("?") and "to" not in frame.body:
                 name = self._names.get(who, "friend")
                 self._asides.append(says(TEACHER, f"Good question, {name}. Who has an idea?"))
+
+    def _welcome(self, user_id: str, name: str) -> None:
+        """Greet a newcomer, once."""
+        if user_id not in self._names:
+            self._names[user_id] = name
+            self._asides.append(says(TEACHER, f"Welcome, {name}! Write to us, or raise a hand."))
 
     async def end(self) -> None:
         """End the class, also when it is broken off, and wait for everyone's stream to say so."""

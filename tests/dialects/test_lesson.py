@@ -1,10 +1,14 @@
 """The `lesson` contract: each of its routes as it is printed there, and its socket."""
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from actors.session.errors import Reason
+from actors.session.events import DurableEvent
+from server.config import Settings
+from server.dialects.lesson import table
 from server.dialects.lesson.bodies import PERMISSIONS, Permissions
 from tests.dialects.classroom import NOBODY, Classroom, opened
 from tests.server.booking import ago, book, hour
@@ -29,6 +33,13 @@ SILENT = {"video_enabled": False, "audio_enabled": False, "screen_sharing": Fals
 
 async def test_permissions_are_named_once() -> None:
     assert tuple(PERMISSIONS) == Permissions.__struct_fields__
+
+
+async def test_every_event_is_told_or_silent_and_every_reason_has_a_status(town: Town) -> None:
+    dialect = table(Settings())
+    assert not dialect.events.keys() & dialect.silent
+    assert dialect.events.keys() | dialect.silent == set(get_args(DurableEvent))
+    assert dialect.errors.keys() == set(Reason)
 
 
 # Coming in

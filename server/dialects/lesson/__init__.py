@@ -1,12 +1,10 @@
 """Lessons that were booked, in a room with a board: the `lesson` contract."""
 
 from collections.abc import Mapping
-from typing import get_args
 
 from msgspec import Struct
 
 from actors.session import commands as c
-from actors.session import events as e
 from actors.session.errors import Reason
 from server import bookings, credentials, records
 from server import dialect_frames as frames
@@ -30,7 +28,7 @@ from server.dialects.lesson.bodies import (
     terminate,
     whose,
 )
-from server.dialects.lesson.socket import CLOSES, EVENTS, MESSAGES, REFUSALS, failed, first
+from server.dialects.lesson.socket import CLOSES, EVENTS, MESSAGES, REFUSALS, SILENT, failed, first
 from server.dialects.lesson.views import (
     BookingView,
     Changed,
@@ -165,5 +163,5 @@ def table(settings: Settings) -> Dialect:
         problems=PROBLEMS,
         error_body=error_body,
         events=EVENTS,
-        silent=frozenset(get_args(e.DurableEvent)) - EVENTS.keys(),
+        silent=SILENT,
     )

@@ -104,6 +104,15 @@ EVENTS: dict[type[e.Event], Told] = {
     e.ParticipantMuted: (MEDIA, media_after),
     e.AllMuted: (MEDIA, media_after),
 }  # fmt: skip
+SILENT: frozenset[type[e.Event]] = frozenset({
+    e.SessionCreated, e.SessionDeleted, e.ParticipantInvited, e.ParticipantWaiting, e.ParticipantDenied,
+    e.ParticipantUnmuted,
+    e.AudioSelected, e.AudioPlay, e.AudioPause, e.AudioSeek, e.AudioSpeed, e.AudioStop, e.AudioEnded,
+    e.QuestionAsked, e.QuestionApproved, e.QuestionUpvoted, e.QuestionAnswered, e.QuestionDismissed,
+    e.PollOpened, e.PollVoted, e.PollClosed,
+    e.CodeEdited, e.CodeMerged, e.CodeCompacted, e.LanguageChanged, e.RecordingStarted, e.RecordingStopped,
+})  # fmt: skip
+"""What a lesson's room has no place for: it is other APIs' business."""
 
 
 def first(state: State, viewer: UserId, now: Millis) -> list[tuple[str, Any]]:
