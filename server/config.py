@@ -96,6 +96,15 @@ KeysUrl = Annotated[
 ]
 
 
+Nameserver = Annotated[
+    str,
+    Meta(
+        pattern=r"^([0-9.]+(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?)$",
+        description='an address such as "192.0.2.1", "192.0.2.1:5353" or "[2001:db8::1]"',
+    ),
+]
+
+
 class Server(Struct, frozen=True, kw_only=True):
     host: Annotated[str, Meta(min_length=1, description="a host name or an address")] = "127.0.0.1"
     port: Annotated[int, within(0, 65_535)] = 8080
@@ -300,6 +309,7 @@ class Outbox(Struct, frozen=True, kw_only=True):
     concurrency: Annotated[int, within(1, 10_000)] = 256
     per_target: Annotated[int, within(1, 100)] = 4
     attempt_s: Annotated[float, within(0.01, 300)] = 10.0
+    margin_s: Annotated[float, within(0.01, 300)] = 15.0
     backoff_s: Wait = 5.0
     backoff_max_s: Wait = 3_600.0
     give_up_s: Annotated[float, within(0.01, 30 * DAY_S)] = float(DAY_S)
@@ -308,6 +318,19 @@ class Outbox(Struct, frozen=True, kw_only=True):
     backlog_rows: Annotated[int, within(1, 100_000_000)] = 100_000
     delivered_kept_s: Lifetime = 3 * DAY_S
     dead_kept_s: Lifetime = 30 * DAY_S
+
+
+class Webhooks(Struct, frozen=True, kw_only=True):
+    allow_private: bool = False
+    allow_http: bool = False
+    endpoints_per_user: Annotated[int, within(1, 1_000)] = 10
+    probes_per_minute: Count = 20
+    rotation_s: Annotated[int, within(0, 30 * DAY_S)] = DAY_S
+    reread_s: Wait = 2.0
+    answer_bytes: Annotated[int, within(1, 1_048_576)] = 4_096
+    replay_rows: Annotated[int, within(1, 100_000)] = 10_000
+    nameservers: tuple[Nameserver, ...] = ()
+    dns_timeout_s: Wait = 3.0
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -325,6 +348,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     dialects: Dialects = Dialects()
     outbox: Outbox = Outbox()
     push: Push = Push()
+    webhooks: Webhooks = Webhooks()
 
 
 ANY = "*"

@@ -129,7 +129,10 @@ class Endpoint:
         return await self._services.tokens.verify(bearer_token(header))
 
     async def body(self, request: web.Request) -> Any:
-        return None if self._decode is None else self._decode(await self.raw(request))
+        if self._decode is None:
+            return None
+        raw = await self.raw(request)
+        return self._decode(b"{}" if self._row.bare and not raw else raw)
 
     async def raw(self, request: web.Request) -> bytes:
         """Read a body as it comes. Raises: Problem 408, 415, HTTPRequestEntityTooLarge."""

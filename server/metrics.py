@@ -56,7 +56,27 @@ class Live(Collector):
         for outcome, count in self._services.invitations.receptions.items():
             pushed.add_metric([outcome], count)
         yield pushed
+        yield from self._outbox()
         yield CounterMetricFamily("homeroom_deliveries", "Events written to streams.", hub.delivered)
+
+    def _outbox(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        dispatcher = self._services.dispatcher
+        attempts = CounterMetricFamily(
+            "homeroom_outbox_attempts",
+            "Deliveries out of the outbox, by what came of them.",
+            labels=["kind", "outcome"],
+        )
+        for (kind, outcome), count in dispatcher.outcomes.items():
+            attempts.add_metric([kind, outcome], count)
+        yield attempts
+        pending = GaugeMetricFamily("homeroom_outbox_pending", "Deliveries that wait.", labels=["kind"])
+        oldest = GaugeMetricFamily("homeroom_outbox_oldest_seconds", "How long the oldest has waited.", labels=["kind"])
+        paused = GaugeMetricFamily("homeroom_outbox_paused", "Targets left alone as they fail.", labels=["kind"])
+        for kind, backlog in dispatcher.backlog.items():
+            pending.add_metric([kind], backlog.pending)
+            oldest.add_metric([kind], backlog.oldest_s)
+            paused.add_metric([kind], backlog.paused)
+        yield from (pending, oldest, paused)
 
 
 def registry() -> CollectorRegistry:

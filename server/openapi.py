@@ -80,7 +80,7 @@ def operation(api: Api, row: Row, known: dict[int, Any], components: dict[str, A
 def body(api: Api, row: Row, known: dict[int, Any]) -> dict[str, Any]:
     schema = {"schema": known[id(row.body)]}
     if not (isinstance(api, Dialect) and isinstance(row, DialectRow) and (api.forms or row.forms)):
-        return {"required": True, "content": {"application/json": schema}}
+        return {"required": not row.bare, "content": {"application/json": schema}}
     kinds = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
     return {"required": False, "content": dict.fromkeys(kinds, schema)}
 

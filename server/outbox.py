@@ -25,8 +25,10 @@ logger = logging.getLogger(__name__)
 RUN = 50
 """Rows of one lane that are sent before other lanes have their turn."""
 TEND_S = 10.0
-MARGIN_S = 15.0
-"""What a lease is longer than an attempt."""
+"""How often the outbox is measured and cleaned."""
+
+
+NOTHING = Backlog(0, 0.0, 0)
 
 
 class Outcome(Struct, frozen=True):
@@ -72,7 +74,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Send what is due until cancelled, and what is in hand then is let go."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tend())
+            tasks.create_task(self._tending())
             while True:
                 self._due.clear()
                 free = self._settings.concurrency - len(self._lanes)
@@ -131,7 +133,7 @@ class Dispatcher:
             return following
         passed_s = (self._clock() - delivery.since) / 1000
         chance = random.random()  # noqa: S311 - only spreads load
-        delay_s = retry_s(delivery.attempt, passed_s, outcome, self._settings, chance)
+        delay_s = retry_s(passed_s, outcome, self._settings, chance)
         failing_s = await self._outbox.failed(delivery, tried, delay_s)
         self.outcomes[delivery.kind, "dead" if delay_s is None else "failed"] += 1
         if failing_s >= self._settings.give_up_s:
@@ -160,18 +162,22 @@ class Dispatcher:
         logger.warning("gave up %d deliveries to %s %s: %s", dead, kind, target_id, reason)
         self.outcomes[kind, "dead"] += dead
 
-    async def _tend(self) -> None:
-        """Every so often: measure, give up who is too far behind, and drop what has served its time."""
+    async def tend(self) -> None:
+        """Measure, give up who is too far behind, and drop what has served its time. Raises: StorageError."""
         settings = self._settings
+        found = await self._outbox.backlog()
+        self.backlog = {kind: found.get(kind, NOTHING) for kind in self._senders}
+        for kind, target_id in await self._outbox.behind(settings.backlog_rows):
+            if kind in self._senders:
+                await self._give_up(kind, target_id, "behind")
+        kept = {"delivered_s": settings.delivered_kept_s, "dead_s": settings.dead_kept_s}
+        while await self._outbox.forget(**kept) == FORGET_ROWS:
+            pass
+
+    async def _tending(self) -> None:
         while True:
             try:
-                self.backlog = await self._outbox.backlog()
-                for kind, target_id in await self._outbox.behind(settings.backlog_rows):
-                    if kind in self._senders:
-                        await self._give_up(kind, target_id, "behind")
-                kept = {"delivered_s": settings.delivered_kept_s, "dead_s": settings.dead_kept_s}
-                while await self._outbox.forget(**kept) == FORGET_ROWS:
-                    pass
+                await self.tend()
             except LogUnavailable as error:
                 logger.warning("tending the outbox later: %s", error)
             except Exception:
@@ -179,13 +185,13 @@ class Dispatcher:
             await asyncio.sleep(TEND_S)
 
 
-def retry_s(attempt: int, passed_s: float, outcome: Outcome, settings: OutboxSettings, chance: float) -> float | None:
-    """Say how long to wait after an attempt for the next; None: there is none. `chance`: 0 up to 1.
+def retry_s(passed_s: float, outcome: Outcome, settings: OutboxSettings, chance: float) -> float | None:
+    """Say how long to wait after a failed attempt for the next; None: there is none. `chance`: 0 up to 1.
 
-    Doubles each time, up to a bound, and is between half and all of that, so that what failed together does not come
-    back together. `passed_s` is since the first attempt."""
+    As long again as has passed since the first attempt, which doubles it each time, within bounds; and between half and
+    all of that, so that what failed together does not come back together."""
     if outcome.final:
         return None
-    backoff_s = min(settings.backoff_max_s, settings.backoff_s * 2.0 ** min(attempt - 1, 30))
+    backoff_s = min(settings.backoff_max_s, max(settings.backoff_s, passed_s))
     delay_s = max(backoff_s * (0.5 + chance / 2), min(outcome.retry_after_s or 0.0, settings.backoff_max_s))
     return None if passed_s + delay_s > settings.give_up_s else delay_s

@@ -62,6 +62,7 @@ class Call(Struct, frozen=True):
 class Row(Struct, frozen=True, kw_only=True):
     """What every route has. `public`: no credential is needed. `answer` documents the 2xx body.
 
+    `bare`: no body is as good as `{}`.
     `errors`: where this route words a refusal differently, by its reason (see `Api.refusal`)."""
 
     method: Method = "GET"
@@ -70,6 +71,7 @@ class Row(Struct, frozen=True, kw_only=True):
     public: bool = False
     query: Any = None
     body: Any = None
+    bare: bool = False
     status: int = 200
     answer: Any = None
     errors: Mapping[str, tuple[int, str]] = {}

@@ -33,7 +33,8 @@ from server.handlers import within
 from server.limits import Rate
 from server.logs import RequestLog
 from server.notifications import UserStreams
-from server.outbox import MARGIN_S, Dispatcher
+from server.outbox import Dispatcher
+from server.outward import Outward
 from server.passwords import Passwords
 from server.push.fcm import Fcm
 from server.push.invitations import Invitations
@@ -41,16 +42,20 @@ from server.push.messages import Push
 from server.push.none import NoPush
 from server.push.oauth import AccessTokens, read_account
 from server.routes import Api
+from server.sealing import Seal
 from server.services import Refs, Services
 from server.signing import SignedUrls
 from server.streams import Hub
 from server.v1.table import API
+from server.v1.webhooks import SENT, payload
+from server.webhooks import Hooks, Wanted, WebhookSender
 from storage import embedded, migrate
 from storage.audio import Library
 from storage.blobs import Blobs, BlobsUnavailable
 from storage.bookings import Bookings
 from storage.devices import Devices
 from storage.embedded import Embedded
+from storage.endpoints import Endpoints
 from storage.errors import StorageError
 from storage.event_log import PREPARE, PostgresEventLog
 from storage.notifications import Notifications
@@ -138,7 +143,8 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     stack.push_async_callback(pool.close)
     writer = Writer(dsn, PREPARE, **timeouts)
     stack.push_async_callback(writer.close)
-    dispatcher, invitations = await dispatching(settings, dsn, stack)
+    key = signing_key(settings)
+    dispatcher, invitations, hooks = await dispatching(settings, dsn, key, stack)
     log = PostgresEventLog(pool, writer, f"{socket.gethostname()}:{new_id()}", noticed=dispatcher.wake)
     users, sessions = Users(pool), Sessions(pool)
     library, blobs = Library(pool), await blob_store(settings)
@@ -166,6 +172,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
             snapshot_ms=settings.sessions.snapshot_s * 1000,
             commands_per_s=settings.limits.session_commands_per_s,
             told=user_streams.told,
+            wanted=hooks.wanted,
         )
 
     directory = Directory(
@@ -177,7 +184,6 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         passivate_after_s=settings.sessions.passivate_after_s,
     )
     hub.tell = directory.tell
-    key = signing_key(settings)
     tokens = Tokens(
         key,
         issuer=settings.auth.issuer,
@@ -216,6 +222,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         uploads=Places(per_user=settings.audio.uploads_per_user, total=settings.audio.uploads),
         audio_urls=SignedUrls(key, ttl_s=settings.audio.url_ttl_s),
         dispatcher=dispatcher,
+        hooks=hooks,
         devices=Devices(pool),
         invitations=invitations,
         user_streams=user_streams,
@@ -224,7 +231,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     await log.beat()
     works = (
         directory.run(), hub.beat(), beating(log), tidying(settings, log, users, notifications),
-        sweeping(library, blobs), dispatcher.run(), user_streams.feed(), user_streams.look(),
+        sweeping(library, blobs), dispatcher.run(), hooks.wanted.run(), user_streams.feed(), user_streams.look(),
     )  # fmt: skip
     for work in works:
         task = asyncio.create_task(work)
@@ -232,7 +239,9 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     return services, persistence
 
 
-async def dispatching(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack) -> tuple[Dispatcher, Invitations]:
+async def dispatching(
+    settings: Settings, dsn: str, key: str, stack: contextlib.AsyncExitStack
+) -> tuple[Dispatcher, Invitations, Hooks]:
     """Make what sends the outbox's rows. It has connections of its own: nobody waits for one because of it."""
     database, outbox = settings.database, settings.outbox
     pool = await Pool.open(
@@ -244,13 +253,32 @@ async def dispatching(settings: Settings, dsn: str, stack: contextlib.AsyncExitS
     stack.push_async_callback(pool.close)
     rows = Outbox(
         pool,
-        lease_s=outbox.attempt_s + MARGIN_S,
+        lease_s=outbox.attempt_s + outbox.margin_s,
         per_target=outbox.per_target,
         pause_after=outbox.pause_after,
         pause_s=outbox.pause_s,
     )
     invitations = Invitations(await push_provider(settings, stack), Devices(pool), Users(pool))
-    return Dispatcher(rows, {"push": invitations}, outbox, now_millis), invitations
+    hooks = await webhooks(settings, rows, pool, key, stack)
+    return Dispatcher(rows, {"push": invitations, "webhook": hooks.sender}, outbox, now_millis), invitations, hooks
+
+
+async def webhooks(settings: Settings, rows: Outbox, pool: Pool, key: str, stack: contextlib.AsyncExitStack) -> Hooks:
+    chosen, seal, endpoints = settings.webhooks, Seal(key), Endpoints(pool)
+    outward = Outward(
+        nameservers=chosen.nameservers,
+        dns_timeout_s=chosen.dns_timeout_s,
+        allow_private=chosen.allow_private,
+        allow_http=chosen.allow_http,
+    )
+    stack.push_async_callback(outward.close)
+    sender = WebhookSender(
+        endpoints, outward, seal, payload, attempt_s=settings.outbox.attempt_s, answer_bytes=chosen.answer_bytes
+    )
+    wanted = Wanted(endpoints, SENT, chosen.reread_s)
+    await wanted.read()
+    probes = Rate(chosen.probes_per_minute / 60, chosen.probes_per_minute)
+    return Hooks(endpoints, rows, outward, seal, wanted, sender, probes)
 
 
 async def push_provider(settings: Settings, stack: contextlib.AsyncExitStack) -> Push:

@@ -21,6 +21,7 @@ from server.passwords import Passwords
 from server.push.invitations import Invitations
 from server.signing import SignedUrls
 from server.streams import Hub
+from server.webhooks import Hooks
 from storage.audio import Library
 from storage.blobs import Blobs
 from storage.bookings import Bookings
@@ -110,6 +111,7 @@ class Services(Struct, frozen=True):
     audio_urls: SignedUrls
     """To pieces of audio."""
     dispatcher: Dispatcher
+    hooks: Hooks
     devices: Devices
     invitations: Invitations
     user_streams: UserStreams

@@ -54,8 +54,11 @@ class Attempt(Struct, frozen=True):
 
 
 class Backlog(Struct, frozen=True):
+    """Rows that wait, since when the oldest does, and how many targets are left alone as they fail."""
+
     pending: int
     oldest_s: float
+    paused: int
 
 
 class Outbox:
@@ -107,8 +110,8 @@ class Outbox:
         return [(row[0], row[1]) for row in await self._pool.fetch(SQL["behind"], {"limit": limit}, retry=True)]
 
     async def backlog(self) -> dict[str, Backlog]:
-        """Say by kind how much waits, and since when."""
-        return {row[0]: Backlog(row[1], row[2]) for row in await self._pool.fetch(SQL["backlog"], retry=True)}
+        """Say by kind how much waits."""
+        return {row[0]: Backlog(*row[1:]) for row in await self._pool.fetch(SQL["backlog"], retry=True)}
 
     async def forget(self, *, delivered_s: float, dead_s: float) -> int:
         """Drop what was done so long ago; give how many, `FORGET_ROWS` at most."""

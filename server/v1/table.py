@@ -32,6 +32,7 @@ from server.v1.views import (
     summary_view,
     user_view,
 )
+from server.v1.webhooks import ROWS as WEBHOOKS
 from storage.event_log import Summary
 from storage.sessions import Found
 from storage.users import AccountRole, User
@@ -220,6 +221,7 @@ API = Api(
         ),
         *ME,
         *AUDIO,
+        *WEBHOOKS,
         *BOOKINGS,
         ActionRoute(
             method="POST", path="/sessions", summary="Create a session", body=c.NewSession, act=do.create_session,

@@ -8,7 +8,7 @@ create table webhook_endpoint (
     -- Empty: all.
     types text[] not null default '{}',
     description text not null default '' check (length(description) <= 500),
-    -- Encrypted (server/signatures.py). The old one signs too, as long as it is kept.
+    -- Sealed (server/sealing.py). The old one signs too, up to a time.
     secret bytea not null,
     old_secret bytea,
     old_secret_until timestamptz,
@@ -28,11 +28,12 @@ create table outbox (
     session_id uuid not null,
     seq integer not null,
     status text not null default 'pending' check (status in ('pending', 'delivered', 'dead')),
-    -- Counted when one begins, so that a number says who may write what came of it.
+    -- Counted when one begins and never set back: who has the number may write down what came of it.
     attempts integer not null default 0,
     next_at timestamptz not null default now(),
     leased_until timestamptz,
     created_at timestamptz not null default now(),
+    -- When the first attempt began; of a replay, the first since.
     first_at timestamptz,
     done_at timestamptz,
     -- The latest attempts: [{"at": ms, "status", "ms", "error"}, …].
@@ -42,6 +43,7 @@ create table outbox (
 create index outbox_pending on outbox (kind, target_id, session_id, seq) where status = 'pending';
 create index outbox_leased on outbox (kind, target_id) where leased_until is not null;
 create index outbox_newest on outbox (kind, target_id, id desc);
+create index outbox_dead on outbox (kind, target_id, id desc) where status = 'dead';
 create index outbox_done on outbox (done_at) where status <> 'pending';
 
 -- Targets whose latest attempts have all failed: nothing is tried for them until `paused_until`.

@@ -118,8 +118,9 @@ delete from outbox_failing f where not exists (
     select from outbox o where o.kind = f.kind and o.target_id = f.target_id and o.status = 'pending')
 
 -- name: backlog
-select kind, count(*), coalesce(extract(epoch from now() - min(created_at)), 0)::float
-from outbox where status = 'pending' group by kind
+select kind, count(*), extract(epoch from now() - min(created_at))::float,
+    (select count(*) from outbox_failing f where f.kind = o.kind and f.paused_until > now())
+from outbox o where status = 'pending' group by kind
 
 -- name: behind
 -- Targets that more waits for than is allowed.

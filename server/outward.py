@@ -1,0 +1,158 @@
+"""Requests to addresses that strangers have chosen: only to where everybody could send them anyway.
+
+**Law:** without `allow_private` no connection is opened but to a public address, whatever a URL or a name
+server says: each socket is made for an address that was looked at just before (`opened`), whoever resolved it.
+"""
+
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import AsyncResolver
+from yarl import URL
+
+import server
+
+IPAddress = IPv4Address | IPv6Address
+URL_LENGTH = 2_000
+KEEPALIVE_S = 15.0
+NAT64 = ip_network("64:ff9b::/96")
+GLOBAL_UNICAST = ip_network("2000::/3")
+SPECIAL = tuple(
+    ip_network(network)
+    for network in (
+        # IANA's special-purpose registries; not `is_global`, which changes with Python's patch releases.
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+        "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
+        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+        "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
+        # Not special to IANA: where a large cloud's hosts find that cloud's own servers.
+        "168.63.129.16/32",
+    )
+)  # fmt: skip
+
+
+class NotPublic(OSError):
+    """An address that only machines near the server could reach."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} leads to an address that is not public")
+
+
+def public(address: IPAddress) -> bool:
+    """Say whether an address is one that the whole Internet can reach, and leads nowhere else by a tunnel."""
+    if isinstance(address, IPv6Address):
+        if address in NAT64:
+            return public(IPv4Address(address.packed[-4:]))
+        # Neither ::ffff:0:0/96 nor any other way to write an IPv4 address is in it.
+        if address not in GLOBAL_UNICAST:
+            return False
+    return not any(address.version == network.version and address in network for network in SPECIAL)
+
+
+def checked_url(text: str, *, allow_http: bool) -> URL:
+    """Read a URL to send to. Raises: ValueError, which says what it must be."""
+    try:
+        url = URL(text)
+        host, port = url.host, url.port
+    except ValueError as error:
+        raise ValueError("must be a URL, such as https://example.org/hooks") from error
+    schemes = ("https", "http") if allow_http else ("https",)
+    if url.scheme not in schemes or not host or not text.isprintable() or " " in text:
+        raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if len(str(url)) > URL_LENGTH:
+        raise ValueError(f"must have at most {URL_LENGTH} characters")
+    if url.user is not None or url.password is not None or url.fragment:
+        raise ValueError("must not have a user, a password or a fragment in it")
+    if not port:
+        raise ValueError("must not have port 0")
+    return url
+
+
+class PublicResolver(AbstractResolver):
+    """Looks names up, without threads that a silent name server could hold, and refuses those that lead to an address
+    that is not public: also when others of the same name are."""
+
+    def __init__(self, nameservers: Sequence[str], timeout_s: float, *, allow_private: bool) -> None:
+        given: dict[str, Any] = {"nameservers": list(nameservers)} if nameservers else {}
+        self._inner = AsyncResolver(timeout=timeout_s, tries=1, **given)
+        self._allow_private = allow_private
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Raises: NotPublic, OSError."""
+        found = await self._inner.resolve(host, port, family)
+        if not self._allow_private and not all(public(ip_address(one["host"])) for one in found):
+            raise NotPublic(host)
+        return found
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+def opened(address: Any) -> socket.socket:
+    """Make the socket for one address (family, type, protocol, name, (host, port, …)). Raises: NotPublic."""
+    family, kind, protocol, _, (host, *_) = address
+    # A scope, as in fe80::1%eth0, only link-local addresses have.
+    if not public(ip_address(host.partition("%")[0])):
+        raise NotPublic(host)
+    return socket.socket(family, kind, protocol)
+
+
+class Outward:
+    """The client of everything that is sent to strangers' URLs: no redirects, cookies, proxies or decompression."""
+
+    def __init__(
+        self, *, nameservers: Sequence[str], dns_timeout_s: float, allow_private: bool, allow_http: bool
+    ) -> None:
+        self._allow_http = allow_http
+        self._allow_private = allow_private
+        self._resolver = PublicResolver(nameservers, dns_timeout_s, allow_private=allow_private)
+        connector = aiohttp.TCPConnector(
+            resolver=self._resolver,
+            use_dns_cache=False,
+            # Bounded by the dispatcher, over all endpoints and for each.
+            limit=0,
+            keepalive_timeout=KEEPALIVE_S,
+            socket_factory=None if allow_private else opened,
+        )
+        self._http = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            headers={"User-Agent": f"Homeroom/{server.VERSION}"},
+            raise_for_status=False,
+        )
+
+    async def close(self) -> None:
+        await self._http.close()
+        await self._resolver.close()
+
+    async def check(self, text: str) -> str:
+        """See that a URL may be sent to; give it as it is sent to. Raises: ValueError, which says what is wrong."""
+        url = checked_url(text, allow_http=self._allow_http)
+        host = url.raw_host or ""
+        try:
+            address: IPAddress | None = ip_address(host)
+        except ValueError:
+            address = None
+        try:
+            if address is None:
+                await self._resolver.resolve(host, url.port or 0)
+            elif not self._allow_private and not public(address):
+                raise NotPublic(host)
+        except NotPublic as error:
+            raise ValueError(f"must be reachable by everybody: {error}") from error
+        except OSError as error:
+            raise ValueError(f"must have a host that can be found; {host} cannot") from error
+        return str(url)
+
+    def post(self, url: str, body: bytes, headers: dict[str, str], *, timeout_s: float) -> Any:
+        """Open a request, for `async with`. Raises: aiohttp.ClientError, NotPublic, TimeoutError, ValueError."""
+        checked = checked_url(url, allow_http=self._allow_http)
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        return self._http.post(checked, data=body, headers=headers, timeout=timeout, allow_redirects=False)
