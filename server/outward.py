@@ -4,6 +4,7 @@
 server says: each socket is made for an address that was looked at just before (`opened`), whoever resolved it.
 """
 
+import re
 import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -19,6 +20,8 @@ import server
 IPAddress = IPv4Address | IPv6Address
 URL_LENGTH = 2_000
 KEEPALIVE_S = 15.0
+NUMERIC = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?$")
+"""A host that ends like an IPv4 address: 127.1, 0x7f.1, 2130706433."""
 NAT64 = ip_network("64:ff9b::/96")
 GLOBAL_UNICAST = ip_network("2000::/3")
 SPECIAL = tuple(
@@ -69,7 +72,17 @@ def checked_url(text: str, *, allow_http: bool) -> URL:
         raise ValueError("must not have a user, a password or a fragment in it")
     if not port:
         raise ValueError("must not have port 0")
+    if NUMERIC.search(host.lower()) and literal(host) is None:
+        raise ValueError("must not have a host that some read as an address and some do not")
     return url
+
+
+def literal(host: str) -> IPAddress | None:
+    """Read a host that is an address, in its usual form."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
 
 
 class PublicResolver(AbstractResolver):
@@ -136,10 +149,7 @@ class Outward:
         """See that a URL may be sent to; give it as it is sent to. Raises: ValueError, which says what is wrong."""
         url = checked_url(text, allow_http=self._allow_http)
         host = url.raw_host or ""
-        try:
-            address: IPAddress | None = ip_address(host)
-        except ValueError:
-            address = None
+        address = literal(host)
         try:
             if address is None:
                 await self._resolver.resolve(host, url.port or 0)

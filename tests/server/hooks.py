@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.server.client import Person
 from tests.server.receiver import Got, Receiver, receiving
-from tests.server.serving import Town, serving, wait_for
+from tests.server.serving import Town, serving
 
 QUICK = {"poll_s": 0.02, "backoff_s": 0.02, "attempt_s": 2.0, "pause_after": 1_000, "pause_s": 0.05}
 LOCAL = {"allow_private": True, "allow_http": True, "probes_per_minute": 10_000}
@@ -65,9 +65,6 @@ class Hooked:
     def rows(self, hook: Hook) -> list[tuple[Any, ...]]:
         return self.town.query("select seq, status, attempts from outbox where target_id = %s order by id", hook.id)
 
-    async def until_row(self, hook: Hook, seq: int, status: str) -> None:
-        await wait_for(lambda: any(row[:2] == (seq, status) for row in self.rows(hook)))
-
 
 @contextlib.asynccontextmanager
 async def hooked(
@@ -76,7 +73,7 @@ async def hooked(
     """Run a server with these settings, and a receiver unless there is one."""
     sections = {**changed, "outbox": QUICK | changed.get("outbox", {}), "webhooks": LOCAL | changed.get("webhooks", {})}
     async with contextlib.AsyncExitStack() as stack:
-        at = receiver or await stack.enter_async_context(receiving())
+        at = await stack.enter_async_context(receiving()) if receiver is None else receiver
         town = await stack.enter_async_context(serving(dsn, data, None, **sections))
         if receiver is None:
             # A stop waits for attempts that are under way.

@@ -10,7 +10,7 @@ import socket
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -160,7 +160,7 @@ async def receiving() -> AsyncIterator[Receiver]:
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """Answers for each name with the next of its addresses, the last again and again; unknown names with none."""
+    """Answers for each name with the next of its answers, the last again and again: addresses with spaces between."""
 
     def __init__(self, names: dict[str, list[str]]) -> None:
         self._names = {name: deque(addresses) for name, addresses in names.items()}
@@ -168,8 +168,7 @@ class NameServer(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         # RFC 1035, 4.1: a head of 12 bytes, then labels with their lengths before them, a type and a class.
@@ -178,15 +177,15 @@ class NameServer(asyncio.DatagramProtocol):
             labels.append(data[at + 1 : at + 1 + data[at]].decode())
             at += data[at] + 1
         name, question = ".".join(labels), data[12 : at + 5]
-        found = b""
+        found: list[str] = []
         if data[at + 1 : at + 3] == b"\0\1" and name in self._names:
             self.asked.append(name)
             addresses = self._names[name]
-            address = addresses.popleft() if len(addresses) > 1 else addresses[0]
-            found = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4" + socket.inet_aton(address)
-        head = data[:2] + b"\x81\x80\0\1" + (b"\0\1" if found else b"\0\0") + b"\0\0\0\0"
+            found = (addresses.popleft() if len(addresses) > 1 else addresses[0]).split()
+        records = b"".join(b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4" + socket.inet_aton(one) for one in found)
+        head = data[:2] + b"\x81\x80\0\1\0%c\0\0\0\0" % len(found)
         assert self._transport is not None
-        self._transport.sendto(head + question + found, addr)
+        self._transport.sendto(head + question + records, addr)
 
 
 @contextlib.asynccontextmanager

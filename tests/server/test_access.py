@@ -88,6 +88,17 @@ REQUESTS: dict[str, tuple[Any, int | str]] = {
     "GET /audio/{audio_id}/content": (None, 404),
     "GET /audio/{audio_id}/url": (None, 404),
     "DELETE /audio/{audio_id}": (None, 404),
+    # Nothing is ever sent there: Mallory has no session to cancel.
+    "POST /webhooks": ({"url": "https://8.8.8.8/hooks", "types": ["session_cancelled"]}, OWN),
+    "GET /webhooks": (None, OWN),
+    "GET /webhooks/{webhook_id}": (None, 404),
+    "PATCH /webhooks/{webhook_id}": ({"enabled": False}, 404),
+    "DELETE /webhooks/{webhook_id}": (None, 404),
+    "POST /webhooks/{webhook_id}/rotate": ({}, 404),
+    "POST /webhooks/{webhook_id}/test": (None, 404),
+    "GET /webhooks/{webhook_id}/deliveries": (None, 404),
+    "POST /webhooks/{webhook_id}/deliveries/{delivery}/replay": (None, 404),
+    "POST /webhooks/{webhook_id}/replay": ({"since": "2030-01-01T00:00:00Z"}, 404),
 }
 SECRET = "XYLOPHONE"
 UPGRADE = {
@@ -111,9 +122,11 @@ async def full_class(town: Town) -> tuple[Seat, Seat, dict[str, str]]:
     await host.do("edit_code", base_version=0, text=SECRET)
     await anna.do("ask_question", text=SECRET)
     booking = await book(host.person, anna.person, title=SECRET)
+    url = f"https://8.8.8.8/{SECRET}"
+    hook = (await host.person.post("/v1/webhooks", {"url": url, "types": ["session_cancelled"]})).ok(201)
     return host, anna, {
         "audio_id": await upload(host.person), "user_id": anna.user_id, "recording": "1", "token": "a-device",
-        "booking_id": booking["id"],
+        "booking_id": booking["id"], "webhook_id": hook["id"], "delivery": f"evt_{host.id.replace('-', '')}_1",
     }  # fmt: skip
 
 
