@@ -117,10 +117,12 @@ class Execute(Struct):
 
 
 class Subscribe(Struct):
-    """Open a stream: `Connect`, then a snapshot and everything after it, in one step."""
+    """Open a stream: `Connect`, then a snapshot and everything after it, in one step.
+
+    `by` is None for an onlooker, of whose stream the session knows nothing."""
 
     subscriber: Any
-    by: c.Caller
+    by: c.Caller | None
     join: bool
     reply: Reply
 
@@ -381,12 +383,13 @@ class SessionActor(LoopActor):
         if self._shared.full():
             self._answer(message.reply, Unavailable("the log is behind"))
             return
-        try:
-            events = machine.decide(state, c.Connect(join=message.join), message.by, now)
-        except Rejected as rejected:
-            self._answer(message.reply, rejected)
-            return
-        self._record(state, events, message.by, now)
+        if message.by is not None:
+            try:
+                events = machine.decide(state, c.Connect(join=message.join), message.by, now)
+            except Rejected as rejected:
+                self._answer(message.reply, rejected)
+                return
+            self._record(state, events, message.by, now)
         self._arrivals.append(message)
 
     def on_drained(self) -> None:

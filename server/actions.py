@@ -235,6 +235,11 @@ class Opening(Struct, frozen=True, kw_only=True):
     invited: Mapping[UserId, c.Person] = {}
     owner: c.Caller | None = None
     """Whose it is, if not the caller's own."""
+    session_id: SessionId | None = None
+    """Its id, where that was needed before it."""
+    text: str = ""
+    text_language: str | None = None
+    """What the code document has at first."""
     booking_id: str | None = None
     """The booking whose one session it is to be."""
 
@@ -277,7 +282,7 @@ def created(
     settings = services.settings.sessions
     create = c.Create(
         new=new,
-        session_id=SessionId(new_id()),
+        session_id=opening.session_id or SessionId(new_id()),
         number=number,
         name=new.name or (opening.named or session_name)(new.title),
         code=join_code(),
@@ -286,6 +291,8 @@ def created(
         live=opening.live,
         seat=opening.seat,
         invited=list(opening.invited),
+        text=opening.text,
+        text_language=opening.text_language,
     )
     by, now = structs.replace(opening.owner or principal.caller(), people=opening.invited), now_millis()
     try:
@@ -313,6 +320,13 @@ def session_name(title: str) -> str:
 def room_name(title: str) -> str:
     """Make a name that says nothing and cannot be guessed."""
     return f"session-{new_id()}"
+
+
+def hex_name(title: str) -> str:
+    """Make a name of eight hexadecimal digits, one of them at least a letter: digits alone are a session's number."""
+    while (name := secrets.token_hex(4)).isdigit():
+        pass
+    return name
 
 
 class Slice(Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 **Law:** identity comes from a verified credential and from nowhere else; a revoked login is refused from that moment.
 """
 
+import math
 import secrets
 import time
 from collections import OrderedDict
@@ -63,6 +64,15 @@ class Principal(Struct, frozen=True):
         """Refuse a credential for another session; None: what is asked for is no session's. Raises: Problem 403."""
         if self.scope is not None and self.scope != session_id:
             raise Problem(403, "wrong_scope", "This token is good for one session only, and this is not of it.")
+
+
+class Onlooker(Principal, frozen=True):
+    """Nobody in particular, who looks on at one session. The id is for counting."""
+
+
+def onlooker(session_id: SessionId, address: str) -> Onlooker:
+    """Give whoever looks on from an address."""
+    return Onlooker(UserId(f"{session_id} {address}"), 0, "", "guest", "", math.inf, session_id)
 
 
 class Elsewhere(Protocol):

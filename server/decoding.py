@@ -36,7 +36,8 @@ class Decoder:
             raise invalid(error, self._type) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Problem(400, "malformed", f"The body is not JSON: {error}.") from error
-        if b"\\u0000" in raw and (place := next(nuls(msgspec.to_builtins(value)), None)):
+        # By way of JSON, for what is still raw in it.
+        if b"\\u0000" in raw and (place := next(nuls(msgspec.json.decode(msgspec.json.encode(value))), None)):
             raise Problem(422, "invalid", f"`{place}` has a NUL character in it.", field=place)
         return value
 

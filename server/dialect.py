@@ -16,6 +16,7 @@ from actors.session.events import Event, Recorded
 from actors.session.ids import Millis, UserId
 from actors.session.state import Kind, State
 from server.actions import Opening
+from server.auth import Principal
 from server.errors import Problem
 from server.forms import Form
 from server.routes import Api, Call, Content, Reply, Row
@@ -33,9 +34,12 @@ class DialectRow(Row, frozen=True, kw_only=True):
 
     `query_token`: the token may come as `?token=`, from clients that cannot set a header. `teachers`: only they.
     `scoped`: a credential for one session will do, though the path names none; `act` minds its scope.
+    `comes`: with `public`, gives who calls where there is more to it than a credential (see `guests.py`); on a socket,
+    who says a message that comes without one.
     `error_body` prints refusals where this route does it unlike all others: status, text → body."""
 
     query_token: bool = False
+    comes: Callable[[Services, Call], Awaitable[Principal]] | None = None
     teachers: bool = False
     scoped: bool = False
     whose: Whose = "anyone"
@@ -46,10 +50,13 @@ class DialectRow(Row, frozen=True, kw_only=True):
 
 
 class LookRoute(DialectRow, frozen=True, kw_only=True):
-    """Reads a session as it is now."""
+    """Reads a session as it is now. The answer is what `see` sees, or `out` of what `then` gave, which has the other as
+    `call.seen`."""
 
     see: See
     whose: Whose = "participant"
+    then: Callable[[Services, Call], Awaitable[Any]] | None = None
+    out: Callable[[Any, Call], Any] = lambda value, call: value
 
 
 class AskRoute(DialectRow, frozen=True, kw_only=True):
@@ -69,7 +76,8 @@ class AskRoute(DialectRow, frozen=True, kw_only=True):
 
 
 class CreateRoute(DialectRow, frozen=True, kw_only=True):
-    """A new session. `see` prints it from its first state, or `out` what `act` gave, which made it."""
+    """A new session. `see` prints it from its first state, or `out` what `then` gave, which has the other as
+    `call.seen`."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
     status: int = 201
@@ -106,9 +114,13 @@ class TakeRoute(DialectRow, frozen=True, kw_only=True):
 
 
 class WatchRoute(DialectRow, frozen=True, kw_only=True):
-    """A session's SSE stream; its format is made by `dialect_frames.py`. `join`: opening it takes part."""
+    """A session's SSE stream; its format is made by `dialect_frames.py`. `join`: opening it takes part. With `public`,
+    who has no credential looks on.
+
+    `find` looks at the session first, and may refuse."""
 
     format: Format
+    find: See | None = None
     join: bool = False
     admits: bool = False
     """Whoever finds the session may come in, as if they held its join code."""
@@ -147,12 +159,17 @@ Relayed = Callable[[Any, UserId, Millis, State], tuple[str, Any] | None]
 class Dialect(Api, frozen=True, kw_only=True):
     """An older product's API.
 
-    `kind`: the sessions that it has; `named`: what names one in its paths. `errors` and `problems` word refusals, by
-    the machine's `Reason` and by all other reasons: status and text, which may have the path's parameters in it, and
-    `{detail}`; an empty one stands for that. `forms`: on all rows."""
+    `kind`: the sessions that it has; `named`: what names one in its paths, `reference`: how such a name looks, as a
+    regular expression, and `inviting`: whoever knows one may come in, so that guesses are counted. `errors` and
+    `problems` word refusals, by the machine's `Reason` and by all other reasons: status and text, which may have the
+    path's parameters in it, and `{detail}`; an empty one stands for that. `forms`: on all rows."""
 
     kind: Kind
     named: Naming
+    reference: str = ""
+    inviting: bool = False
+    cased: bool = False
+    """`?case=camel` gives keys in camelCase, and takes them."""
     errors: Mapping[Reason, tuple[int, str]]
     problems: Mapping[str, tuple[int, str]] = {}
     error_body: Callable[[int, str, Problem], Any]

@@ -5,6 +5,7 @@ only in a dialect that the settings have declared trusting.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,6 +21,7 @@ from actors.session.events import Recorded
 from actors.session.ids import SessionId
 from actors.session.state import State
 from actors.session_actor import Answer, Execute, Key, Look, Outcome, Repeated, Snapshot
+from server import casing
 from server.actions import open_session
 from server.auth import Principal
 from server.decoding import from_query
@@ -33,8 +35,9 @@ from server.dialect import (
     PlayRoute,
     See,
     TakeRoute,
+    WatchRoute,
 )
-from server.errors import Problem, refused, too_fast, unauthenticated
+from server.errors import Problem, refused, too_fast, unauthenticated, unknown_session
 from server.forms import Form
 from server.handlers import SESSION, USER, ContentEndpoint, Endpoint, Handler, digest, idempotency_key, response
 from server.lookups import looked_up
@@ -71,6 +74,7 @@ class Sent(Struct, frozen=True):
     raw: bytes
     fields: Mapping[str, str]
     is_form: bool
+    camel: bool = False
 
 
 class Identity:
@@ -106,7 +110,7 @@ class Identity:
             return await self._endpoint.bearer(header)
         except Problem as problem:
             # A client that logs in again may still send the token that has expired.
-            if self._row.public and problem.status == 401:
+            if self._row.public and not isinstance(self._row, WatchRoute) and problem.status == 401:
                 return None
             raise
 
@@ -140,7 +144,7 @@ class _DialectEndpoint(Endpoint):
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         sent = await self.sent(request)
         call = await self.call(request, sent)
-        return response(self.printed(await self.serve(call, request)))
+        return response(self.printed(await self.serve(call, request), sent.camel))
 
     async def serve(self, call: Call, request: web.Request) -> Any:
         raise NotImplementedError
@@ -152,22 +156,27 @@ class _DialectEndpoint(Endpoint):
         if self._names_session:
             session_id = await self.session(request, principal, body)
             request[SESSION] = session_id
-        if principal is not None and not (self._row.public or self._row.scoped):
-            principal.require_scope(session_id if self._names_session else None)
+        if principal is not None and not self._row.scoped:
+            if not self._row.public:
+                principal.require_scope(session_id if self._names_session else None)
+            elif principal.scope not in (None, session_id):
+                # For another session: it says nothing here.
+                principal = None
         call = Call(
             request.match_info, self.decoded_query(request), body, principal, session_id,
             self.address(request), False, self.origin(request),
         )  # fmt: skip
+        if self._row.comes is not None:
+            call = structs.replace(call, caller=await self._row.comes(self._services, call))
         await entitled(self._services, call, self._row)
         return call
 
     async def session(self, request: web.Request, principal: Principal | None, body: Any) -> SessionId:
         """Find the session. Raises: Problem 404, 429."""
-        refs, dialect = self._services.refs, self._dialect
         if self._row.ref is None:
-            return await refs.within(dialect.kind, dialect.named, request.match_info["ref"])
+            return await named_session(self._dialect, self._services, request, principal, self)
         try:
-            return await refs.within(dialect.kind, "code", self._row.ref(body).upper())
+            return await self._services.refs.within(self._dialect.kind, "code", self._row.ref(body).upper())
         except Problem:
             self.guessed(request, principal)
             raise
@@ -180,7 +189,10 @@ class _DialectEndpoint(Endpoint):
             fields |= await self.form(request)
         elif self._row.body is not None:
             raw = await self.raw(request)
-        return Sent(raw, fields, is_form)
+        camel = self._dialect.cased and casing.wanted(request.query)
+        if camel:
+            raw = casing.snake(raw, self._services.settings.limits.json_depth)
+        return Sent(raw, fields, is_form, camel)
 
     async def form(self, request: web.Request) -> dict[str, str]:
         """Read the fields of a short form. Raises: Problem 400, 408, HTTPRequestEntityTooLarge."""
@@ -209,9 +221,11 @@ class _DialectEndpoint(Endpoint):
             return from_query(known_fields(sent.fields, self._row.body), self._row.body, "body")
         return self.decoded(sent.raw)
 
-    def printed(self, value: Any) -> Reply:
+    def printed(self, value: Any, camel: bool) -> Reply:
         if isinstance(value, Reply):
             return value
+        if camel:
+            value = casing.camel(msgspec.to_builtins(value))
         return Reply(self._row.status, None if self._row.status == 204 else msgspec.json.encode(value))
 
     def admit(self, call: Call) -> None:
@@ -228,7 +242,9 @@ class _Look(_DialectEndpoint):
     _row: LookRoute
 
     async def serve(self, call: Call, request: web.Request) -> Any:
-        return await seen(self._services, call, self._row.see)
+        call = structs.replace(call, seen=await seen(self._services, call, self._row.see))
+        then = self._row.then
+        return self._row.out(call.seen if then is None else await then(self._services, call), call)
 
 
 class _Ask(_DialectEndpoint):
@@ -251,9 +267,9 @@ class _Create(_DialectEndpoint):
         row = self._row
         state = await open_session(self._services, call.principal, row.new(call), row.opening(call))
         call = structs.replace(call, session_id=state.session.id)
-        if row.then is not None:
-            return row.out(await row.then(self._services, call, state), call)
-        return None if row.see is None else row.see(state, call)
+        if row.see is not None:
+            call = structs.replace(call, seen=row.see(state, call))
+        return call.seen if row.then is None else row.out(await row.then(self._services, call, state), call)
 
 
 class _Fetch(_DialectEndpoint):
@@ -291,6 +307,21 @@ class _Play(_DialectEndpoint, ContentEndpoint):
 
     async def content(self, request: web.Request) -> Content:
         return await self._row.act(self._services, await self.call(request, await self.sent(request)))
+
+
+async def named_session(
+    dialect: Dialect, services: Services, request: web.Request, principal: Principal | None, endpoint: Endpoint
+) -> SessionId:
+    """Find the session that a path names. Raises: Problem 404, 429."""
+    ref = request.match_info["ref"]
+    try:
+        if dialect.reference and not re.fullmatch(dialect.reference, ref):
+            raise unknown_session(ref)
+        return await services.refs.within(dialect.kind, dialect.named, ref)
+    except Problem:
+        if dialect.inviting:
+            endpoint.guessed(request, principal)
+        raise
 
 
 async def asked(

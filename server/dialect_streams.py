@@ -6,20 +6,20 @@
 import contextlib
 import logging
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from actors.persistence import LogUnavailable
 from actors.session.ids import SessionId
-from server.auth import Principal
+from server.auth import Onlooker, Principal, onlooker
 from server.decoding import Decoder
 from server.dialect import Dialect, DialectRow, Frame, TalkRoute, WatchRoute
-from server.dialect_handlers import Identity, asked, bind_dialect
-from server.errors import Problem, too_fast
-from server.handlers import Handler, StreamEndpoint
+from server.dialect_handlers import Identity, asked, bind_dialect, named_session, seen
+from server.errors import Problem, too_fast, unauthenticated
+from server.handlers import SESSION, Handler, StreamEndpoint
 from server.routes import Call, Row
 from server.services import Services
 from server.sockets import Listener, SocketEndpoint
@@ -43,7 +43,7 @@ def bind(dialect: Dialect, row: Row, services: Services) -> Handler:
 class Message(Struct, frozen=True):
     """What every message has; `data` is the type's own."""
 
-    type: str
+    type: Annotated[str, Meta(min_length=1, max_length=64)]
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
@@ -64,17 +64,22 @@ class Watch(StreamEndpoint):
 class Door:
     """Lets in who may watch a session of a dialect."""
 
-    def __init__(self, dialect: Dialect, row: DialectRow, services: Services, endpoint: StreamEndpoint) -> None:
+    def __init__(self, dialect: Dialect, row: WatchRoute, services: Services, endpoint: StreamEndpoint) -> None:
         self._dialect = dialect
+        self._row = row
         self._services = services
+        self._endpoint = endpoint
         self._identity = Identity(dialect, row, services, endpoint)
 
     async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
         principal = await self._identity.of(request, request.query)
-        ref = request.match_info["ref"]
-        session_id = await self._services.refs.within(self._dialect.kind, self._dialect.named, ref)
-        assert principal is not None
-        return principal, session_id
+        session_id = await named_session(self._dialect, self._services, request, principal, self._endpoint)
+        address = self._endpoint.address(request)
+        if self._row.find is not None:
+            await seen(
+                self._services, Call(request.match_info, None, None, principal, session_id, address), self._row.find
+            )
+        return principal or onlooker(session_id, address), session_id
 
 
 class Talk(SocketEndpoint):
@@ -115,18 +120,19 @@ class Talk(SocketEndpoint):
         return await self.door.entry(request)
 
     async def listener(self, request: web.Request, principal: Principal, subscriber: Subscriber) -> "Talking":
-        _, session_id = await self.entry(request)
-        call = Call(request.match_info, None, None, principal, session_id, self.address(request))
-        return Talking(self, call, subscriber)
+        caller = None if isinstance(principal, Onlooker) else principal
+        call = Call(request.match_info, None, None, caller, SessionId(request[SESSION]), self.address(request))
+        return Talking(self, call, principal, subscriber)
 
 
 class Talking(Listener):
     """What one client says on its socket."""
 
-    def __init__(self, talk: Talk, call: Call, subscriber: Subscriber) -> None:
+    def __init__(self, talk: Talk, call: Call, principal: Principal, subscriber: Subscriber) -> None:
         super().__init__()
         self._talk = talk
         self._call = call
+        self._principal = principal
         self._subscriber = subscriber
 
     async def take(self, raw: bytes) -> None:
@@ -147,14 +153,23 @@ class Talking(Listener):
 
     async def _do(self, kind: str, data: bytes) -> None:
         talk, services = self._talk, self._talk.services
-        services.tokens.check(self._call.principal)
+        services.tokens.check(self._principal)
         frame = talk.row.frames.get(kind)
         body = talk.anything(data) if frame is None else talk.bodies[kind](data)
         call = msgspec.structs.replace(self._call, body=body)
         frame = frame or self._other(kind)
-        if wait := services.commands.take(call.principal.user_id):
+        if wait := services.commands.take(self._principal.user_id):
             raise too_fast(f"At most {services.settings.limits.user_commands_per_s} messages a second.", wait)
+        if call.caller is None:
+            call = msgspec.structs.replace(call, caller=await self._speaker(call))
         await asked(services, call, frame.ask, frame.find, admits=talk.row.admits)
+
+    async def _speaker(self, call: Call) -> Principal:
+        """Give who says something that came without a credential. Raises: Problem 401."""
+        comes = self._talk.row.comes
+        if comes is None:
+            raise unauthenticated("Without a token you look on; to take part, open the socket with one.")
+        return await comes(self._talk.services, call)
 
     def _other(self, kind: str) -> Frame:
         other = self._talk.row.other
@@ -164,8 +179,10 @@ class Talking(Listener):
         return Frame(dict[str, Any], lambda call: other(kind, call))
 
     def _fail(self, problem: Problem, kind: str) -> None:
+        status, text = self._talk.dialect.worded(problem, self._talk.row)
+        said = Problem(status, problem.reason, text or problem.detail, field=problem.field)
         with contextlib.suppress(ConnectionError):
-            if frame := self._talk.row.failed(problem, kind):
+            if frame := self._talk.row.failed(said, kind):
                 self._subscriber.write(frame, frame)
-        if problem.status == 401:
+        if problem.status == 401 and self._call.caller is not None:
             self._subscriber.close("expired")

@@ -23,7 +23,7 @@ from actors.session.commands import Command
 from actors.session.ids import SessionId
 from actors.session.state import State
 from actors.session_actor import JSON, Answer, Execute, Key, Look, Outcome, Published, Repeated, Snapshot, Subscribe
-from server.auth import Principal
+from server.auth import Onlooker, Principal
 from server.decoding import Decoder, from_query
 from server.errors import Problem, away, refused, too_fast, unauthenticated
 from server.forms import Form
@@ -495,7 +495,7 @@ class StreamEndpoint(Endpoint):
 
     async def _attach(self, subscriber: Subscriber, principal: Principal, session_id: SessionId, ref: str) -> None:
         reply = asyncio.get_running_loop().create_future()
-        caller = principal.caller(holds_code=self.admits)
+        caller = None if isinstance(principal, Onlooker) else principal.caller(holds_code=self.admits)
         message = Subscribe(subscriber, caller, self.streamed.join, reply)
         outcome = await self._services.directory.ask(session_id, message)
         if not isinstance(outcome, Answer):

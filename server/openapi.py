@@ -58,7 +58,7 @@ def operation(api: Api, row: Row, known: dict[int, Any], components: dict[str, A
         "summary": row.summary,
         "operationId": operation_id(row),
         "security": [] if row.public else [{"bearer": []}],
-        "parameters": [*path_parameters(api, row), *query_parameters(row, known, components)],
+        "parameters": [*path_parameters(api, row), *query_parameters(row, known, components), *cased(api, row)],
         "responses": {str(row.status): answer(row, known), **refusals(api, row, known)},
     }
     if row.body is not None:
@@ -176,6 +176,13 @@ def query_parameters(row: Row, known: dict[int, Any], components: dict[str, Any]
         return []
     schema = components[known[id(row.query)]["$ref"].rpartition("/")[2]]
     return [{"name": name, "in": "query", "schema": kind} for name, kind in schema["properties"].items()]
+
+
+def cased(api: Api, row: Row) -> list[dict[str, Any]]:
+    if not isinstance(api, Dialect) or not api.cased or isinstance(row, SOCKETS + STREAMS):
+        return []
+    schema = {"enum": ["snake", "camel"], "default": "snake"}
+    return [{"name": "case", "in": "query", "schema": schema, "description": "How keys are written"}]
 
 
 def header(name: str, description: str, length: int) -> dict[str, Any]:

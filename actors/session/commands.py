@@ -495,7 +495,7 @@ class Create(Command, frozen=True, kw_only=True):
     """The first command of every session; the ids are made by the shell. The caller becomes the owner.
 
     `live`: it starts at once. `seat`: the place that the owner has from the beginning. `invited`: who else may come
-    in, found among the caller's `people`."""
+    in, found among the caller's `people`. `text` and `text_language`: what the code document has at first."""
 
     new: NewSession
     session_id: SessionId
@@ -508,6 +508,8 @@ class Create(Command, frozen=True, kw_only=True):
     live: bool = False
     seat: Literal["invited", "joined"] | None = None
     invited: list[UserId] = []
+    text: str = ""
+    text_language: CodeLanguage | None = None
 
 
 class Together(Command, frozen=True):
@@ -521,6 +523,15 @@ class Relay(Command, frozen=True):
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     body: dict[str, Any]
+
+
+class SetPresent(Command, frozen=True):
+    """Say that a participant is in the session or has left it: oneself, or another with the `moderate` permission.
+
+    For clients who keep presence by hand. What others are trusted with stays theirs, and so does what let them in."""
+
+    user_id: UserId
+    present: bool
 
 
 class Connect(Command, frozen=True):
@@ -561,5 +572,6 @@ class Tick(Command, frozen=True):
 
 
 AnyCommand = (
-    WireCommand | Create | Together | Relay | Connect | Disconnect | LoseConnections | Delete | Merge | Compact | Tick
-)
+    WireCommand | Create | Together | Relay | SetPresent | Connect | Disconnect | LoseConnections | Delete
+    | Merge | Compact | Tick
+)  # fmt: skip

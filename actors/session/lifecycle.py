@@ -4,13 +4,13 @@ from datetime import datetime
 
 from msgspec import UNSET, structs
 
+from actors.session import code, media, playback, recording
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session import media, playback, recording
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
 from actors.session.permissions import require, role_of
-from actors.session.state import EndReason, Features, Session, State, Status
+from actors.session.state import Code, EndReason, Features, Session, State, Status
 
 CLOSED: frozenset[Status] = frozenset({"ended", "cancelled"})
 
@@ -76,7 +76,7 @@ def create(command: c.Create, by: c.Caller, now: Millis) -> list[e.Event]:
 
 
 def opening(command: c.Create, by: c.Caller) -> list[e.Event]:
-    """Give what happens at the creation itself: who has a place from the beginning, whether it is live."""
+    """Give what happens at the creation itself: who has a place from the beginning, whether it is live, what it has."""
     events: list[e.Event] = [e.SessionStarted()] if command.live else []
     if command.seat == "joined":
         events.append(
@@ -90,6 +90,11 @@ def opening(command: c.Create, by: c.Caller) -> list[e.Event]:
     for number, user_id in enumerate(command.invited, 2 if command.seat else 1):
         whom = by.people[user_id]
         events.append(e.ParticipantInvited(user_id, whom.name, number, whom.number))
+    if command.text_language not in (None, Code().language):
+        events.append(e.LanguageChanged(command.text_language))
+    if command.text:
+        code.bounded(command.text)
+        events.append(e.CodeEdited(version=1, text=command.text))
     return events
 
 
@@ -225,7 +230,7 @@ def created(recorded: e.Recorded) -> State:
         owner_number=event.owner_number,
         room=event.room,
     )
-    return State(session=session, epoch=recorded.epoch, seq=recorded.seq)
+    return State(session=session, epoch=recorded.epoch, seq=recorded.seq, at=at)
 
 
 def on_created(state: State, event: e.SessionCreated, recorded: e.Recorded) -> None:

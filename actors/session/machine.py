@@ -91,6 +91,7 @@ def apply(state: State, recorded: e.Recorded) -> None:
     APPLIERS[type(recorded.event)](state, recorded.event, recorded)
     state.seq = recorded.seq
     state.epoch = recorded.epoch
+    state.at = recorded.at
 
 
 def record(

@@ -129,6 +129,18 @@ def deny(state: State, command: c.Deny, by: c.Caller, now: Millis) -> list[e.Eve
     return [] if place.status == "denied" else [e.ParticipantDenied(user_id=command.user_id)]
 
 
+def set_present(state: State, command: c.SetPresent, by: c.Caller, now: Millis) -> list[e.Event]:
+    if command.user_id == by.user_id:
+        return join(state, c.Join(), by, now) if command.present else leave(state, c.Leave(), by, now)
+    place = moderated(state, by, command.user_id, "joined", "left")
+    if command.present == (place.status == "joined"):
+        return []
+    if not command.present:
+        return [e.ParticipantLeft(user_id=place.user_id)]
+    free_seat(state)
+    return [admitted(state, place)]
+
+
 def kick(state: State, command: c.Kick, by: c.Caller, now: Millis) -> list[e.Event]:
     place = moderated(state, by, command.user_id, "joined", "waiting", "invited", "left", "denied", "kicked")
     if place.user_id == by.user_id:
@@ -403,6 +415,7 @@ HANDLERS = {
     c.Admit: admit,
     c.Deny: deny,
     c.Kick: kick,
+    c.SetPresent: set_present,
     c.SetRole: set_role,
     c.SetPermissions: set_permissions,
     c.Mute: mute,

@@ -250,11 +250,12 @@ class Recording(Struct, kw_only=True):
 
 
 class State(Struct, kw_only=True):
-    """A whole session as of `seq`, committed in `epoch`."""
+    """A whole session as of `seq`, committed in `epoch`; what happened last did so at `at`."""
 
     session: Session
     epoch: int
     seq: int
+    at: Millis = Millis(0)
     participants: dict[UserId, Participant] = {}
     away: dict[UserId, Millis] = {}
     """Who has no stream open any more, since when; oldest first."""

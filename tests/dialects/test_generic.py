@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from server.config import BadSetting
 from server.v1.table import API
 from tests.dialects.toy import dialect
-from tests.server.client import Person, Stream
+from tests.server.client import Client, Person, Stream
 from tests.server.serving import Town, serving
 from tests.server.test_live import upload
 
@@ -142,7 +143,9 @@ async def test_a_socket_takes_messages_and_relays_the_rest(toy: Town) -> None:
         await socket.send_json({"type": "wave", "data": {"hand": "left"}})
         waved = await socket.receive_json()
         assert (waved["type"], waved["data"]["hand"]) == ("wave", "left")
-        for bad in ('{"type": "say", "data": {}}', "[]", "{", '{"type": "say"}'):
+        for bad in (
+            '{"type": "say", "data": {}}', "[]", "{", '{"type": "say"}', '{"type": "say", "data": {"text": "\\u0000"}}',
+        ):  # fmt: skip
             await socket.send_str(bad)
             assert (await socket.receive_json())["type"] == "error"
 
@@ -154,6 +157,55 @@ async def test_a_socket_that_is_refused_is_closed_with_a_code(toy: Town) -> None
         async with toy.http.ws_connect(toy.url + path) as socket:
             await socket.receive()
             assert socket.close_code == code
+
+
+async def test_who_comes_without_a_credential_is_who_the_row_says(toy: Town) -> None:
+    teacher = await toy.teacher()
+    hall = (await teacher.post("/toy/halls", {"title": "x"})).ok(201)
+    assert hall.keys() == {"n", "title", "people", "made", "at"}
+    await teacher.post(f"/v1/sessions/{hall['n']}/commands", {"type": "start"})
+    path = f"/toy/rooms/{hall['n']}/say"
+    other = await teacher.create()
+    scoped = (await teacher.post(f"{other.path}/tokens")).ok(201)["token"]
+    for token in (None, "x.y.z", scoped):
+        assert (await Client(toy.http, toy.url, token).post(path, {"text": "Hi"})).ok()["made"] == 1
+    chat = (await teacher.get(f"/v1/sessions/{hall['n']}/chat")).ok()["items"]
+    assert [one["user_id"] for one in chat] == [teacher.id] * 3
+    # A credential that is good here counts.
+    assert (await (await toy.student()).post(path, {"text": "Hi"})).status == 418
+
+
+async def test_one_looks_on_without_a_credential(toy: Town) -> None:
+    teacher, number = await made(toy)
+    await teacher.post(f"/toy/rooms/{number}/join", None)
+    gallery = f"{toy.url}/toy/gallery/{number}"
+    async with toy.http.ws_connect(gallery) as socket:
+        (await teacher.post(f"/v1/sessions/{number}/commands", {"type": "send_message", "text": "Hi"})).ok()
+        me = (await teacher.get("/v1/me")).ok()["number"]
+        assert await socket.receive_json() == {"type": "chat", "data": {"text": "Hi", "by": me}}
+        await socket.send_json({"type": "say", "data": {"text": "I, too"}})
+        assert await socket.receive_json() == {"type": "chat", "data": {"text": "I, too", "by": me}}
+        assert (await teacher.get(f"/v1/sessions/{number}")).ok()["counts"] == {"joined": 1, "online": 0}
+    (await teacher.post(f"/v1/sessions/{number}/commands", {"type": "lock"})).ok()
+    for url, status in ((gallery, 423), (f"{gallery}?token=x.y.z", 401), (f"{toy.url}/toy/gallery/999", 404)):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            async with toy.http.ws_connect(url):
+                pass
+        assert caught.value.status == status
+
+
+async def test_keys_are_written_as_the_query_says(toy: Town) -> None:
+    _, number = await made(toy)
+    path = f"/toy/rooms/{number}/title"
+    assert (await toy.anyone.get(path)).ok() == {"the_title": "PHYSICS", "of_n": number}
+    assert (await toy.anyone.get(path, case="camel")).ok() == {"theTitle": "PHYSICS", "ofN": number}
+    assert (await toy.anyone.get(path, case="Camel")).json["field"] == "case"
+
+
+async def test_guesses_at_names_that_invite_are_counted(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, apis=(API, dialect()), limits={"join_attempts_per_minute": 3}) as town:
+        for ref, status in (("999", 404), ("x", 404), ("1234567", 404), ("999", 429)):
+            assert (await town.anyone.get(f"/toy/rooms/{ref}/title")).status == status
 
 
 async def test_two_dialects_that_claim_one_path_do_not_start(dsn: str, data: Path) -> None:

@@ -13,6 +13,7 @@ from server import actions as do
 from server import audio
 from server import dialect_frames as frames
 from server.actions import Opening
+from server.auth import Principal
 from server.dialect import (
     AskRoute,
     CreateRoute,
@@ -24,8 +25,10 @@ from server.dialect import (
     TalkRoute,
     WatchRoute,
 )
+from server.dialect_handlers import seen
 from server.errors import Problem
 from server.routes import Call
+from server.services import Services
 
 
 class New(Struct, frozen=True):
@@ -81,6 +84,32 @@ def first(state: State, viewer: UserId, now: int) -> list[tuple[str, Any]]:
     return [("hello", {"you": state.participants[viewer].number}), ("room", {"n": state.session.number})]
 
 
+async def shouting(services: Services, call: Call) -> str:
+    return str(call.seen["title"]).upper()
+
+
+async def made_at(services: Services, call: Call, state: State) -> int:
+    return state.session.created_at
+
+
+async def stranger(services: Services, call: Call) -> Principal:
+    """Let in whoever says a name, as the session's owner if they have no credential."""
+    if call.caller is not None:
+        return call.caller
+    owner: Principal = await seen(services, call, standing)
+    return owner
+
+
+def standing(state: State, call: Call) -> Principal:
+    place = next(iter(state.participants.values()))
+    return Principal(place.user_id, place.user_number, place.name, "guest", "", float("inf"), state.session.id)
+
+
+def unlocked(state: State, call: Call) -> None:
+    if state.session.locked:
+        raise Problem(423, "locked_up", "The door is locked.")
+
+
 def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
     columns: dict[str, Any] = (
         {
@@ -88,6 +117,7 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
             "errors": dict.fromkeys(Reason, (418, "")) | {Reason.NOT_PERMITTED: (403, "no way into {ref}")},
             "problems": {"invalid": (400, ""), "unknown_session": (404, "no room {ref}")},
             "error_body": refused, "forms": True, "user_field": "me", "events": EVENTS,
+            "cased": True, "reference": "[0-9]{1,6}", "inviting": True,
             "silent": frozenset(set(get_args(e.DurableEvent)) - EVENTS.keys()),
             "rows": (
                 CreateRoute(
@@ -98,6 +128,22 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                 FetchRoute(path="/rooms", summary="List", query=do.SessionQuery, act=do.list_sessions,
                     out=lambda listed, call: [one.number for one in listed.items]),
                 LookRoute(path="/rooms/{ref}", summary="Look", see=room),
+                LookRoute(path="/rooms/{ref}/title", summary="Shout", public=True, whose="anyone", see=room,
+                    then=shouting, out=lambda title, call: {"the_title": title, "of_n": call.seen["n"]}),
+                CreateRoute(
+                    path="/halls", summary="Make one, and say when", body=New, teachers=True,
+                    new=lambda call: c.NewSession(title=call.body.title), opening=lambda call: Opening(seat="joined"),
+                    see=room, then=made_at, out=lambda at, call: {**call.seen, "at": at},
+                ),
+                AskRoute(path="/rooms/{ref}/say", summary="Speak for the owner", public=True, body=Say, comes=stranger,
+                    ask=lambda call: c.SendMessage(text=call.body.text), see=room),
+                TalkRoute(
+                    path="/gallery/{ref}", summary="Look on", query_token=True, public=True, find=unlocked,
+                    format=frames.talk(EVENTS, lambda state, viewer, now: [], lambda bye: None, RELAYS),
+                    frames={"say": Frame(Say, lambda call: c.SendMessage(text=call.body.text))}, comes=stranger,
+                    failed=lambda problem, kind: frames.typed("error", f'"{problem.reason}"'.encode(), None),
+                    closes={"ended": 4410}, refusals={},
+                ),
                 AskRoute(path="/enter", summary="Join by code", body=Code, ref=lambda body: body.code, forms=True,
                     ask=lambda call: c.Join(), admits=True, see=room),
                 FetchRoute(method="POST", path="/account", summary="Register", public=True, body=Say, status=201,

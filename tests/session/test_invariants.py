@@ -64,6 +64,7 @@ ROSTER = (
     | st.builds(c.Admit, someone)
     | st.builds(c.Deny, someone)
     | st.builds(c.Kick, someone, flags)
+    | st.builds(c.SetPresent, someone, flags)
     | st.builds(c.SetRole, someone, st.sampled_from(get_args(Role)))
     | st.builds(c.SetPermissions, someone, some_permissions, some_permissions)
 )

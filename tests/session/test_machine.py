@@ -74,8 +74,8 @@ def test_each_aspect_has_its_own() -> None:
 def test_what_is_internal_cannot_be_sent() -> None:
     internal = COMMANDS - WIRE
     assert internal == {
-        c.Create, c.Together, c.Relay, c.Connect, c.Disconnect, c.LoseConnections, c.Delete, c.Merge, c.Compact,
-            c.Tick,
+        c.Create, c.Together, c.Relay, c.SetPresent, c.Connect, c.Disconnect, c.LoseConnections, c.Delete, c.Merge,
+            c.Compact, c.Tick,
     }  # fmt: skip
     for kind in internal:
         with pytest.raises(msgspec.ValidationError):
@@ -290,7 +290,7 @@ def test_a_state_is_as_of_its_last_row() -> None:
 
 def test_a_snapshot_of_before_a_field_was_added_still_decodes() -> None:
     session = msgspec.to_builtins(given().state.session)
-    old = msgspec.msgpack.encode({"session": session, "epoch": 1, "seq": 1})
+    old = msgspec.msgpack.encode({"session": session, "epoch": 1, "seq": 1, "at": START})
     assert machine.restored(old) == given().state
 
 

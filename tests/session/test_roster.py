@@ -482,3 +482,37 @@ def test_a_participant_is_known_by_what_was_said_of_them() -> None:
     assert script.place(newcomer) == Participant(
         user_id=newcomer.user_id, number=2, name="Zoë", role="member", status="joined", joined_at=START
     )
+
+
+# Presence that is kept by hand
+
+
+def test_one_says_of_oneself_that_one_is_there_or_not() -> None:
+    script = given(class_of(ANN))
+    script.when(c.SetPresent(ANN.user_id, True), by=ANN).then()
+    script.when(c.SetPresent(ANN.user_id, False), by=ANN).then(e.ParticipantLeft(user_id=ANN.user_id))
+    script.when(c.SetPresent(ANN.user_id, False), by=ANN).then()
+    script.when(c.SetPresent(ANN.user_id, True), by=ANN).then(joined(ANN))
+
+
+def test_a_moderator_says_it_of_others_who_stay_as_they_were() -> None:
+    script = given(class_of(ANN), grants(ANN, "screen"))
+    script.when(c.SetPresent(ANN.user_id, False), by=TEACHER).then(e.ParticipantLeft(user_id=ANN.user_id))
+    script.when(c.SetPresent(ANN.user_id, True), by=TEACHER).then(joined(ANN))
+    script.when(c.SetPresent(ANN.user_id, True), by=TEACHER).then()
+    assert script.place(ANN).granted == {"screen"}
+
+
+def test_nobody_else_does() -> None:
+    script = given(class_of(ANN, BEN), staff())
+    script.when(c.SetPresent(ANN.user_id, False), by=BEN).rejected(Reason.NOT_PERMITTED)
+    script.when(c.SetPresent(TEACHER.user_id, False), by=HUGO).rejected(Reason.NOT_PERMITTED)
+    script.when(c.SetPresent(HUGO.user_id, False), by=CORA).rejected(Reason.NOT_PERMITTED)
+    script.when(c.SetPresent(EVE.user_id, False), by=TEACHER).rejected(Reason.UNKNOWN_PARTICIPANT, "user_id")
+    script.given(kicks(ANN)).when(c.SetPresent(ANN.user_id, True), by=TEACHER)
+    script.rejected(Reason.UNKNOWN_PARTICIPANT, "user_id")
+
+
+def test_a_full_session_takes_nobody_back() -> None:
+    script = given(class_of(ANN), does(ANN, c.Leave()), joins(BEN), capacity=2)
+    script.when(c.SetPresent(ANN.user_id, True), by=TEACHER).rejected(Reason.FULL)

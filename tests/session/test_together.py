@@ -1,11 +1,13 @@
 """Several commands as one, and several events as one creation."""
 
+import pytest
 from msgspec import structs
 
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import lifecycle, machine
-from actors.session.errors import Reason
+from actors.session.code import LIMIT_BYTES
+from actors.session.errors import Reason, Rejected
 from tests.session.script import ANN, KNOWN, SESSION, START, TEACHER, class_of, creation, given, joins
 
 
@@ -35,6 +37,20 @@ def test_a_session_can_begin_with_people_invited() -> None:
     places = [(one.user_id, one.number, one.user_number, one.status) for one in state.participants.values()]
     assert places == [(TEACHER.user_id, 1, 7, "invited"), (ANN.user_id, 2, 0, "invited")]
     assert state.session.owner_number == 7
+
+
+def test_a_session_can_begin_with_code() -> None:
+    create = structs.replace(creation(), text="print()", text_language="python")
+    events = lifecycle.create(create, TEACHER, START)
+    assert events[1:] == [e.LanguageChanged("python"), e.CodeEdited(version=1, text="print()")]
+    state = machine.replay(machine.record(SESSION, 1, 0, START, TEACHER.user_id, events))
+    code = state.code
+    assert (code.text, code.language, code.version, code.edited_by) == ("print()", "python", 1, TEACHER.user_id)
+    assert state.at == START
+    plain = structs.replace(creation(), text_language="javascript")
+    assert len(lifecycle.create(plain, TEACHER, START)) == 1
+    with pytest.raises(Rejected):
+        lifecycle.create(structs.replace(create, text="x" * (LIMIT_BYTES + 1)), TEACHER, START)
 
 
 def test_a_frame_of_a_client_s_own_is_relayed_and_not_kept() -> None:
