@@ -31,5 +31,9 @@ def millis(at_ms: float) -> Millis:
     return Millis(int(at_ms))
 
 
+async def now(services: Services, call: Call) -> Millis:
+    return millis(now_ms())
+
+
 async def clock(services: Services, call: Call) -> Reading:
     return Reading(call.query.t0, now_ms())

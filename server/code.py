@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from actors.session.commands import RestoreCode
 from actors.session.ids import SessionId
@@ -15,6 +16,10 @@ from server.auth import Principal
 from server.errors import Problem
 from server.routes import Call
 from server.services import Services
+from storage.records import Edit
+
+TEXTS = 1 << 20
+"""Characters in a page of earlier texts; a single one may be longer."""
 
 
 class Document(Struct, frozen=True):
@@ -56,3 +61,20 @@ async def earlier(
         return {"texts": {0: ""}}
     edit = await services.records.edit(session_id, command.version)
     return {} if edit is None else {"texts": {command.version: edit.text}}
+
+
+Version = Edit
+
+
+class VersionsQuery(Struct, frozen=True, kw_only=True):
+    """`before`: the version that the page ends before."""
+
+    before: Annotated[int, Meta(ge=1, lt=1 << 31)] = (1 << 31) - 1
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+async def versions(services: Services, call: Call) -> list[Edit]:
+    """Give versions with their texts, latest first. Whether the caller may see them has been seen to."""
+    query: VersionsQuery = call.query
+    edits = await services.records.edits(call.session_id, before=query.before, limit=query.limit)
+    return await services.records.with_texts(call.session_id, edits, TEXTS)

@@ -29,6 +29,7 @@ from server.config import BadSetting, Settings
 from server.fast import FastLane, lanes
 from server.forms import Places
 from server.front import KEEPALIVE_S, Front
+from server.guests import OUTLIVES_S
 from server.handlers import within
 from server.limits import Rate
 from server.logs import RequestLog
@@ -189,7 +190,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         issuer=settings.auth.issuer,
         audience=settings.auth.audience,
         ttl_s=settings.auth.access_ttl_s,
-        scoped_ttl_s=settings.auth.session_token_ttl_s,
+        scoped_ttl_s=max(settings.auth.session_token_ttl_s, settings.dialects.interview.ttl_s + OUTLIVES_S),
     )
     for login in await users.revoked(tokens.longest_s):
         tokens.revoke(login)

@@ -4,11 +4,12 @@
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from actors.session import events as e
 from actors.session import machine
@@ -172,6 +173,29 @@ class Records:
             await asyncio.sleep(0)
         made = str(text)
         return Edit(version, author, Millis(at), len(made), made)
+
+    async def with_texts(self, session_id: SessionId, edits: Sequence[Edit], most: int) -> list[Edit]:
+        """Give versions, latest first and without a gap, with their texts: of the first as many as together have `most`
+        characters, one at least."""
+        if not edits:
+            return []
+        first, last = [
+            (await self._pool.fetch(SQL["edit_at"], {"session_id": session_id, "version": version}, retry=True))[0]
+            for version in (edits[-1].version, edits[0].version)
+        ]
+        known = {edit.version: edit for edit in edits}
+        text, found, size = Pieces(), deque[Edit](), 0
+        async for rows in self.parts(session_id, after=max(0, first[3] - 1), upto=last[0], types=(e.CodeEdited,)):
+            for row in rows:
+                text = edited(text, [row])
+                edit = known.get(row.event.version) if isinstance(row.event, e.CodeEdited) else None
+                if edit is not None:
+                    found.appendleft(structs.replace(edit, text=str(text)))
+                    size += edit.size
+                while size > most and len(found) > 1:
+                    size -= found.pop().size
+            await asyncio.sleep(0)
+        return list(found)
 
     async def statistics(self, session_id: SessionId) -> Any:
         """Add a session's log up, in the database."""

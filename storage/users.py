@@ -48,6 +48,13 @@ class Users:
             raise Taken(conflict.constraint.removeprefix("users_")) from conflict
         return structs.replace(user, number=rows[0][0])
 
+    async def take_in_guest(
+        self, issuer: str, subject: str, *, new_id: UserId, name: str, colour: str | None
+    ) -> User | None:
+        """Find or make, with `new_id`, the guest who presents an id (a UUID); None: it is somebody's already."""
+        params = {"user_id": new_id, "name": name, "colour": colour, "issuer": issuer, "subject": subject}
+        return _first(await self._pool.fetch(SQL["take_in_guest"], params))
+
     async def find(self, user_id: UserId) -> User | None:
         return _first(await self._pool.fetch(SQL["find"], {"user_id": user_id}, retry=True))
 
@@ -85,6 +92,11 @@ class Users:
             SQL["open_login"],
             {"login_id": login_id, "user_id": user_id, "digest": digest, "expires_at": expires_at},
         )
+
+    async def open_only_login(self, user_id: UserId, digest: str, expires_at: Millis) -> bool:
+        """Note the one login that a guest ever has, named as they are; False: there is one already."""
+        params = {"user_id": user_id, "digest": digest, "expires_at": expires_at}
+        return await self._pool.execute(SQL["open_only_login"], params) > 0
 
     async def rotate(self, login_id: str, digest: str, new_digest: str, expires_at: Millis) -> UserId | None:
         """Exchange a refresh token for the next one; None: it is not the current one, or the login is over."""

@@ -5,10 +5,14 @@
 
 from server.config import Settings
 from server.dialect import Dialect
-from server.dialects import lesson
+from server.dialects import interview, lesson
 
 
 def tables(settings: Settings) -> tuple[Dialect, ...]:
     """Give the dialects that the settings switch on."""
     chosen = settings.dialects
-    return tuple(table(settings) for on, table in ((chosen.lesson, lesson.table),) if on.enabled)
+    return tuple(
+        table(settings)
+        for on, table in ((chosen.lesson, lesson.table), (chosen.interview, interview.table))
+        if on.enabled
+    )

@@ -3,6 +3,15 @@ insert into users (user_id, name, email, phone, role, password_hash, colour)
 values (%(user_id)s, %(name)s, %(email)s, %(phone)s, %(role)s, %(password_hash)s, %(colour)s)
 returning number
 
+-- name: take_in_guest
+-- An id is whose who first got a login by it; until then the latest to present it. What is an account's own is nobody's.
+insert into users (user_id, name, role, colour, issuer, subject)
+select %(user_id)s, %(name)s, 'guest', %(colour)s, %(issuer)s, %(subject)s
+where not exists (select from users where user_id = %(subject)s)
+on conflict on constraint users_subject do update set name = excluded.name, colour = excluded.colour
+    where not exists (select from logins l where l.user_id = users.user_id)
+returning user_id::text, number, name, email, phone, role, password_hash, colour
+
 -- name: find
 select user_id::text, number, name, email, phone, role, password_hash, colour from users where user_id = %(user_id)s
 
@@ -25,6 +34,11 @@ returning user_id::text, number, name, email, phone, role, password_hash, colour
 -- name: open_login
 insert into logins (login_id, user_id, refresh_digest, expires_at)
 values (%(login_id)s, %(user_id)s, %(digest)s, to_timestamp(%(expires_at)s / 1000.0))
+
+-- name: open_only_login
+insert into logins (login_id, user_id, refresh_digest, expires_at)
+values (%(user_id)s, %(user_id)s, %(digest)s, to_timestamp(%(expires_at)s / 1000.0))
+on conflict (login_id) do nothing
 
 -- name: rotate
 -- One winner: the digest changes only while it is still the current one.
