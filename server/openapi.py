@@ -88,7 +88,7 @@ def body(api: Api, row: Row, known: dict[int, Any]) -> dict[str, Any]:
 def refusals(api: Api, row: Row, known: dict[int, Any]) -> dict[str, Any]:
     """Describe every status that a refusal of a row may have."""
     texts: dict[int, set[str]] = {}
-    for problem in possible(row):
+    for problem in [*possible(row), *[Problem(422, "invalid", "invalid") for _ in cased(api, row)]]:
         reply = api.refusal(problem, row, {"ref": "…"})
         texts.setdefault(reply.status, set()).add(problem.reason)
     content = {api.refused_as: {"schema": known[id(api.refused)]}}
@@ -113,7 +113,7 @@ def possible(row: Row) -> list[Problem]:
     if row.method != "GET":
         found |= {("malformed", 400), ("too_slow", 408), ("taken", 409), ("too_large", 413), ("unsupported_type", 415)}
     if isinstance(row, COMMANDS):
-        found |= {(reason.value, status) for reason, status in STATUS.items()}
+        found |= {("key_reused", 422), *((reason.value, status) for reason, status in STATUS.items())}
     if isinstance(row, CONTENTS):
         found |= {("changed", 412), ("bad_range", 416)}
     if isinstance(row, SOCKETS):
@@ -182,7 +182,14 @@ def cased(api: Api, row: Row) -> list[dict[str, Any]]:
     if not isinstance(api, Dialect) or not api.cased or isinstance(row, SOCKETS + STREAMS):
         return []
     schema = {"enum": ["snake", "camel"], "default": "snake"}
-    return [{"name": "case", "in": "query", "schema": schema, "description": "How keys are written"}]
+    return [
+        {
+            "name": "case",
+            "in": "query",
+            "schema": schema,
+            "description": "How keys are written. What is here has the first",
+        }
+    ]
 
 
 def header(name: str, description: str, length: int) -> dict[str, Any]:
