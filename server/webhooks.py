@@ -116,6 +116,8 @@ class Wanted:
                 await self.read()
             except LogUnavailable as error:
                 logger.warning("endpoints cannot be read, going on with those known: %s", error)
+            except Exception:
+                logger.exception("endpoints cannot be read, going on with those known")
 
 
 class Message(Struct, frozen=True):

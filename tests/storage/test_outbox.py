@@ -11,7 +11,7 @@ from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session_actor import notices
 from storage.errors import StorageError
-from storage.event_log import PREPARE, PostgresEventLog
+from storage.event_log import PREPARE, PostgresEventLog, batched
 from storage.outbox import HISTORY, Attempt, Delivery, Outbox
 from storage.pool import Pool, Writer
 from tests.actors.author import ANN, BEN, TEACHER, Author, message, used
@@ -344,6 +344,16 @@ async def test_what_was_done_long_ago_is_forgotten(post: Post) -> None:
     assert await post.outbox.forget(delivered_s=60, dead_s=600) == 1
     assert await post.statuses() == ["dead", "pending"]
     assert await post.outbox.forget(delivered_s=60, dead_s=60) == 1
+
+
+def test_a_batch_of_rows_alone_has_nothing_to_do_with_the_outbox() -> None:
+    author = Author()
+    append = author.append(message(1))
+    append.session, append.participants = None, []
+    assert batched([append])[0] == "append_rows"
+    assert b"notices" not in batched([append])[1]
+    append.notices = notices(author.log[1:], TEACHER, ALL)
+    assert batched([append])[0] == "append"
 
 
 def test_a_creation_without_notices_has_none() -> None:
