@@ -124,7 +124,7 @@ class Dispatcher:
                 raise
             except StorageError as error:
                 # Its lease runs out, and it is sent again.
-                logger.warning("what came of a delivery could not be noted down: %s", error)
+                logger.warning("a delivery broke off, as the database is away: %s", error)
                 return
             except Exception:
                 logger.exception("a delivery broke off")
@@ -152,6 +152,9 @@ class Dispatcher:
         try:
             async with asyncio.timeout(self._settings.attempt_s):
                 return await self._senders[delivery.kind].send(delivery)
+        except StorageError:
+            # Not the receiver's fault, and nothing that could be noted down.
+            raise
         except TimeoutError:
             return Outcome(error=f"no answer within {self._settings.attempt_s:g} s")
         except Exception as error:

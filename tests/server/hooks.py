@@ -1,15 +1,16 @@
 """A town whose teachers have webhooks, and a receiver for them."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from tests.server.client import Person
+from tests.server.client import PATIENCE_S, Person
 from tests.server.receiver import Got, Receiver, receiving
 from tests.server.serving import Town, serving
 
-QUICK = {"poll_s": 0.02, "backoff_s": 0.02, "attempt_s": 2.0, "pause_after": 1_000, "pause_s": 0.05}
+QUICK = {"poll_s": 0.02, "backoff_s": 0.02, "attempt_s": 5.0, "pause_after": 1_000, "pause_s": 0.05}
 LOCAL = {"allow_private": True, "allow_http": True, "probes_per_minute": 10_000}
 
 
@@ -36,8 +37,9 @@ class Hook:
     async def settled(self, status: str, count: int = 1) -> Any:
         """Wait until so many deliveries have this status; give them, oldest first."""
         found: list[Any] = []
-        while len(found) < count:
-            found = await self.deliveries(status=status)
+        async with asyncio.timeout(PATIENCE_S):
+            while len(found) < count:
+                found = await self.deliveries(status=status)
         return found[::-1]
 
     async def reached(self, count: int = 1, *, well: bool = False) -> list[Got]:

@@ -295,7 +295,7 @@ async def test_an_endpoint_does_not_wait_for_another_nor_a_session_for_any(here:
     for number in range(30):
         await host.say(str(number))
     assert texts(await good.reached(30)) == [str(number) for number in range(30)]
-    assert time.monotonic() - started < 1.9, "less than one attempt at the other"
+    assert time.monotonic() - started < 4.5, "less than one attempt at the other"
     assert texts(hangs.got) == ["0"]
 
 
@@ -446,7 +446,7 @@ async def test_one_event_that_is_never_taken_is_a_dead_letter_and_the_session_go
 
 
 async def test_who_keeps_failing_is_left_alone_and_that_shows(dsn: str, data: Path) -> None:
-    async with hooked(dsn, data, outbox={"pause_after": 3, "pause_s": 600.0}) as here:
+    async with hooked(dsn, data, outbox={"pause_after": 3, "pause_s": 600.0, "backoff_s": 0.2}) as here:
         host, hook = await host_with_hook(here, "chat_message")
         here.receiver.always(hook.path, 500)
         await host.say("hello")

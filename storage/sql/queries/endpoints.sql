@@ -24,6 +24,9 @@ order by w.number desc limit %(limit)s
 -- What is null stays. One that is enabled again begins anew.
 with well as (
     delete from outbox_failing where kind = 'webhook' and target_id = %(endpoint_id)s and %(enabled)s
+), sooner as (
+    update outbox set next_at = now()
+    where kind = 'webhook' and target_id = %(endpoint_id)s and status = 'pending' and next_at > now() and %(enabled)s
 )
 update webhook_endpoint set url = coalesce(%(url)s, url), types = coalesce(%(types)s, types),
     description = coalesce(%(description)s, description), updated_at = now(),
