@@ -548,6 +548,10 @@ class SessionActor(LoopActor):
             )
         self.channel.last_seq = state.seq
         self._reconcile(state)
+        due = machine.deadline(state)
+        if due is not None and due <= self._shared.clock():
+            # What fell due while nobody had the session comes before whoever asks for it now.
+            self._execute(state, Execute(c.Tick(), SYSTEM))
         while self._early:
             self._take(state, self._early.pop(0))
 

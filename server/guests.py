@@ -16,6 +16,7 @@ from actors.session.state import Participant, State
 from server.actions import digest
 from server.auth import Principal, new_id
 from server.credentials import scoped_end
+from server.dialect import See
 from server.dialect_handlers import seen
 from server.errors import Problem, too_fast, unauthenticated, unknown_session
 from server.routes import Call
@@ -36,12 +37,15 @@ class Newcomer(Struct, frozen=True):
     colour: str | None = None
 
 
-def arriving(kind: str, of: Callable[[Call], Newcomer]) -> Comes:
+def arriving(kind: str, of: Callable[[Call], Newcomer], gate: See | None = None) -> Comes:
     """Make what lets people into a session, or into one that is about to be: as who they say, if that is nobody yet.
 
-    With a credential they are who that says. Raises: Problem 403, 409, 429."""
+    With a credential they are who that says. `gate` looks at the session first, and may refuse. Raises: Problem 403,
+    409, 429."""
 
     async def comes(services: Services, call: Call) -> Principal:
+        if gate is not None:
+            await seen(services, call, gate)
         newcomer = of(call)
         if call.caller is not None:
             return oneself(call.caller, newcomer)
@@ -50,12 +54,13 @@ def arriving(kind: str, of: Callable[[Call], Newcomer]) -> Comes:
     return comes
 
 
-def believing(kind: str, of: Callable[[Call], Newcomer | str | None]) -> Comes:
+def believing(kind: str, of: Callable[[Call], Newcomer | str | None], gate: See) -> Comes:
     """Make what takes calls without a credential at their word: as the guest with the id that they name.
 
     Who names nobody that is there is a newcomer, if they say all of that, or else stands for the session's owner."""
 
     async def comes(services: Services, call: Call) -> Principal:
+        await seen(services, call, gate)
         named = of(call)
         if call.caller is not None:
             return oneself(call.caller, named) if isinstance(named, Newcomer) else call.caller

@@ -443,7 +443,9 @@ class StreamEndpoint(Endpoint):
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         principal, session_id = await self.entry(request)
         principal.require_scope(session_id)
-        request[USER], request[SESSION] = principal.user_id, session_id
+        request[SESSION] = session_id
+        if not isinstance(principal, Onlooker):
+            request[USER] = principal.user_id
         return await self._serve(request, principal, session_id, cursor_of(request))
 
     async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:

@@ -467,6 +467,14 @@ async def test_a_deadline_is_kept(one: Process) -> None:
     assert one.actor._timer is None
 
 
+async def test_a_deadline_that_passed_while_nobody_looked_comes_first(one: Process) -> None:
+    await one.create(ttl=60)
+    one.clock.passes(60_000)
+    assert await one.look(lambda state: state.session.end_reason).came() == Snapshot("expired")
+    assert isinstance(await one.ask(c.Join(), TEACHER), Rejected)
+    assert one.rows[-1] == e.SessionEnded(reason="expired")
+
+
 async def test_who_stays_away_leaves_when_the_grace_time_is_over(one: Process) -> None:
     await one.create(grace_ms=1)
     for caller in (TEACHER, ANN):

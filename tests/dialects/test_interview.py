@@ -437,6 +437,7 @@ async def test_a_session_expires(dsn: str, data: Path) -> None:
             ("read", await town.anyone.get(ivy.path)),
             ("people", await town.anyone.get(f"{ivy.path}/participants")),
             ("versions", await town.anyone.get(f"{ivy.path}/code/snapshots")),
+            ("join again", await town.anyone.post(f"{ivy.path}/join", {"user": carl.user})),
             ("join", await cleo.post(f"{ivy.path}/join", {"user": cleo.user})),
             ("change", await carl.patch(ivy.path, {"code": "y"})),
             ("socket", await ivy.upgrade()),

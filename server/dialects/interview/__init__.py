@@ -110,7 +110,7 @@ CHANGES = (
 )  # fmt: skip
 JOIN = AskRoute(
     path="/sessions/{ref}/join", summary="Join, and get a token for this session alone", public=True, body=Join,
-    comes=guests.arriving(KIND, joiner), admits=True, find=readable, ask=lambda call: c.Join(), see=unveiled,
+    comes=guests.arriving(KIND, joiner, readable), admits=True, ask=lambda call: c.Join(), see=unveiled,
     then=guests.token, out=entered, answer=Success[Entered],
 )  # fmt: skip
 SOCKET = TalkRoute(
@@ -130,7 +130,7 @@ def create(ttl_s: int) -> DialectRow:
 
 def opened(row: DialectRow) -> DialectRow:
     """Let everybody who has the link do what a row does: as the creator."""
-    return structs.replace(row, public=True, comes=guests.believing(KIND, lambda call: None))
+    return structs.replace(row, public=True, comes=guests.believing(KIND, lambda call: None, readable))
 
 
 def table(settings: Settings) -> Dialect:
@@ -140,8 +140,8 @@ def table(settings: Settings) -> Dialect:
     join, socket = JOIN, SOCKET
     if mine.open:
         changes = tuple(map(opened, CHANGES))
-        join = structs.replace(JOIN, comes=guests.believing(KIND, joiner), then=guests.first_token)
-        socket = structs.replace(SOCKET, comes=guests.believing(KIND, speaker))
+        join = structs.replace(JOIN, comes=guests.believing(KIND, joiner, readable), then=guests.first_token)
+        socket = structs.replace(SOCKET, comes=guests.believing(KIND, speaker, readable))
     return Dialect(
         name=KIND,
         title="Interview",
