@@ -211,6 +211,10 @@ async def test_an_id_cannot_be_taken_over(town: Town) -> None:
                 mallory.token = token
                 reply = await mallory.post(f"{ivy.path}/join", {"user": theirs.user | {"id": id_, "name": "Mallory"}})
                 refused(reply, 409, "CONFLICT")
+    # Not even to bring back who has left.
+    await carl.delete(f"{ivy.path}/participants/{carl.id}")
+    refused(await town.anyone.post(f"{ivy.path}/join", {"user": carl.user}), 409, "CONFLICT")
+    assert (await carl.place())["is_online"] is False
     await mallory.join(ivy.ref)
     reply = await mallory.post(f"{ivy.path}/join", {"user": ivy.user})
     refused(reply, 403, "FORBIDDEN", "`id` is not who the token says you are.")
@@ -262,6 +266,9 @@ async def test_an_account_is_itself(town: Town) -> None:
     scoped = Guest(town, "Tess", teacher.id)
     scoped.ref, scoped.token = made["id"], made["token"]
     assert data((await scoped.patch(scoped.path, {"code": "x"})).ok())["code"] == "x"
+    await teacher.post("/v1/auth/logout")
+    refused(await scoped.patch(scoped.path, {"code": "y"}), 401, "UNAUTHORIZED")
+    assert town.server.services.tokens.longest_s > 86_400, "for as long as such a token may be good"
 
 
 async def test_it_is_a_session_like_any_other(town: Town) -> None:

@@ -108,3 +108,42 @@ async def test_logins_long_over_are_forgotten(users: Users) -> None:
     assert await users.forget_logins() == 1
     assert await users.revoke(LOGIN) is False
     assert await users.revoke(OTHER_LOGIN) is True
+
+
+# Guests by an id that they have made up
+
+
+async def test_an_id_is_its_latest_presenter_s_until_there_is_a_login(users: Users) -> None:
+    presented = "6f1c1f6e-0000-4000-8000-000000000001"
+
+    async def present(name: str, new_id: int, issuer: str = "interview:1") -> User | None:
+        return await users.take_in_guest(issuer, presented, new_id=user(new_id), name=name, colour="teal")
+
+    first = await present("Gus", 11)
+    assert first is not None
+    assert (first.user_id, first.name, first.role, first.colour) == (user(11), "Gus", "guest", "teal")
+    assert await present("Gustav", 12) == structs.replace(first, name="Gustav")
+    logins = await asyncio.gather(*(users.open_only_login(first.user_id, "digest", soon()) for _ in range(5)))
+    assert logins.count(True) == 1
+    assert await present("Mallory", 13) is None
+    assert (await users.find(first.user_id)) == structs.replace(first, name="Gustav")
+    elsewhere = await present("Mallory", 14, "interview:2")
+    assert elsewhere is not None
+    assert elsewhere.user_id == user(14)
+
+
+async def test_no_guest_has_the_id_of_a_user(users: Users) -> None:
+    await users.create(ANNA)
+    assert await users.take_in_guest("interview:1", ANN, new_id=user(11), name="Mallory", colour=None) is None
+
+
+async def test_two_who_present_an_id_at_once_are_one_guest(users: Users) -> None:
+    presented = "6f1c1f6e-0000-4000-8000-000000000002"
+    made = await asyncio.gather(
+        *(
+            users.take_in_guest("interview:1", presented, new_id=user(20 + n), name=f"Gus {n}", colour=None)
+            for n in range(8)
+        )
+    )
+    assert len({guest.user_id for guest in made if guest is not None}) == 1
+    assert None not in made
