@@ -24,7 +24,7 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Rejected
 from actors.session.ids import Millis, SessionId, UserId
-from actors.session.state import Participant, State, VoiceNote
+from actors.session.state import Participant, Room, State, VoiceNote
 
 logger = logging.getLogger(__name__)
 
@@ -201,6 +201,8 @@ class Shared(Struct, frozen=True):
     """Types of events of a user's sessions that an endpoint of theirs may want; the commit itself looks closer."""
     told: Callable[[Collection[UserId]], None] = lambda users: None
     """There are notifications for these users, committed."""
+    pass_on: Callable[[SessionId, Room, e.Event], None] = lambda session_id, room, event: None
+    """Told of what concerns a session's room (`projection.CONCERNS_ROOM`), once it is committed."""
 
 
 class Flight(Struct):
@@ -210,6 +212,7 @@ class Flight(Struct):
     published: list[Published]
     replies: list[tuple[Reply, Outcome]]
     after: list[Callable[[], None]]
+    passed_on: list[e.Event] = []
 
 
 class SessionActor(LoopActor):
@@ -248,6 +251,7 @@ class SessionActor(LoopActor):
         self._turn_keys: list[p.KeyRow] = []
         self._redactions: list[p.Redaction] = []
         self._notifications: list[p.NotificationRow] = []
+        self._passed_on: list[e.Event] = []
         self._changed: dict[UserId, None] = {}
         self._session_changed = False
 
@@ -357,6 +361,8 @@ class SessionActor(LoopActor):
             self._changed[user_id] = None
         if kind in projection.CHANGES_EVERYONE and self._state is not None:
             self._changed.update(dict.fromkeys(self._state.participants))
+        if kind in projection.CONCERNS_ROOM:
+            self._passed_on.append(event)
 
     def _remember(self, user_id: UserId, key: Key, first_seq: int, last_seq: int, now: Millis) -> None:
         row = p.KeyRow(user_id, key.key, key.digest, first_seq, last_seq, now)
@@ -413,7 +419,7 @@ class SessionActor(LoopActor):
             for arrival in self._arrivals:
                 self._answer(arrival.reply, Answer(state.seq, []))
         appended = bool(self._published or self._turn_keys)
-        flight = Flight(appended, self._published, self._replies, after)
+        flight = Flight(appended, self._published, self._replies, after, self._passed_on)
         if appended:
             append = self._append(state, due)
             if self._redactions or self._snapshot_due(state):
@@ -468,6 +474,8 @@ class SessionActor(LoopActor):
     def _land(self, flights: Sequence[Flight]) -> None:
         """Answer, then show: the answers' tasks are woken before the fan-out takes its time."""
         for flight in flights:
+            if flight.passed_on:
+                self._pass_on(flight.passed_on)
             for reply, outcome in flight.replies:
                 if not reply.done():
                     reply.set_result(outcome)
@@ -482,6 +490,13 @@ class SessionActor(LoopActor):
             else:
                 loop.call_soon(self._show)
         self._unshown += shown
+
+    def _pass_on(self, events: Sequence[e.Event]) -> None:
+        # Before the answers: who has one may ask what the room's provider said to it.
+        room = None if self._state is None else self._state.session.room
+        if room is not None:
+            for event in events:
+                self._shared.pass_on(self.session_id, room, event)
 
     def _show(self) -> None:
         """Join what goes out in one write, up to where somebody new comes in; then rest for half as long as that took.

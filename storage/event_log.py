@@ -170,7 +170,8 @@ class PostgresEventLog:
         return int((await self._pool.fetch(SQL["next_number"]))[0][0])
 
     async def create(self, creation: Creation) -> None:
-        session, rows = creation.session, creation.rows
+        """Commit a new session, with the room that was announced for it. Raises: Taken."""
+        session, rows, room = creation.session, creation.rows, creation.session.room
         values = {
             "booking_id": creation.booking_id,
             "session_id": session.id,
@@ -189,13 +190,15 @@ class PostgresEventLog:
             "participants": _json.encode(creation.participants).decode(),
             "notices": _json.encode(creation.notices).decode(),
             "notifications": _json.encode(placed(creation.notifications, session.id, 0)).decode(),
+            "provider": None if room is None else room.provider,
+            "room": None if room is None else room.name,
         }
         try:
             written = await self._pool.execute(SQL["create"], values)
         except Conflict as conflict:
             raise Taken(conflict.constraint.removeprefix("sessions_")) from conflict
         if not written:
-            raise Taken("booking")
+            raise Taken("room" if creation.booking_id is None else "booking")
         if creation.notices:
             self._noticed()
 

@@ -34,7 +34,7 @@ from actors.session.ids import (
     UserId,
     Why,
 )
-from actors.session.state import BoardTool, Features, FeaturesUpdate, Kind, Permission, Role, Room, Track
+from actors.session.state import BoardTool, Features, FeaturesUpdate, Kind, Permission, RecordingStatus, Role, Room, Track
 
 When = Annotated[datetime, Meta(tz=True)]
 
@@ -567,11 +567,24 @@ class Compact(Command, frozen=True):
     update: str
 
 
+class ReportRecording(Command, frozen=True, kw_only=True):
+    """Take in what a provider says of a recording: of `recording_id`, of its own `provider_id`, or of the one that was
+    running at `at`."""
+
+    status: RecordingStatus
+    recording_id: int | None = None
+    provider_id: str | None = None
+    at: Millis | None = None
+    duration_ms: int | None = None
+    s3_key: str | None = None
+    reason: str | None = None
+
+
 class Tick(Command, frozen=True):
     """Time has reached `deadline(state)`."""
 
 
 AnyCommand = (
     WireCommand | Create | Together | Relay | SetPresent | Connect | Disconnect | LoseConnections | Delete
-    | Merge | Compact | Tick
+    | Merge | Compact | ReportRecording | Tick
 )  # fmt: skip

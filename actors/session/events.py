@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from actors.session.commands import Change, snake_case
 from actors.session.ids import MessageId, Millis, SessionId, UserId
-from actors.session.state import BoardTool, EndReason, Features, Kind, Permission, Role, Room, VoiceNote
+from actors.session.state import BoardTool, EndReason, Features, Kind, Permission, RecordingStatus, Role, Room, VoiceNote
 
 
 class Event(Struct, frozen=True, tag_field="type", tag=snake_case, omit_defaults=True):
@@ -407,12 +407,26 @@ class BoardRestored(Event, frozen=True):
 
 
 class RecordingStarted(Event, frozen=True):
+    """`provider` makes one of its own besides."""
+
     recording_id: int
+    provider: str | None = None
 
 
 class RecordingStopped(Event, frozen=True):
     recording_id: int
     duration_ms: int
+
+
+class RecordingUpdated(Event, frozen=True, kw_only=True):
+    """What is known of the provider's recording from now on; None: nothing new."""
+
+    recording_id: int
+    status: RecordingStatus
+    provider_id: str | None = None
+    duration_ms: int | None = None
+    s3_key: str | None = None
+    reason: str | None = None
 
 
 # The log
@@ -459,7 +473,7 @@ DurableEvent = (
     | PollOpened | PollVoted | PollClosed
     | CodeEdited | CodeMerged | CodeCompacted | LanguageChanged
     | BoardDrawn | BoardErased | BoardCleared | BoardRestored
-    | RecordingStarted | RecordingStopped
+    | RecordingStarted | RecordingStopped | RecordingUpdated
     | EventLogged
 )  # fmt: skip
 EphemeralEvent = Signal | Cursor | Typing | Relayed

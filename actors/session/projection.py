@@ -1,4 +1,4 @@
-"""What lists and reports keep of a session, and which events change it."""
+"""What lists, reports and a room's provider keep of a session, and which events change it."""
 
 from actors.session import events as e
 from actors.session.ids import UserId
@@ -16,6 +16,9 @@ _EVERYONE = (e.SessionEnded, e.SessionCancelled, e.SessionDeleted)
 CHANGES_SESSION: frozenset[type] = frozenset(_MEMBERSHIP + _COUNTS + _FACTS + _EVERYONE)
 CHANGES_PARTICIPANT: frozenset[type] = frozenset(_MEMBERSHIP)
 CHANGES_EVERYONE: frozenset[type] = frozenset(_EVERYONE)
+
+CONCERNS_ROOM: frozenset[type] = frozenset({e.ParticipantKicked, e.RecordingStarted, e.RecordingStopped})
+"""What has to be done where the session's audio and video are, too."""
 
 
 def changed_participant(event: e.Event) -> UserId | None:

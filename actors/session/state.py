@@ -16,10 +16,14 @@ EndReason = Literal["host", "expired", "empty", "host_gone", "limit"]
 Role = Literal["host", "cohost", "member", "observer"]
 Presence = Literal["invited", "waiting", "joined", "left", "kicked", "denied"]
 BoardTool = Literal["pen", "marker", "line", "rectangle", "ellipse", "arrow", "text"]
+RecordingStatus = Literal["processing", "completed", "failed"]
 Permission = Literal[
     "speak", "video", "screen", "chat", "ask", "vote", "draw", "erase", "edit_code", "control_audio",
     "moderate", "record", "end",
 ]  # fmt: skip
+
+BUILTIN = "builtin"
+"""The provider of rooms that Homeroom is itself."""
 
 
 class Features(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,6 +65,11 @@ class Room(Struct, frozen=True):
     provider: str
     name: str
     url: str
+
+    @property
+    def records(self) -> str | None:
+        """The provider that makes recordings of its own there; None: the session's timeline is all there is."""
+        return None if self.provider == BUILTIN else self.provider
 
 
 class Session(Struct, kw_only=True):
@@ -239,7 +248,10 @@ class Board(Struct, kw_only=True):
 
 
 class Recording(Struct, kw_only=True):
-    """An interval of the session's own timeline, by its first and last row in the log."""
+    """An interval of the session's own timeline, by its first and last row in the log.
+
+    `provider`: who makes a recording of its own besides, which it knows as `provider_id`; `status` is then that one's.
+    `duration_ms` is known from its end on, `s3_key` and `reason` (why it failed) from what the provider has said."""
 
     recording_id: int
     user_id: UserId
@@ -247,6 +259,12 @@ class Recording(Struct, kw_only=True):
     first_seq: int
     stopped_at: Millis | None = None
     last_seq: int | None = None
+    status: RecordingStatus = "completed"
+    duration_ms: int | None = None
+    provider: str | None = None
+    provider_id: str | None = None
+    s3_key: str | None = None
+    reason: str | None = None
 
 
 class State(Struct, kw_only=True):

@@ -33,6 +33,12 @@ with v as (
     from jsonb_to_recordset($1 -> 'sessions') as b(session_id uuid, body jsonb)
     join f using (session_id)
     where s.session_id = b.session_id
+    returning s.session_id, s.status, s.deleted
+), vacated as (
+    -- Nobody is to be in its room any more.
+    update rooms r set due_at = now() from facts
+    where r.session_id = facts.session_id and r.due_at is null and r.gone_at is null
+        and (facts.deleted or facts.status in ('ended', 'cancelled'))
 ), people as (
     insert into participants as p (session_id, user_id, number, name, role, status, joined_at, left_at)
     select session_id, r.user_id, r.number, r.name, r.role, r.status,
@@ -105,13 +111,20 @@ select nextval('session_number')
 
 -- name: create
 -- Head, facts, first rows and first places together. A session for a booking is made only if that has none yet: of
--- several at once all but one wait here for the first, find that it has one now, and write nothing.
+-- several at once all but one wait here for the first, find that it has one now, and write nothing. A room is the session's
+-- from now on; one that is about to be deleted gets no session, and there is none: a minute is more than this takes.
 with booked as (
     update bookings set session_id = %(session_id)s
     where booking_id = %(booking_id)s and session_id is null
     returning booking_id
+), housed as (
+    update rooms set session_id = %(session_id)s, due_at = null
+    where provider = %(provider)s and name = %(room)s and session_id is null and tries = 0
+        and due_at > now() + interval '1 minute'
+    returning name
 ), wanted as (
-    select where %(booking_id)s::uuid is null or exists (select from booked)
+    select where (%(booking_id)s::uuid is null or exists (select from booked))
+        and (%(room)s::text is null or exists (select from housed))
 ), s as (
     insert into sessions (session_id, number, name, code, kind, status, owner_id, course_id, body)
     select %(session_id)s, %(number)s, %(name)s, %(code)s, %(kind)s, %(status)s, %(owner_id)s, %(course_id)s,
