@@ -20,7 +20,7 @@ from actors.session.errors import Rejected
 from actors.session.events import ChatMessage, DurableEvent, Recorded
 from actors.session.ids import Millis, Name, SessionId, UserId
 from actors.session.permissions import role_of
-from actors.session.state import Kind, Session, State, Status
+from actors.session.state import Kind, Room, Session, State, Status
 from actors.session_actor import Look, Snapshot, creation
 from server.auth import Principal, new_id
 from server.errors import Problem, refused, too_fast, unauthenticated, unknown_session
@@ -246,7 +246,7 @@ class Opening(Struct, frozen=True, kw_only=True):
 
 async def create_session(services: Services, call: Call) -> Session:
     require_teacher(call.principal)
-    return (await open_session(services, call.principal, call.body, Opening())).session
+    return (await open_session(services, call.principal, call.body, Opening(), call.origin)).session
 
 
 def require_teacher(principal: Principal) -> None:
@@ -255,39 +255,73 @@ def require_teacher(principal: Principal) -> None:
         raise Problem(403, "not_permitted", "Only teachers may create sessions.")
 
 
-async def open_session(services: Services, principal: Principal, new: c.NewSession, opening: Opening) -> State:
-    """Commit a new session; give its state. Raises: Problem, Taken('booking')."""
+async def open_session(
+    services: Services, principal: Principal, new: c.NewSession, opening: Opening, origin: str = ""
+) -> State:
+    """Commit a new session, with its room; give its state. `origin`: where clients reach this server.
+
+    Raises: Problem, Taken('booking')."""
     if wait := services.commands.take(principal.user_id):
         raise too_fast(f"At most {services.settings.limits.user_commands_per_s} commands a second.", wait)
     if new.name is not None and (UUID.fullmatch(new.name) or not new.name.isprintable()):
         raise Problem(422, "invalid", "`name` must not look like an id, or have a newline in it.", field="name")
-    number = await services.log.next_number()
+    number, capacity = await services.log.next_number(), new.capacity or services.settings.sessions.default_capacity
     for _ in range(TRIES):
-        state, commit = created(services, principal, new, number, opening)
-        try:
-            await services.log.create(commit)
-        except Taken as taken:
-            if taken.what == "booking":
-                raise
-            if taken.what == "name" and new.name is not None:
-                raise Problem(409, "taken", "There is a session of this name already.", field="name") from taken
-        else:
-            return state
+        name = new.name or (opening.named or session_name)(new.title)
+        async with services.rooms.room(name, new, capacity, origin) as room:
+            try:
+                return await committed(services, principal, new, number, opening, name, room)
+            except Taken as taken:
+                if taken.what == "booking":
+                    raise
+                if taken.what == "name" and new.name is not None:
+                    raise Problem(409, "taken", "There is a session of this name already.", field="name") from taken
+                if room is not None:
+                    raise Problem(503, "unavailable", "The room took too long; try again.", retry_s=1) from taken
     raise Problem(503, "unavailable", "No free join code was found; try again.", retry_s=1)
 
 
+async def committed(
+    services: Services,
+    principal: Principal,
+    new: c.NewSession,
+    number: int,
+    opening: Opening,
+    name: str,
+    room: Room | None,
+) -> State:
+    """Commit a new session. Raises: Problem, Taken for what somebody else has, a join code the last of all."""
+    for attempt in range(1, TRIES + 1):
+        state, commit = created(services, principal, new, number, opening, name, room)
+        try:
+            await services.log.create(commit)
+        except Taken as taken:
+            if taken.what != "code" or attempt == TRIES:
+                raise
+        else:
+            return state
+    raise AssertionError("the last attempt either returns or raises")
+
+
 def created(
-    services: Services, principal: Principal, new: c.NewSession, number: int, opening: Opening
+    services: Services,
+    principal: Principal,
+    new: c.NewSession,
+    number: int,
+    opening: Opening,
+    name: str,
+    room: Room | None,
 ) -> tuple[State, Creation]:
     settings = services.settings.sessions
     create = c.Create(
         new=new,
         session_id=opening.session_id or SessionId(new_id()),
         number=number,
-        name=new.name or (opening.named or session_name)(new.title),
+        name=name,
         code=join_code(),
         default_capacity=settings.default_capacity,
         grace_ms=round(settings.grace_s * 1000),
+        room=room,
         live=opening.live,
         seat=opening.seat,
         invited=list(opening.invited),

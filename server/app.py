@@ -15,7 +15,7 @@ from server.dialect import Dialect, PlayRoute
 from server.errors import Problem, problem_body
 from server.handlers import DETACHED, SESSION, USER, bind, response
 from server.logs import RequestLog
-from server.routes import Api, ContentRoute, Row, SocketRoute, UserStreamRoute
+from server.routes import Api, ContentRoute, HookRoute, Row, SocketRoute, UserStreamRoute
 from server.services import Services
 from server.sockets import Socket
 from server.user_streams import UserStreamEndpoint
@@ -53,7 +53,7 @@ def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
 
 def bound(api: Api, row: Row, services: Services) -> Handler:
     """Make the handler of a row."""
-    if isinstance(api, Dialect):
+    if isinstance(api, Dialect) and not isinstance(row, HookRoute):
         return dialect_streams.bind(api, row, services)
     match row:
         case SocketRoute():

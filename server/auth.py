@@ -45,6 +45,8 @@ class Principal(Struct, frozen=True):
     issued_at: float = 0.0
     alias: str | None = None
     """The id that a guest's own client knows them by."""
+    lets_in: bool = False
+    """The credential is an invitation to its session: a token of its room."""
 
     def caller(self, *, holds_code: bool = False) -> Caller:
         guest = self.role == "guest"
@@ -52,7 +54,7 @@ class Principal(Struct, frozen=True):
             self.user_id,
             self.name,
             # A guest came by the code, or by an id that is as hard to guess.
-            holds_code or guest,
+            holds_code or guest or self.lets_in,
             number=self.number,
             alias=self.alias,
             guest=guest,
@@ -113,12 +115,21 @@ class Tokens:
         return self._signed(user, login, now, now + self.ttl_s)
 
     def issue_scoped(
-        self, user: User, login: str, scope: SessionId, expires_at: float, *, alias: str | None = None
+        self, user: User, login: str, scope: SessionId, expires_at: float, *, alias: str | None = None, **claims: object
     ) -> str:
-        """Make a token that is good for one session. It ends with the login, or when its holder is removed."""
+        """Make a token that is good for one session. It ends with the login, or when its holder is removed.
+
+        `claims` are for whoever reads it besides us; with `room` it is an invitation, too."""
         # To the millisecond: whether it is older than its holder's removal must be clear within a second too.
         return self._signed(
-            user, login, round(time.time(), 3), int(expires_at), session=scope, colour=user.colour, alias=alias
+            user,
+            login,
+            round(time.time(), 3),
+            int(expires_at),
+            session=scope,
+            colour=user.colour,
+            alias=alias,
+            **claims,
         )
 
     def _signed(self, user: User, login: str, now: float, expires_at: int, **more: object) -> str:
@@ -204,6 +215,7 @@ class Tokens:
                 colour=claims.get("colour"),
                 issued_at=float(claims["iat"]),
                 alias=claims.get("alias"),
+                lets_in="room" in claims,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise unauthenticated("The access token lacks a claim; log in again.") from error

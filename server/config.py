@@ -3,6 +3,7 @@
 **Law:** every setting has a default here and stands in `config.toml` with a comment; a test holds the two equal.
 """
 
+import base64
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from typing import Annotated, Literal
@@ -304,6 +305,26 @@ class Push(Struct, frozen=True, kw_only=True):
     timeout_s: Wait = 5.0
 
 
+def base64_of_something(secret: Secret) -> None:
+    base64.b64decode(secret.reveal(), validate=True)
+
+
+class Rooms(Struct, frozen=True, kw_only=True):
+    provider: Literal["builtin", "daily"] = "builtin"
+    daily_api_key: Secret = Secret()
+    daily_api_key_file: File = ""
+    daily_api_url: SafeUrl = "https://api.daily.co/v1"
+    daily_webhook_secret: Annotated[
+        Secret, Meta(description="base64, as Daily gave it", extra={"check": base64_of_something})
+    ] = Secret()
+    daily_webhook_secret_file: File = ""
+    timeout_s: Wait = 10.0
+    tries: Annotated[int, within(1, 10)] = 3
+    pause_s: Wait = 0.5
+    room_ttl_s: Lifetime = 7 * DAY_S
+    token_ttl_s: Lifetime = 4 * 3_600
+
+
 class Outbox(Struct, frozen=True, kw_only=True):
     poll_s: Wait = 1.0
     concurrency: Annotated[int, within(1, 10_000)] = 256
@@ -346,6 +367,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     audio: Audio = Audio()
     blobs: Blobs = Blobs()
     dialects: Dialects = Dialects()
+    rooms: Rooms = Rooms()
     outbox: Outbox = Outbox()
     push: Push = Push()
     webhooks: Webhooks = Webhooks()
@@ -387,4 +409,6 @@ FROM_FILE = {
     ("database", "dsn"): "dsn_file",
     ("blobs", "s3_access_key"): "s3_access_key_file",
     ("blobs", "s3_secret_key"): "s3_secret_key_file",
+    ("rooms", "daily_api_key"): "daily_api_key_file",
+    ("rooms", "daily_webhook_secret"): "daily_webhook_secret_file",
 }

@@ -3,15 +3,16 @@
 import secrets
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from actors.session.ids import Millis, Name, UserId
 from actors.session.lifecycle import CLOSED
 from actors.session.permissions import explain
-from actors.session.state import Permission, State
+from actors.session.state import Permission, Session, State
 from server.actions import digest, look, now_millis
 from server.auth import new_id
 from server.errors import Problem, too_fast, unauthenticated, unknown_session
+from server.rooms.keeper import Meeting
 from server.routes import Call
 from server.services import Services
 from storage.users import User
@@ -28,6 +29,7 @@ class SessionToken(Struct, frozen=True):
     token: str
     expires_at: Millis
     permissions: list[Permission]
+    meeting: Meeting | None
 
 
 class GuestToken(Struct, frozen=True):
@@ -40,10 +42,11 @@ async def session_token(services: Services, call: Call) -> SessionToken:
     """Make a token for this session alone, of the login that asks for it. Another one never outlives the first."""
     principal = call.principal
 
-    def view(state: State) -> list[Permission]:
-        return [why.permission for why in explain(state, principal.user_id) if why.allowed]
+    def view(state: State) -> tuple[list[Permission], Session]:
+        permissions = [why.permission for why in explain(state, principal.user_id) if why.allowed]
+        return permissions, structs.replace(state.session)
 
-    permissions = await look(services, call, view)
+    permissions, session = await look(services, call, view)
     user = await services.users.find(principal.user_id)
     if user is None:
         raise unauthenticated("This account is gone.")
@@ -51,7 +54,8 @@ async def session_token(services: Services, call: Call) -> SessionToken:
     if principal.scope is not None:
         expires_at = min(expires_at, int(principal.expires_at))
     token = services.tokens.issue_scoped(user, principal.login, call.session_id, expires_at)
-    return SessionToken(token, Millis(expires_at * 1000), permissions)
+    meeting = await services.rooms.meeting(session, principal)
+    return SessionToken(token, Millis(expires_at * 1000), permissions, meeting)
 
 
 async def new_guest(services: Services, call: Call) -> GuestToken:

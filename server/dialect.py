@@ -217,7 +217,7 @@ class Dialect(Api, frozen=True, kw_only=True):
         return problem.status, ""
 
 
-def under(path: str, *rows: DialectRow) -> tuple[DialectRow, ...]:
+def under(path: str, *rows: Row) -> tuple[Row, ...]:
     """Put rows under a path."""
     return tuple(structs.replace(row, path=path + row.path) for row in rows)
 

@@ -265,7 +265,7 @@ class _Create(_DialectEndpoint):
 
     async def serve(self, call: Call, request: web.Request) -> Any:
         row = self._row
-        state = await open_session(self._services, call.principal, row.new(call), row.opening(call))
+        state = await open_session(self._services, call.principal, row.new(call), row.opening(call), call.origin)
         call = structs.replace(call, session_id=state.session.id)
         if row.see is not None:
             call = structs.replace(call, seen=row.see(state, call))

@@ -36,6 +36,7 @@ from server.routes import (
     Content,
     ContentRoute,
     DownloadRoute,
+    HookRoute,
     ReplayRoute,
     Reply,
     Row,
@@ -82,6 +83,8 @@ def bind(row: Row, services: Services) -> Handler:
             return ContentEndpoint(row, services).__call__
         case DownloadRoute():
             return _Download(row, services).__call__
+        case HookRoute():
+            return _Hook(row, services).__call__
         case ReplayRoute():
             return _Replay(row, services).__call__
     raise TypeError(f"no handler for {type(row).__name__}")
@@ -335,6 +338,14 @@ class ContentEndpoint(Endpoint):
         finally:
             await aclose(chunks)
         return answer
+
+
+class _Hook(Endpoint):
+    _row: HookRoute
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        await self._row.act(self._services, request.headers, await self.raw(request))
+        return response(Reply(self._row.status, b"{}"))
 
 
 class _LongAnswer(Endpoint):

@@ -57,6 +57,12 @@ class Live(Collector):
             pushed.add_metric([outcome], count)
         yield pushed
         yield from self._outbox()
+        heard = CounterMetricFamily(
+            "homeroom_room_webhooks", "What providers of rooms have told, by type.", labels=["type"]
+        )
+        for kind, count in self._services.ears.heard.items():
+            heard.add_metric([kind], count)
+        yield heard
         yield CounterMetricFamily("homeroom_deliveries", "Events written to streams.", hub.delivered)
 
     def _outbox(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:

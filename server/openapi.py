@@ -205,7 +205,7 @@ def add(app: web.Application, api: Api) -> None:
     async def docs(request: web.Request) -> web.Response:
         # Relative, so that it leads there behind a proxy that puts something before all paths, too.
         up = "../" * (request.path.count("/") - 1)
-        raise web.HTTPSeeOther(f"{up}docs?api={api.name}")
+        return web.Response(status=303, headers={"Location": f"{up}docs?api={api.name}"})
 
     app.router.add_get(api.description_path, show)
     for path in api.docs_paths:

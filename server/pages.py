@@ -7,6 +7,7 @@ import hashlib
 import html
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
@@ -55,6 +56,14 @@ def add(app: web.Application, apis: tuple[Api, ...]) -> None:
             route = "/" if path.stem == "index" else f"/{path.stem}"
             body = body.replace(APIS.encode(), listed(apis).encode())
         app.router.add_get(route, served(body, TYPES[path.suffix]))
+    app.router.add_get("/rooms/{name}", room)
+
+
+async def room(request: web.Request) -> web.StreamResponse:
+    """Lead whoever has a room's link into it, on the page of all classes."""
+    token = request.query.get("t", "")
+    query = urlencode({"room": request.match_info["name"], **({"t": token} if token else {})})
+    return web.Response(status=303, headers={**POLICY, hdrs.LOCATION: f"../?{query}"})
 
 
 def listed(apis: tuple[Api, ...]) -> str:

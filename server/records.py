@@ -26,6 +26,7 @@ from server.routes import Call, Download
 from server.seats import Cut
 from server.services import Services
 from storage.records import Chatted, Edit
+from storage.rooms import Visit
 
 CHECK_S = 1.0
 """How often a long answer looks whether its reader may still have it."""
@@ -106,6 +107,7 @@ class Attended(Struct, frozen=True):
     """Up to when it is counted: the session's end, or now."""
     lines: list[attendance.Line]
     csv: bool
+    visits: list[Visit] = []
 
 
 async def attended(services: Services, call: Call) -> Attended:
@@ -122,7 +124,10 @@ async def attended(services: Services, call: Call) -> Attended:
     lines = fold.lines(now, tolerance_ms=query.late_after_s * 1000)
     if not found.moderates(viewer):
         lines = [line for line in lines if line.user_id == viewer]
-    return Attended(found.session, fold.started_at, fold.end(now), lines, query.format == "csv")
+    visits: list[Visit] = []
+    if found.session.room is not None:
+        visits = await services.ledger.visits(call.session_id, None if found.moderates(viewer) else viewer)
+    return Attended(found.session, fold.started_at, fold.end(now), lines, query.format == "csv", visits)
 
 
 # The log

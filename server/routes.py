@@ -171,6 +171,14 @@ class UploadRoute(Row, frozen=True, kw_only=True):
     view: Callable[[Any], Reply]
 
 
+class HookRoute(Row, frozen=True, kw_only=True):
+    """What another service tells us: a body as it came, which `act` verifies by its headers, and then 200."""
+
+    method: Method = "POST"
+    public: bool = True
+    act: Callable[[Services, Mapping[str, str], bytes], Awaitable[None]]
+
+
 class Playing(Struct, frozen=True):
     """Whole SSE frames, each given when it is due."""
 

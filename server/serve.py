@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -18,8 +18,9 @@ from msgspec import Struct
 
 from actors.directory import Directory
 from actors.persistence import Idle, LogUnavailable, Persistence
-from actors.session.ids import Millis
-from actors.session_actor import SessionActor, Shared
+from actors.session.commands import ReportRecording
+from actors.session.ids import Millis, SessionId
+from actors.session_actor import SYSTEM, Execute, SessionActor, Shared, Unavailable
 from server import dialects, health, metrics
 from server.actions import now_millis
 from server.app import Protocol, build
@@ -42,6 +43,12 @@ from server.push.invitations import Invitations
 from server.push.messages import Push
 from server.push.none import NoPush
 from server.push.oauth import AccessTokens, read_account
+from server.rooms.builtin import Builtin
+from server.rooms.daily import Daily
+from server.rooms.errands import Errands
+from server.rooms.inbox import Ears
+from server.rooms.keeper import Keeper
+from server.rooms.providers import Provider
 from server.routes import Api
 from server.sealing import Seal
 from server.services import Refs, Services
@@ -59,10 +66,12 @@ from storage.embedded import Embedded
 from storage.endpoints import Endpoints
 from storage.errors import StorageError
 from storage.event_log import PREPARE, PostgresEventLog
+from storage.inbox import Inbox
 from storage.notifications import Notifications
 from storage.outbox import Outbox
 from storage.pool import Pool, Writer
 from storage.records import Records
+from storage.rooms import RoomLedger
 from storage.sessions import Sessions
 from storage.users import Users
 
@@ -173,6 +182,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
             snapshot_ms=settings.sessions.snapshot_s * 1000,
             commands_per_s=settings.limits.session_commands_per_s,
             told=user_streams.told,
+            pass_on=lambda session_id, room, event: errands.send(session_id, room, event),
             wanted=hooks.wanted,
         )
 
@@ -185,13 +195,28 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         passivate_after_s=settings.sessions.passivate_after_s,
     )
     hub.tell = directory.tell
+
+    async def report(session_id: SessionId, command: ReportRecording) -> bool:
+        """Tell a session what a provider says of a recording; False: it could not listen now."""
+        reply = asyncio.get_running_loop().create_future()
+        outcome = await directory.ask(session_id, Execute(command, SYSTEM, reply))
+        return not isinstance(outcome, Unavailable)
+
     tokens = Tokens(
         key,
         issuer=settings.auth.issuer,
         audience=settings.auth.audience,
         ttl_s=settings.auth.access_ttl_s,
-        scoped_ttl_s=max(settings.auth.session_token_ttl_s, settings.dialects.interview.ttl_s + OUTLIVES_S),
+        scoped_ttl_s=max(
+            settings.auth.session_token_ttl_s,
+            settings.rooms.token_ttl_s,
+            settings.dialects.interview.ttl_s + OUTLIVES_S,
+        ),
     )
+    ledger = RoomLedger(pool)
+    rooms = Keeper(ledger, await room_providers(settings, tokens, stack), settings.rooms)
+    errands = Errands(rooms, report)
+    ears = Ears(Inbox(pool), ledger, settings.rooms.daily_webhook_secret.reveal(), report)
     for login in await users.revoked(tokens.longest_s):
         tokens.revoke(login)
     passwords = Passwords(settings.auth)
@@ -227,12 +252,16 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         devices=Devices(pool),
         invitations=invitations,
         user_streams=user_streams,
+        rooms=rooms,
+        ears=ears,
+        ledger=ledger,
     )
     registry.register(metrics.Live(services, persistence))
     await log.beat()
     works = (
         directory.run(), hub.beat(), beating(log), tidying(settings, log, users, notifications),
         sweeping(library, blobs), dispatcher.run(), hooks.wanted.run(), user_streams.feed(), user_streams.look(),
+        rooms.sweep(), ears.listen(),
     )  # fmt: skip
     for work in works:
         task = asyncio.create_task(work)
@@ -297,6 +326,27 @@ async def push_provider(settings: Settings, stack: contextlib.AsyncExitStack) ->
     http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
     tokens = AccessTokens(account, http, url=chosen.fcm_token_url)
     return Fcm(http, tokens, url=chosen.fcm_url, project_id=account.project_id)
+
+
+async def room_providers(
+    settings: Settings, tokens: Tokens, stack: contextlib.AsyncExitStack
+) -> Mapping[str, Provider]:
+    """Make who makes rooms, and those who made them before and are still set up. Raises: BadSetting."""
+    chosen = settings.rooms
+    providers: dict[str, Provider] = {"builtin": Builtin(tokens)}
+    if chosen.daily_api_key:
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        providers["daily"] = Daily(
+            http,
+            url=chosen.daily_api_url,
+            key=chosen.daily_api_key.reveal(),
+            timeout_s=chosen.timeout_s,
+            tries=chosen.tries,
+            pause_s=chosen.pause_s,
+        )
+    elif chosen.provider == "daily":
+        raise BadSetting('rooms.daily_api_key = "": with rooms.provider = "daily" it must be the key of an account')
+    return providers
 
 
 async def blob_store(settings: Settings) -> Blobs:

@@ -19,6 +19,8 @@ from server.notifications import UserStreams
 from server.outbox import Dispatcher
 from server.passwords import Passwords
 from server.push.invitations import Invitations
+from server.rooms.inbox import Ears
+from server.rooms.keeper import Keeper
 from server.signing import SignedUrls
 from server.streams import Hub
 from server.webhooks import Hooks
@@ -28,6 +30,7 @@ from storage.bookings import Bookings
 from storage.devices import Devices
 from storage.event_log import PostgresEventLog
 from storage.records import Records
+from storage.rooms import RoomLedger
 from storage.sessions import Found, Naming, Sessions
 from storage.users import Users
 
@@ -115,6 +118,10 @@ class Services(Struct, frozen=True):
     devices: Devices
     invitations: Invitations
     user_streams: UserStreams
+    rooms: Keeper
+    ears: Ears
+    """What providers of rooms say."""
+    ledger: RoomLedger
 
     async def visible(self, session_id: SessionId, principal: Principal, ref: str) -> Found:
         """Find a session for someone who owns it or has a place in it. Raises: Problem 404, 403."""

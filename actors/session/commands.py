@@ -34,7 +34,17 @@ from actors.session.ids import (
     UserId,
     Why,
 )
-from actors.session.state import BoardTool, Features, FeaturesUpdate, Kind, Permission, RecordingStatus, Role, Room, Track
+from actors.session.state import (
+    BoardTool,
+    Features,
+    FeaturesUpdate,
+    Kind,
+    Permission,
+    RecordingStatus,
+    Role,
+    Room,
+    Track,
+)
 
 When = Annotated[datetime, Meta(tz=True)]
 
@@ -97,6 +107,7 @@ class NewSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     early: Seconds | None = None
     empty_after: Seconds | None = None
     host_gone_after: Seconds | None = None
+    room: bool = False
 
 
 class Start(Command, frozen=True):

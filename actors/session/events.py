@@ -9,7 +9,17 @@ from msgspec import UNSET, Struct, UnsetType
 
 from actors.session.commands import Change, snake_case
 from actors.session.ids import MessageId, Millis, SessionId, UserId
-from actors.session.state import BoardTool, EndReason, Features, Kind, Permission, RecordingStatus, Role, Room, VoiceNote
+from actors.session.state import (
+    BoardTool,
+    EndReason,
+    Features,
+    Kind,
+    Permission,
+    RecordingStatus,
+    Role,
+    Room,
+    VoiceNote,
+)
 
 
 class Event(Struct, frozen=True, tag_field="type", tag=snake_case, omit_defaults=True):

@@ -5,14 +5,16 @@
 
 from server.config import Settings
 from server.dialect import Dialect
-from server.dialects import interview, lesson
+from server.dialects import interview, lesson, live, tutorium
 
 
 def tables(settings: Settings) -> tuple[Dialect, ...]:
     """Give the dialects that the settings switch on."""
     chosen = settings.dialects
-    return tuple(
-        table(settings)
-        for on, table in ((chosen.lesson, lesson.table), (chosen.interview, interview.table))
-        if on.enabled
+    known = (
+        (chosen.tutorium, tutorium.table),
+        (chosen.lesson, lesson.table),
+        (chosen.live, live.table),
+        (chosen.interview, interview.table),
     )
+    return tuple(table(settings) for on, table in known if on.enabled)

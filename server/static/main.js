@@ -1,6 +1,6 @@
 // The front page: who you are, and which class you are in.
 
-import { account, call, command, forget, logIn, logOut, register, registerNewcomer } from "./api.js";
+import { account, call, command, enterBy, forget, logIn, logOut, register, registerNewcomer } from "./api.js";
 import { $, el, show, tell } from "./dom.js";
 import { Invitations } from "./invitations.js";
 import { Room } from "./room.js";
@@ -52,6 +52,18 @@ function leave() {
   room?.close();
   invitations?.close();
   room = invitations = null;
+}
+
+// Through the link of a room, which has its name and a token in it.
+async function enterRoom(name, token) {
+  history.replaceState(null, "", "./");
+  if (token) enterBy(token);
+  await command(name, "join");
+  const session = await call("GET", `v1/sessions/${name}`);
+  show($("home"), false);
+  who();
+  room?.close();
+  room = new Room(session, (reason) => { if (reason === "unauthenticated") forget(); });
 }
 
 async function enter(code) {
@@ -140,7 +152,9 @@ $("log-out").addEventListener("click", async () => {
 
 // Someone who is known already goes straight in: after a reload, or on the link of the next class.
 try {
-  if (account() && codeInLink()) await enter(codeInLink());
+  const link = new URLSearchParams(location.search);
+  if (link.get("room")) await enterRoom(link.get("room"), link.get("t"));
+  else if (account() && codeInLink()) await enter(codeInLink());
   else await home();
 } catch (error) {
   if (error.status === 401) forget();

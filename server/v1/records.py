@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 from actors.session import attendance
 from actors.session.events import ChatMessage, Recorded
 from actors.session.ids import Millis, UserId
-from actors.session.state import Presence, Role, Session
+from actors.session.state import Presence, Recording, RecordingStatus, Role, Session
 from server import recordings
 from server import records as do
 from server.actions import Listed
@@ -31,6 +31,7 @@ from server.v1.views import (
     state_view,
 )
 from storage.records import Edit
+from storage.rooms import Visit
 
 NDJSON = "application/x-ndjson"
 BOM = "\ufeff"
@@ -66,14 +67,25 @@ class AttendanceLine(Struct, frozen=True, kw_only=True):
     intervals_left_out: int
 
 
+class VisitView(Struct, frozen=True):
+    """One connection to the session's room, as its provider saw it. `user_id` is null for a token of none of ours."""
+
+    user_id: str | None
+    name: str
+    owner: bool
+    joined_at: str
+    left_at: str | None
+
+
 class AttendanceView(Struct, frozen=True):
-    """`until`: up to when it is counted, the session's end or now."""
+    """`until`: up to when it is counted, the session's end or now. `visits`: in the room, told late by its provider."""
 
     session_id: str
     title: str
     started_at: str | None
     until: str | None
     items: list[AttendanceLine]
+    visits: list[VisitView]
 
 
 COLUMNS = tuple(AttendanceLine.__struct_fields__)
@@ -86,8 +98,18 @@ def attended(found: do.Attended) -> Reply:
         return Reply(200, table(lines), {"Content-Disposition": disposition}, "text/csv")
     session = found.session
     return Reply(
-        200, encode(AttendanceView(session.id, session.title, when(found.started_at), when(found.until), lines))
-    )
+        200,
+        encode(
+            AttendanceView(
+                session.id, session.title, when(found.started_at), when(found.until), lines,
+                [visit(one) for one in found.visits],
+            )
+        ),
+    )  # fmt: skip
+
+
+def visit(found: Visit) -> VisitView:
+    return VisitView(found.user_id, found.name, found.owner, rfc3339(found.joined_at), when(found.left_at))
 
 
 def attendance_line(line: attendance.Line) -> AttendanceLine:
@@ -269,6 +291,17 @@ def share(part: int, whole: int) -> float | None:
 # Recordings
 
 
+class ProviderRecordingView(Struct, frozen=True):
+    """What a provider of rooms makes of its own, as far as it has said. `duration` in seconds."""
+
+    provider: str
+    status: RecordingStatus
+    recording_id: str | None
+    duration: float | None
+    s3_key: str | None
+    reason: str | None
+
+
 class RecordingLine(Struct, frozen=True, kw_only=True):
     """`duration` in seconds, up to now while it is running."""
 
@@ -280,6 +313,7 @@ class RecordingLine(Struct, frozen=True, kw_only=True):
     duration: float
     first_seq: int
     last_seq: int | None
+    provider: ProviderRecordingView | None
 
 
 class RecordingsView(Struct, frozen=True):
@@ -307,7 +341,15 @@ def recording_fields(found: recordings.Found) -> dict[str, Any]:
         "duration": max(0, until - recording.started_at) / 1000,
         "first_seq": recording.first_seq,
         "last_seq": recording.last_seq,
+        "provider": None if recording.provider is None else provider_recording(recording, recording.provider),
     }
+
+
+def provider_recording(recording: Recording, provider: str) -> ProviderRecordingView:
+    duration = None if recording.duration_ms is None else recording.duration_ms / 1000
+    return ProviderRecordingView(
+        provider, recording.status, recording.provider_id, duration, recording.s3_key, recording.reason
+    )
 
 
 def recorded(found: Listed) -> Reply:

@@ -11,6 +11,7 @@ from actors.session.state import Permission, Presence, Role, Session
 from actors.session_actor import Answer
 from server import actions as do
 from server import audio, code, credentials, live
+from server.rooms.hooks import DAILY
 from server.routes import ActionRoute, Api, Call, CommandRoute, Reply, SocketRoute, StreamRoute
 from server.services import Services
 from server.v1 import records
@@ -64,10 +65,21 @@ class LoggedInView(Struct, frozen=True):
     expires_in: int
 
 
+class MeetingView(Struct, frozen=True):
+    """What lets the caller into the session's room."""
+
+    room_name: str
+    token: str
+    join_url: str
+
+
 class SessionTokenView(Struct, frozen=True):
+    """`meeting` is null for a session without a room."""
+
     token: str
     expires_at: str
     permissions: list[Permission]
+    meeting: MeetingView | None
 
 
 class GuestView(Struct, frozen=True):
@@ -147,7 +159,9 @@ def joined(found: Found) -> Reply:
 
 
 def session_token(made: credentials.SessionToken) -> Reply:
-    shown = SessionTokenView(made.token, rfc3339(made.expires_at), made.permissions)
+    meeting = made.meeting
+    met = None if meeting is None else MeetingView(meeting.room_name, meeting.token, meeting.join_url)
+    shown = SessionTokenView(made.token, rfc3339(made.expires_at), made.permissions, met)
     return Reply(201, encode(shown), {"Cache-Control": "no-store"})
 
 
@@ -299,6 +313,7 @@ API = Api(
             path="/sessions/{ref}/log/summary", summary="Add the log up", session=True, act=do.log_summary,
             view=summary, answer=SummaryView,
         ),
+        DAILY,
         *records.rows(log_line),
     ),
 )  # fmt: skip

@@ -27,6 +27,14 @@ class Counts(Struct, frozen=True):
     online: int
 
 
+class RoomView(Struct, frozen=True):
+    """Where audio and video are; a token for it comes from `POST …/tokens`."""
+
+    provider: str
+    name: str
+    url: str
+
+
 class SessionView(Struct, frozen=True, kw_only=True):
     id: str
     number: int
@@ -56,6 +64,7 @@ class SessionView(Struct, frozen=True, kw_only=True):
     created_at: str
     updated_at: str
     counts: Counts
+    room: RoomView | None
 
 
 class MediaView(Struct, frozen=True):
@@ -270,6 +279,7 @@ def session_view(session: s.Session) -> SessionView:
         created_at=rfc3339(session.created_at),
         updated_at=rfc3339(session.updated_at),
         counts=Counts(session.joined, session.online),
+        room=None if session.room is None else RoomView(session.room.provider, session.room.name, session.room.url),
     )
 
 

@@ -18,7 +18,7 @@ from tests.server.client import Person
 from tests.server.serving import Town, serving
 
 APIS = (API, *tables(Settings()), toy())
-CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+CHECKS = "status_code_conformance,content_type_conformance,response_schema_conformance"
 EXAMPLES = 4
 """Requests of a kind and route; the long run has more."""
 PATIENCE_S = 240
@@ -65,9 +65,9 @@ async def session_for(town: Town, teacher: Person, api: Any) -> str:
     return str(made[named])
 
 
-async def explored(document: Path, url: str, token: str, examples: int) -> tuple[int, str]:
+async def explored(document: Path, url: str, token: str, checks: str, examples: int) -> tuple[int, str]:
     command = [
-        sys.executable, "-m", "schemathesis.cli", "run", str(document), "--url", url, "--checks", CHECKS,
+        sys.executable, "-m", "schemathesis.cli", "run", str(document), "--url", url, "--checks", checks,
         "--header", f"Authorization: Bearer {token}", "--max-examples", str(examples), "--seed", "1",
         "--phases", "examples,coverage,fuzzing", "--no-color", "--request-timeout", "8", "--warnings", "off",
         "--suppress-health-check", "all", "--generation-database", "none",
@@ -86,10 +86,16 @@ async def explored(document: Path, url: str, token: str, examples: int) -> tuple
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("api", APIS, ids=lambda api: api.name)
-async def test_an_api_is_as_it_is_described(town: Town, tmp_path: Path, api: Any) -> None:
+async def test_an_api_is_as_it_is_described(
+    town: Town, tmp_path: Path, caplog: pytest.LogCaptureFixture, api: Any
+) -> None:
     teacher = await town.teacher()
     document = (await town.anyone.get(api.description_path)).ok()
     path = tmp_path / "openapi.json"
     path.write_text(json.dumps(narrowed(document, await session_for(town, teacher, api))))
-    status, output = await explored(path, town.url, teacher.token or "", EXAMPLES)
+    # Where a product's own document has a 500, that is no failure; one of ours is in the log.
+    meant = any("500" in operation["responses"] for item in document["paths"].values() for operation in item.values())
+    checks = CHECKS if meant else f"not_a_server_error,{CHECKS}"
+    status, output = await explored(path, town.url, teacher.token or "", checks, EXAMPLES)
     assert status == 0, output[-20_000:]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

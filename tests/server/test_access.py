@@ -88,6 +88,7 @@ REQUESTS: dict[str, tuple[Any, int | str]] = {
     "GET /audio/{audio_id}/content": (None, 404),
     "GET /audio/{audio_id}/url": (None, 404),
     "DELETE /audio/{audio_id}": (None, 404),
+    "POST /webhooks/daily": ({"type": "meeting.started"}, 403),
     # Nothing is ever sent there: Mallory has no session to cancel.
     "POST /webhooks": ({"url": "https://8.8.8.8/hooks", "types": ["session_cancelled"]}, OWN),
     "GET /webhooks": (None, OWN),

@@ -46,7 +46,8 @@ async def party(town: Town, *names: str) -> list[Seat]:
 async def test_a_token_for_one_session(town: Town) -> None:
     _, anna = await town.classroom("Anna")
     made = (await anna.person.post(f"{anna.path}/tokens")).ok(201)
-    assert made.keys() == {"token", "expires_at", "permissions"}
+    assert made.keys() == {"token", "expires_at", "permissions", "meeting"}
+    assert made["meeting"] is None
     assert made["permissions"] == ["ask", "chat", "speak", "video", "vote"]
     seat = Seat(Bearer(anna.person, made["token"], anna.user_id), anna.session)
     await seat.say("Hello")

@@ -75,7 +75,7 @@ def test_what_is_internal_cannot_be_sent() -> None:
     internal = COMMANDS - WIRE
     assert internal == {
         c.Create, c.Together, c.Relay, c.SetPresent, c.Connect, c.Disconnect, c.LoseConnections, c.Delete, c.Merge,
-            c.Compact, c.Tick,
+            c.Compact, c.ReportRecording, c.Tick,
     }  # fmt: skip
     for kind in internal:
         with pytest.raises(msgspec.ValidationError):
@@ -232,7 +232,7 @@ def sample(kind: type) -> e.Event:
         "video": True, "audio": False, "screen": False, "audio_id": AUDIO, "speed": 1.5, "question_id": 1,
         "poll_id": 1, "question": "Why?", "options": ["Yes", "No"], "results": [1, 0], "version": 1, "update": "AAA=",
         "language": "python", "stroke_id": 1, "stroke_ids": [1], "tool": "pen", "points": [0.0, 0.0],
-        "color": "#000000", "width": 1.0, "recording_id": 1, "duration_ms": 1,
+        "color": "#000000", "width": 1.0, "recording_id": 1, "duration_ms": 1, "status": "completed",
     }  # fmt: skip
     if kind is e.PollVoted:
         samples["options"] = [0]

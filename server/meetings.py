@@ -1,0 +1,107 @@
+"""What lets people into a session's room, and what was recorded in it."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from actors.session.ids import Millis
+from actors.session.state import Recording, Session, State
+from server import recordings
+from server.errors import Problem, unknown_session
+from server.rooms.keeper import Meeting
+from server.rooms.providers import RoomFailed
+from server.routes import Call
+from server.services import Services
+
+Taping = Literal["in-progress", "processing", "finished", "failed"]
+
+
+class Met(Struct, frozen=True):
+    """A session, and what lets the caller into its room; None: it has none, or they were not let in."""
+
+    session: Session
+    meeting: Meeting | None
+
+    @property
+    def pass_(self) -> Meeting:
+        """What lets the caller in. Raises: Problem 409."""
+        if self.meeting is None:
+            raise Problem(409, "no_room", "This session has no room.")
+        return self.meeting
+
+
+class Links(Struct, frozen=True):
+    """URLs that need no token, until they expire."""
+
+    download_url: str
+    access_url: str
+    expires_at: Millis
+
+
+class Taped(Struct, frozen=True):
+    session_id: str
+    recording: Recording
+    status: Taping
+    links: Links | None
+
+
+async def met(services: Services, call: Call) -> Met:
+    """Let the caller into a session's room. Raises: Problem 502."""
+    session = await session_of(services, call)
+    return Met(session, await services.rooms.meeting(session, call.principal))
+
+
+async def met_as_owner(services: Services, call: Call) -> Met:
+    """Read a session; let its owner into its room. Raises: Problem 404."""
+    session = await session_of(services, call)
+    if session.owner_id != call.principal.user_id:
+        return Met(session, None)
+    return await met_at_creation(services, call, session)
+
+
+async def met_at_creation(services: Services, call: Call, made: State | Session) -> Met:
+    """Let its owner into a session's room; a provider that is away takes nothing from the session itself."""
+    session = made.session if isinstance(made, State) else made
+    try:
+        return Met(session, await services.rooms.meeting(session, call.principal))
+    except Problem:
+        return Met(session, None)
+
+
+async def session_of(services: Services, call: Call) -> Session:
+    found = await services.sessions.find(call.session_id, call.principal.user_id)
+    if found is None:
+        raise unknown_session(call.params.get("ref", ""))
+    return found.session
+
+
+async def latest_recording(services: Services, call: Call) -> Taped:
+    """Find a session's latest recording, with links to it once it is finished. Raises: Problem 404, 502."""
+    found = await recordings.recordings(services, call)
+    if not found:
+        raise Problem(404, "not_recorded", "This session has not been recorded.")
+    latest = found[-1]
+    status = taping(latest)
+    links = await linked(services, call, latest) if status == "finished" else None
+    return Taped(call.session_id, latest, status, links)
+
+
+def taping(recording: Recording) -> Taping:
+    if recording.status == "failed":
+        return "failed"
+    if recording.stopped_at is None:
+        return "in-progress"
+    return "finished" if recording.status == "completed" else "processing"
+
+
+async def linked(services: Services, call: Call, recording: Recording) -> Links:
+    if recording.provider is not None and recording.provider_id is not None:
+        try:
+            link = await services.rooms.provider(recording.provider).link(recording.provider_id)
+        except RoomFailed as failed:
+            raise Problem(502, "room_failed", f"The recording's link is not to be had: {failed.why}") from failed
+        return Links(link.url, link.url, link.expires_at)
+    expires = services.urls.expiry()
+    path = recordings.archive_path(call.session_id, recording.recording_id)
+    url = call.origin + services.urls.signed(path, expires)
+    return Links(url, url, Millis(expires * 1000))

@@ -1,0 +1,45 @@
+"""Rooms with nothing else installed: a page here, and tokens signed here. Clients find each other by `signal`.
+
+A room's token is a token for its session, which says besides for which room it is, and who is its owner.
+"""
+
+from actors.session.ids import SessionId, UserId
+from server.auth import Tokens, new_id
+from server.rooms.providers import Link, Pass, RoomFailed, Wanted
+from storage.users import User
+
+
+class Builtin:
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    async def make(self, wanted: Wanted) -> str:
+        return f"{wanted.origin}/rooms/{wanted.name}"
+
+    async def delete(self, name: str) -> None:
+        """There is nothing but the name."""
+
+    async def token(self, wanted: Pass) -> str:
+        who = wanted.who
+        user = User(who.user_id, who.number, who.name, None, None, who.role, None, who.colour)
+        return self._tokens.issue_scoped(
+            user,
+            who.login or new_id(),
+            SessionId(wanted.session_id),
+            wanted.expires_at,
+            alias=who.alias,
+            room=wanted.room.name,
+            user_name=who.name,
+            is_owner=wanted.is_owner,
+        )
+
+    async def eject(self, name: str, user_id: UserId, *, ban: bool) -> None:
+        """The session itself cuts off whom it removes."""
+
+    async def start_recording(self, name: str) -> None:
+        """The session's own timeline is the recording."""
+
+    async def stop_recording(self, name: str) -> None: ...
+
+    async def link(self, recording_id: str) -> Link:
+        raise RoomFailed("recordings of built-in rooms are the session's own")

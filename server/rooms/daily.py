@@ -1,0 +1,150 @@
+"""Daily.co's REST API, as far as sessions need it.
+
+**Law:** what may pass (429, 5xx, no answer) is tried again, a few times within a bound; what Daily refuses is not.
+The key is in a header, and in no log or error.
+"""
+
+import asyncio
+import random
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+
+from actors.session.ids import Millis, UserId
+from server.push.replies import body_of, retry_after_s
+from server.rooms.providers import Link, Pass, RoomFailed, Wanted
+
+T = TypeVar("T")
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+SAID_CHARACTERS = 200
+
+
+class Made(Struct, frozen=True):
+    url: str
+
+
+class Granted(Struct, frozen=True):
+    token: str
+
+
+class AccessLink(Struct, frozen=True):
+    """`expires` in unix seconds."""
+
+    download_link: str
+    expires: float
+
+
+class Refusal(Struct, frozen=True):
+    error: str = ""
+    info: str = ""
+
+
+class Daily:
+    """`tries` in all per call, `pause_s` before the second, twice that before the third, and so on."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, *, url: str, key: str, timeout_s: float, tries: int, pause_s: float
+    ) -> None:
+        self._http = http
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._tries = tries
+        self._pause_s = pause_s
+
+    async def make(self, wanted: Wanted) -> str:
+        properties: dict[str, Any] = {
+            "max_participants": wanted.capacity,
+            "enable_screenshare": True,
+            "enable_chat": wanted.chat,
+            "start_video_off": True,
+            "start_audio_off": False,
+            "exp": wanted.expires_at,
+            "eject_at_room_exp": True,
+        }
+        if wanted.recording:
+            properties["enable_recording"] = "cloud"
+        body = {"name": wanted.name, "privacy": "private", "properties": properties}
+        return decoded(await self._call("POST", "/rooms", body), Made).url
+
+    async def delete(self, name: str) -> None:
+        await self._call("DELETE", f"/rooms/{name}", gone=True)
+
+    async def token(self, wanted: Pass) -> str:
+        properties = {
+            "room_name": wanted.room.name,
+            "user_name": wanted.who.name,
+            "user_id": wanted.who.user_id,
+            "is_owner": wanted.is_owner,
+            "enable_screenshare": wanted.is_owner,
+            "exp": wanted.expires_at,
+            "eject_at_token_exp": True,
+        }
+        return decoded(await self._call("POST", "/meeting-tokens", {"properties": properties}), Granted).token
+
+    async def eject(self, name: str, user_id: UserId, *, ban: bool) -> None:
+        await self._call("POST", f"/rooms/{name}/eject", {"user_ids": [user_id], "ban": ban})
+
+    async def start_recording(self, name: str) -> None:
+        await self._call("POST", f"/rooms/{name}/recordings/start", {})
+
+    async def stop_recording(self, name: str) -> None:
+        await self._call("POST", f"/rooms/{name}/recordings/stop", {})
+
+    async def link(self, recording_id: str) -> Link:
+        found = decoded(await self._call("GET", f"/recordings/{recording_id}/access-link"), AccessLink)
+        return Link(found.download_link, Millis(round(found.expires * 1000)))
+
+    async def _call(self, method: str, path: str, body: object = None, *, gone: bool = False) -> bytes:
+        """Ask until an answer counts; give its body. `gone`: 404 is what was wanted. Raises: RoomFailed."""
+        encoded = None if body is None else msgspec.json.encode(body)
+        certain = True
+        for attempt in range(1, self._tries + 1):
+            wait_s: float | None = None
+            try:
+                async with self._http.request(
+                    method, self._url + path, data=encoded, headers=self._headers, timeout=self._timeout,
+                    allow_redirects=False,
+                ) as response:  # fmt: skip
+                    answer = await body_of(response)
+                    if response.status in (200, 201, 204) or (gone and response.status == 404):
+                        return answer
+                    why, wait_s = said(response.status, answer), retry_after_s(response.headers)
+                    certain = certain and response.status < 500
+                    if response.status not in PASSING:
+                        raise RoomFailed(why, certain=certain)
+            except TimeoutError:
+                why, certain = "Daily did not answer in time", False
+            except aiohttp.ClientConnectorError:
+                why = "Daily cannot be reached"
+            except aiohttp.ClientError as error:
+                why, certain = f"Daily cannot be reached ({type(error).__name__})", False
+            if attempt < self._tries:
+                await asyncio.sleep(self._wait_s(attempt, wait_s))
+        raise RoomFailed(why, certain=certain)
+
+    def _wait_s(self, attempt: int, asked_s: float | None) -> float:
+        longest_s = self._pause_s * 2.0 ** (attempt - 1)
+        spread_s = longest_s * random.uniform(0.5, 1.0)  # noqa: S311 - only spreads load
+        # Daily's own wish counts, within a bound: somebody is waiting for an answer.
+        return spread_s if asked_s is None else min(max(asked_s, spread_s), 8 * self._pause_s)
+
+
+def said(status: int, answer: bytes) -> str:
+    """Say what a refusal says."""
+    try:
+        refusal = msgspec.json.decode(answer, type=Refusal)
+    except msgspec.MsgspecError:
+        refusal = Refusal()
+    text = ": ".join(part for part in (refusal.error, refusal.info) if part)[:SAID_CHARACTERS]
+    return f"Daily answered {status}" + (f" ({text})" if text else "")
+
+
+def decoded(answer: bytes, type_: type[T]) -> T:
+    """Raises: RoomFailed for an answer that is none."""
+    try:
+        return msgspec.json.decode(answer, type=type_)
+    except msgspec.MsgspecError as error:
+        raise RoomFailed("Daily's answer could not be read") from error

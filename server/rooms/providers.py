@@ -1,0 +1,69 @@
+"""What a provider of rooms is."""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from actors.session.ids import Millis, UserId
+from actors.session.state import Room
+from server.auth import Principal
+
+
+class RoomFailed(Exception):
+    """A provider did not do what it was asked. `certain`: nothing has come of it."""
+
+    def __init__(self, why: str, *, certain: bool = False) -> None:
+        super().__init__(why)
+        self.why = why
+        self.certain = certain
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """A room to be made. `origin` is where clients reach this server; `expires_at` unix seconds."""
+
+    name: str
+    capacity: int
+    chat: bool
+    recording: bool
+    origin: str
+    expires_at: int
+
+
+class Pass(Struct, frozen=True, kw_only=True):
+    """A token to be made: whom it lets in, as what, until when (unix seconds)."""
+
+    session_id: str
+    room: Room
+    who: Principal
+    is_owner: bool
+    expires_at: int
+
+
+class Link(Struct, frozen=True):
+    """Where a provider's recording can be downloaded, and until when."""
+
+    url: str
+    expires_at: Millis
+
+
+class Provider(Protocol):
+    """Each of these raises RoomFailed."""
+
+    async def make(self, wanted: Wanted) -> str:
+        """Make a room; give its URL."""
+
+    async def delete(self, name: str) -> None:
+        """See that a room is gone."""
+
+    async def token(self, wanted: Pass) -> str:
+        """Make a token that lets somebody into a room."""
+
+    async def eject(self, name: str, user_id: UserId, *, ban: bool) -> None:
+        """Remove somebody from a room."""
+
+    async def start_recording(self, name: str) -> None: ...
+
+    async def stop_recording(self, name: str) -> None: ...
+
+    async def link(self, recording_id: str) -> Link:
+        """Say where the provider's recording can be had."""
