@@ -495,6 +495,7 @@ class StreamEndpoint(Endpoint):
             expires_at=stream_end(principal, self.lifetime_s),
             limit=settings.streams.buffer_bytes,
         )
+        subscriber.onlooker = isinstance(principal, Onlooker)
         if not hub.register(subscriber):
             most = settings.limits.streams_per_user
             raise Problem(429, "too_many_streams", f"You have {most} streams open, as many as you may.", retry_s=5)

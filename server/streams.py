@@ -14,7 +14,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from actors.session import events as e
-from actors.session.audience import closes, cut
+from actors.session.audience import closes, cut, shuts_out
 from actors.session.commands import Caller, Disconnect
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
@@ -96,7 +96,8 @@ class Subscriber:
 
     __slots__ = (
         "_held", "_held_bytes", "_latest", "_transport", "attached", "channel", "closed", "cursor",
-        "detached", "expires_at", "format", "limit", "lobby", "login", "missing", "reason", "slice", "user_id",
+        "detached", "expires_at", "format", "limit", "lobby", "login", "missing", "onlooker", "reason", "slice",
+        "user_id",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +112,8 @@ class Subscriber:
         self.limit = limit
         self.lobby = False
         """Waiting to be admitted: sees what concerns them and nothing else."""
+        self.onlooker = False
+        """Nobody in particular: the session does not know of it."""
         self.slice = 0
         self.detached = False
         self.channel: Channel | None = None
@@ -215,7 +218,17 @@ class Subscriber:
 class Channel:
     """The streams of one session, and its latest events for those who come back."""
 
-    __slots__ = ("_hub", "_lobby", "_subscribers", "_tail", "_tail_bytes", "_users", "last_seq", "session_id")
+    __slots__ = (
+        "_hub",
+        "_lobby",
+        "_onlookers",
+        "_subscribers",
+        "_tail",
+        "_tail_bytes",
+        "_users",
+        "last_seq",
+        "session_id",
+    )
 
     def __init__(self, session_id: SessionId, hub: "Hub") -> None:
         self.session_id = session_id
@@ -224,6 +237,7 @@ class Channel:
         self._subscribers: dict[Subscriber, None] = {}
         self._users: dict[UserId, int] = {}
         self._lobby = 0
+        self._onlookers = 0
         self._tail: list[Published] = []
         self._tail_bytes = 0
 
@@ -256,6 +270,10 @@ class Channel:
                 self._write(batch[start : index + 1])
                 start = index + 1
                 self._cut_off(who)
+            elif self._onlookers and shuts_out(event):
+                self._write(batch[start : index + 1])
+                start = index + 1
+                self._shut_out()
         if start < len(batch):
             self._write(batch[start:])
 
@@ -266,6 +284,11 @@ class Channel:
                 self._end(subscriber, "ended")
             elif subscriber.user_id == who[0] and (subscriber.lobby or who[1] != "admitted"):
                 self._end(subscriber, who[1])  # type: ignore[arg-type]
+
+    def _shut_out(self) -> None:
+        for subscriber in list(self._subscribers):
+            if subscriber.onlooker:
+                self._end(subscriber, "kicked")
 
     def _end(self, subscriber: Subscriber, reason: Bye) -> None:
         subscriber.close(reason)
@@ -383,6 +406,7 @@ class Channel:
         self._subscribers[subscriber] = None
         self._users[subscriber.user_id] = self._users.get(subscriber.user_id, 0) + 1
         self._lobby += subscriber.lobby
+        self._onlookers += subscriber.onlooker
         if not subscriber.attached.done():
             subscriber.attached.set_result(None)
 
@@ -404,6 +428,7 @@ class Channel:
             return
         del self._subscribers[subscriber]
         self._lobby -= subscriber.lobby
+        self._onlookers -= subscriber.onlooker
         self._users[subscriber.user_id] -= 1
         if not self._users[subscriber.user_id]:
             del self._users[subscriber.user_id]

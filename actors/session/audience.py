@@ -1,5 +1,7 @@
 """Who sees what: which events are for some only, and whose streams an event cuts off."""
 
+from msgspec import UnsetType
+
 from actors.session import events as e
 from actors.session.ids import UserId
 from actors.session.permissions import allowed
@@ -70,6 +72,13 @@ def cut(event: e.Event) -> tuple[UserId, str] | None:
             return user_id, "left"
         case _:
             return None
+
+
+def shuts_out(event: e.Event) -> bool:
+    """Say whether those who only look on have to go with this event: the session is not open to everybody any more."""
+    if not isinstance(event, e.SessionUpdated) or isinstance(event.features, UnsetType):
+        return False
+    return event.features.lobby or not event.features.guests
 
 
 def closes(event: e.Event) -> bool:

@@ -219,6 +219,22 @@ async def test_without_a_token_one_looks_on(town: Town) -> None:
         await talk.frame("ping")
 
 
+async def test_onlookers_go_when_the_link_is_shut(town: Town) -> None:
+    ivy, carl = await pair(town)
+    for features in ({"lobby": True}, {"guests": False, "lobby": False}):
+        async with ivy.talk(token=None) as onlooker, carl.talk() as talk:
+            (await ivy.patch(f"/v1/sessions/{ivy.ref}", {"title": "Interview 2", "features": {"chat": False}})).ok()
+            await talk.send("ping")
+            await onlooker.frame("ping")
+            (await ivy.patch(f"/v1/sessions/{ivy.ref}", {"features": features})).ok()
+            assert await onlooker.closed() == 4403
+            refused(await ivy.upgrade(token=None), 403, "FORBIDDEN")
+            await talk.frame("ping")
+            await talk.send("ping")
+            await talk.frame("ping")
+        (await ivy.patch(f"/v1/sessions/{ivy.ref}", {"features": {"lobby": False, "guests": True, "chat": True}})).ok()
+
+
 async def test_onlookers_are_counted(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"streams_per_user": 2, "user_commands_per_s": 1, "user_burst": 2}) as town:
         ivy = await created(town)
