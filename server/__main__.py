@@ -1,4 +1,4 @@
-"""The command line: `homeroom serve | demo | fake-daily | migrate | token | replay | check-config`."""
+"""The command line: `homeroom serve | demo | migrate | token | replay | check-config`."""
 
 import argparse
 import asyncio
@@ -30,9 +30,6 @@ def parser() -> argparse.ArgumentParser:
     add = commands.add_parser
     add("serve", parents=[settings, address], help="run the server")
     add("demo", parents=[settings, address], help="run the server, and play a class into it")
-    fake = add("fake-daily", parents=[settings], help="run a stand-in for Daily.co, to try rooms against")
-    fake.add_argument("--port", type=int, default=8090, help="the port to listen on, on this machine only")
-    fake.add_argument("--hook", default="", help="where to send its webhooks: …/v1/webhooks/daily")
     add("migrate", parents=[settings], help="bring the database up to date, and stop")
     token = add("token", parents=[settings], help="print an access token for an account")
     token.add_argument("--user", required=True, help="the account's id or email")
@@ -106,13 +103,6 @@ def demo(settings: Settings, options: argparse.Namespace) -> int:
     return run(demo(settings, say))
 
 
-def fake_daily(settings: Settings, options: argparse.Namespace) -> int:
-    from server.demo.fake_daily import FakeDaily
-    from server.demo.fake_daily.serving import serve
-
-    return run(serve(FakeDaily(), host="127.0.0.1", port=options.port, hook=options.hook, say=say))
-
-
 def migrate(settings: Settings, options: argparse.Namespace) -> int:
     from server.offline import migrate
 
@@ -139,7 +129,6 @@ def check_config(settings: Settings, options: argparse.Namespace) -> int:
 COMMANDS = {
     "serve": serve,
     "demo": demo,
-    "fake-daily": fake_daily,
     "migrate": migrate,
     "token": token,
     "replay": replay,
