@@ -15,6 +15,8 @@ from server.sources import load, render
 from storage.errors import StorageError
 
 DEFAULT_CONFIG = Path("config.toml")
+TRYING = "YSBzZWNyZXQgdG8gdHJ5IGl0IHdpdGgsIG9uIHRoaXMgbWFjaGluZQ=="
+"""The secret of the stand-in for Daily: of no use anywhere else."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +41,15 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument("--speed", type=speed, help="play it in its own rhythm, so many times as fast (0.25 to 100)")
     replay.add_argument("--from", type=int, default=1, dest="first", metavar="SEQ", help="begin at this row")
     replay.add_argument("--follow", action="store_true", help="go on with what comes, until the session is over")
+    daily = add("fake-daily", parents=[settings], help='run a stand-in for Daily.co, to try rooms.provider = "daily"')
+    daily.add_argument(
+        "--port", type=int, default=8081, help="the port to listen on (default: 8081)", dest="daily_port"
+    )
+    daily.add_argument("--key", default="a-key-to-try-with", help="the account's key")
+    daily.add_argument("--secret", default=TRYING, help="what webhooks are signed with, in base64")
+    daily.add_argument(
+        "--webhook", default="http://127.0.0.1:8080/v1/webhooks/daily", help="where webhooks go (default: %(default)s)"
+    )
     add("check-config", parents=[settings, address], help="print the settings that hold, secrets hidden")
     return parser
 
@@ -121,6 +132,12 @@ def replay(settings: Settings, options: argparse.Namespace) -> int:
     return run(replay(settings, options.session, first=options.first, speed=options.speed, follow=options.follow))
 
 
+def fake_daily(settings: Settings, options: argparse.Namespace) -> int:
+    from server.demo.daily import serve
+
+    return run(serve(say, "127.0.0.1", options.daily_port, options.key, options.secret, options.webhook))
+
+
 def check_config(settings: Settings, options: argparse.Namespace) -> int:
     print(render(settings), end="")
     return 0
@@ -132,6 +149,7 @@ COMMANDS = {
     "migrate": migrate,
     "token": token,
     "replay": replay,
+    "fake-daily": fake_daily,
     "check-config": check_config,
 }
 

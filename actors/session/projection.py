@@ -17,7 +17,7 @@ CHANGES_SESSION: frozenset[type] = frozenset(_MEMBERSHIP + _COUNTS + _FACTS + _E
 CHANGES_PARTICIPANT: frozenset[type] = frozenset(_MEMBERSHIP)
 CHANGES_EVERYONE: frozenset[type] = frozenset(_EVERYONE)
 
-CONCERNS_ROOM: frozenset[type] = frozenset({e.ParticipantKicked, e.RecordingStarted, e.RecordingStopped})
+CONCERNS_ROOM: frozenset[type] = frozenset({e.ParticipantKicked, e.RecordingStarted, e.RecordingStopped, *_EVERYONE})
 """What has to be done where the session's audio and video are, too."""
 
 

@@ -67,7 +67,14 @@ class Daily:
         if wanted.recording:
             properties["enable_recording"] = "cloud"
         body = {"name": wanted.name, "privacy": "private", "properties": properties}
-        return decoded(await self._call("POST", "/rooms", body), Made).url
+        try:
+            made = await self._call("POST", "/rooms", body)
+        except RoomFailed as failed:
+            if failed.certain or failed.status != 400:
+                raise
+            # The answer to an earlier attempt was lost: there may be one of this name because that one has made it.
+            made = await self._call("GET", f"/rooms/{wanted.name}")
+        return decoded(made, Made).url
 
     async def delete(self, name: str) -> None:
         await self._call("DELETE", f"/rooms/{name}", gone=True)
@@ -114,7 +121,7 @@ class Daily:
                     why, wait_s = said(response.status, answer), retry_after_s(response.headers)
                     certain = certain and response.status < 500
                     if response.status not in PASSING:
-                        raise RoomFailed(why, certain=certain)
+                        raise RoomFailed(why, certain=certain, status=response.status)
             except TimeoutError:
                 why, certain = "Daily did not answer in time", False
             except aiohttp.ClientConnectorError:

@@ -16,6 +16,7 @@ from server.rooms.providers import RoomFailed
 
 logger = logging.getLogger(__name__)
 
+CLOSING = (e.SessionEnded, e.SessionCancelled, e.SessionDeleted)
 AT_ONCE = 500
 """Errands under way; with more, the next are left out, and said to be."""
 
@@ -29,6 +30,10 @@ class Errands:
         self._under_way: set[asyncio.Task[None]] = set()
 
     def send(self, session_id: SessionId, room: Room, event: e.Event) -> None:
+        if isinstance(event, CLOSING):
+            # The commit has made the room due.
+            self._keeper.look()
+            return
         if room.records is None:
             return
         if len(self._under_way) >= AT_ONCE:

@@ -107,6 +107,10 @@ class Keeper:
             raise Problem(502, "room_failed", f"Failed to get a token for the room: {failed.why}") from failed
         return Meeting(room.name, token, f"{room.url}?t={token}")
 
+    def look(self) -> None:
+        """Rooms may be due."""
+        self._due.set()
+
     def provider(self, name: str) -> Provider:
         """Raises: RoomFailed for one that the settings do not have any more."""
         if name not in self._providers:

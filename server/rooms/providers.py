@@ -10,12 +10,13 @@ from server.auth import Principal
 
 
 class RoomFailed(Exception):
-    """A provider did not do what it was asked. `certain`: nothing has come of it."""
+    """A provider did not do what it was asked. `certain`: nothing has come of it. `status`: its answer's."""
 
-    def __init__(self, why: str, *, certain: bool = False) -> None:
+    def __init__(self, why: str, *, certain: bool = False, status: int | None = None) -> None:
         super().__init__(why)
         self.why = why
         self.certain = certain
+        self.status = status
 
 
 class Wanted(Struct, frozen=True, kw_only=True):

@@ -59,6 +59,10 @@ class Page:
         await self.ask("Page.navigate", url=url)
         await self.until(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
 
+    async def follow(self, url: str) -> None:
+        """Open a link that leads elsewhere."""
+        await self.ask("Page.navigate", url=url)
+
     async def run(self, script: str) -> Any:
         """Evaluate JavaScript; give its value."""
         result = await self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)

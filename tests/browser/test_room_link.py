@@ -1,0 +1,34 @@
+"""The link of a built-in room, as one gets it from a product's own page."""
+
+import os
+from pathlib import Path
+
+import aiohttp
+
+from server.serve import Running
+from tests.browser.chromium import Chromium
+from tests.server.client import Person
+
+TUTORIUM = "/tutorium/api/v1"
+
+
+async def test_a_room_s_link_leads_into_its_session(browser: Chromium, server: Running) -> None:
+    page = await browser.page()
+    async with aiohttp.ClientSession() as http:
+        teacher = await Person.register(http, server.url, "Tess", "tess@example.org", "teacher")
+        student = await Person.register(http, server.url, "Anna", "anna@example.org", "student")
+        session = (await teacher.post(f"{TUTORIUM}/sessions", {"title": "Algebra"})).ok(201)
+        await page.follow(session["teacher_join_url"])
+        await page.sees("#connection", "Connected")
+        await page.sees("#title", "Algebra")
+        await page.sees("#status", "live")
+
+        other = await browser.page()
+        code = {"room_code": session["room_code"]}
+        joined = (await student.post(f"{TUTORIUM}/sessions/join-by-code", code)).ok()
+        await other.follow(joined["join_url"])
+        await other.sees("#roster", "Anna")
+        await page.sees("#roster", "Anna")
+        assert "t=" not in await other.run("location.href")
+    if folder := os.environ.get("HOMEROOM_TEST_SCREENSHOTS"):
+        await page.screenshot(Path(folder) / "room-link.png")
