@@ -321,6 +321,7 @@ class Rooms(Struct, frozen=True, kw_only=True):
     timeout_s: Wait = 10.0
     tries: Annotated[int, within(1, 10)] = 3
     pause_s: Wait = 0.5
+    patience_s: Wait = 20.0
     room_ttl_s: Lifetime = 7 * DAY_S
     token_ttl_s: Lifetime = 4 * 3_600
 

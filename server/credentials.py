@@ -7,7 +7,7 @@ from msgspec import Meta, Struct, structs
 
 from actors.session.ids import Millis, Name, UserId
 from actors.session.lifecycle import CLOSED
-from actors.session.permissions import explain
+from actors.session.permissions import explain, role_of
 from actors.session.state import Permission, Session, State
 from server.actions import digest, look, now_millis
 from server.auth import new_id
@@ -42,11 +42,11 @@ async def session_token(services: Services, call: Call) -> SessionToken:
     """Make a token for this session alone, of the login that asks for it. Another one never outlives the first."""
     principal = call.principal
 
-    def view(state: State) -> tuple[list[Permission], Session]:
+    def view(state: State) -> tuple[list[Permission], Session, bool]:
         permissions = [why.permission for why in explain(state, principal.user_id) if why.allowed]
-        return permissions, structs.replace(state.session)
+        return permissions, structs.replace(state.session), role_of(state, principal.user_id) is not None
 
-    permissions, session = await look(services, call, view)
+    permissions, session, inside = await look(services, call, view)
     user = await services.users.find(principal.user_id)
     if user is None:
         raise unauthenticated("This account is gone.")
@@ -54,7 +54,8 @@ async def session_token(services: Services, call: Call) -> SessionToken:
     if principal.scope is not None:
         expires_at = min(expires_at, int(principal.expires_at))
     token = services.tokens.issue_scoped(user, principal.login, call.session_id, expires_at)
-    meeting = await services.rooms.meeting(session, principal)
+    # Who waits in the lobby, or has left, is not let into the room by another door.
+    meeting = await services.rooms.meeting(session, principal) if inside else None
     return SessionToken(token, Millis(expires_at * 1000), permissions, meeting)
 
 

@@ -12,6 +12,7 @@ from server.rooms.keeper import Meeting
 from server.rooms.providers import RoomFailed
 from server.routes import Call
 from server.services import Services
+from storage.sessions import Found
 
 Taping = Literal["in-progress", "processing", "finished", "failed"]
 
@@ -46,8 +47,13 @@ class Taped(Struct, frozen=True):
 
 
 async def met(services: Services, call: Call) -> Met:
-    """Let the caller into a session's room. Raises: Problem 502."""
-    session = await session_of(services, call)
+    """Let the caller into a session's room. Raises: Problem 403, 404, 502."""
+    found = await place_of(services, call)
+    session = found.session
+    # Whoever was removed, or waits in the lobby, is not let into the room by another door.
+    if found.place in ("kicked", "denied", "waiting") and session.owner_id != call.principal.user_id:
+        reason = "waiting" if found.place == "waiting" else "kicked"
+        raise Problem(403, reason, "The session does not let you in.")
     return Met(session, await services.rooms.meeting(session, call.principal))
 
 
@@ -69,10 +75,14 @@ async def met_at_creation(services: Services, call: Call, made: State | Session)
 
 
 async def session_of(services: Services, call: Call) -> Session:
+    return (await place_of(services, call)).session
+
+
+async def place_of(services: Services, call: Call) -> Found:
     found = await services.sessions.find(call.session_id, call.principal.user_id)
     if found is None:
         raise unknown_session(call.params.get("ref", ""))
-    return found.session
+    return found
 
 
 async def latest_recording(services: Services, call: Call) -> Taped:

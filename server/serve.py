@@ -343,6 +343,7 @@ async def room_providers(
             timeout_s=chosen.timeout_s,
             tries=chosen.tries,
             pause_s=chosen.pause_s,
+            patience_s=chosen.patience_s,
         )
     elif chosen.provider == "daily":
         raise BadSetting('rooms.daily_api_key = "": with rooms.provider = "daily" it must be the key of an account')

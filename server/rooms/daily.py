@@ -42,17 +42,26 @@ class Refusal(Struct, frozen=True):
 
 
 class Daily:
-    """`tries` in all per call, `pause_s` before the second, twice that before the third, and so on."""
+    """`tries` in all per call, `pause_s` before the second, twice that before the third; all within `patience_s`."""
 
     def __init__(
-        self, http: aiohttp.ClientSession, *, url: str, key: str, timeout_s: float, tries: int, pause_s: float
+        self,
+        http: aiohttp.ClientSession,
+        *,
+        url: str,
+        key: str,
+        timeout_s: float,
+        tries: int,
+        pause_s: float,
+        patience_s: float,
     ) -> None:
         self._http = http
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s = timeout_s
         self._tries = tries
         self._pause_s = pause_s
+        self._patience_s = patience_s
 
     async def make(self, wanted: Wanted) -> str:
         properties: dict[str, Any] = {
@@ -108,11 +117,14 @@ class Daily:
         """Ask until an answer counts; give its body. `gone`: 404 is what was wanted. Raises: RoomFailed."""
         encoded = None if body is None else msgspec.json.encode(body)
         certain = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience_s
         for attempt in range(1, self._tries + 1):
             wait_s: float | None = None
             try:
                 async with self._http.request(
-                    method, self._url + path, data=encoded, headers=self._headers, timeout=self._timeout,
+                    method, self._url + path, data=encoded, headers=self._headers,
+                    timeout=aiohttp.ClientTimeout(total=min(self._timeout_s, deadline - loop.time())),
                     allow_redirects=False,
                 ) as response:  # fmt: skip
                     answer = await body_of(response)
@@ -128,15 +140,16 @@ class Daily:
                 why = "Daily cannot be reached"
             except aiohttp.ClientError as error:
                 why, certain = f"Daily cannot be reached ({type(error).__name__})", False
-            if attempt < self._tries:
-                await asyncio.sleep(self._wait_s(attempt, wait_s))
+            pause_s = self._wait_s(attempt, wait_s)
+            # Never earlier than Daily wants it: if that is too late for whoever waits, not at all.
+            if attempt == self._tries or loop.time() + pause_s >= deadline:
+                break
+            await asyncio.sleep(pause_s)
         raise RoomFailed(why, certain=certain)
 
     def _wait_s(self, attempt: int, asked_s: float | None) -> float:
         longest_s = self._pause_s * 2.0 ** (attempt - 1)
-        spread_s = longest_s * random.uniform(0.5, 1.0)  # noqa: S311 - only spreads load
-        # Daily's own wish counts, within a bound: somebody is waiting for an answer.
-        return spread_s if asked_s is None else min(max(asked_s, spread_s), 8 * self._pause_s)
+        return max(asked_s or 0.0, longest_s * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads load
 
 
 def said(status: int, answer: bytes) -> str:

@@ -28,6 +28,8 @@ class Errands:
         self._keeper = keeper
         self._report = report
         self._under_way: set[asyncio.Task[None]] = set()
+        self._last: dict[str, asyncio.Task[None]] = {}
+        """The latest errand to each room: the next waits for it, or a recording's end would overtake its beginning."""
 
     def send(self, session_id: SessionId, room: Room, event: e.Event) -> None:
         if isinstance(event, CLOSING):
@@ -41,9 +43,22 @@ class Errands:
                 "too much to tell %s: %s of room %s is left out", room.provider, type(event).__name__, room.name
             )
             return
-        errand = asyncio.create_task(self._run(session_id, room, event))
+        errand = asyncio.create_task(self._after(self._last.get(room.name), session_id, room, event))
         self._under_way.add(errand)
-        errand.add_done_callback(self._under_way.discard)
+        self._last[room.name] = errand
+        errand.add_done_callback(lambda done: self._done(room.name, done))
+
+    def _done(self, name: str, errand: asyncio.Task[None]) -> None:
+        self._under_way.discard(errand)
+        if self._last.get(name) is errand:
+            del self._last[name]
+
+    async def _after(
+        self, before: asyncio.Task[None] | None, session_id: SessionId, room: Room, event: e.Event
+    ) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        await self._run(session_id, room, event)
 
     async def _run(self, session_id: SessionId, room: Room, event: e.Event) -> None:
         try:

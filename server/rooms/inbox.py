@@ -14,14 +14,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from actors.persistence import LogUnavailable
 from actors.session import commands as c
 from actors.session.ids import Millis, SessionId
+from server.decoding import depth
 from server.errors import Problem
 from storage.inbox import Inbox, Told
 from storage.rooms import RoomLedger, Visit
@@ -37,6 +38,13 @@ KEPT_S = 7 * 86_400
 MILLISECONDS = 100_000_000_000
 """A timestamp above this is in milliseconds: in seconds it would be in the year 5138."""
 
+TRIED = 12
+"""Times that an event is dealt with at most: about half a day."""
+EVENT_ID_LENGTH = 200
+DEPTH = 32
+
+Seconds = Annotated[float, Meta(ge=0, le=MILLISECONDS)]
+
 Report = Callable[[SessionId, c.ReportRecording], Awaitable[object]]
 
 
@@ -51,11 +59,11 @@ class Recording(Struct, frozen=True):
 
     room_name: str
     recording_id: str | None = None
-    start_ts: float | None = None
-    duration: float | None = None
+    start_ts: Seconds | None = None
+    duration: Seconds | None = None
     s3_key: str | None = None
     error_msg: str | None = None
-    timestamp: float | None = None
+    timestamp: Seconds | None = None
 
 
 class Person(Struct, frozen=True):
@@ -63,11 +71,11 @@ class Person(Struct, frozen=True):
 
     room: str
     session_id: str
-    joined_at: float
+    joined_at: Seconds
     user_id: str | None = None
     user_name: str | None = None
     owner: bool = False
-    duration: float | None = None
+    duration: Seconds | None = None
 
 
 class Ears:
@@ -97,8 +105,9 @@ class Ears:
             raise
         known = envelope.type in KINDS
         self.heard[envelope.type if known else "unknown"] += 1
-        # One without an id is known by all that it says.
-        event_id = envelope.id or hashlib.sha256(raw).hexdigest()
+        # One without an id, or with an odd one, is known by all that it says.
+        named = 0 < len(envelope.id) <= EVENT_ID_LENGTH and envelope.id.isprintable()
+        event_id = envelope.id if named else hashlib.sha256(raw).hexdigest()
         if known and await self._inbox.put(PROVIDER, event_id, envelope.type, raw.decode()):
             self._news.set()
 
@@ -110,7 +119,7 @@ class Ears:
         signed = hmac.new(self._key, stamp.encode("latin-1", "replace") + b"." + raw, hashlib.sha256).digest()
         if not hmac.compare_digest(base64.b64encode(signed), signature.encode("latin-1", "replace")):
             raise Problem(401, "bad_signature", "The signature is not Daily's.")
-        if not (stamp.isascii() and stamp.isdigit()):
+        if not (stamp.isascii() and stamp.isdigit() and len(stamp) < 20):
             raise Problem(401, "bad_signature", "`X-Webhook-Timestamp` is no time.")
         seconds = int(stamp) / (1_000 if int(stamp) > MILLISECONDS else 1)
         if abs(self._clock() - seconds) > FRESH_S:
@@ -145,8 +154,9 @@ class Ears:
         except LogUnavailable:
             raise
         except Exception:
-            logger.exception("dealing with %s failed, trying again", told.type)
-            return
+            again = told.tries < TRIED
+            logger.exception("dealing with %s failed, %s", told.type, "trying again" if again else "giving up")
+            done = not again
         if done:
             await self._inbox.done(told.number)
 
@@ -172,7 +182,8 @@ class Ears:
         if session_id is not None:
             joined_at = Millis(round(said.joined_at * 1000))
             left_at = Millis(joined_at + round((said.duration or 0) * 1000)) if left else None
-            visit = Visit(said.session_id, said.user_id, said.user_name or "", said.owner, joined_at, left_at)
+            user_id = None if said.user_id is None else text(said.user_id)
+            visit = Visit(text(said.session_id), user_id, text(said.user_name or ""), said.owner, joined_at, left_at)
             await self._ledger.visited(session_id, visit)
         return True
 
@@ -194,9 +205,11 @@ KINDS: Mapping[str, Callable[[Ears, msgspec.Raw], Awaitable[bool]]] = {
 
 def is_test(raw: bytes) -> bool:
     """Say whether this is what Daily sends to see that somebody is there: it has no event in it."""
+    if depth(raw) > DEPTH:
+        return False
     try:
         body = msgspec.json.decode(raw, type=dict[str, Any])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return False
     return "test" in body and "type" not in body
 
@@ -204,6 +217,10 @@ def is_test(raw: bytes) -> bool:
 def envelope_of(raw: bytes) -> Envelope:
     """Raises: Problem 400."""
     try:
+        # A part that is taken as it stands is not looked into: its text is here.
+        raw.decode()
+        if depth(raw) > DEPTH:
+            raise Problem(400, "malformed", f"The body is nested more than {DEPTH} levels deep.")
         return msgspec.json.decode(raw, type=Envelope)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Problem(400, "malformed", f"The body is no event: {error}.") from error
@@ -215,6 +232,11 @@ def payload_of(raw: msgspec.Raw, type_: Any) -> Any:
         return msgspec.json.decode(raw, type=type_)
     except msgspec.MsgspecError as error:
         raise Problem(400, "malformed", f"The payload is none: {error}.") from error
+
+
+def text(said: str) -> str:
+    """Give a text as PostgreSQL takes it: it has no NUL."""
+    return said.replace("\0", "")
 
 
 def is_base64(secret: str) -> bool:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from actors.persistence import LogUnavailable
 from actors.session import commands as c
+from actors.session.lifecycle import CLOSED, millis
 from actors.session.state import Room, Session
 from server.auth import Principal
 from server.config import Rooms
@@ -36,6 +37,12 @@ class Meeting(Struct, frozen=True):
     room_name: str
     token: str
     join_url: str
+
+
+def lasting_s(new: c.NewSession) -> int:
+    """Say from when on a room's time runs, in unix seconds: a session for next month needs it next month."""
+    planned = (millis(moment) for moment in (new.starts_at, new.ends_at))
+    return max(int(time.time()), *(at // 1000 for at in planned if at is not None), 0)
 
 
 class Keeper:
@@ -62,7 +69,7 @@ class Keeper:
             chat=new.features.chat,
             recording=new.features.recording,
             origin=origin,
-            expires_at=int(time.time()) + self._settings.room_ttl_s,
+            expires_at=lasting_s(new) + self._settings.room_ttl_s,
         )
         try:
             await self._ledger.announce(chosen, name, MAKING_S)
@@ -90,16 +97,20 @@ class Keeper:
             self._due.set()
 
     async def meeting(self, session: Session, who: Principal) -> Meeting | None:
-        """Let somebody into a session's room; None: it has none. Raises: Problem 502."""
+        """Let somebody into a session's room; None: it has none, or none any more. Raises: Problem 502."""
         room = session.room
-        if room is None:
+        if room is None or session.status in CLOSED:
             return None
+        expires_at = int(time.time()) + self._settings.token_ttl_s
+        if who.scope is not None:
+            # What it was got with ends earlier: a token that makes tokens would never end.
+            expires_at = min(expires_at, int(who.expires_at))
         wanted = Pass(
             session_id=session.id,
             room=room,
             who=who,
             is_owner=who.user_id == session.owner_id,
-            expires_at=int(time.time()) + self._settings.token_ttl_s,
+            expires_at=expires_at,
         )
         try:
             token = await self.provider(room.provider).token(wanted)
@@ -126,6 +137,9 @@ class Keeper:
                 await asyncio.gather(*(self._deleted(one) for one in due))
             except LogUnavailable as error:
                 logger.warning("rooms are deleted later: %s", error)
+                due = []
+            except Exception:
+                logger.exception("deleting rooms failed, trying again")
                 due = []
             if len(due) < SWEPT_AT_ONCE:
                 with contextlib.suppress(TimeoutError):
