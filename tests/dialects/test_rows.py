@@ -1,0 +1,295 @@
+"""Whatever is sent to whichever row of whichever dialect, it is answered in that dialect's own words.
+
+The requests are made of the rows themselves, so that a new one is tested without a line here.
+"""
+
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import jwt
+import msgspec
+import pytest
+import pytest_asyncio
+from msgspec import inspect
+
+from server.dialect import TakeRoute, TalkRoute
+from tests.dialects.products import Cast, Held, held
+from tests.dialects.rows import (
+    DIALECTS,
+    NOBODY,
+    OF_A_SESSION,
+    PRIVATE,
+    PUBLIC,
+    ROWS,
+    SOCKETS,
+    STATED,
+    WITH_A_BODY,
+    at,
+    body_of,
+    names,
+    nowhere,
+    path_of,
+    places,
+    put,
+    refused,
+    send,
+)
+from tests.server.client import Client, Person, Reply
+from tests.server.serving import KEY, Town
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+MALFORMED = {"tutorium": 422, "seeds": 422, "lesson": 400, "live": 400, "interview": 400}
+TOO_LARGE = {"lesson": 400, "interview": 400}
+"""Elsewhere 413: in their contracts a bad body is 400, whatever is bad about it."""
+
+
+def forged(**changed: Any) -> str:
+    now = int(time.time())
+    claims = {
+        "iss": "homeroom", "aud": "homeroom", "sub": NOBODY, "iat": now, "exp": now + 600, "jti": "1", "login": NOBODY,
+        "name": "Mallory", "number": 1, "role": "teacher", **changed,
+    }  # fmt: skip
+    return jwt.encode(claims, "another key of thirty-two bytes or more", algorithm="HS256")
+
+
+def unsigned() -> str:
+    claims = jwt.decode(forged(), options={"verify_signature": False})
+    return jwt.encode(claims, "", algorithm="none")
+
+
+FORGED = {
+    "none": None,
+    "nonsense": "x.y.z",
+    "another key": forged(),
+    "unsigned": unsigned(),
+    "another audience": jwt.encode(
+        jwt.decode(forged(aud="elsewhere"), options={"verify_signature": False}), KEY, algorithm="HS256"
+    ),
+    "a claim short": jwt.encode({"sub": NOBODY, "exp": int(time.time()) + 600}, KEY, algorithm="HS256"),
+}
+
+
+@pytest.fixture
+def teacher(cast: Cast) -> Person:
+    return cast.host
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+async def test_without_a_credential_it_is_401(town: Town, name: str) -> None:
+    dialect, _ = ROWS[name]
+    for token in FORGED.values():
+        refused(name, await send(Client(town.http, town.url, token), name, nowhere(dialect)), 401)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+async def test_a_bad_credential_is_none_where_none_is_needed(town: Town, name: str) -> None:
+    dialect, row = ROWS[name]
+    ref = nowhere(dialect)
+    status = (await send(town.anyone, name, ref)).status
+    for token in FORGED.values():
+        reply = await send(Client(town.http, town.url, token), name, ref)
+        # Some make something, which is there the second time.
+        assert reply.status in ({401} if isinstance(row, TalkRoute) and token else {status, 400, 409, 422}), reply
+
+
+@pytest.mark.parametrize("name", SOCKETS)
+async def test_a_socket_without_a_credential_is_closed_or_refused(town: Town, name: str) -> None:
+    dialect, row = SOCKETS[name]
+    url = town.url + path_of(dialect, row, nowhere(dialect))
+    for token in filter(None, FORGED.values()):
+        if 401 in row.refusals:
+            async with town.http.ws_connect(url, params={"token": token}) as socket:
+                assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+                assert socket.close_code == row.refusals[401]
+        else:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                await town.http.ws_connect(url, params={"token": token})
+            assert caught.value.status == 401
+
+
+@pytest.mark.parametrize("name", OF_A_SESSION)
+async def test_a_session_that_is_not_there_is_404(teacher: Person, name: str) -> None:
+    dialect, row = ROWS[name]
+    # A socket is closed with the code that "no access" has.
+    status = 500 if name in STATED else 403 if isinstance(row, TalkRoute) and row.refusals else 404
+    for ref in (nowhere(dialect), NOBODY, "0", "x", "%00", "a%2Fb", "%F0%9F%98%80", "x" * 300):
+        reply = await send(teacher, name, ref)
+        said = refused(name, reply, status)
+        assert said == STATED.get(name, said)
+
+
+@pytest.mark.parametrize("name", WITH_A_BODY)
+async def test_fields_that_are_unknown_are_ignored(teacher: Person, name: str) -> None:
+    dialect, row = ROWS[name]
+    assert not [kind for kind in structs_of(inspect.type_info(row.body)) if kind.forbid_unknown_fields]
+    body, ref = body_of(row), nowhere(dialect)
+    reply = await send(teacher, name, ref, {"zzz": {"zzz": [1]}, **body}, query={"zzz": "1"})
+    assert "zzz" not in reply.body.decode()
+    if "{ref}" in row.path:
+        refused(name, reply, 500 if name in STATED else 404)
+
+
+@pytest.mark.parametrize("name", SOCKETS)
+async def test_fields_that_are_unknown_are_ignored_on_sockets_too(name: str) -> None:
+    for frame in SOCKETS[name][1].frames.values():
+        assert not [kind for kind in structs_of(inspect.type_info(frame.body)) if kind.forbid_unknown_fields]
+
+
+def structs_of(kind: inspect.Type) -> list[inspect.StructType]:
+    """List the Structs that are in a type, however deep."""
+    match kind:
+        case inspect.StructType():
+            return [kind, *(inner for field in kind.fields for inner in structs_of(field.type))]
+        case inspect.UnionType():
+            return [inner for each in kind.types for inner in structs_of(each)]
+        case inspect.ListType() | inspect.VarTupleType():
+            return structs_of(kind.item_type)
+        case inspect.DictType():
+            return structs_of(kind.value_type)
+        case inspect.Metadata():
+            return structs_of(kind.type)
+    return []
+
+
+@pytest.mark.parametrize("name", ROWS)
+async def test_a_slash_at_the_end_makes_no_difference(town: Town, teacher: Person, name: str) -> None:
+    dialect, _ = ROWS[name]
+    ref = nowhere(dialect)
+    for client in (town.anyone, teacher):
+        one, other = [await send(client, name, ref, raw=b"{", slash=slash) for slash in (False, True)]
+        assert (one.status, re.sub(rb"\d{13}", b"", one.body)) == (other.status, re.sub(rb"\d{13}", b"", other.body))
+        assert one.status != 405
+
+
+@pytest.mark.parametrize("name", WITH_A_BODY)
+async def test_a_body_that_is_none_is_refused(town: Town, teacher: Person, name: str) -> None:
+    dialect, _ = ROWS[name]
+    ref, status = nowhere(dialect), MALFORMED[dialect.name]
+    for raw in (
+        b"{",
+        b"\xff\xfe",
+        b"nonsense",
+        b'"text"',
+        b"[]",
+        b"null",
+        b'{"a": }',
+        b"[" * 5_000,
+        deep(40),
+        deep(200),
+    ):
+        refused(name, await send(teacher, name, ref, raw=raw), status)
+    large = b'{"x": "' + b"x" * 70_000 + b'"}'
+    refused(name, await send(teacher, name, ref, raw=large), TOO_LARGE.get(dialect.name, 413))
+
+
+def deep(levels: int) -> bytes:
+    return b'{"zzz": ' * levels + b"1" + b"}" * levels
+
+
+@pytest.mark.parametrize("name", WITH_A_BODY)
+async def test_no_text_has_a_nul(teacher: Person, name: str) -> None:
+    dialect, row = ROWS[name]
+    body = body_of(row)
+    for place in places(body):
+        for bad in ("\0", "\ud800"):
+            if not isinstance(at(body, place), str):
+                continue
+            reply = await send(teacher, name, nowhere(dialect), put(body, place, at(body, place) + bad))
+            refused(name, reply, MALFORMED[dialect.name])
+
+
+Lively = Callable[[str], Awaitable[Held]]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def lively(town: Town, cast: Cast) -> Lively:
+    """Gives a session of a product that is live, with people in it; what is over is replaced."""
+    kept: dict[str, Held] = {}
+
+    async def give(product: str) -> Held:
+        made = kept.get(product)
+        if made is None or (await made.host.get(f"/v1/sessions/{made.id}")).json.get("status") != "live":
+            made = kept[product] = await held(town, product, cast, joined=True)
+        return made
+
+    return give
+
+
+ODD: tuple[Any, ...] = (
+    None, 5, -1, 1 << 31, 1 << 80, 1.5, 1e300, True, "", " ", "x" * 10_000, "\N{GRINNING FACE}" * 300, [], {}, [[]],
+    "2030-13-45T99:99:99Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59",
+)  # fmt: skip
+ODD_TEXTS = (
+    "\0", "", " ", "-1", "0", "1.5", "nan", "inf", "1e999", "true", "x" * 2_000, "99999999999999999999999",
+    "\N{GRINNING FACE}",
+)  # fmt: skip
+ODD_PATHS = (
+    "0",
+    "-1",
+    "x",
+    "%00",
+    "%F0%9F%98%80",
+    "99999999999999999999999",
+    "2147483648",
+    "a%2Fb",
+    "%ED%A0%80",
+    "%FF",
+)
+
+
+def in_order(name: str, reply: Reply) -> None:
+    """See that an answer is one, or a refusal as its dialect has them."""
+    if reply.status >= 400:
+        refused(name, reply)
+        assert reply.status < 500, f"{name}: {reply.body!r}"
+
+
+@pytest.mark.parametrize("name", WITH_A_BODY)
+async def test_whatever_a_body_says_it_is_no_fault_of_ours(lively: Lively, name: str) -> None:
+    dialect, row = ROWS[name]
+    made, body = await lively(dialect.name), body_of(row)
+    for place in places(body):
+        for odd in ODD:
+            in_order(name, await send(made.host, name, made.ref, put(body, place, odd)))
+
+
+@pytest.mark.parametrize("name", [name for name, (_, row) in ROWS.items() if row.query is not None])
+async def test_whatever_a_query_says_it_is_no_fault_of_ours(lively: Lively, name: str) -> None:
+    dialect, row = ROWS[name]
+    made = await lively(dialect.name)
+    for field in msgspec.structs.fields(row.query):
+        for odd in ODD_TEXTS:
+            in_order(name, await send(made.host, name, made.ref, query={field.encode_name: odd}))
+
+
+@pytest.mark.parametrize("name", [name for name, (_, row) in ROWS.items() if names(row) - {"ref"}])
+async def test_whatever_a_path_names_it_is_no_fault_of_ours(lively: Lively, name: str) -> None:
+    dialect, row = ROWS[name]
+    made = await lively(dialect.name)
+    for odd in ODD_PATHS:
+        things = dict.fromkeys(names(row) - {"ref"}, odd)
+        in_order(name, await send(made.host, name, made.ref, things=things))
+
+
+@pytest.mark.parametrize("name", [name for name, (_, row) in ROWS.items() if isinstance(row, TakeRoute)])
+async def test_a_form_that_is_none_is_refused(teacher: Person, name: str) -> None:
+    dialect, _ = ROWS[name]
+    for raw in (b"", b"{}", b"--b\r\n", b"\xff" * 1_000):
+        refused(name, await send(teacher, name, nowhere(dialect), raw=raw))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.name)
+async def test_what_is_not_there_is_said_in_the_same_words(teacher: Person, dialect: Any) -> None:
+    name = next(name for name, (owner, _) in ROWS.items() if owner is dialect)
+    for path in ("/nowhere", "/api/nowhere/at/all", "/%00"):
+        refused(name, await teacher.get(dialect.prefix + path), 404)
+    for method in ("PUT", "DELETE", "PATCH", "POST", "GET"):
+        row = ROWS[name][1]
+        if method not in {each.method for each in dialect.rows if each.path == row.path}:
+            reply = await teacher.call(method, path_of(dialect, row, "x"))
+            refused(name, reply, 405)
+            assert reply.headers["Allow"]
