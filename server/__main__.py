@@ -139,6 +139,11 @@ def fake_daily(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def check_config(settings: Settings, options: argparse.Namespace) -> int:
+    from server import claims
+    from server.dialects import tables
+    from server.v1.table import API
+
+    claims.check((API, *tables(settings)), [])
     print(render(settings), end="")
     return 0
 

@@ -1,6 +1,6 @@
 """Which API a path belongs to, and that no two APIs claim the same one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from server.config import BadSetting
 from server.routes import Api, Row
@@ -24,15 +24,22 @@ def check(apis: Iterable[Api], taken: Iterable[tuple[str, str]]) -> None:
     """See that every method and path is one API's alone, and none of the server's own. Raises: BadSetting."""
     claims: list[tuple[str, str, str]] = [("the server itself", method, path) for method, path in taken]
     for api in apis:
-        for row in api.rows:
-            path = api.prefix + row.path
-            for owner, method, other in claims:
-                if owner != api.name and method == row.method and overlap(path, other):
+        for method, path in wanted(api):
+            for owner, taken_method, other in claims:
+                if owner != api.name and method == taken_method and overlap(path, other):
                     raise BadSetting(
-                        f"dialects.{api.name}.prefix = {api.prefix!r}: {row.method} {path} is claimed by "
+                        f"dialects.{api.name}.prefix = {api.prefix!r}: {method} {path} is claimed by "
                         f"{owner} already, as {other}. Give one of them another prefix, or set enabled = false."
                     )
-            claims.append((api.name, row.method, path))
+            claims.append((api.name, method, path))
+
+
+def wanted(api: Api) -> Iterator[tuple[str, str]]:
+    """Give every method and path of an API: its rows', and those that its description is at."""
+    for row in api.rows:
+        yield row.method, api.prefix + row.path
+    for path in (api.description_path, *api.docs_paths):
+        yield "GET", path
 
 
 def overlap(one: str, other: str) -> bool:
