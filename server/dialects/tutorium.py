@@ -21,6 +21,7 @@ from server.errors import Problem
 from server.meetings import Met
 from server.rooms.hooks import DAILY
 from server.routes import Call
+from server.v1.times import rfc3339
 
 Status = Literal["scheduled", "active", "ended", "cancelled"]
 ConnectionStatus = Literal["invited", "joined", "left", "kicked"]
@@ -159,7 +160,8 @@ class UserView(Struct, frozen=True):
 
 
 def naive(at: Millis) -> str:
-    return datetime.fromtimestamp(at / 1000, UTC).replace(tzinfo=None).isoformat()
+    text = rfc3339(at)
+    return text[:19] if text[19:23] == ".000" else f"{text[:23]}000"
 
 
 def naive_or_none(at: Millis | None) -> str | None:

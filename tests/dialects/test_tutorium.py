@@ -62,6 +62,9 @@ async def test_times_are_naive_and_utc(town: Town) -> None:
         ("2030-05-01T10:00:00.250000", "2030-05-01T10:00:00.250000"),
         ("2030-05-01T10:00:00+02:00", "2030-05-01T08:00:00"),
         ("2030-05-01T10:00:00Z", "2030-05-01T10:00:00"),
+        # Their instants are in years that cannot be printed.
+        ("0001-01-01T00:00:00+23:59", "0001-01-01T00:00:00"),
+        ("9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59.999000"),
     ):
         _, session = await created(town, scheduled_start=sent)
         assert session["scheduled_start"] == printed
