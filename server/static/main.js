@@ -59,11 +59,7 @@ async function enterRoom(name, token) {
   history.replaceState(null, "", "./");
   if (token) enterBy(token);
   await command(name, "join");
-  const session = await call("GET", `v1/sessions/${name}`);
-  show($("home"), false);
-  who();
-  room?.close();
-  room = new Room(session, (reason) => { if (reason === "unauthenticated") forget(); });
+  inside(await call("GET", `v1/sessions/${name}`));
 }
 
 async function enter(code) {

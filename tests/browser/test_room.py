@@ -1,0 +1,39 @@
+"""The link of a built-in room: whoever has it is in the session, without an account, as who it says."""
+
+import aiohttp
+
+from server.serve import Running
+from tests.browser.chromium import Chromium
+from tests.server.client import Client, Person
+
+
+async def test_the_link_of_a_room_leads_into_its_session(browser: Chromium, server: Running) -> None:
+    async with aiohttp.ClientSession() as http:
+        teacher = await Person.register(http, server.url, "Ms Okafor", "okafor@example.org", "teacher")
+        ana = await Person.register(http, server.url, "Ana & <i>Co</i>", "ana@example.org", "student")
+        host = await teacher.create(room=True, title="Physics 101")
+        await host.join()
+        seat = ana.at(host)
+        await seat.join()
+        link = (await ana.post(f"{seat.path}/tokens")).ok(201)["meeting"]["join_url"]
+        assert link.startswith(f"{server.url}/rooms/{host.session['room']['name']}?t=")
+
+        page = await browser.page()
+        await page.ask("Page.navigate", url=link)
+        await page.sees("#connection", "Connected")
+        await page.sees("#title", "Physics 101")
+        await page.sees("#me", "Ana & <i>Co</i>")
+        assert "t=" not in str(await page.run("location.href")), "the token stays in no history and no bookmark"
+        await page.fill("#text", "Good morning")
+        await page.click("#write button")
+        await page.sees("#chat", "Good morning")
+        await page.ask("Page.reload")
+        await page.sees("#chat", "Good morning")
+        assert page.complaints == []
+
+        await host.do("kick", user_id=ana.id, ban=True)
+        again = await browser.page()
+        await again.ask("Page.navigate", url=link)
+        await again.sees("#home-error", "You were removed from this session")
+        token = link.partition("?t=")[2]
+        (await Client(http, server.url, token).post(f"{seat.path}/commands", {"type": "join"})).refused(403)
