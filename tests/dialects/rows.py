@@ -43,6 +43,8 @@ CANDIDATES: tuple[Any, ...] = (
     [],
 )
 FILE = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.mp3"\r\n\r\nno sound\r\n--b--\r\n'
+LASTING = [name for name, (_, row) in ROWS.items() if not row.path.endswith("/logout")]
+"""Rows after which one's token is still good."""
 STATED = {
     "live GET /sessions/{ref}": "Session not found",
     "live POST /sessions/{ref}/token": "Failed to get session token",
