@@ -46,6 +46,8 @@ SCOPED = [name for name in PRIVATE if not ROWS[name][1].scoped]
 """Those that take a credential for the session that they are about, and for no other; elsewhere an action minds it."""
 DOORS = [name for name in PRIVATE if getattr(ROWS[name][1], "admits", False)] + ["live POST /sessions/{ref}/token"]
 """Where whoever finds the session may come in, or into its room."""
+LISTS = ["seeds GET /sessions/active"]
+"""Where the contract has everybody see all that goes on."""
 
 
 async def test_every_product_is_here() -> None:
@@ -60,7 +62,7 @@ async def test_another_product_s_session_is_not_there(hold: Hold, full: dict[str
         for ref in hold[product][0].names:
             refused(name, await send(hold[product][0].host, name, ref), status)
         # A guest's token is for one session of theirs; elsewhere that is not there either.
-        refused(name, await send(full[product].members[0], name, full[product].id), status)
+        refused(name, await send(full[product].members[0], name, full[product].id), 403 if row.teachers else status)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -125,7 +127,7 @@ async def test_a_guest_s_token_opens_nothing_in_v1_but_their_session(
 
 
 @pytest.mark.parametrize("role", ["teacher", "student"])
-@pytest.mark.parametrize("name", [name for name in PRIVATE if name not in DOORS])
+@pytest.mark.parametrize("name", [name for name in PRIVATE if name not in DOORS + LISTS])
 async def test_a_stranger_gets_nothing(town: Town, full: dict[str, Held], name: str, role: str) -> None:
     dialect, row = ROWS[name]
     made, stranger = full[dialect.name], await town.person(role, "Mallory")

@@ -19,8 +19,8 @@ from server.dialect import TakeRoute, TalkRoute
 from tests.dialects.products import Cast, Held, held
 from tests.dialects.rows import (
     DIALECTS,
-    NOBODY,
     LASTING,
+    NOBODY,
     OF_A_SESSION,
     PRIVATE,
     PUBLIC,
