@@ -3,7 +3,8 @@
 **Law:** an event says everything `apply` needs: nothing is looked up, nothing is decided again.
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -489,4 +490,6 @@ DurableEvent = (
 EphemeralEvent = Signal | Cursor | Typing | Relayed
 AnyEvent = DurableEvent | EphemeralEvent
 
+TYPES: Mapping[type, str] = {event: str(event.__struct_config__.tag) for event in get_args(AnyEvent)}
+"""What each event is called in the log."""
 EPHEMERAL: frozenset[type] = frozenset({Signal, Cursor, Typing, Relayed})
