@@ -8,7 +8,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, Struct, structs
@@ -31,6 +31,7 @@ from storage.event_log import Summary
 from storage.sessions import UUID, Found
 from storage.users import User
 
+Account = User
 CODE_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 """Without 0 O 1 I: codes are read out and typed."""
 TRIES = 8
@@ -361,6 +362,34 @@ def hex_name(title: str) -> str:
     while (name := secrets.token_hex(4)).isdigit():
         pass
     return name
+
+
+def numbered_student(of: Callable[[Call], int]) -> Callable[[Services, Call], Awaitable[User]]:
+    """Make what finds the student whose account's number a call names. Raises: Problem 404."""
+
+    async def find(services: Services, call: Call) -> User:
+        number = of(call)
+        user = await services.users.find_number(number) if 0 < number < 1 << 31 else None
+        if user is None or user.role != "student":
+            raise Problem(404, "unknown_user", f"There is no student {number}.", field="student_id")
+        return user
+
+    return find
+
+
+class StudentsQuery(Struct, frozen=True):
+    skip: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
+
+
+async def students(services: Services, call: Call) -> list[User]:
+    """List all students. Who may see them has been seen to."""
+    return await services.users.students(skip=call.query.skip, limit=call.query.limit)
+
+
+async def reached(services: Services, call: Call) -> int:
+    """After an invitation: count the devices that it goes to. None, if they were invited already."""
+    return await services.invitations.count(call.known.user_id) if call.made else 0
 
 
 class Slice(Struct, frozen=True, kw_only=True):

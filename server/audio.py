@@ -10,7 +10,7 @@ import hashlib
 import io
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, BinaryIO, cast
 
@@ -144,8 +144,22 @@ def unsupported(detail: str) -> Problem:
     return Problem(415, "unsupported_type", detail, field="file")
 
 
+class Fields(Struct, frozen=True):
+    """What a form has besides its file: what checks each text, and makes of it what is kept. Raises: Problem.
+
+    `strict`: anything else is a mistake, and not just left out."""
+
+    known: Mapping[str, Callable[[Services, Call, str], Awaitable[str]]]
+    required: Collection[str] = ()
+    strict: bool = False
+
+
 async def upload(services: Services, call: Call, form: Form) -> Audio:
-    """Take a piece into the library. Raises: Problem."""
+    return (await taken(services, call, form, Fields({"title": titled, "session_id": session_of}, strict=True)))[0]
+
+
+async def taken(services: Services, call: Call, form: Form, wanted: Fields) -> tuple[Audio, Mapping[str, str]]:
+    """Take a piece into the library; give it, and the form's other fields. Raises: Problem."""
     principal = call.principal
     if wait := services.commands.take(principal.user_id):
         raise too_fast(f"At most {services.settings.limits.user_commands_per_s} commands a second.", wait)
@@ -154,13 +168,13 @@ async def upload(services: Services, call: Call, form: Form) -> Audio:
         room.check((form.length or 0) - OVERHEAD_BYTES)
         draft = Draft(room)
         try:
-            fields = await received(services, principal, form, draft)
+            fields = await received(services, call, form, draft, wanted)
         except BaseException:
             # Also when the client has gone, which cancels this.
             await discard(services.audio, services.blobs, draft.blob_key)
             raise
         try:
-            return await added(services, principal, draft, fields)
+            return await added(services, principal, draft, fields), fields
         except Problem:
             # Only then: after anything else the piece may have been added all the same.
             await discard(services.audio, services.blobs, draft.blob_key)
@@ -181,7 +195,7 @@ def over_quota(quota_bytes: int) -> Problem:
     return Problem(413, "quota", detail, field="file")
 
 
-async def received(services: Services, principal: Principal, form: Form, draft: Draft) -> dict[str, str]:
+async def received(services: Services, call: Call, form: Form, draft: Draft, wanted: Fields) -> dict[str, str]:
     """Read a form, its file into the blob store; give its other fields. Raises: Problem."""
     fields: dict[str, str] = {}
     seen: set[str] = set()
@@ -189,18 +203,19 @@ async def received(services: Services, principal: Principal, form: Form, draft: 
         name = part.name
         if name in seen:
             raise Problem(422, "invalid", f"There is more than one `{name}`.", field=name)
+        if name != "file" and name not in wanted.known:
+            if not wanted.strict:
+                continue
+            detail = f"There is no field `{name[:64]}`; it takes {', '.join(['file', *wanted.known])}."
+            raise Problem(422, "invalid", detail, field=name[:64])
         seen.add(name)
         if name == "file":
             await stored(services, part, draft)
-        elif name == "title":
-            fields[name] = titled(await part.text(FIELD_BYTES))
-        elif name == "session_id":
-            fields[name] = await session_of(services, principal, await part.text(FIELD_BYTES))
         else:
-            detail = f"There is no field `{name[:64]}`; it takes file, title, session_id."
-            raise Problem(422, "invalid", detail, field=name[:64])
-    if "file" not in seen:
-        raise Problem(422, "invalid", "The field `file` is missing.", field="file")
+            fields[name] = await wanted.known[name](services, call, await part.text(FIELD_BYTES))
+    for name in ("file", *wanted.required):
+        if name not in seen:
+            raise Problem(422, "invalid", f"The field `{name}` is missing.", field=name)
     return fields
 
 
@@ -229,7 +244,7 @@ def measured(blobs: Blobs, draft: Draft) -> sounds.Facts:
         return sounds.measured(draft.kind, cast(BinaryIO, file))
 
 
-def titled(text: str) -> str:
+async def titled(services: Services, call: Call, text: str) -> str:
     """Raises: Problem 422."""
     try:
         return msgspec.convert(text, Title)
@@ -238,12 +253,12 @@ def titled(text: str) -> str:
         raise Problem(422, "invalid", detail, field="title") from error
 
 
-async def session_of(services: Services, principal: Principal, text: str) -> str:
+async def session_of(services: Services, call: Call, text: str) -> str:
     """Check that a piece may be filed under a session: one that its owner has a part in. Raises: Problem."""
     if not UUID.fullmatch(text):
         raise Problem(422, "invalid", "`session_id` must be a session's id.", field="session_id")
     try:
-        await services.visible(SessionId(text), principal, text)
+        await services.visible(SessionId(text), call.principal, text)
     except Problem as problem:
         problem.field = "session_id"
         raise

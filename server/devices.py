@@ -11,6 +11,7 @@ from server.routes import Call
 from server.services import Services
 from storage.devices import Device, Platform
 
+Registered = Device
 TOKEN_LENGTH = 2_048
 """FCM's tokens have about 160 characters today, and no promised length; an index of PostgreSQL takes 2,700 bytes."""
 DeviceToken = Annotated[str, Meta(min_length=1, max_length=TOKEN_LENGTH, pattern=r"^[\x21-\x7e]+$(?!\n)")]

@@ -63,10 +63,12 @@ class AskRoute(DialectRow, frozen=True, kw_only=True):
     """A command to a session. Its answer is what `see` sees once it is committed, or `out` of what `then` gave, which
     has the other as `call.seen`.
 
-    `find` looks something up in the session first, such as whom a number means; it is `call.found` from then on.
+    `lookup` looks something up elsewhere first, such as whose account a number is: `call.known` from then on; `find` in
+    the session, such as whom a number means there: `call.found`.
     `admits`: whoever finds the session may come in, as if they held its join code."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    lookup: Callable[[Services, Call], Awaitable[Any]] | None = None
     find: See | None = None
     ask: Callable[[Call], c.Command]
     admits: bool = False

@@ -22,7 +22,7 @@ from actors.session.ids import SessionId
 from actors.session.state import State
 from actors.session_actor import Answer, Execute, Key, Look, Outcome, Repeated, Snapshot
 from server import casing
-from server.actions import open_session
+from server.actions import now_millis, open_session
 from server.auth import Principal
 from server.decoding import from_query
 from server.dialect import (
@@ -217,7 +217,8 @@ class _DialectEndpoint(Endpoint):
     def decoded_body(self, sent: Sent) -> Any:
         if self._row.body is None:
             return None
-        if self._forms and (sent.is_form or not sent.raw):
+        # An empty object is what many a client sends that has put everything into the query.
+        if self._forms and (sent.is_form or sent.raw.strip() in (b"", b"{}")):
             return from_query(known_fields(sent.fields, self._row.body), self._row.body, "body")
         return self.decoded(sent.raw)
 
@@ -253,6 +254,8 @@ class _Ask(_DialectEndpoint):
     async def serve(self, call: Call, request: web.Request) -> Any:
         self.admit(call)
         key = idempotency_key(request.headers.get("Idempotency-Key"))
+        if self._row.lookup is not None:
+            call = structs.replace(call, known=await self._row.lookup(self._services, call))
         call = await asked(self._services, call, self._row.ask, self._row.find, key, admits=self._row.admits)
         if self._row.see is not None:
             call = structs.replace(call, seen=await seen(self._services, call, self._row.see))
@@ -361,7 +364,7 @@ async def seen(services: Services, call: Call, see: See) -> Any:
     def look(state: State) -> Any:
         # What it raises must not end the session's actor: it is raised again outside of it.
         try:
-            return see(state, call), None
+            return see(state, structs.replace(call, now=now_millis())), None
         except Exception as error:  # noqa: BLE001 - raised below
             return None, error
 

@@ -296,8 +296,13 @@ class ContentEndpoint(Endpoint):
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         services, content = self._services, await self.content(request)
-        part = window(request.headers, content.size_bytes, content.etag)
-        headers = {"ETag": content.etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
+        part = window({} if content.whole else request.headers, content.size_bytes, content.etag)
+        headers = {
+            **content.headers,
+            "ETag": content.etag,
+            "Accept-Ranges": "bytes",
+            "Cache-Control": "private, no-cache",
+        }
         if part.status == 412:
             raise Problem(412, "changed", "The content is not what `If-Match` says.", headers=headers)
         if part.status == 416:

@@ -25,9 +25,13 @@ from server.errors import Problem, refused
 from server.routes import Call, Download
 from server.seats import Cut
 from server.services import Services
+from storage.event_log import Summary
+from storage.logs import Line
 from storage.records import Chatted, Edit
 from storage.rooms import Visit
 
+LogLine = Line
+LogSummary = Summary
 CHECK_S = 1.0
 """How often a long answer looks whether its reader may still have it."""
 
@@ -88,6 +92,39 @@ async def noted_by(services: Services, call: Call) -> UserId | None:
     caller = call.principal.user_id
     found = await services.visible(call.session_id, call.principal, call.params["ref"])
     return None if found.moderates(caller) else caller
+
+
+# A classroom's log by numbers
+
+
+class LinesQuery(Struct, frozen=True, kw_only=True):
+    event_type: Annotated[str, Meta(max_length=64)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+
+
+class PlaybackQuery(Struct, frozen=True):
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+
+
+PLAYBACK = ("audio_selected", "audio_play", "audio_pause", "audio_seek")
+
+
+async def lines(services: Services, call: Call) -> list[Line]:
+    """Read a log, newest first. Whether the caller may has been seen to; `ref` is the session's number."""
+    query: LinesQuery = call.query
+    types = None if query.event_type is None else [query.event_type]
+    return await services.logs.latest(int(call.params["ref"]), types=types, limit=query.limit)
+
+
+async def lines_summary(services: Services, call: Call) -> Summary:
+    """Add up what `lines` reads."""
+    return await services.logs.summary(int(call.params["ref"]))
+
+
+async def played(services: Services, call: Call) -> list[Line]:
+    """Read what was played in a session, newest first; for who is in it, or was until its end."""
+    await took_part(services, call.session_id, call.principal, call.params["ref"])
+    return await services.logs.latest(int(call.params["ref"]), types=PLAYBACK, limit=call.query.limit)
 
 
 # Attendance
@@ -178,16 +215,21 @@ class ChatPage(Struct, frozen=True):
     next: int | None
 
 
-async def chat(services: Services, call: Call) -> ChatPage:
-    """Give messages, latest first: those to everyone, and direct ones to their two sides."""
+async def chat(services: Services, call: Call, *, direct: bool = True) -> ChatPage:
+    """Give messages, latest first: those to everyone, and with `direct` those to one, for their two sides."""
     query: ChatQuery = call.query
     session = await took_part(services, call.session_id, call.principal, call.params["ref"])
     chatted = await services.records.chat(
-        call.session_id, call.principal.user_id, before=query.before, limit=query.limit + 1
+        call.session_id, call.principal.user_id, before=query.before, limit=query.limit + 1, direct=direct
     )
     more = len(chatted.rows) > query.limit
     del chatted.rows[query.limit :]
     return ChatPage(session, chatted, chatted.rows[-1].seq if more else None)
+
+
+async def public_chat(services: Services, call: Call) -> ChatPage:
+    """The same without direct messages, for clients that know of none."""
+    return await chat(services, call, direct=False)
 
 
 async def look(services: Services, call: Call, view: Callable[[State], Any]) -> Any:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from actors.session import commands as c
 from actors.session.events import Recorded
-from actors.session.ids import SessionId
+from actors.session.ids import Millis, SessionId
 from actors.session_actor import Answer
 from server.auth import Principal
 from server.errors import Problem, ProblemBody, problem_body
@@ -45,6 +45,10 @@ class Call(Struct, frozen=True):
     origin: str = ""
     """How the client reached the server, for links: `https://live.example.org`."""
     last_event_id: str | None = None
+    now: Millis = Millis(0)
+    """When a row's functions look at the session."""
+    known: Any = None
+    """What a row's `lookup` found outside of the session."""
     found: Any = None
     """What a row's `find` saw in the session before its command."""
     seen: Any = None
@@ -154,6 +158,9 @@ class Content(Struct, frozen=True):
     size_bytes: int
     content_type: str
     etag: str
+    whole: bool = False
+    """Ranges are not minded."""
+    headers: Mapping[str, str] = {}
 
 
 class ContentRoute(Row, frozen=True, kw_only=True):

@@ -67,6 +67,7 @@ from storage.endpoints import Endpoints
 from storage.errors import StorageError
 from storage.event_log import PREPARE, PostgresEventLog
 from storage.inbox import Inbox
+from storage.logs import Logs
 from storage.notifications import Notifications
 from storage.outbox import Outbox
 from storage.pool import Pool, Writer
@@ -231,6 +232,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         sessions=sessions,
         bookings=Bookings(pool),
         records=Records(pool),
+        logs=Logs(pool),
         users=users,
         refs=Refs(sessions),
         tokens=tokens,

@@ -29,6 +29,7 @@ from storage.blobs import Blobs
 from storage.bookings import Bookings
 from storage.devices import Devices
 from storage.event_log import PostgresEventLog
+from storage.logs import Logs
 from storage.records import Records
 from storage.rooms import RoomLedger
 from storage.sessions import Found, Naming, Sessions
@@ -90,6 +91,8 @@ class Services(Struct, frozen=True):
     sessions: Sessions
     bookings: Bookings
     records: Records
+    logs: Logs
+    """Classrooms' logs, by numbers."""
     users: Users
     refs: Refs
     tokens: Tokens

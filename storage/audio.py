@@ -78,6 +78,11 @@ class Library:
         rows = await self._pool.fetch(SQL["track"], params, retry=True)
         return Track(*rows[0]) if rows else None
 
+    async def numbered(self, number: int) -> str | None:
+        """Give the id of the piece with a number."""
+        rows = await self._pool.fetch(SQL["numbered"], {"number": number}, retry=True)
+        return rows[0][0] if rows else None
+
     async def page(
         self, owner_id: UserId, *, before: int | None, limit: int, session_id: SessionId | None = None
     ) -> list[Audio]:

@@ -132,9 +132,11 @@ class Records:
 
     # Chat
 
-    async def chat(self, session_id: SessionId, viewer: UserId, *, before: int, limit: int) -> Chatted:
-        """Give the latest messages before a row that a viewer may see, latest first."""
-        params = {"session_id": session_id, "viewer": viewer, "before": before, "limit": limit}
+    async def chat(
+        self, session_id: SessionId, viewer: UserId, *, before: int, limit: int, direct: bool = True
+    ) -> Chatted:
+        """Give the latest messages before a row that a viewer may see, latest first; `direct`: those to one, too."""
+        params = {"session_id": session_id, "viewer": viewer, "before": before, "limit": limit, "direct": direct}
         rows = [recorded(session_id, row) for row in await self._pool.fetch(SQL["chat"], params, retry=True)]
         reactions: dict[MessageId, dict[str, list[UserId]]] = {}
         names: dict[UserId, str] = {}

@@ -28,6 +28,8 @@ class User(Struct, frozen=True):
     role: AccountRole
     password_hash: str | None
     colour: str | None = None
+    created_at: Millis = Millis(0)
+    """Given when it is added."""
 
 
 class Users:
@@ -46,7 +48,7 @@ class Users:
             )  # fmt: skip
         except Conflict as conflict:
             raise Taken(conflict.constraint.removeprefix("users_")) from conflict
-        return structs.replace(user, number=rows[0][0])
+        return structs.replace(user, number=rows[0][0], created_at=Millis(rows[0][1]))
 
     async def take_in_guest(
         self, issuer: str, subject: str, *, new_id: UserId, name: str, colour: str | None
@@ -69,6 +71,12 @@ class Users:
 
     async def find_number(self, number: int) -> User | None:
         return _first(await self._pool.fetch(SQL["find_number"], {"number": number}, retry=True))
+
+    async def students(self, *, skip: int, limit: int) -> list[User]:
+        """Give students, in the order in which they came, `skip` of them left out."""
+        return [
+            User(*row) for row in await self._pool.fetch(SQL["students"], {"skip": skip, "limit": limit}, retry=True)
+        ]
 
     async def change(
         self,

@@ -29,7 +29,7 @@ def audience(state: State, event: e.Event, actor_id: UserId | None) -> frozenset
         case e.QuestionDismissed(question_id=question_id):
             question = state.questions.get(question_id)
             return None if question is None or question.shown else moderators(state) | {question.user_id}
-        case e.ParticipantInvited() | e.EventLogged():
+        case e.ParticipantInvited() | e.EventLogged() | e.AudioUploaded():
             return moderators(state)
         case (
             e.ParticipantOnline(user_id=user_id)

@@ -32,7 +32,7 @@ def send_voice(state: State, command: c.SendVoice, by: c.Caller, now: Millis) ->
             text="",
             to=command.to,
             reply_to=command.reply_to,
-            voice=VoiceNote(track.audio_id, track.duration_s),
+            voice=VoiceNote(track.audio_id, track.duration_s, track.number),
         )
     ]
 

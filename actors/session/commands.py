@@ -561,6 +561,12 @@ class LoseConnections(Command, frozen=True):
     user_ids: list[UserId]
 
 
+class NoteAudio(Command, frozen=True):
+    """Note in the log that its owner has uploaded a piece for this session."""
+
+    track: Track
+
+
 class Delete(Command, frozen=True):
     """Close the session whatever its status, and take it out of every list."""
 
@@ -596,6 +602,6 @@ class Tick(Command, frozen=True):
 
 
 AnyCommand = (
-    WireCommand | Create | Together | Relay | SetPresent | Connect | Disconnect | LoseConnections | Delete
+    WireCommand | Create | Together | Relay | SetPresent | Connect | Disconnect | LoseConnections | NoteAudio | Delete
     | Merge | Compact | ReportRecording | Tick
 )  # fmt: skip

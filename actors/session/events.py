@@ -216,7 +216,9 @@ class HandLowered(Event, frozen=True):
 
 
 class HandsLowered(Event, frozen=True):
-    pass
+    """Those that were up, in one stroke."""
+
+    user_ids: list[UserId] = []
 
 
 class HandCalled(Event, frozen=True):
@@ -266,9 +268,12 @@ class MediaChanged(Event, frozen=True):
 
 
 class AudioSelected(Event, frozen=True):
+    """`number` is the piece's own in the library."""
+
     audio_id: str
     title: str
     duration: float | None = None
+    number: int = 0
 
 
 class AudioPlay(Event, frozen=True):
@@ -448,6 +453,15 @@ class EventLogged(Event, frozen=True):
     data: dict[str, Any]
 
 
+class AudioUploaded(Event, frozen=True):
+    """A piece came into the library for this session. Nobody but its uploader has been shown it yet."""
+
+    audio_id: str
+    title: str
+    duration: float | None = None
+    number: int = 0
+
+
 # Relayed at once, never stored, no seq
 
 
@@ -485,7 +499,7 @@ DurableEvent = (
     | CodeEdited | CodeMerged | CodeCompacted | LanguageChanged
     | BoardDrawn | BoardErased | BoardCleared | BoardRestored
     | RecordingStarted | RecordingStopped | RecordingUpdated
-    | EventLogged
+    | EventLogged | AudioUploaded
 )  # fmt: skip
 EphemeralEvent = Signal | Cursor | Typing | Relayed
 AnyEvent = DurableEvent | EphemeralEvent

@@ -23,7 +23,7 @@ def lower_hand(state: State, command: c.LowerHand, by: c.Caller, now: Millis) ->
 
 def lower_all(state: State, command: c.LowerAll, by: c.Caller, now: Millis) -> list[e.Event]:
     require(state, by, "moderate")
-    return [e.HandsLowered()] if state.hands else []
+    return [e.HandsLowered(user_ids=list(state.hands))] if state.hands else []
 
 
 def call_next(state: State, command: c.CallNext, by: c.Caller, now: Millis) -> list[e.Event]:

@@ -69,6 +69,7 @@ WHEN: dict[type, frozenset[Status]] = {
     **dict.fromkeys((c.Start, c.Cancel, c.Update, c.Lock, c.Unlock), OPEN),
     **dict.fromkeys((c.Join, c.Leave, c.Invite, c.Admit, c.Deny, c.Kick, c.SetRole, c.SetPermissions), OPEN),
     **dict.fromkeys((c.Connect, c.Disconnect, c.LoseConnections, c.Tick, c.Delete, c.DeleteMessage, c.Compact), ANY),
+    c.NoteAudio: ANY,
     c.ReportRecording: ANY,
     c.Together: ANY,
 }

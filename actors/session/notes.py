@@ -63,15 +63,29 @@ def take_part(state: State, by: c.Caller) -> None:
         raise not_in(state, by.user_id)
 
 
+def note_audio(state: State, command: c.NoteAudio, by: c.Caller, now: Millis) -> list[e.Event]:
+    if by.user_id != state.session.owner_id:
+        raise Rejected(Reason.NOT_PERMITTED, "Only the owner may upload audio for a session.")
+    track = command.track
+    return [e.AudioUploaded(audio_id=track.audio_id, title=track.title, duration=track.duration_s, number=track.number)]
+
+
 def bounded(value: object, limit: int, field: str) -> None:
     size = len(msgspec.json.encode(value))
     if size > limit:
         raise Rejected(Reason.TOO_LARGE, f"`{field}` is {size} bytes of JSON; at most {limit} are taken.", field=field)
 
 
-def on_logged(state: State, event: e.EventLogged, recorded: e.Recorded) -> None:
+def on_logged(state: State, event: e.EventLogged | e.AudioUploaded, recorded: e.Recorded) -> None:
     """Kept by the log alone."""
 
 
-HANDLERS = {c.LogEvent: log_event, c.Signal: signal, c.Cursor: cursor, c.Typing: typing, c.Relay: relay}
-APPLIERS = {e.EventLogged: on_logged}
+HANDLERS = {
+    c.LogEvent: log_event,
+    c.NoteAudio: note_audio,
+    c.Signal: signal,
+    c.Cursor: cursor,
+    c.Typing: typing,
+    c.Relay: relay,
+}
+APPLIERS = {e.EventLogged: on_logged, e.AudioUploaded: on_logged}

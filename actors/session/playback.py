@@ -61,7 +61,7 @@ def select_audio(state: State, command: c.SelectAudio, by: c.Caller, now: Millis
     track = by.tracks.get(command.audio_id)
     if track is None:
         raise Rejected(Reason.UNKNOWN_AUDIO, f"There is no audio {command.audio_id!r}.", field="audio_id")
-    return [e.AudioSelected(audio_id=track.audio_id, title=track.title, duration=track.duration_s)]
+    return [e.AudioSelected(audio_id=track.audio_id, title=track.title, duration=track.duration_s, number=track.number)]
 
 
 def play(state: State, command: c.Play, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -103,7 +103,7 @@ def stop(state: State, command: c.Stop, by: c.Caller, now: Millis) -> list[e.Eve
 
 
 def on_selected(state: State, event: e.AudioSelected, recorded: e.Recorded) -> None:
-    track = Track(event.audio_id, event.title, event.duration)
+    track = Track(event.audio_id, event.title, event.duration, event.number)
     state.playback = Playback(track=track, status="stopped", position_s=0.0, speed=1.0, at=recorded.at)
 
 

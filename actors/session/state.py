@@ -149,6 +149,8 @@ class VoiceNote(Struct, frozen=True):
 
     audio_id: str
     duration_s: float | None
+    number: int = 0
+    """The piece's, as that of `Track`."""
 
 
 class Message(Struct, kw_only=True):
@@ -167,11 +169,14 @@ class Message(Struct, kw_only=True):
 
 
 class Track(Struct, frozen=True):
-    """A piece in the audio library, as a session knows it. `duration_s` is None when it could not be measured."""
+    """A piece in the audio library, as a session knows it. `duration_s` is None when it could not be measured.
+
+    `number` is the piece's own in the library."""
 
     audio_id: str
     title: str
     duration_s: float | None
+    number: int = 0
 
 
 class Playback(Struct, kw_only=True):

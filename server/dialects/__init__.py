@@ -5,7 +5,7 @@
 
 from server.config import Settings
 from server.dialect import Dialect
-from server.dialects import interview, lesson, live, tutorium
+from server.dialects import interview, lesson, live, seeds, tutorium
 
 
 def tables(settings: Settings) -> tuple[Dialect, ...]:
@@ -13,6 +13,7 @@ def tables(settings: Settings) -> tuple[Dialect, ...]:
     chosen = settings.dialects
     known = (
         (chosen.tutorium, tutorium.table),
+        (chosen.seeds, seeds.table),
         (chosen.lesson, lesson.table),
         (chosen.live, live.table),
         (chosen.interview, interview.table),

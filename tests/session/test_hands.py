@@ -82,7 +82,7 @@ def test_emptying_the_queue() -> None:
     script = given(class_of(ANN, BEN), [does(one, c.RaiseHand()) for one in (ANN, BEN)])
     script.when(c.LowerAll(), by=ANN).rejected(Reason.NOT_PERMITTED)
     script.when(c.LowerAll(), by=EVE).rejected(Reason.NOT_JOINED)
-    script.when(c.LowerAll(), by=TEACHER).then(e.HandsLowered())
+    script.when(c.LowerAll(), by=TEACHER).then(e.HandsLowered(user_ids=[ANN.user_id, BEN.user_id]))
     assert script.state.hands == {}
     script.when(c.LowerAll(), by=TEACHER).then()
 

@@ -111,7 +111,7 @@ SILENT: frozenset[type[e.Event]] = frozenset({
     e.QuestionAsked, e.QuestionApproved, e.QuestionUpvoted, e.QuestionAnswered, e.QuestionDismissed,
     e.PollOpened, e.PollVoted, e.PollClosed,
     e.CodeEdited, e.CodeMerged, e.CodeCompacted, e.LanguageChanged, e.RecordingStarted, e.RecordingStopped,
-    e.RecordingUpdated,
+    e.RecordingUpdated, e.AudioUploaded,
 })  # fmt: skip
 """What a lesson's room has no place for: it is other APIs' business."""
 

@@ -36,11 +36,14 @@ where a.audio_id = %(audio_id)s and ((a.owner_id = %(user_id)s and %(scope)s::uu
 
 -- name: track
 -- One's own, or what this session has shown one: whether one still has a part in it the session itself decides.
-select a.audio_id::text, a.title, a.duration_s
+select a.audio_id::text, a.title, a.duration_s, a.number
 from audio a
 where a.audio_id = %(audio_id)s and ((a.owner_id = %(user_id)s and %(owned)s) or exists (
     select from audio_use u where u.session_id = %(session_id)s and u.audio_id = a.audio_id
         and (u.to_id is null or %(user_id)s in (u.to_id, u.sender_id))))
+
+-- name: numbered
+select audio_id::text from audio where number = %(number)s
 
 -- name: page
 select a.audio_id::text, a.number, a.owner_id::text, a.session_id::text, a.title, a.content_type, a.size_bytes,

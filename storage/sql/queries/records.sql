@@ -33,7 +33,7 @@ select seq, body from session_snapshot where session_id = %(session_id)s and seq
 select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text
 from session_log
 where session_id = %(session_id)s and type = 'chat_message' and seq < %(before)s
-    and (event -> 'to' is null or %(viewer)s in (event ->> 'to', actor_id::text))
+    and (event -> 'to' is null or (%(direct)s and %(viewer)s in (event ->> 'to', actor_id::text)))
 order by seq desc limit %(limit)s
 
 -- name: reactions

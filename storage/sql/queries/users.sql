@@ -1,7 +1,7 @@
 -- name: create
 insert into users (user_id, name, email, phone, role, password_hash, colour)
 values (%(user_id)s, %(name)s, %(email)s, %(phone)s, %(role)s, %(password_hash)s, %(colour)s)
-returning number
+returning number, (extract(epoch from created_at) * 1000)::bigint
 
 -- name: take_in_guest
 -- An id is whose who first got a login by it; until then the latest to present it. What is an account's own is nobody's.
@@ -10,17 +10,24 @@ select %(user_id)s, %(name)s, 'guest', %(colour)s, %(issuer)s, %(subject)s
 where not exists (select from users where user_id = %(subject)s)
 on conflict on constraint users_subject do update set name = excluded.name, colour = excluded.colour
     where not exists (select from logins l where l.user_id = users.user_id)
-returning user_id::text, number, name, email, phone, role, password_hash, colour
+returning user_id::text, number, name, email, phone, role, password_hash, colour,
+    (extract(epoch from created_at) * 1000)::bigint
 
 -- name: find
-select user_id::text, number, name, email, phone, role, password_hash, colour from users where user_id = %(user_id)s
+select user_id::text, number, name, email, phone, role, password_hash, colour,
+    (extract(epoch from created_at) * 1000)::bigint
+from users where user_id = %(user_id)s
 
 -- name: find_login
-select user_id::text, number, name, email, phone, role, password_hash, colour from users
+select user_id::text, number, name, email, phone, role, password_hash, colour,
+    (extract(epoch from created_at) * 1000)::bigint
+from users
 where email = %(email)s or phone = %(phone)s limit 1
 
 -- name: find_number
-select user_id::text, number, name, email, phone, role, password_hash, colour from users where number = %(number)s
+select user_id::text, number, name, email, phone, role, password_hash, colour,
+    (extract(epoch from created_at) * 1000)::bigint
+from users where number = %(number)s
 
 -- name: people
 select user_id::text, name, number from users where user_id = any(%(user_ids)s::uuid[])
@@ -29,7 +36,8 @@ select user_id::text, name, number from users where user_id = any(%(user_ids)s::
 update users set name = coalesce(%(name)s, name), email = coalesce(%(email)s, email),
     phone = coalesce(%(phone)s, phone), password_hash = coalesce(%(password_hash)s, password_hash)
 where user_id = %(user_id)s
-returning user_id::text, number, name, email, phone, role, password_hash, colour
+returning user_id::text, number, name, email, phone, role, password_hash, colour,
+    (extract(epoch from created_at) * 1000)::bigint
 
 -- name: open_login
 insert into logins (login_id, user_id, refresh_digest, expires_at)
@@ -75,3 +83,8 @@ delete from logins where expires_at < now() - interval '7 days'
 delete from users u
 where role = 'guest' and created_at < now() - interval '7 days'
     and not exists (select from logins l where l.user_id = u.user_id)
+
+-- name: students
+select user_id::text, number, name, email, phone, role, password_hash, colour,
+    (extract(epoch from created_at) * 1000)::bigint
+from users where role = 'student' order by number offset %(skip)s limit %(limit)s

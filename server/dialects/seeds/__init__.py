@@ -1,0 +1,252 @@
+"""Audio lessons over SSE: the `seeds` contract."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from actors.session import commands as c
+from actors.session.errors import Reason
+from server import actions as do
+from server import devices, pieces, records
+from server import dialect_frames as frames
+from server.actions import Opening
+from server.config import Settings
+from server.dialect import (
+    AskRoute,
+    CreateRoute,
+    Dialect,
+    FetchRoute,
+    LookRoute,
+    PlayRoute,
+    TakeRoute,
+    WatchRoute,
+    under,
+)
+from server.dialects.seeds import bodies, views
+from server.dialects.seeds.stream import EVENTS, RELAYS, SILENT, first, last
+from server.errors import Problem
+
+INACTIVE = (400, "Session is not active")
+TEACHER = (403, "Teacher permission required")
+ERRORS: Mapping[Reason, tuple[int, str]] = {
+    **dict.fromkeys(Reason, (409, "")),
+    Reason.NOT_LIVE: INACTIVE,
+    Reason.ENDED: INACTIVE,
+    Reason.CANCELLED: INACTIVE,
+    Reason.NOT_PERMITTED: TEACHER,
+    Reason.KICKED: (403, "You were removed from this session"),
+    Reason.WAITING: (403, ""),
+    Reason.NOT_INVITED: (403, "You are not invited to this session"),
+    Reason.NOT_JOINED: (403, "Not a participant of this session"),
+    Reason.UNKNOWN_PARTICIPANT: (404, "Participant not found"),
+    Reason.UNKNOWN_MESSAGE: (404, "Message not found"),
+    Reason.UNKNOWN_QUESTION: (404, "Question not found"),
+    Reason.UNKNOWN_POLL: (404, ""),
+    Reason.UNKNOWN_AUDIO: (404, "Audio not found"),
+    Reason.UNKNOWN_VERSION: (404, ""),
+    Reason.NO_AUDIO: (400, "No audio selected for this session"),
+    Reason.NOT_ALLOWED: (400, ""),
+    Reason.TOO_LARGE: (413, ""),
+}
+PROBLEMS = {
+    "unauthenticated": (401, "Not authenticated"),
+    "bad_credentials": (401, "Invalid credentials"),
+    "taken": (400, "Phone already registered"),
+    "not_a_teacher": TEACHER,
+    "not_owner": (403, "Only the session's creator may do this"),
+    "unknown_session": (404, "Session not found"),
+    "unknown_user": (404, "Student not found"),
+    "malformed": (422, ""),
+    "not_found": (404, "Not Found"),
+    "method_not_allowed": (405, "Method Not Allowed"),
+}
+ENDING = {
+    Reason.ENDED.value: (400, "Session already ended"),
+    Reason.CANCELLED.value: (400, "Session already ended"),
+    **dict.fromkeys(("not_owner", "not_joined"), (403, "Only creator can end session")),
+}
+
+
+def error_body(status: int, text: str, problem: Problem) -> Any:
+    """Print `{"detail": …}`: a text, or of what is no valid body or query the places that are wrong."""
+    if status != 422:
+        return {"detail": text}
+    place = [problem.place, *(problem.field.split(".") if problem.field else ())]
+    kind = "missing" if text.endswith("is required.") else "json_invalid" if problem.field is None else "value_error"
+    return {"detail": [{"loc": place, "msg": text, "type": kind}]}
+
+
+ACCOUNTS = (
+    FetchRoute(
+        method="POST", path="/auth/register", summary="Make an account", public=True, body=bodies.Register,
+        into=bodies.register, act=do.register, out=views.account, answer=views.AccountView,
+        errors={"invalid_role": (400, "Invalid role")},
+    ),
+    FetchRoute(
+        method="POST", path="/auth/login", summary="Log in", public=True, body=bodies.Login, into=bodies.login,
+        act=do.login, out=views.token, answer=views.Token,
+    ),
+    FetchRoute(
+        method="POST", path="/auth/logout", summary="Log out: the token is good no more", act=do.logout,
+        out=lambda value, call: views.Done(), answer=views.Done,
+    ),
+    FetchRoute(
+        path="/users/students", summary="List the students", teachers=True, query=do.StudentsQuery, act=do.students,
+        out=views.students, answer=list[views.Student],
+    ),
+    FetchRoute(
+        method="POST", path="/users/fcm-token", summary="Have invitations go to a device", body=bodies.Device,
+        into=bodies.device, act=devices.put_named, out=views.device, answer=views.DeviceView,
+    ),
+    FetchRoute(
+        method="DELETE", path="/users/fcm-token", summary="Have them go there no more", body=bodies.DeviceName,
+        act=devices.remove_named, out=lambda value, call: views.Done(), answer=views.Done,
+    ),
+)  # fmt: skip
+SESSIONS = (
+    CreateRoute(
+        path="/sessions", summary="Begin a session", teachers=True, body=bodies.NewSession, status=200,
+        new=bodies.new_session, opening=lambda call: Opening(live=True), see=views.created, answer=views.SessionView,
+    ),
+    FetchRoute(
+        path="/sessions/active", summary="List active sessions, newest first", query=bodies.ActiveQuery,
+        into=bodies.active, act=do.sliced, out=views.listed, answer=list[views.SessionView],
+    ),
+)  # fmt: skip
+SESSION = (
+    AskRoute(
+        method="DELETE", path="", summary="End a session", whose="owner", ask=lambda call: c.End(),
+        see=lambda state, call: views.Said(message="Session ended"), errors=ENDING, answer=views.Said,
+    ),
+    LookRoute(path="/state", summary="Read who is in a session, and what plays", see=views.session_state,
+        answer=views.StateView),
+    AskRoute(
+        path="/invite", summary="Invite a student", whose="moderator", body=bodies.Invitation,
+        lookup=do.numbered_student(lambda call: call.body.student_id), ask=bodies.invite, then=do.reached,
+        out=views.invited, errors={"not_permitted": TEACHER, "not_joined": TEACHER}, answer=views.Invited,
+    ),
+    AskRoute(
+        path="/join", summary="Take part", admits=True, find=bodies.begun, ask=lambda call: c.Join(),
+        see=views.entrance, answer=views.Joined,
+    ),
+    AskRoute(
+        method="DELETE", path="/participants/{participant_id}", summary="Remove a participant", whose="owner",
+        find=bodies.participant, ask=bodies.kick, see=lambda state, call: views.Said(message="Participant removed"),
+        answer=views.Said,
+    ),
+    AskRoute(
+        path="/participants/{participant_id}/mute", summary="Mute a participant, or with `mute=false` unmute them",
+        body=bodies.Muting, whose="participant", find=bodies.participant, ask=bodies.mute, see=views.muted,
+        answer=views.Muted,
+    ),
+    AskRoute(
+        path="/action", summary="Do one of several things, by its `type`", body=bodies.Action, whose="participant",
+        find=bodies.target, ask=bodies.act, see=views.acted, answer=views.Acted,
+        errors=dict.fromkeys(("unknown_action", "no_target", "empty_message"), (400, "")),
+    ),
+)  # fmt: skip
+LOGS = (
+    FetchRoute(
+        path="/logs", summary="Read one's session's log, newest first", teachers=True, whose="owner",
+        query=records.LinesQuery, act=records.lines, out=views.logs, answer=views.LogsView,
+    ),
+    FetchRoute(
+        path="/logs/summary", summary="Add the whole log up", whose="owner", act=records.lines_summary,
+        out=views.summary, answer=views.SummaryView,
+    ),
+)  # fmt: skip
+CHAT = (
+    AskRoute(
+        path="/chat", summary="Write to everyone", whose="participant", body=bodies.Message, find=bodies.is_sender,
+        ask=bodies.say, see=views.sent, answer=views.MessageView,
+    ),
+    LookRoute(
+        path="/chat", summary="Read the latest messages, oldest first", query=records.ChatQuery, see=views.senders,
+        then=records.public_chat, out=views.chat, answer=list[views.MessageView],
+    ),
+    TakeRoute(
+        path="/voice", summary="Send a recording as a message", whose="participant", form=pieces.VoiceForm,
+        act=pieces.saying(views.sent), answer=views.MessageView,
+    ),
+    AskRoute(
+        path="/questions", summary="Ask a question", whose="participant", body=bodies.Question, ask=bodies.ask,
+        see=views.asked, answer=views.QuestionView,
+    ),
+    LookRoute(path="/questions", summary="List questions, as they were asked", see=views.questions,
+        answer=list[views.QuestionView]),
+    AskRoute(
+        path="/questions/{question_id}/answer", summary="Answer a question", whose="participant", body=bodies.Answer,
+        ask=bodies.answer, see=views.answered, answer=views.QuestionView,
+    ),
+)  # fmt: skip
+AUDIO = (
+    TakeRoute(
+        path="/audio/upload", summary="Upload a piece: mp3, wav, m4a, ogg or webm", teachers=True,
+        form=pieces.UploadForm, act=pieces.filing(bodies.KIND), out=views.piece, answer=views.AudioView,
+    ),
+    FetchRoute(
+        path="/audio/list", summary="List one's own pieces, newest first", query=pieces.ListQuery, act=pieces.mine,
+        out=views.pieces, answer=list[views.AudioView],
+    ),
+    PlayRoute(
+        path="/audio/{audio_id}/stream", summary="Read a piece, whole or a range of it", query_token=True,
+        act=pieces.content,
+    ),
+    PlayRoute(
+        path="/audio/{audio_id}/play", summary="Read a whole piece", query_token=True, act=pieces.whole,
+    ),
+)  # fmt: skip
+PLAYBACK = (
+    AskRoute(
+        path="/audio/select", summary="Put a piece on", whose="participant", body=bodies.Selection,
+        lookup=pieces.numbered(lambda call: call.body.audio_id), ask=bodies.select, see=views.selected,
+        answer=views.Selected,
+    ),
+    AskRoute(
+        path="/audio/play", summary="Play what is on, or another piece", whose="participant", body=bodies.Playing,
+        lookup=pieces.numbered(lambda call: call.body.audio_id), find=bodies.on, ask=bodies.playing,
+        see=views.controlled, answer=views.Controlled,
+    ),
+    AskRoute(
+        path="/audio/pause", summary="Hold where it stands", whose="participant", ask=lambda call: c.Pause(),
+        see=views.controlled, answer=views.Controlled,
+    ),
+    AskRoute(
+        path="/audio/control", summary="Play, pause, seek, or change the speed", whose="participant",
+        body=bodies.Control, lookup=pieces.numbered(lambda call: call.body.audio_id), find=bodies.on,
+        ask=bodies.control, see=views.controlled, answer=views.Controlled,
+    ),
+    LookRoute(path="/audio/state", summary="Read what is on, and where it stands now", see=views.playback,
+        answer=views.PlaybackView),
+    FetchRoute(
+        path="/playback", summary="Read what was played, newest first", whose="participant",
+        query=records.PlaybackQuery, act=records.played, out=views.lines, answer=list[views.LogView],
+    ),
+)  # fmt: skip
+STREAM = WatchRoute(
+    path="/sse/sessions/{ref}", summary="Take part in a session, and hear of it (SSE)", query_token=True, join=True,
+    admits=True, find=bodies.begun, format=frames.stream(EVENTS, first, last, RELAYS),
+)  # fmt: skip
+
+
+def table(settings: Settings) -> Dialect:
+    """Give the dialect as the settings have it."""
+    mine = settings.dialects.seeds
+    return Dialect(
+        name="seeds",
+        title="SEEDS",
+        prefix=mine.prefix,
+        rows=(
+            *ACCOUNTS, *SESSIONS, *AUDIO, STREAM, *under("/sessions/{ref}", *SESSION, *LOGS, *CHAT, *PLAYBACK),
+        ),
+        open=("dialects.seeds.trust_user_id",) if mine.trust_user_id else (),
+        kind=bodies.KIND,
+        named="number",
+        errors=ERRORS,
+        problems=PROBLEMS,
+        error_body=error_body,
+        forms=True,
+        user_field="user_id",
+        trusting=mine.trust_user_id,
+        events=EVENTS,
+        silent=SILENT,
+    )  # fmt: skip
