@@ -215,7 +215,7 @@ async def received(services: Services, call: Call, form: Form, draft: Draft, wan
             fields[name] = await wanted.known[name](services, call, await part.text(FIELD_BYTES))
     for name in ("file", *wanted.required):
         if name not in seen:
-            raise Problem(422, "invalid", f"The field `{name}` is missing.", field=name)
+            raise Problem(422, "invalid", f"The field `{name}` is required.", field=name)
     return fields
 
 

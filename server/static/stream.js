@@ -20,7 +20,7 @@ export const TYPES = [
   "poll_opened", "poll_voted", "poll_closed",
   "code_edited", "code_merged", "code_compacted", "language_changed",
   "board_drawn", "board_erased", "board_cleared", "board_restored", "recording_started", "recording_stopped", "recording_updated",
-  "event_logged", "signal", "cursor", "typing",
+  "event_logged", "audio_uploaded", "signal", "cursor", "typing",
 ];
 export const OWN = ["snapshot", "resumed", "reset", "bye", "session_invitation", "invitation_closed"];
 

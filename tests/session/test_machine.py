@@ -74,8 +74,8 @@ def test_each_aspect_has_its_own() -> None:
 def test_what_is_internal_cannot_be_sent() -> None:
     internal = COMMANDS - WIRE
     assert internal == {
-        c.Create, c.Together, c.Relay, c.SetPresent, c.Connect, c.Disconnect, c.LoseConnections, c.Delete, c.Merge,
-            c.Compact, c.ReportRecording, c.Tick,
+        c.Create, c.Together, c.Relay, c.SetPresent, c.Connect, c.Disconnect, c.LoseConnections, c.NoteAudio, c.Delete,
+        c.Merge, c.Compact, c.ReportRecording, c.Tick,
     }  # fmt: skip
     for kind in internal:
         with pytest.raises(msgspec.ValidationError):

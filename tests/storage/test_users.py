@@ -32,7 +32,10 @@ async def users(dsn: str) -> AsyncIterator[Users]:
 async def test_an_account_is_found_by_id_email_and_phone(users: Users) -> None:
     ann = await users.create(ANNA)
     ben = await users.create(BENN)
-    assert (ann, ben) == (structs.replace(ANNA, number=1), structs.replace(BENN, number=2))
+    now = soon(0)
+    assert ann == structs.replace(ANNA, number=1, created_at=ann.created_at)
+    assert ben == structs.replace(BENN, number=2, created_at=ben.created_at)
+    assert now - 60_000 < ann.created_at <= ben.created_at < now + 60_000
     assert await users.find(ANN) == ann
     assert await users.find_login(email="ann@example.org") == await users.find_login(phone="+4930123456") == ann
     assert await users.find_login(email="ben@example.org") == ben
