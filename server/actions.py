@@ -169,8 +169,8 @@ async def refresh(services: Services, call: Call) -> LoggedIn:
 
 async def logout(services: Services, call: Call) -> None:
     principal = call.principal
-    await services.users.revoke(principal.login)
-    services.tokens.revoke(principal.login)
+    await services.users.end_login(principal.login, principal.user_id, principal.expires_at)
+    services.tokens.revoke(principal.login, principal.expires_at)
     services.hub.cut_off(principal.user_id, principal.login)
 
 

@@ -98,10 +98,9 @@ class Tokens:
         audience: str,
         ttl_s: int,
         scoped_ttl_s: int = 0,
-        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._key = key
-        self._elsewhere = elsewhere
+        self.elsewhere: Elsewhere | None = None
         self._issuer = issuer
         self._audience = audience
         self._verified: OrderedDict[str, Principal] = OrderedDict()
@@ -152,8 +151,8 @@ class Tokens:
         """Verify a token, whoever made it. Raises: Problem 401, 503."""
         principal = self.seen(token)
         if principal is None:
-            assert self._elsewhere is not None
-            principal = await self._elsewhere.verify(token)
+            assert self.elsewhere is not None
+            principal = await self.elsewhere.verify(token)
             self.check(principal)
             self._keep(token, principal)
         return principal
@@ -164,7 +163,7 @@ class Tokens:
         Raises: Problem 401."""
         principal = self._verified.get(token)
         if principal is None:
-            if self._elsewhere is not None and self._elsewhere.names(token):
+            if self.elsewhere is not None and self.elsewhere.names(token):
                 return None
             principal = self._decode(token)
             self._keep(token, principal)
@@ -172,6 +171,14 @@ class Tokens:
             del self._verified[token]
         self.check(principal)
         return principal
+
+    def forget(self, user_id: UserId | None = None) -> None:
+        """Verify tokens anew, all of them or a user's: something has changed that they were verified by."""
+        self._verified = OrderedDict(
+            (token, principal)
+            for token, principal in self._verified.items()
+            if user_id not in (None, principal.user_id)
+        )
 
     def _keep(self, token: str, principal: Principal) -> None:
         self._verified[token] = principal
@@ -223,11 +230,11 @@ class Tokens:
     def is_revoked(self, login: str) -> bool:
         return login in self._revoked
 
-    def revoke(self, login: str) -> None:
-        """Refuse every token of a login from now on."""
+    def revoke(self, login: str, until: float = 0.0) -> None:
+        """Refuse every token of a login from now on. `until` (unix s): where one may be good for longer than ours."""
         now = time.time()
         self._revoked = {known: until for known, until in self._revoked.items() if until > now}
-        self._revoked[login] = now + self.longest_s
+        self._revoked[login] = max(until, now + self.longest_s)
 
 
 class Tickets:

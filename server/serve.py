@@ -21,7 +21,7 @@ from actors.persistence import Idle, LogUnavailable, Persistence
 from actors.session.commands import ReportRecording
 from actors.session.ids import Millis, SessionId
 from actors.session_actor import SYSTEM, Execute, SessionActor, Shared, Unavailable
-from server import dialects, health, metrics
+from server import dialects, health, issuers, metrics
 from server.actions import now_millis
 from server.app import Protocol, build
 from server.audio import sweeping
@@ -218,8 +218,10 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     rooms = Keeper(ledger, await room_providers(settings, tokens, stack), settings.rooms)
     errands = Errands(rooms, report)
     ears = Ears(Inbox(pool), ledger, settings.rooms.daily_webhook_secret.reveal(), report)
-    for login in await users.revoked(tokens.longest_s):
-        tokens.revoke(login)
+    for login, until in await users.revoked(tokens.longest_s):
+        tokens.revoke(login, until)
+    if settings.auth.issuers:
+        tokens.elsewhere = await issuers.opened(settings.auth, users, tokens, stack)
     passwords = Passwords(settings.auth)
     stack.callback(passwords.close)
     limits = settings.limits

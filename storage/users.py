@@ -9,10 +9,12 @@ from actors.persistence import Taken
 from actors.session.commands import Person
 from actors.session.ids import Millis, UserId
 from storage import queries
-from storage.errors import Conflict
+from storage.errors import Conflict, Unavailable
 from storage.pool import Pool, Row
 
 SQL = queries.load("users")
+SIGHTINGS = 5
+"""Attempts at taking in a user whom others take in, or whose email others take, at the same time."""
 AccountRole = Literal["teacher", "student", "guest"]
 """A guest has no account to log in to: a name, and a token for one session."""
 
@@ -30,6 +32,17 @@ class User(Struct, frozen=True):
     colour: str | None = None
     created_at: Millis = Millis(0)
     """Given when it is added."""
+
+
+class Claimed(Struct, frozen=True, kw_only=True):
+    """What a verified token of an outside issuer says of its holder. `issued_at` (unix s) orders such tokens."""
+
+    issuer: str
+    subject: str
+    name: str
+    email: str | None
+    role: AccountRole
+    issued_at: float
 
 
 class Users:
@@ -63,6 +76,25 @@ class Users:
     async def find_login(self, *, email: str | None = None, phone: str | None = None) -> User | None:
         """Find an account by what its owner logs in with."""
         return _first(await self._pool.fetch(SQL["find_login"], {"email": email, "phone": phone}, retry=True))
+
+    async def sight(self, claimed: Claimed, new_id: UserId) -> tuple[User, AccountRole | None]:
+        """Find the user whom an outside token names, or make them, with `new_id`; give also the role that they had.
+
+        What the latest token says holds, but for an email that another account has."""
+        params = {"new_id": new_id, **structs.asdict(claimed)}
+        for _ in range(SIGHTINGS):
+            rows = await self._pool.fetch(SQL["find_subject"], params, retry=True)
+            found = _first(rows)
+            if found is not None and rows[0][-1]:
+                return found, found.role
+            try:
+                taken_in = _first(await self._pool.fetch(SQL["take_in"], params))
+            except Conflict:
+                # Somebody has just got the email; the next attempt sees it.
+                continue
+            if taken_in is not None:
+                return taken_in, None if found is None else found.role
+        raise Unavailable("a user of an outside issuer changes all the time")
 
     async def people(self, user_ids: Collection[UserId]) -> dict[UserId, Person]:
         """Look up names and numbers; who is not there has no account."""
@@ -118,13 +150,19 @@ class Users:
         """End a login; say whether it was still open."""
         return await self._pool.execute(SQL["revoke"], {"login_id": login_id}) > 0
 
+    async def end_login(self, login_id: str, user_id: UserId, expires_at: float) -> None:
+        """End a login that may have been noted nowhere, such as an outside token's, whose end is given (unix s)."""
+        await self._pool.execute(SQL["end_login"], {"login_id": login_id, "user_id": user_id, "expires_at": expires_at})
+
     async def revoke_all(self, user_id: UserId, *, but: str) -> list[str]:
         """End all logins of a user but one; name them."""
         return [row[0] for row in await self._pool.fetch(SQL["revoke_all"], {"user_id": user_id, "but": but})]
 
-    async def revoked(self, seconds: int) -> list[str]:
-        """Name the logins ended within the last so many seconds: those that access tokens may still name."""
-        return [row[0] for row in await self._pool.fetch(SQL["revoked"], {"seconds": seconds}, retry=True)]
+    async def revoked(self, seconds: int) -> list[tuple[str, float]]:
+        """Name the logins that access tokens may still name: ended within the last so many seconds, or with an end of
+        their own that is still to come (unix s; else 0)."""
+        rows = await self._pool.fetch(SQL["revoked"], {"seconds": seconds}, retry=True)
+        return [(login_id, float(until)) for login_id, until in rows]
 
     async def forget_logins(self) -> int:
         """Drop logins that expired a week ago; give how many."""
@@ -136,4 +174,4 @@ class Users:
 
 
 def _first(rows: list[Row]) -> User | None:
-    return User(*rows[0]) if rows else None
+    return User(*rows[0][:8]) if rows else None

@@ -88,7 +88,7 @@ async def test_a_login_ends_by_revocation_and_by_time(users: Users) -> None:
     assert await users.revoke(LOGIN) is True
     assert await users.revoke(LOGIN) is False
     assert await users.rotate(LOGIN, "first", "next", soon()) is None
-    assert await users.revoked(60) == [LOGIN]
+    assert await users.revoked(60) == [(LOGIN, 0.0)]
     assert await users.revoked(0) == []
 
 

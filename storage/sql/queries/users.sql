@@ -29,6 +29,25 @@ select user_id::text, number, name, email, phone, role, password_hash, colour,
     (extract(epoch from created_at) * 1000)::bigint
 from users where number = %(number)s
 
+-- name: find_subject
+-- The last column: nothing that the token says is news.
+select user_id::text, number, name, email, phone, role, password_hash, colour,
+    claimed_at > %(issued_at)s or (claimed_at = %(issued_at)s and name = %(name)s and role = %(role)s)
+from users where issuer = %(issuer)s and subject = %(subject)s
+
+-- name: take_in
+insert into users (user_id, name, email, role, issuer, subject, claimed_at)
+values (
+    %(new_id)s, %(name)s,
+    (select %(email)s where not exists (select from users where email = %(email)s)),
+    %(role)s, %(issuer)s, %(subject)s, %(issued_at)s
+)
+on conflict on constraint users_subject do update set
+    name = excluded.name, role = excluded.role, email = coalesce(excluded.email, users.email),
+    claimed_at = excluded.claimed_at
+where users.claimed_at <= excluded.claimed_at
+returning user_id::text, number, name, email, phone, role, password_hash, colour
+
 -- name: people
 select user_id::text, name, number from users where user_id = any(%(user_ids)s::uuid[])
 
@@ -63,6 +82,11 @@ with over as (
 )
 select login_id from over
 
+-- name: end_login
+insert into logins (login_id, user_id, expires_at, revoked_at)
+values (%(login_id)s, %(user_id)s, to_timestamp(%(expires_at)s), now())
+on conflict (login_id) do update set revoked_at = coalesce(logins.revoked_at, excluded.revoked_at)
+
 -- name: revoke_all
 with over as (
     update logins set revoked_at = now()
@@ -74,7 +98,9 @@ with over as (
 select login_id::text from over
 
 -- name: revoked
-select login_id::text from logins where revoked_at > now() - make_interval(secs => %(seconds)s)
+select login_id::text, case when refresh_digest is null then extract(epoch from expires_at) else 0 end from logins
+where revoked_at > now() - make_interval(secs => %(seconds)s)
+    or (revoked_at is not null and refresh_digest is null and expires_at > now())
 
 -- name: forget_logins
 delete from logins where expires_at < now() - interval '7 days'
