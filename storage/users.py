@@ -174,4 +174,4 @@ class Users:
 
 
 def _first(rows: list[Row]) -> User | None:
-    return User(*rows[0][:8]) if rows else None
+    return User(*rows[0][:9]) if rows else None

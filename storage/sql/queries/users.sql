@@ -32,6 +32,7 @@ from users where number = %(number)s
 -- name: find_subject
 -- The last column: nothing that the token says is news.
 select user_id::text, number, name, email, phone, role, password_hash, colour,
+    (extract(epoch from created_at) * 1000)::bigint,
     claimed_at > %(issued_at)s or (claimed_at = %(issued_at)s and name = %(name)s and role = %(role)s)
 from users where issuer = %(issuer)s and subject = %(subject)s
 
@@ -46,7 +47,8 @@ on conflict on constraint users_subject do update set
     name = excluded.name, role = excluded.role, email = coalesce(excluded.email, users.email),
     claimed_at = excluded.claimed_at
 where users.claimed_at <= excluded.claimed_at
-returning user_id::text, number, name, email, phone, role, password_hash, colour
+returning user_id::text, number, name, email, phone, role, password_hash, colour,
+    (extract(epoch from created_at) * 1000)::bigint
 
 -- name: people
 select user_id::text, name, number from users where user_id = any(%(user_ids)s::uuid[])
