@@ -160,7 +160,8 @@ async def refresh(services: Services, call: Call) -> LoggedIn:
     user_id = await services.users.rotate(login_id, digest(secret), digest(fresh), refresh_end(services))
     user = None if user_id is None else await services.users.find(user_id)
     if user is None:
-        if await services.users.revoke(login_id):
+        # Only one that was ours: whoever knows no more than a login's name ends nobody's.
+        if await services.users.used(login_id, digest(secret)) and await services.users.revoke(login_id):
             services.tokens.revoke(login_id)
             services.hub.cut_off(None, login_id)
         raise unauthenticated("The refresh token is not valid any more; log in again.", "bad_refresh_token")

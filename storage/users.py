@@ -13,6 +13,8 @@ from storage.errors import Conflict, Unavailable
 from storage.pool import Pool, Row
 
 SQL = queries.load("users")
+USED_KEPT = 100
+"""Refresh tokens of a login that are known when they come again: two days' worth, of one that is always in use."""
 SIGHTINGS = 5
 """Attempts at taking in a user whom others take in, or whose email others take, at the same time."""
 AccountRole = Literal["teacher", "student", "guest"]
@@ -142,9 +144,16 @@ class Users:
         """Exchange a refresh token for the next one; None: it is not the current one, or the login is over."""
         rows = await self._pool.fetch(
             SQL["rotate"],
-            {"login_id": login_id, "digest": digest, "new_digest": new_digest, "expires_at": expires_at},
-        )
+            {
+                "login_id": login_id, "digest": digest, "new_digest": new_digest, "expires_at": expires_at,
+                "kept": USED_KEPT,
+            },
+        )  # fmt: skip
         return rows[0][0] if rows else None
+
+    async def used(self, login_id: str, digest: str) -> bool:
+        """Say whether a refresh token of this login has been exchanged before."""
+        return bool(await self._pool.fetch(SQL["used"], {"login_id": login_id, "digest": digest}, retry=True))
 
     async def revoke(self, login_id: str) -> bool:
         """End a login; say whether it was still open."""

@@ -171,6 +171,14 @@ async def test_a_new_password_logs_everyone_else_out(town: Town) -> None:
     (await town.anyone.post("/v1/auth/login", {"email": tess.email, "password": "battery staple"})).ok()
 
 
+async def test_a_login_s_name_alone_ends_nobody_s_login(town: Town) -> None:
+    tess = await town.teacher()
+    login = tess.refresh_token.partition(".")[0]
+    (await town.anyone.post("/v1/auth/refresh", {"refresh_token": f"{login}.made-up"})).refused(401)
+    (await tess.get("/v1/me")).ok()
+    (await town.anyone.post("/v1/auth/refresh", {"refresh_token": tess.refresh_token})).ok()
+
+
 async def test_logging_in_is_throttled_by_account_and_by_address(dsn: str, data: Path) -> None:
     proxied: dict[str, Any] = {
         "auth": {"login_attempts_per_minute": 3, "address_attempts_per_minute": 3, "signing_key": settings_key()}

@@ -150,3 +150,12 @@ async def test_two_who_present_an_id_at_once_are_one_guest(users: Users) -> None
     )
     assert len({guest.user_id for guest in made if guest is not None}) == 1
     assert None not in made
+
+
+async def test_only_the_latest_used_tokens_are_known_again(users: Users) -> None:
+    await users.create(ANNA)
+    await users.open_login(LOGIN, ANN, "0", soon())
+    for number in range(102):
+        assert await users.rotate(LOGIN, str(number), str(number + 1), soon()) == ANN
+    known = [number for number in range(103) if await users.used(LOGIN, str(number))]
+    assert known == list(range(2, 102))

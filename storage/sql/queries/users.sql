@@ -71,9 +71,13 @@ on conflict (login_id) do nothing
 
 -- name: rotate
 -- One winner: the digest changes only while it is still the current one.
-update logins set refresh_digest = %(new_digest)s, expires_at = to_timestamp(%(expires_at)s / 1000.0)
+update logins set refresh_digest = %(new_digest)s, expires_at = to_timestamp(%(expires_at)s / 1000.0),
+    used_digests = (used_digests || refresh_digest)[greatest(1, cardinality(used_digests) + 2 - %(kept)s):]
 where login_id = %(login_id)s and refresh_digest = %(digest)s and revoked_at is null and expires_at > now()
 returning user_id::text
+
+-- name: used
+select 1 from logins where login_id = %(login_id)s and %(digest)s = any(used_digests)
 
 -- name: revoke
 -- Devices registered under a login get nothing more once it is over.
