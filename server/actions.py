@@ -8,20 +8,19 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, Struct, structs
 
-from actors.persistence import Creation, Taken
+from actors.persistence import Taken
 from actors.session import commands as c
-from actors.session import lifecycle, machine
-from actors.session.errors import Rejected
+from actors.session import lifecycle
 from actors.session.events import ChatMessage, DurableEvent, Recorded
 from actors.session.ids import Millis, Name, SessionId, UserId
 from actors.session.permissions import role_of
-from actors.session.state import Kind, Room, Session, State, Status
-from actors.session_actor import Look, Snapshot, creation
+from actors.session.state import Kind, Session, State, Status
+from actors.session_actor import Look, Snapshot
 from server.auth import Principal, new_id
 from server.errors import Problem, refused, too_fast, unauthenticated, unknown_session
 from server.limits import Rate
@@ -32,9 +31,6 @@ from storage.sessions import UUID, Found
 from storage.users import User
 
 Account = User
-CODE_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
-"""Without 0 O 1 I: codes are read out and typed."""
-TRIES = 8
 PAGE = 100
 EVENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(DurableEvent))
 
@@ -226,143 +222,7 @@ class Listed(Struct, frozen=True):
     next: str | None
 
 
-class Opening(Struct, frozen=True, kw_only=True):
-    """How a session begins, besides what its creator says of it. `seat`: the place that its owner has at once.
-
-    `named` makes the name from the title, where the creator gives none. `invited`: who else may come in."""
-
-    live: bool = False
-    seat: Literal["invited", "joined"] | None = None
-    named: Callable[[str], str] | None = None
-    invited: Mapping[UserId, c.Person] = {}
-    owner: c.Caller | None = None
-    """Whose it is, if not the caller's own."""
-    session_id: SessionId | None = None
-    """Its id, where that was needed before it."""
-    text: str = ""
-    text_language: str | None = None
-    """What the code document has at first."""
-    booking_id: str | None = None
-    """The booking whose one session it is to be."""
-
-
-async def create_session(services: Services, call: Call) -> Session:
-    require_teacher(call.principal)
-    return (await open_session(services, call.principal, call.body, Opening(), call.origin)).session
-
-
-def require_teacher(principal: Principal) -> None:
-    """Raises: Problem 403."""
-    if principal.role != "teacher":
-        raise Problem(403, "not_permitted", "Only teachers may create sessions.")
-
-
-async def open_session(
-    services: Services, principal: Principal, new: c.NewSession, opening: Opening, origin: str = ""
-) -> State:
-    """Commit a new session, with its room; give its state. `origin`: where clients reach this server.
-
-    Raises: Problem, Taken('booking')."""
-    if wait := services.commands.take(principal.user_id):
-        raise too_fast(f"At most {services.settings.limits.user_commands_per_s} commands a second.", wait)
-    if new.name is not None and (UUID.fullmatch(new.name) or not new.name.isprintable()):
-        raise Problem(422, "invalid", "`name` must not look like an id, or have a newline in it.", field="name")
-    number, capacity = await services.log.next_number(), new.capacity or services.settings.sessions.default_capacity
-    for _ in range(TRIES):
-        name = new.name or (opening.named or session_name)(new.title)
-        async with services.rooms.room(name, new, capacity, origin) as room:
-            try:
-                return await committed(services, principal, new, number, opening, name, room)
-            except Taken as taken:
-                if taken.what == "booking":
-                    raise
-                if taken.what == "name" and new.name is not None:
-                    raise Problem(409, "taken", "There is a session of this name already.", field="name") from taken
-                if room is not None:
-                    raise Problem(503, "unavailable", "The room took too long; try again.", retry_s=1) from taken
-    raise Problem(503, "unavailable", "No free join code was found; try again.", retry_s=1)
-
-
-async def committed(
-    services: Services,
-    principal: Principal,
-    new: c.NewSession,
-    number: int,
-    opening: Opening,
-    name: str,
-    room: Room | None,
-) -> State:
-    """Commit a new session. Raises: Problem, Taken for what somebody else has, a join code the last of all."""
-    for attempt in range(1, TRIES + 1):
-        state, commit = created(services, principal, new, number, opening, name, room)
-        try:
-            await services.log.create(commit)
-        except Taken as taken:
-            if taken.what != "code" or attempt == TRIES:
-                raise
-        else:
-            return state
-    raise AssertionError("the last attempt either returns or raises")
-
-
-def created(
-    services: Services,
-    principal: Principal,
-    new: c.NewSession,
-    number: int,
-    opening: Opening,
-    name: str,
-    room: Room | None,
-) -> tuple[State, Creation]:
-    settings = services.settings.sessions
-    create = c.Create(
-        new=new,
-        session_id=opening.session_id or SessionId(new_id()),
-        number=number,
-        name=name,
-        code=join_code(),
-        default_capacity=settings.default_capacity,
-        grace_ms=round(settings.grace_s * 1000),
-        room=room,
-        live=opening.live,
-        seat=opening.seat,
-        invited=list(opening.invited),
-        text=opening.text,
-        text_language=opening.text_language,
-    )
-    by, now = structs.replace(opening.owner or principal.caller(), people=opening.invited), now_millis()
-    try:
-        events = lifecycle.create(create, by, now)
-    except Rejected as rejected:
-        raise refused(rejected, "") from rejected
-    state, commit = creation(machine.record(create.session_id, 1, 0, now, by.user_id, events))
-    return state, structs.replace(commit, booking_id=opening.booking_id)
-
-
-def join_code() -> str:
-    """Make six characters, of which one at least is a letter: digits alone are a session's number."""
-    while (code := "".join(secrets.choice(CODE_LETTERS) for _ in range(6))).isdigit():
-        pass
-    return code
-
-
-def session_name(title: str) -> str:
-    """Make a name for links: the title in plain letters, and four more so that it is the only one."""
-    words = re.findall(r"[a-z0-9]+", title.lower())[:6]
-    ending = "".join(secrets.choice(CODE_LETTERS) for _ in range(4)).lower()
-    return "-".join([*words, ending] if words else ["session", ending])[-60:].lstrip("-")
-
-
-def room_name(title: str) -> str:
-    """Make a name that says nothing and cannot be guessed."""
-    return f"session-{new_id()}"
-
-
-def hex_name(title: str) -> str:
-    """Make a name of eight hexadecimal digits, one of them at least a letter: digits alone are a session's number."""
-    while (name := secrets.token_hex(4)).isdigit():
-        pass
-    return name
+# People
 
 
 def numbered_student(of: Callable[[Call], int]) -> Callable[[Services, Call], Awaitable[User]]:
@@ -391,6 +251,9 @@ async def students(services: Services, call: Call) -> list[User]:
 async def reached(services: Services, call: Call) -> int:
     """After an invitation: count the devices that it goes to. None, if they were invited already."""
     return await services.invitations.count(call.known.user_id) if call.made else 0
+
+
+# Lists
 
 
 class Slice(Struct, frozen=True, kw_only=True):

@@ -13,9 +13,10 @@ from actors.session import commands as c
 from actors.session.ids import Millis, Title, UserId
 from actors.session.lifecycle import CLOSED, millis
 from actors.session.state import Session
-from server.actions import PAGE, Listed, Opening, UserRef, now_millis, open_session
+from server.actions import PAGE, Listed, UserRef, now_millis
 from server.auth import new_id
 from server.errors import Problem
+from server.openings import Opening, open_session
 from server.routes import Call
 from server.services import Services
 from storage.bookings import Booking

@@ -15,10 +15,10 @@ from actors.session.errors import Reason
 from actors.session.events import Event, Recorded
 from actors.session.ids import Millis, UserId
 from actors.session.state import Kind, State
-from server.actions import Opening
 from server.auth import Principal
 from server.errors import Problem
 from server.forms import Form
+from server.openings import Opening
 from server.routes import Api, Call, Content, Reply, Row
 from server.services import Services
 from server.streams import Bye, Format

@@ -22,7 +22,7 @@ from actors.session.ids import SessionId
 from actors.session.state import State
 from actors.session_actor import Answer, Execute, Key, Look, Outcome, Repeated, Snapshot
 from server import casing
-from server.actions import now_millis, open_session
+from server.actions import now_millis
 from server.auth import Principal
 from server.decoding import from_query
 from server.dialect import (
@@ -41,6 +41,7 @@ from server.errors import Problem, refused, too_fast, unauthenticated, unknown_s
 from server.forms import Form
 from server.handlers import SESSION, USER, ContentEndpoint, Endpoint, Handler, digest, idempotency_key, response
 from server.lookups import looked_up
+from server.openings import open_session
 from server.routes import Call, Content, Reply
 from server.services import Services
 

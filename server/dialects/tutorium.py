@@ -14,11 +14,11 @@ from actors.session.state import Features, Participant, Presence, Session, State
 from actors.session.state import Status as Ours
 from server import actions as do
 from server import meetings
-from server.actions import Opening
 from server.config import Settings
 from server.dialect import AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, under
 from server.errors import Problem
 from server.meetings import Met
+from server.openings import Opening, room_name
 from server.rooms.hooks import DAILY
 from server.routes import Call
 from server.v1.times import rfc3339
@@ -349,7 +349,7 @@ ACCOUNTS = (
 SESSIONS = (
     CreateRoute(
         path="/sessions", summary="Create a session, and its room", teachers=True, body=SessionCreate,
-        new=new_session, opening=lambda call: Opening(seat="invited", named=do.room_name),
+        new=new_session, opening=lambda call: Opening(seat="invited", named=room_name),
         then=meetings.met_at_creation, out=detail, answer=SessionDetail,
     ),
     FetchRoute(

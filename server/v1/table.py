@@ -11,6 +11,7 @@ from actors.session.state import Permission, Presence, Role, Session
 from actors.session_actor import Answer
 from server import actions as do
 from server import audio, code, credentials, live
+from server.openings import create_session
 from server.rooms.hooks import DAILY
 from server.routes import ActionRoute, Api, Call, CommandRoute, Reply, SocketRoute, StreamRoute
 from server.services import Services
@@ -238,7 +239,7 @@ API = Api(
         *WEBHOOKS,
         *BOOKINGS,
         ActionRoute(
-            method="POST", path="/sessions", summary="Create a session", body=c.NewSession, act=do.create_session,
+            method="POST", path="/sessions", summary="Create a session", body=c.NewSession, act=create_session,
             view=new_session, status=201, answer=SessionView,
         ),
         ActionRoute(

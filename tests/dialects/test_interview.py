@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from actors.session import commands as c
-from server import actions
-from server.actions import Opening
 from server.auth import Principal, new_id
 from server.config import Interview
+from server.openings import Opening, hex_name, open_session
 from tests.dialects.interviews import BASE, HEX, PARTICIPANT, SESSION, Guest, created, data, pair, refused
 from tests.server.serving import Town, serving
 
@@ -114,12 +113,12 @@ async def test_an_id_that_is_taken_is_tried_again(town: Town) -> None:
     names = iter([taken, taken, "0000000a", taken])
     new = c.NewSession(title="Interview", kind="interview")
     opening = Opening(named=lambda title: next(names))
-    assert (await actions.open_session(services, principal, new, opening)).session.name == "0000000a"
+    assert (await open_session(services, principal, new, opening)).session.name == "0000000a"
     assert next(names) == taken
 
 
 async def test_ids_are_hexadecimal_and_no_numbers() -> None:
-    assert all(HEX.fullmatch(actions.hex_name("")) for _ in range(2_000))
+    assert all(HEX.fullmatch(hex_name("")) for _ in range(2_000))
 
 
 # Reading

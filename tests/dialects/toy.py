@@ -12,7 +12,6 @@ from actors.session.state import Participant, State
 from server import actions as do
 from server import audio
 from server import dialect_frames as frames
-from server.actions import Opening
 from server.auth import Principal
 from server.dialect import (
     AskRoute,
@@ -27,6 +26,7 @@ from server.dialect import (
 )
 from server.dialect_handlers import seen
 from server.errors import Problem
+from server.openings import Opening
 from server.routes import Call
 from server.services import Services
 

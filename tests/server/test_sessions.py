@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from server.actions import join_code
+from server.openings import join_code
 from tests.server.client import Person
 from tests.server.serving import Town
 

@@ -9,9 +9,9 @@ from actors.session.errors import Reason, Rejected
 from actors.session.ids import Name, UserId
 from actors.session.lifecycle import CLOSED
 from actors.session.state import Features, Participant, State
-from server.actions import Opening, hex_name
 from server.errors import Problem
 from server.guests import Newcomer
+from server.openings import Opening, hex_name
 from server.routes import Call
 
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$(?!\n)")]

@@ -8,7 +8,6 @@ from actors.session.errors import Reason
 from server import actions as do
 from server import devices, pieces, records
 from server import dialect_frames as frames
-from server.actions import Opening
 from server.config import Settings
 from server.dialect import (
     AskRoute,
@@ -24,6 +23,7 @@ from server.dialect import (
 from server.dialects.seeds import bodies, views
 from server.dialects.seeds.stream import EVENTS, RELAYS, SILENT, first, last
 from server.errors import Problem
+from server.openings import Opening
 
 INACTIVE = (400, "Session is not active")
 TEACHER = (403, "Teacher permission required")
