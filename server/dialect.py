@@ -16,7 +16,7 @@ from actors.session.events import Event, Recorded
 from actors.session.ids import Millis, UserId
 from actors.session.state import Kind, State
 from server.auth import Principal
-from server.errors import Problem
+from server.errors import STATUS, Problem
 from server.forms import Form
 from server.openings import Opening
 from server.routes import Api, Call, Content, Reply, Row
@@ -224,4 +224,6 @@ def under(path: str, *rows: Row) -> tuple[Row, ...]:
     return tuple(structs.replace(row, path=path + row.path) for row in rows)
 
 
+PLAIN: Mapping[Reason, tuple[int, str]] = {reason: (status, "") for reason, status in STATUS.items()}
+"""What `/v1` answers, in its own words: what a dialect begins with."""
 REASONS = frozenset(reason.value for reason in Reason)

@@ -17,7 +17,7 @@ from actors.session.state import Status as Ours
 from server import actions as do
 from server import meetings
 from server.config import Settings
-from server.dialect import AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, under
+from server.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, under
 from server.errors import Problem
 from server.meetings import Taped
 from server.routes import Call
@@ -277,25 +277,17 @@ def by_instructor(call: Call) -> do.Slice:
 # Refusals
 
 ERRORS: Mapping[Reason, tuple[int, str]] = {
-    **dict.fromkeys(Reason, (409, "")),
+    **PLAIN,
     Reason.ENDED: (410, "Session has ended"),
     Reason.CANCELLED: (410, "Session has ended"),
     Reason.FULL: (409, "Session is full"),
     Reason.KICKED: (403, "You were removed from this session"),
-    Reason.WAITING: (403, ""),
-    Reason.NOT_INVITED: (403, ""),
     Reason.NOT_JOINED: (403, "Not a participant of this session"),
     Reason.NOT_PERMITTED: (403, "Not authorized"),
     Reason.FEATURE_OFF: (400, "Recording is not enabled for this session"),
     Reason.RECORDING: (409, "Recording already in progress"),
     Reason.NOT_RECORDING: (409, "No recording in progress"),
     Reason.UNKNOWN_PARTICIPANT: (404, "Participant not found"),
-    Reason.UNKNOWN_MESSAGE: (404, ""),
-    Reason.UNKNOWN_QUESTION: (404, ""),
-    Reason.UNKNOWN_POLL: (404, ""),
-    Reason.UNKNOWN_AUDIO: (404, ""),
-    Reason.UNKNOWN_VERSION: (404, ""),
-    Reason.TOO_LARGE: (413, ""),
     Reason.NOT_ALLOWED: (400, ""),
 }
 PROBLEMS = {

@@ -9,7 +9,7 @@ from actors.session.errors import Reason
 from server import bookings, credentials, records
 from server import dialect_frames as frames
 from server.config import Settings
-from server.dialect import AskRoute, Dialect, FetchRoute, LookRoute, TalkRoute, under
+from server.dialect import PLAIN, AskRoute, Dialect, FetchRoute, LookRoute, TalkRoute, under
 from server.dialects.lesson.bodies import (
     ErrorsQuery,
     EventsQuery,
@@ -50,20 +50,7 @@ from server.dialects.lesson.views import (
 from server.errors import Problem
 
 ERRORS: Mapping[Reason, tuple[int, str]] = {
-    **dict.fromkeys(Reason, (409, "")),
-    Reason.ENDED: (410, ""),
-    Reason.CANCELLED: (410, ""),
-    Reason.KICKED: (403, ""),
-    Reason.WAITING: (403, ""),
-    Reason.NOT_INVITED: (403, ""),
-    Reason.NOT_JOINED: (403, ""),
-    Reason.NOT_PERMITTED: (403, ""),
-    Reason.UNKNOWN_PARTICIPANT: (404, ""),
-    Reason.UNKNOWN_MESSAGE: (404, ""),
-    Reason.UNKNOWN_QUESTION: (404, ""),
-    Reason.UNKNOWN_POLL: (404, ""),
-    Reason.UNKNOWN_AUDIO: (404, ""),
-    Reason.UNKNOWN_VERSION: (404, ""),
+    **PLAIN,
     Reason.TOO_LARGE: (400, ""),
     Reason.NOT_ALLOWED: (400, ""),
 }

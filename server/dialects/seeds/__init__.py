@@ -10,6 +10,7 @@ from server import devices, pieces, records
 from server import dialect_frames as frames
 from server.config import Settings
 from server.dialect import (
+    PLAIN,
     AskRoute,
     CreateRoute,
     Dialect,
@@ -28,24 +29,20 @@ from server.openings import Opening
 INACTIVE = (400, "Session is not active")
 TEACHER = (403, "Teacher permission required")
 ERRORS: Mapping[Reason, tuple[int, str]] = {
-    **dict.fromkeys(Reason, (409, "")),
+    **PLAIN,
     Reason.NOT_LIVE: INACTIVE,
     Reason.ENDED: INACTIVE,
     Reason.CANCELLED: INACTIVE,
     Reason.NOT_PERMITTED: TEACHER,
     Reason.KICKED: (403, "You were removed from this session"),
-    Reason.WAITING: (403, ""),
     Reason.NOT_INVITED: (403, "You are not invited to this session"),
     Reason.NOT_JOINED: (403, "Not a participant of this session"),
     Reason.UNKNOWN_PARTICIPANT: (404, "Participant not found"),
     Reason.UNKNOWN_MESSAGE: (404, "Message not found"),
     Reason.UNKNOWN_QUESTION: (404, "Question not found"),
-    Reason.UNKNOWN_POLL: (404, ""),
     Reason.UNKNOWN_AUDIO: (404, "Audio not found"),
-    Reason.UNKNOWN_VERSION: (404, ""),
     Reason.NO_AUDIO: (400, "No audio selected for this session"),
     Reason.NOT_ALLOWED: (400, ""),
-    Reason.TOO_LARGE: (413, ""),
 }
 PROBLEMS = {
     "unauthenticated": (401, "Not authenticated"),
