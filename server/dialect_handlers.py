@@ -47,6 +47,7 @@ from server.services import Services
 
 URLENCODED = "application/x-www-form-urlencoded"
 FORMS = (URLENCODED, "multipart/form-data")
+FORM = web.RequestKey("form", Form)
 FIELDS = 64
 """Fields of a form at most."""
 
@@ -291,16 +292,20 @@ class _Take(_DialectEndpoint):
     _row: TakeRoute
 
     async def sent(self, request: web.Request) -> Sent:
-        return Sent(b"", dict(request.query), False)
-
-    async def serve(self, call: Call, request: web.Request) -> Any:
         settings = self._services.settings
-        form = Form(
+        form = request[FORM] = Form(
             request,
             patience_s=settings.limits.body_timeout_s,
             min_bytes_per_s=settings.audio.min_bytes_per_s,
         )
-        return self._row.out(await self._row.act(self._services, call, form), call)
+        fields = dict(request.query)
+        if self._dialect.trusting and "Authorization" not in request.headers:
+            # Who it is from may stand in the form itself.
+            fields = await form.leading() | fields
+        return Sent(b"", fields, False)
+
+    async def serve(self, call: Call, request: web.Request) -> Any:
+        return self._row.out(await self._row.act(self._services, call, request[FORM]), call)
 
 
 class _Play(_DialectEndpoint, ContentEndpoint):

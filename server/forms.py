@@ -21,6 +21,10 @@ OVERHEAD_BYTES = 64 << 10
 """What a form may hold besides its file."""
 
 
+LEADING, LEADING_BYTES = 16, 4 << 10
+"""Fields that are read ahead at most, and the bytes of each."""
+
+
 class Places:
     """Places for uploads: so many at once per user, and in all."""
 
@@ -57,6 +61,10 @@ class Part:
         self.name = reader.name or ""
         self.filename = reader.filename
 
+    def again(self, text: str) -> "Leading":
+        """Make the same field of what has been read of it."""
+        return Leading(self._form, self._reader, text.encode())
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Give the content as it comes. Raises: Problem."""
         while chunk := await self._form.paced(self._reader):
@@ -78,6 +86,17 @@ class Part:
         return text
 
 
+class Leading(Part):
+    """A field that has been read ahead."""
+
+    def __init__(self, form: "Form", reader: BodyPartReader, raw: bytes) -> None:
+        super().__init__(form, reader)
+        self._raw = raw
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self._raw
+
+
 class Form:
     """A multipart body. `patience_s` is how far behind the least rate a sender may fall."""
 
@@ -88,9 +107,28 @@ class Form:
         self._received = 0
         self._waited_s = 0.0
         self.length = request.content_length
+        self._read = self._parts()
+        self._ahead: list[Part] = []
+
+    async def leading(self) -> dict[str, str]:
+        """Read the short fields before the first file; they come among the `parts` all the same. Raises: Problem."""
+        fields: dict[str, str] = {}
+        async for part in self._read:
+            self._ahead.append(part)
+            if part.filename is not None or len(fields) >= LEADING:
+                break
+            fields[part.name] = await part.text(LEADING_BYTES)
+            self._ahead[-1] = part.again(fields[part.name])
+        return fields
 
     async def parts(self) -> AsyncIterator[Part]:
         """Give the fields in order. Raises: Problem 415, 400, 408."""
+        for part in self._ahead:
+            yield part
+        async for part in self._read:
+            yield part
+
+    async def _parts(self) -> AsyncIterator[Part]:
         if self._request.content_type != "multipart/form-data":
             raise Problem(415, "unsupported_type", "Send the body as multipart/form-data.")
         if self._request.headers.get("Content-Encoding", "identity") != "identity":

@@ -396,7 +396,8 @@ def sent(state: State, call: Call) -> MessageView:
 
 
 def chat(page: ChatPage, call: Call) -> list[MessageView]:
-    return [message(page.session.number, row, call.seen) for row in reversed(page.chatted.rows)]
+    rows = [row for row in page.chatted.rows[::-1] if isinstance(row.event, e.ChatMessage) and not row.event.deleted]
+    return [message(page.session.number, row, call.seen) for row in rows]
 
 
 def question_view(state: State, question: Question, names: bool) -> QuestionView:
