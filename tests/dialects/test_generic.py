@@ -1,5 +1,6 @@
 """What every dialect's rows get from the generic handlers, seen on one that is nobody's."""
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,24 @@ async def test_a_code_in_the_body_leads_to_a_session(toy: Town) -> None:
 
 async def test_a_row_puts_its_own_body_into_the_shared_one(toy: Town) -> None:
     assert (await toy.anyone.post("/toy/account", {"text": "Zoe"})).ok(201) == "Zoe"
+
+
+async def test_whom_a_number_means_is_looked_up_before(toy: Town) -> None:
+    teacher, number = await made(toy)
+    anna, ben = await toy.student("Anna"), await toy.student("Ben")
+    before = time.time() * 1000
+    path = f"/toy/rooms/{number}/invite"
+    # Commands that come together are looked up for together.
+    answer = (await teacher.post(path, {"who": anna.user["number"]})).ok()
+    assert before - 1 <= answer.pop("now") <= time.time() * 1000
+    assert answer == {"name": "Anna", "made": 2}
+    # What is in the query counts beside an empty object, too.
+    for body in ({}, None):
+        assert (await teacher.post(f"{path}?who={ben.user['number']}", body)).ok()["name"] == "Ben"
+    assert (await teacher.post(path, {})).status == 400
+    for nobody in (teacher.user["number"], 0, -1, 2_000_000_000, 1 << 80):
+        assert (await teacher.post(path, {"who": nobody})).status in (400, 404)
+    assert (await anna.post(path, {"who": 2_000_000_000})).status == 403, "who may not ask learns nothing"
 
 
 async def test_numbers_lead_to_people(toy: Town) -> None:
@@ -227,4 +246,7 @@ async def test_a_sound_is_played_in_parts(toy: Town) -> None:
     assert (part.status, part.body) == (206, whole.body[10:20])
     assert (await toy.anyone.call("HEAD", path)).headers["Content-Length"] == str(len(whole.body))
     assert (await toy.anyone.get(f"/toy/sounds/{piece}")).status == 401
+    all_of_it = await teacher.call("GET", f"/toy/sounds/{piece}/whole", headers={"Range": "bytes=10-19"})
+    assert (all_of_it.status, all_of_it.body) == (200, whole.body)
+    assert all_of_it.headers["Content-Disposition"] == "inline"
     assert (await stranger.get(f"/toy/sounds/{piece}")).status == 418

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, get_args
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from actors.session import commands as c
 from actors.session import events as e
@@ -27,7 +27,7 @@ from server.dialect import (
 from server.dialect_handlers import seen
 from server.errors import Problem
 from server.openings import Opening
-from server.routes import Call
+from server.routes import Call, Content
 from server.services import Services
 
 
@@ -86,6 +86,11 @@ def first(state: State, viewer: UserId, now: int) -> list[tuple[str, Any]]:
 
 async def shouting(services: Services, call: Call) -> str:
     return str(call.seen["title"]).upper()
+
+
+async def whole(services: Services, call: Call) -> Content:
+    found = await audio.content(services, call)
+    return structs.replace(found, whole=True, headers={"Content-Disposition": "inline"})
 
 
 async def made_at(services: Services, call: Call, state: State) -> int:
@@ -160,6 +165,14 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                     ask=lambda call: c.Mute(call.found), see=room,
                     errors={"unknown_participant": (404, "nobody is {detail}")},
                 ),
+                AskRoute(
+                    path="/rooms/{ref}/invite", summary="Invite by number", body=Who, whose="owner",
+                    lookup=do.numbered_student(lambda call: call.body.who),
+                    ask=lambda call: c.Together([c.Invite(call.known.user_id), c.SendMessage(text=call.known.name)]),
+                    see=lambda state, call: {"name": call.known.name, "made": len(call.made), "now": call.now},
+                ),
+                PlayRoute(path="/sounds/{audio_id}/whole", summary="Listen to all", query=audio.ContentQuery,
+                    act=whole),
                 WatchRoute(path="/watch/{ref}", summary="Watch", join=True, admits=True, query_token=True,
                     format=frames.stream(EVENTS, first, lambda bye: None, RELAYS)),
                 TalkRoute(

@@ -34,7 +34,7 @@ GUS = structs.replace(person("Gus"), holds_code=True, guest=True, colour="#00aa0
 PEOPLE = (ANN, BEN, CAT, EVE, HUGO, CORA, OLAF, GUS)
 KNOWN = {one.user_id: c.Person(one.name, one.number) for one in PEOPLE}
 AUDIO, UNMEASURED, UNKNOWN = (f"01990000-0000-7000-8000-00000000000{digit}" for digit in "789")
-SONG = Track(AUDIO, "Song", 60.0)
+SONG = Track(AUDIO, "Song", 60.0, 7)
 TRACKS = {AUDIO: SONG, UNMEASURED: Track(UNMEASURED, "Live recording", None)}
 """What is in the audio library: a minute, and a piece whose length nobody knows."""
 TEACHER = structs.replace(person("Teacher"), people=KNOWN, tracks=TRACKS)

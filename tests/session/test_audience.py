@@ -13,6 +13,7 @@ from tests.session.script import (
     GRACE,
     HUGO,
     OLAF,
+    SONG,
     TEACHER,
     Script,
     Steps,
@@ -106,6 +107,7 @@ def test_being_asked_to_unmute_is_between_moderators_and_oneself() -> None:
 
 def test_notes_are_for_moderators() -> None:
     assert heard(room(does(ANN, c.LogEvent(event_type="error")))) == of(*STAFF)
+    assert heard(room(does(TEACHER, c.NoteAudio(SONG)))) == of(*STAFF)
 
 
 def test_moderators_are_those_who_may_moderate_now() -> None:

@@ -262,15 +262,15 @@ def test_a_host_reads_no_direct_messages_either() -> None:
 
 def test_a_voice_note_is_a_message_without_text() -> None:
     script = given(class_of(ANN)).when(c.SendVoice(AUDIO), by=TEACHER)
-    script.then(e.ChatMessage(message_id=ONE, text="", voice=VoiceNote(AUDIO, 60.0)))
-    assert script.state.messages[ONE].voice == VoiceNote(AUDIO, 60.0)
+    script.then(e.ChatMessage(message_id=ONE, text="", voice=VoiceNote(AUDIO, 60.0, 7)))
+    assert script.state.messages[ONE].voice == VoiceNote(AUDIO, 60.0, 7)
     script.when(c.SendVoice(UNKNOWN), by=TEACHER).rejected(Reason.UNKNOWN_AUDIO, field="audio_id")
 
 
 def test_a_voice_note_to_one_and_in_answer() -> None:
     script = given(class_of(ANN), says(ANN, to=TEACHER)).when(c.SendVoice(AUDIO, ANN.user_id, ONE), by=TEACHER)
     script.then(
-        e.ChatMessage(message_id=MessageId(2), text="", to=ANN.user_id, reply_to=ONE, voice=VoiceNote(AUDIO, 60.0))
+        e.ChatMessage(message_id=MessageId(2), text="", to=ANN.user_id, reply_to=ONE, voice=VoiceNote(AUDIO, 60.0, 7))
     )
     script.when(c.SendVoice(AUDIO, reply_to=ONE), by=TEACHER).rejected(Reason.NOT_ALLOWED, field="reply_to")
     script.when(c.SendVoice(AUDIO, TEACHER.user_id), by=TEACHER).rejected(Reason.NOT_ALLOWED, field="to")

@@ -33,6 +33,7 @@ from tests.session.script import (
     SECOND,
     SERVER,
     SESSION,
+    SONG,
     START,
     TEACHER,
     UNKNOWN,
@@ -132,7 +133,7 @@ DOING = MEDIA | PLAYBACK | PLAYBACK | QUESTIONS | POLLS | CODE | BOARD | RECORDI
 RELAYED = (
     st.builds(c.LogEvent, st.sampled_from(["error", "export_board", "participant_joined"]))
     | st.builds(c.Signal, someone, st.just({"sdp": ""}))
-    | st.sampled_from([c.Cursor({"x": 0}), c.Typing()])
+    | st.sampled_from([c.Cursor({"x": 0}), c.Typing(), c.NoteAudio(SONG)])
 )
 TAKING_PART = ROSTER | SPEAKING | RELAYED
 soon = st.none() | st.integers(1, 300).map(lambda s: datetime.fromtimestamp(START / 1000 + s, UTC))
@@ -345,7 +346,9 @@ class Sessions(RuleBasedStateMachine):
                 concerned = getattr(event, "user_id", None)
                 assert OWNER in heard_by
                 assert all(role_of(self.state, one) for one in heard_by - {concerned})
-            case e.ParticipantWaiting() | e.ParticipantDenied() | e.ParticipantInvited() | e.EventLogged():
+            case e.ParticipantWaiting() | e.ParticipantDenied() | e.ParticipantInvited():
+                pytest.fail(f"{event} is not for everyone")
+            case e.EventLogged() | e.AudioUploaded():
                 pytest.fail(f"{event} is not for everyone")
             case _:
                 pass

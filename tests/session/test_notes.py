@@ -9,10 +9,13 @@ from actors.session import events as e
 from actors.session import machine, notes
 from actors.session.commands import snake_case
 from actors.session.errors import Reason
+from actors.session.state import Track
 from tests.session.script import (
     ANN,
+    AUDIO,
     BEN,
     CAT,
+    CORA,
     EVE,
     OLAF,
     SESSION,
@@ -84,6 +87,17 @@ def test_pointing_and_writing() -> None:
     script.when(c.Cursor(position={"x": 1}), by=ANN).then(e.Cursor({"x": 1}))
     script.when(c.Typing(), by=ANN).then(e.Typing())
     script.when(c.Typing(active=False), by=ANN).then(e.Typing(active=False))
+
+
+def test_a_piece_that_was_uploaded_for_a_session() -> None:
+    noted = e.AudioUploaded(audio_id=AUDIO, title="Song", duration=60.0, number=7)
+    command = c.NoteAudio(Track(AUDIO, "Song", 60.0, 7))
+    script = given(class_of(ANN), staff())
+    script.when(command, by=TEACHER).then(noted)
+    for one in (ANN, CORA):
+        script.when(command, by=one).rejected(Reason.NOT_PERMITTED)
+    # An upload takes its time: the session may be over by then.
+    given(class_of(ANN), does(TEACHER, c.End())).when(command, by=TEACHER).then(noted)
 
 
 def test_whoever_may_not_write_is_not_seen_writing() -> None:

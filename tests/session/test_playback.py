@@ -48,7 +48,7 @@ def status(script: Script) -> str:
 
 def test_selecting_puts_a_track_on_at_its_start() -> None:
     script = given(class_of(ANN)).when(c.SelectAudio(AUDIO), by=TEACHER)
-    script.then(e.AudioSelected(audio_id=AUDIO, title=SONG.title, duration=60.0))
+    script.then(e.AudioSelected(audio_id=AUDIO, title=SONG.title, duration=60.0, number=7))
     assert (status(script), position(script)) == ("stopped", 0)
     assert track_end(script.state) is None
 

@@ -1,0 +1,49 @@
+"""SEEDS' walk with curl: as the README has it, and as the product's own document prints it, without a token."""
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+
+from server.config import Dialects, Seeds
+from server.serve import running
+from tests.e2e.test_readme import README, pasted
+from tests.server.serving import settings
+
+MARK = "<!-- tests/e2e/test_seeds.py runs this block as it stands -->\n```bash\n"
+NO_TOKEN = """
+post() { curl -sS -X POST "$BASE/seeds$1" "${@:2}"; echo; }
+post /auth/register -H 'Content-Type: application/json' \
+  -d '{"name": "Teacher", "phone_number": "9876543210", "password": "secret123", "role": "teacher"}'
+post /auth/register -H 'Content-Type: application/json' \
+  -d '{"name": "Student", "phone_number": "9876543211", "password": "secret123", "role": "student"}'
+post '/sessions?user_id=1' -H 'Content-Type: application/json' -d '{"title": "Maths"}'
+post '/sessions/1/join' -F user_id=2
+post '/sessions/1/participants/1/mute?mute=true&user_id=1'
+curl -sS "$BASE/seeds/sessions/1/logs?user_id=1"; echo
+"""
+ROWS = ["session_created", "participant_joined", "participant_muted"]
+
+
+async def test_with_tokens(dsn: str, tmp_path: Path) -> None:
+    async with running(settings(dsn, tmp_path)) as server:
+        printed = await pasted(README.read_text().split(MARK)[1].split("```")[0], server.url)
+    joined, muted, *frames, log = printed.splitlines()
+    assert json.loads(joined)["participant_id"] == 1
+    assert json.loads(muted) == {"ok": True, "muted": True}
+    assert re.findall(r"^event: (\w+)$", "\n".join(frames), re.MULTILINE) == ["connected", "session_state"]
+    assert [row["event_type"] for row in json.loads(log)["logs"]] == ROWS[::-1]
+
+
+async def test_without_tokens_where_numbers_are_believed(dsn: str, tmp_path: Path) -> None:
+    trusting = msgspec.structs.replace(settings(dsn, tmp_path), dialects=Dialects(seeds=Seeds(trust_user_id=True)))
+    async with running(trusting) as server:
+        *_, log = (await pasted(NO_TOKEN, server.url)).splitlines()
+    assert [row["event_type"] for row in json.loads(log)["logs"]] == ROWS[::-1]
+
+
+async def test_without_tokens_where_they_are_not(dsn: str, tmp_path: Path) -> None:
+    async with running(settings(dsn, tmp_path)) as server:
+        *_, joined, muted, log = (await pasted(NO_TOKEN, server.url)).splitlines()
+    assert [json.loads(line) for line in (joined, muted, log)] == 3 * [{"detail": "Not authenticated"}]
