@@ -61,7 +61,8 @@ async def test_whom_a_number_means_is_looked_up_before(toy: Town) -> None:
     assert before - 1 <= answer.pop("now") <= time.time() * 1000
     assert answer == {"name": "Anna", "made": 2}
     # What is in the query counts beside an empty object, too.
-    for body in ({}, None):
+    bodies: tuple[object, ...] = ({}, None)
+    for body in bodies:
         assert (await teacher.post(f"{path}?who={ben.user['number']}", body)).ok()["name"] == "Ben"
     assert (await teacher.post(path, {})).status == 400
     for nobody in (teacher.user["number"], 0, -1, 2_000_000_000, 1 << 80):
