@@ -6,6 +6,7 @@ message starts another, which claims the session and restores it from the log.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -186,7 +187,7 @@ class Directory:
             await asyncio.gather(*(self.ask(session_id, Execute(c.Tick(), SYSTEM)) for session_id in some))
 
     def _passivate(self) -> None:
-        idle_since = asyncio.get_running_loop().time() - self._passivate_after_s
+        idle_since = time.monotonic() - self._passivate_after_s
         for actor in list(self._actors.values()):
             if actor.active_at <= idle_since and actor.idle:
                 tell(actor.actor_ref, Passivate(idle_since))

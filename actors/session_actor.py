@@ -205,18 +205,38 @@ class Shared(Struct, frozen=True):
     """Told of what concerns a session's room (`projection.CONCERNS_ROOM`), once it is committed."""
 
 
-class Flight(Struct):
-    """A turn's outcome on its way out. `appended`: it is in an append of its own; else it waits for those before it."""
+class Turn(Struct):
+    """What a turn decides: being gathered, then on its way through the log, then shown.
 
-    appended: bool
-    published: list[Published]
-    replies: list[tuple[Reply, Outcome]]
-    after: list[Callable[[], None]]
+    `appended`: it is in an append of its own; else it waits for those before it."""
+
+    old_seq: int
+    """Where the log ended before it."""
+    published: list[Published] = []
+    replies: list[tuple[Reply, Outcome]] = []
+    arrivals: list[Subscribe] = []
+    keys: list[p.KeyRow] = []
+    redactions: list[p.Redaction] = []
+    notifications: list[p.NotificationRow] = []
     passed_on: list[e.Event] = []
+    """What concerns the session's room."""
+    changed: dict[UserId, None] = {}
+    """Whose rows in lists it changes."""
+    session_changed: bool = False
+    appended: bool = False
+    after: list[Callable[[], None]] = []
+    """What else happens once it has been committed, when what was published before has been shown."""
 
 
 class SessionActor(LoopActor):
     """One live session."""
+
+    # There may be 100,000, and a dict of so many names is 1.3 KB.
+    __slots__ = (
+        "_allowance_at", "_code", "_early", "_epoch", "_flights", "_in_hand", "_keys", "_rest_until", "_shared",
+        "_snapshot_at", "_snapshot_seq", "_state", "_timer", "_timer_at", "_turn", "_unanswered", "_unshown", "_woken",
+        "active_at", "channel", "session_id",
+    )  # fmt: skip
 
     def __init__(self, session_id: SessionId, channel: Channel, shared: Shared) -> None:
         super().__init__()
@@ -228,9 +248,10 @@ class SessionActor(LoopActor):
         self._epoch = 0
         self._early: list[Execute | Subscribe | Look] = []
         self._in_hand: Reply | None = None
-        self._flights: list[Flight] = []
+        self._turn: Turn | None = None
+        self._flights: list[Turn] = []
         self._unanswered = 0
-        self._unshown: list[Flight] = []
+        self._unshown: list[Turn] = []
         self._rest_until = 0.0
         self._keys: dict[tuple[UserId, str], p.KeyRow] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -240,20 +261,7 @@ class SessionActor(LoopActor):
         self._snapshot_seq = 0
         self._snapshot_at = Millis(0)
         self._allowance_at = 0.0
-        self.active_at = asyncio.get_running_loop().time()
-        self._begin_turn(0)
-
-    def _begin_turn(self, seq: int) -> None:
-        self._old_seq = seq
-        self._published: list[Published] = []
-        self._replies: list[tuple[Reply, Outcome]] = []
-        self._arrivals: list[Subscribe] = []
-        self._turn_keys: list[p.KeyRow] = []
-        self._redactions: list[p.Redaction] = []
-        self._notifications: list[p.NotificationRow] = []
-        self._passed_on: list[e.Event] = []
-        self._changed: dict[UserId, None] = {}
-        self._session_changed = False
+        self.active_at = time.monotonic()
 
     @property
     def backlog(self) -> int:
@@ -262,8 +270,8 @@ class SessionActor(LoopActor):
 
     @property
     def idle(self) -> bool:
-        undone = self._published or self._turn_keys or self._replies or self._arrivals or self._early
-        return not (undone or self._flights or self._unshown or len(self.actor_inbox) or self.channel.users())
+        undone = self._turn or self._early or self._flights or self._unshown or len(self.actor_inbox)
+        return not (undone or self.channel.users())
 
     def on_receive(self, message: object) -> None:
         match message:
@@ -305,7 +313,7 @@ class SessionActor(LoopActor):
         self._in_hand = None
 
     def _execute(self, state: State, message: Execute) -> None:
-        self.active_at = asyncio.get_running_loop().time()
+        self.active_at = time.monotonic()
         by, reply = message.by, message.reply
         if message.key is not None and (known := self._keys.get((by.user_id, message.key.key))):
             self._answer(reply, message.key.outcome(known))
@@ -331,8 +339,15 @@ class SessionActor(LoopActor):
 
     def _answer(self, reply: Reply | None, outcome: Outcome) -> None:
         if reply is not None:
-            self._replies.append((reply, outcome))
+            self._gathering().replies.append((reply, outcome))
             self._unanswered += 1
+
+    def _gathering(self) -> Turn:
+        turn = self._turn
+        if turn is None:
+            assert self._state is not None
+            turn = self._turn = Turn(self._state.seq)
+        return turn
 
     def _record(self, state: State, events: Sequence[e.Event], by: c.Caller, now: Millis) -> list[Published]:
         """Apply events and queue them for this turn's flush; relay the ephemeral ones at once."""
@@ -342,31 +357,34 @@ class SessionActor(LoopActor):
             if type(event) in e.EPHEMERAL:
                 self.channel.relay(event, by.user_id, now, audience.audience(state, event, actor_id), state)
                 continue
-            if isinstance(event, e.MessageDeleted) and (redacted := chat.redaction(state, event)):
-                self._redactions.append(p.Redaction(redacted[0], Raw(JSON.encode(redacted[1]))))
+            turn = self._gathering()
+            if type(event) is e.MessageDeleted and (redacted := chat.redaction(state, event)):
+                turn.redactions.append(p.Redaction(redacted[0], Raw(JSON.encode(redacted[1]))))
             if type(event) in notifications.TELLING:
-                self._notifications += notification_rows(state, event, by, now)
+                turn.notifications += notification_rows(state, event, by, now)
             recorded = e.Recorded(self.session_id, self._epoch, state.seq + 1, now, actor_id, event)  # type: ignore[arg-type]
             machine.apply(state, recorded)
-            published.append(Published(recorded, JSON.encode(event), audience.audience(state, event, actor_id), state))
-            self._project(event)
-        self._published += published
+            out = Published(recorded, JSON.encode(event), audience.audience(state, event, actor_id), state)
+            published.append(out)
+            turn.published.append(out)
+            self._project(event, turn, state)
         return published
 
-    def _project(self, event: e.Event) -> None:
+    @staticmethod
+    def _project(event: e.Event, turn: Turn, state: State) -> None:
         kind = type(event)
         if kind in projection.CHANGES_SESSION:
-            self._session_changed = True
+            turn.session_changed = True
         if user_id := projection.changed_participant(event):
-            self._changed[user_id] = None
-        if kind in projection.CHANGES_EVERYONE and self._state is not None:
-            self._changed.update(dict.fromkeys(self._state.participants))
+            turn.changed[user_id] = None
+        if kind in projection.CHANGES_EVERYONE:
+            turn.changed.update(dict.fromkeys(state.participants))
         if kind in projection.CONCERNS_ROOM:
-            self._passed_on.append(event)
+            turn.passed_on.append(event)
 
     def _remember(self, user_id: UserId, key: Key, first_seq: int, last_seq: int, now: Millis) -> None:
         row = p.KeyRow(user_id, key.key, key.digest, first_seq, last_seq, now)
-        self._turn_keys.append(row)
+        self._gathering().keys.append(row)
         self._keep_key(row)
 
     def _keep_key(self, row: p.KeyRow) -> None:
@@ -384,7 +402,7 @@ class SessionActor(LoopActor):
         return True
 
     def _subscribe(self, state: State, message: Subscribe) -> None:
-        self.active_at = asyncio.get_running_loop().time()
+        self.active_at = time.monotonic()
         now = self._shared.clock()
         if self._shared.full():
             self._answer(message.reply, Unavailable("the log is behind"))
@@ -396,96 +414,86 @@ class SessionActor(LoopActor):
                 self._answer(message.reply, rejected)
                 return
             self._record(state, events, message.by, now)
-        self._arrivals.append(message)
+        self._gathering().arrivals.append(message)
 
     def on_drained(self) -> None:
-        state = self._state
-        if state is None:
-            return
-        busy = self._published or self._turn_keys or self._replies or self._arrivals
-        if not (busy or self._woken):
+        state, turn = self._state, self._turn
+        if state is None or (turn is None and not self._woken):
             return
         self._woken = False
         due = machine.deadline(state)
-        if busy:
-            self._flush(state, due)
+        if turn is not None:
+            self._flush(turn, state, due)
         if due != self._timer_at:
             self._set_timer(due)
 
-    def _flush(self, state: State, due: Millis | None) -> None:
-        after: list[Callable[[], None]] = []
-        if self._arrivals:
-            after.append(self.channel.admit([arrival.subscriber for arrival in self._arrivals], state))
-            for arrival in self._arrivals:
+    def _flush(self, turn: Turn, state: State, due: Millis | None) -> None:
+        if turn.arrivals:
+            turn.after.append(self.channel.admit([arrival.subscriber for arrival in turn.arrivals], state))
+            for arrival in turn.arrivals:
                 self._answer(arrival.reply, Answer(state.seq, []))
-        appended = bool(self._published or self._turn_keys)
-        flight = Flight(appended, self._published, self._replies, after, self._passed_on)
-        if appended:
-            append = self._append(state, due)
-            if self._redactions or self._snapshot_due(state):
-                flight.after.append(self._snapshot(state))
-            if self._notifications:
-                flight.after.append(partial(self._shared.told, [row.user_id for row in self._notifications]))
-            self._flights.append(flight)
+        if turn.published or turn.keys:
+            turn.appended = True
+            append = self._append(turn, state, due)
+            if turn.redactions or self._snapshot_due(state):
+                turn.after.append(self._snapshot(state))
+            if turn.notifications:
+                turn.after.append(partial(self._shared.told, [row.user_id for row in turn.notifications]))
+            self._flights.append(turn)
             self._shared.persistence.tell(append)
         elif self._flights:
-            self._flights.append(flight)
+            self._flights.append(turn)
         else:
-            self._land([flight])
-        self._begin_turn(state.seq)
+            self._land([turn])
+        self._turn = None
 
-    def _append(self, state: State, due: Millis | None) -> p.Append:
-        rows = [log_row(out.recorded, out.event) for out in self._published]
-        people = (state.participants[user_id] for user_id in self._changed)
+    def _append(self, turn: Turn, state: State, due: Millis | None) -> p.Append:
+        rows = [log_row(out.recorded, out.event) for out in turn.published]
         owner_id = state.session.owner_id
         wanted = self._shared.wanted(owner_id)
         # Whoever is invited is changed.
-        told = notices([out.recorded for out in self._published], owner_id, wanted) if wanted or self._changed else []
+        told = notices([out.recorded for out in turn.published], owner_id, wanted) if wanted or turn.changed else []
         return p.Append(
             actor=self.actor_ref,
             session_id=self.session_id,
             epoch=self._epoch,
-            old_seq=self._old_seq,
+            old_seq=turn.old_seq,
             new_seq=state.seq,
             rows=rows,
-            keys=self._turn_keys,
-            redactions=self._redactions,
-            session=Raw(JSON.encode(state.session)) if self._session_changed else None,
-            participants=[participant_row(one) for one in people],
-            uses=[use for out in self._published if (use := audio_use(out.recorded))],
+            keys=turn.keys,
+            redactions=turn.redactions,
+            session=Raw(JSON.encode(state.session)) if turn.session_changed else None,
+            participants=[participant_row(state.participants[user_id]) for user_id in turn.changed],
+            uses=[use for out in turn.published if (use := audio_use(out.recorded))],
             notices=told,
-            notifications=self._notifications,
+            notifications=turn.notifications,
             # With streams open an actor lives, and has its own timer; after it, the next start comes first.
             wake_at=Millis(0) if state.session.online else due,
-            size=sum(len(row.event) for row in rows) + 200 * len(rows),
+            size=sum([200 + len(out.event) for out in turn.published]),
         )
 
     def _committed(self, appends: int) -> None:
         # Not told by `seq`: an append that holds a key and no rows ends where the one before it does.
-        count = 0
-        for flight in self._flights:
-            appends -= flight.appended
-            if appends < 0:
-                break
-            count += 1
-        landed, self._flights = self._flights[:count], self._flights[count:]
+        landed = []
+        while self._flights and (appends := appends - self._flights[0].appended) >= 0:
+            landed.append(self._flights.pop(0))
         self._land(landed)
 
-    def _land(self, flights: Sequence[Flight]) -> None:
+    def _land(self, turns: Sequence[Turn]) -> None:
         """Answer, then show: the answers' tasks are woken before the fan-out takes its time."""
-        for flight in flights:
-            if flight.passed_on:
-                self._pass_on(flight.passed_on)
-            for reply, outcome in flight.replies:
+        for turn in turns:
+            if turn.passed_on:
+                self._pass_on(turn.passed_on)
+            for reply, outcome in turn.replies:
                 if not reply.done():
                     reply.set_result(outcome)
-            self._unanswered -= len(flight.replies)
-        shown = [flight for flight in flights if flight.published or flight.after]
+            self._unanswered -= len(turn.replies)
+        shown = [turn for turn in turns if turn.published or turn.after]
         if not shown:
             return
         if not self._unshown:
             loop = asyncio.get_running_loop()
-            if (rest := self._rest_until - loop.time()) > 0:
+            if (rest := self._rest_until - time.perf_counter()) > 0:
                 loop.call_later(rest, self._show)
             else:
                 loop.call_soon(self._show)
@@ -505,20 +513,20 @@ class SessionActor(LoopActor):
         grows, so that there are fewer: four times the deliveries, at half the delay. A small session never rests."""
         # Not the loop's own clock: uvloop's stands still within a turn.
         started = time.perf_counter()
-        flights, self._unshown = self._unshown, []
+        turns, self._unshown = self._unshown, []
         joined: list[Published] = []
-        for flight in flights:
-            joined += flight.published
-            if flight.after:
+        for turn in turns:
+            joined += turn.published
+            if turn.after:
                 if joined:
                     self.channel.publish(joined)
                     joined = []
-                for effect in flight.after:
+                for effect in turn.after:
                     effect()
         if joined:
             self.channel.publish(joined)
-        took = time.perf_counter() - started
-        self._rest_until = asyncio.get_running_loop().time() + min(took * (1 + REST), took + REST_S)
+        ended = time.perf_counter()
+        self._rest_until = ended + min((ended - started) * REST, REST_S)
 
     # Snapshots, time and the end of an actor
 
@@ -553,7 +561,6 @@ class SessionActor(LoopActor):
         self._epoch = claim.epoch
         for key in claim.keys:
             self._keep_key(key)
-        self._begin_turn(state.seq)
         if message.missed:
             self.channel.publish(
                 [
@@ -585,8 +592,9 @@ class SessionActor(LoopActor):
     def _give_up(self, outcome: Outcome) -> None:
         """Stop without having done what is still in hand, and tell everyone who waits."""
         waiting = [pair[0] for flight in self._flights for pair in flight.replies]
-        waiting += [pair[0] for pair in self._replies]
-        waiting += [arrival.reply for arrival in self._arrivals]
+        if self._turn is not None:
+            waiting += [pair[0] for pair in self._turn.replies]
+            waiting += [arrival.reply for arrival in self._turn.arrivals]
         waiting += [message.reply for message in self._early if message.reply is not None]
         if self._in_hand is not None:
             waiting.append(self._in_hand)
@@ -597,6 +605,7 @@ class SessionActor(LoopActor):
         for reply in waiting:
             if not reply.done():
                 reply.set_result(outcome)
+        self._turn = None
         self._flights.clear()
         self._unanswered = 0
         self._early.clear()

@@ -1,6 +1,6 @@
 """The mailbox around the machine: when it answers, what it shows, and what is left of it when something fails."""
 
-import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -437,7 +437,7 @@ async def test_what_landed_is_shown_before_a_successor_shows_more(room: Process)
     await room.watched(ANN)
     await room.written()
     actor = room.actor
-    actor._rest_until = asyncio.get_running_loop().time() + 3_600
+    actor._rest_until = time.perf_counter() + 3_600
     watcher, subscribed = room.subscribe(BEN)
     await subscribed.came()
     assert not watcher.is_in, "it rests"
