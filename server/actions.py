@@ -84,6 +84,11 @@ class LoggedIn(Struct, frozen=True):
 
 
 async def register(services: Services, call: Call) -> LoggedIn:
+    return await log_in(services, await enrol(services, call))
+
+
+async def enrol(services: Services, call: Call) -> User:
+    """Make an account, and no login. Raises: Problem."""
     body: Register = call.body
     if not services.settings.auth.registration:
         raise Problem(403, "registration_off", "Accounts are made by an administrator here.")
@@ -93,10 +98,9 @@ async def register(services: Services, call: Call) -> LoggedIn:
     hashed = await services.passwords.hash(body.password)
     user = User(UserId(new_id()), 0, body.name, lower(body.email), digits(body.phone), body.role, hashed)
     try:
-        user = await services.users.create(user)
+        return await services.users.create(user)
     except Taken as taken:
         raise account_taken(taken) from taken
-    return await log_in(services, user)
 
 
 def account_taken(taken: Taken) -> Problem:
@@ -166,6 +170,9 @@ async def refresh(services: Services, call: Call) -> LoggedIn:
 
 async def logout(services: Services, call: Call) -> None:
     principal = call.principal
+    if not principal.login:
+        # They are believed without one.
+        return
     await services.users.end_login(principal.login, principal.user_id, principal.expires_at)
     services.tokens.revoke(principal.login, principal.expires_at)
     services.hub.cut_off(principal.user_id, principal.login)

@@ -122,10 +122,9 @@ class Identity:
                 field = self._dialect.user_field
                 raise Problem(422, "invalid", f"`{field}` must be a user's number.", field=field, place="query")
             user = await self._services.users.find_number(int(named))
-            if user is not None:
-                return Principal(
-                    user.user_id, user.number, user.name, user.role, f"trusted {user.number}", float("inf")
-                )
+            if user is not None and user.role != "guest":
+                # They come by no login, and have none that could end.
+                return Principal(user.user_id, user.number, user.name, user.role, "", float("inf"))
         if self._row.public:
             return None
         raise unauthenticated("Send `Authorization: Bearer <access token>`.")

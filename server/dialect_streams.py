@@ -76,9 +76,9 @@ class Door:
         session_id = await named_session(self._dialect, self._services, request, principal, self._endpoint)
         address = self._endpoint.address(request)
         if self._row.find is not None:
-            await seen(
-                self._services, Call(request.match_info, None, None, principal, session_id, address), self._row.find
-            )
+            since = request.headers.get("Last-Event-ID") or request.query.get("cursor")
+            call = Call(request.match_info, None, None, principal, session_id, address, last_event_id=since)
+            await seen(self._services, call, self._row.find)
         return principal or onlooker(session_id, address), session_id
 
 

@@ -264,12 +264,10 @@ class MediaChanged(Event, frozen=True):
     screen: bool
 
 
-# Playback. Positions in seconds of the track, true at the event's own time
+# Playback. Positions in seconds of the track, true at the event's own time. `number` is the piece's own in the library
 
 
 class AudioSelected(Event, frozen=True):
-    """`number` is the piece's own in the library."""
-
     audio_id: str
     title: str
     duration: float | None = None
@@ -280,6 +278,7 @@ class AudioPlay(Event, frozen=True):
     audio_id: str
     position: float
     speed: float
+    number: int = 0
 
 
 class AudioPause(Event, frozen=True):
@@ -291,11 +290,16 @@ class AudioSeek(Event, frozen=True):
     audio_id: str
     position: float
     speed: float = 1.0
+    number: int = 0
 
 
 class AudioSpeed(Event, frozen=True):
+    """`playing`: it is heard at once."""
+
     position: float
     speed: float
+    playing: bool = False
+    number: int = 0
 
 
 class AudioStop(Event, frozen=True):

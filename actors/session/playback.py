@@ -72,7 +72,8 @@ def play(state: State, command: c.Play, by: c.Caller, now: Millis) -> list[e.Eve
     speed = playback.speed if command.speed is None else command.speed
     if playback.status == "playing" and command.position is None and speed == playback.speed:
         return []
-    return [e.AudioPlay(audio_id=playback.track.audio_id, position=position, speed=speed)]
+    track = playback.track
+    return [e.AudioPlay(audio_id=track.audio_id, position=position, speed=speed, number=track.number)]
 
 
 def pause(state: State, command: c.Pause, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -84,15 +85,16 @@ def pause(state: State, command: c.Pause, by: c.Caller, now: Millis) -> list[e.E
 
 def seek(state: State, command: c.Seek, by: c.Caller, now: Millis) -> list[e.Event]:
     playback = on(state, by)
-    position = within(playback, command.position)
-    return [e.AudioSeek(audio_id=playback.track.audio_id, position=position, speed=playback.speed)]
+    position, track = within(playback, command.position), playback.track
+    return [e.AudioSeek(audio_id=track.audio_id, position=position, speed=playback.speed, number=track.number)]
 
 
 def set_speed(state: State, command: c.SetSpeed, by: c.Caller, now: Millis) -> list[e.Event]:
     playback = on(state, by)
     if command.speed == playback.speed:
         return []
-    return [e.AudioSpeed(position=position_at(playback, now), speed=command.speed)]
+    position, playing = position_at(playback, now), playback.status == "playing"
+    return [e.AudioSpeed(position=position, speed=command.speed, playing=playing, number=playback.track.number)]
 
 
 def stop(state: State, command: c.Stop, by: c.Caller, now: Millis) -> list[e.Event]:

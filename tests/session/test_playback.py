@@ -6,8 +6,9 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session import machine
 from actors.session.errors import Reason
-from actors.session.ids import Millis
+from actors.session.ids import MessageId, Millis
 from actors.session.playback import position_at, track_end
+from actors.session.state import VoiceNote
 from tests.session.script import (
     ANN,
     AUDIO,
@@ -56,7 +57,9 @@ def test_selecting_puts_a_track_on_at_its_start() -> None:
 def test_what_is_selected_ahead_is_on_when_it_starts() -> None:
     script = given(does(TEACHER, c.SelectAudio(AUDIO))).when(c.Play(), by=TEACHER)
     script.rejected(Reason.NOT_LIVE)
-    script.given(joins(TEACHER)).when(c.Play(), by=TEACHER).then(e.AudioPlay(audio_id=AUDIO, position=0.0, speed=1.0))
+    script.given(joins(TEACHER)).when(c.Play(), by=TEACHER).then(
+        e.AudioPlay(audio_id=AUDIO, position=0.0, speed=1.0, number=7)
+    )
 
 
 def test_what_is_not_in_the_library_cannot_be_selected() -> None:
@@ -89,29 +92,31 @@ def test_pause_holds_it_and_play_goes_on_from_there() -> None:
     script = plays().when(c.Pause(), by=TEACHER).then(e.AudioPause(position=10.0))
     assert position(script.given(passes(5 * SECOND))) == 10
     script.when(c.Pause(), by=TEACHER).then()
-    script.when(c.Play(), by=TEACHER).then(e.AudioPlay(audio_id=AUDIO, position=10.0, speed=1.0))
+    script.when(c.Play(), by=TEACHER).then(e.AudioPlay(audio_id=AUDIO, position=10.0, speed=1.0, number=7))
     assert position(script.given(passes(SECOND))) == 11
 
 
 def test_play_while_playing_is_so_already() -> None:
     script = plays().when(c.Play(), by=TEACHER).then()
     script.when(c.Play(speed=1.0), by=TEACHER).then()
-    script.when(c.Play(position=3.0), by=TEACHER).then(e.AudioPlay(audio_id=AUDIO, position=3.0, speed=1.0))
+    script.when(c.Play(position=3.0), by=TEACHER).then(e.AudioPlay(audio_id=AUDIO, position=3.0, speed=1.0, number=7))
 
 
 def test_speed_changes_the_pace_from_now_on() -> None:
-    script = plays().when(c.SetSpeed(2.0), by=TEACHER).then(e.AudioSpeed(position=10.0, speed=2.0))
+    script = (
+        plays().when(c.SetSpeed(2.0), by=TEACHER).then(e.AudioSpeed(position=10.0, speed=2.0, playing=True, number=7))
+    )
     assert position(script.given(passes(10 * SECOND))) == 30
     script.when(c.SetSpeed(2.0), by=TEACHER).then()
     script.given(does(TEACHER, c.SetSpeed(0.5)))
     assert position(script.given(passes(10 * SECOND))) == 35
     script.when(c.Pause(), by=TEACHER).then(e.AudioPause(position=35.0, speed=0.5))
-    script.when(c.Seek(7.0), by=TEACHER).then(e.AudioSeek(audio_id=AUDIO, position=7.0, speed=0.5))
-    script.when(c.Play(), by=TEACHER).then(e.AudioPlay(audio_id=AUDIO, position=7.0, speed=0.5))
+    script.when(c.Seek(7.0), by=TEACHER).then(e.AudioSeek(audio_id=AUDIO, position=7.0, speed=0.5, number=7))
+    script.when(c.Play(), by=TEACHER).then(e.AudioPlay(audio_id=AUDIO, position=7.0, speed=0.5, number=7))
 
 
 def test_seek_while_it_plays_and_while_it_does_not() -> None:
-    script = plays().when(c.Seek(40.0), by=TEACHER).then(e.AudioSeek(audio_id=AUDIO, position=40.0))
+    script = plays().when(c.Seek(40.0), by=TEACHER).then(e.AudioSeek(audio_id=AUDIO, position=40.0, number=7))
     assert position(script.given(passes(SECOND))) == 41
     script.given(does(TEACHER, c.Stop(), c.Seek(5.0)))
     assert (status(script), position(script)) == ("paused", 5)
@@ -165,7 +170,7 @@ def test_seeking_to_the_end_ends_it() -> None:
 
 def test_play_at_the_end_starts_over() -> None:
     script = plays(does(TEACHER, c.Pause(), c.Seek(60.0))).when(c.Play(), by=TEACHER)
-    script.then(e.AudioPlay(audio_id=AUDIO, position=0.0, speed=1.0))
+    script.then(e.AudioPlay(audio_id=AUDIO, position=0.0, speed=1.0, number=7))
 
 
 def test_a_track_of_unknown_length_plays_on() -> None:
@@ -185,3 +190,15 @@ def test_the_end_of_the_session_stops_it() -> None:
     script = plays(does(TEACHER, c.End()))
     assert (status(script), position(script)) == ("stopped", 0)
     assert machine.deadline(script.state) is None
+
+
+def test_a_piece_is_known_by_its_number_too() -> None:
+    script = given(class_of(ANN)).when(c.SelectAudio(AUDIO), by=TEACHER)
+    script.then(e.AudioSelected(audio_id=AUDIO, title=SONG.title, duration=60.0, number=7))
+    script.when(c.SetSpeed(2.0), by=TEACHER).then(e.AudioSpeed(position=0.0, speed=2.0, number=7))
+    script.when(c.Play(), by=TEACHER).then(e.AudioPlay(audio_id=AUDIO, position=0.0, speed=2.0, number=7))
+    script.when(c.Seek(5.0), by=TEACHER).then(e.AudioSeek(audio_id=AUDIO, position=5.0, speed=2.0, number=7))
+    script.when(c.SetSpeed(1.0), by=TEACHER)
+    script.then(e.AudioSpeed(position=5.0, speed=1.0, playing=True, number=7))
+    script.when(c.SendVoice(AUDIO), by=TEACHER)
+    script.then(e.ChatMessage(message_id=MessageId(1), text="", voice=VoiceNote(AUDIO, 60.0, 7)))

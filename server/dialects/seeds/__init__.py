@@ -75,7 +75,7 @@ def error_body(status: int, text: str, problem: Problem) -> Any:
 ACCOUNTS = (
     FetchRoute(
         method="POST", path="/auth/register", summary="Make an account", public=True, body=bodies.Register,
-        into=bodies.register, act=do.register, out=views.account, answer=views.AccountView,
+        into=bodies.register, act=do.enrol, out=views.account, answer=views.AccountView,
         errors={"invalid_role": (400, "Invalid role")},
     ),
     FetchRoute(
@@ -111,7 +111,7 @@ SESSIONS = (
 )  # fmt: skip
 SESSION = (
     AskRoute(
-        method="DELETE", path="", summary="End a session", whose="owner", ask=lambda call: c.End(),
+        method="DELETE", path="", summary="End a session", whose="owner", find=bodies.status, ask=bodies.end,
         see=lambda state, call: views.Said(message="Session ended"), errors=ENDING, answer=views.Said,
     ),
     LookRoute(path="/state", summary="Read who is in a session, and what plays", see=views.session_state,
@@ -221,7 +221,7 @@ PLAYBACK = (
 )  # fmt: skip
 STREAM = WatchRoute(
     path="/sse/sessions/{ref}", summary="Take part in a session, and hear of it (SSE)", query_token=True, join=True,
-    admits=True, find=bodies.begun, format=frames.stream(EVENTS, first, last, RELAYS),
+    admits=True, find=bodies.watchable, format=frames.stream(EVENTS, first, last, RELAYS),
 )  # fmt: skip
 
 

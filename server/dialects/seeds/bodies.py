@@ -10,7 +10,7 @@ from actors.session.errors import Reason, Rejected
 from actors.session.ids import AnswerText, MessageText, Name, Position, QuestionText, Speed, Title, UserId
 from actors.session.lifecycle import CLOSED, closed
 from actors.session.permissions import allowed, not_in, role_of
-from actors.session.state import Kind, Participant, State
+from actors.session.state import Kind, Participant, State, Status
 from server import actions as do
 from server import devices
 from server.errors import Problem
@@ -170,6 +170,22 @@ def begun(state: State, call: Call) -> None:
     """Refuse what has not begun, but to those who may begin it."""
     if state.session.status == "scheduled" and call.principal.user_id != state.session.owner_id:
         raise Rejected(Reason.NOT_LIVE, "The session has not started yet.")
+
+
+def watchable(state: State, call: Call) -> None:
+    """The same, and refuse what is over: but who comes back gets what they have missed of it."""
+    begun(state, call)
+    if state.session.status in CLOSED and call.last_event_id in (None, f"{state.epoch}-{state.seq}"):
+        raise closed(state.session)
+
+
+def status(state: State, call: Call) -> Status:
+    return state.session.status
+
+
+def end(call: Call) -> c.Command:
+    """End a session, or call it off. `call.found`: its status."""
+    return c.Cancel() if call.found == "scheduled" else c.End()
 
 
 def invite(call: Call) -> c.Command:

@@ -38,6 +38,13 @@ def arrived(recorded: e.Recorded, state: State) -> Data:
     }  # fmt: skip
 
 
+def left(recorded: e.Recorded, state: State) -> Data | None:
+    """Say that somebody has left; whoever leaves the lobby has not been here."""
+    event: Any = recorded.event
+    joined_at = state.participants[event.user_id].joined_at
+    return None if joined_at is None or joined_at > recorded.at else who(state, event.user_id)
+
+
 def muting(state: State, user_id: UserId, muted: bool) -> Data:
     return {"participant_id": number_of(state, user_id), "is_muted": muted}
 
@@ -50,6 +57,13 @@ def muted(recorded: e.Recorded, state: State) -> Data:
 def all_muted(recorded: e.Recorded, state: State) -> list[Data]:
     event: Any = recorded.event
     return [muting(state, user_id, True) for user_id in event.user_ids]
+
+
+def silenced(recorded: e.Recorded, state: State) -> Data | None:
+    """Say that somebody is muted who has perhaps just lost the right to speak."""
+    event: Any = recorded.event
+    place = state.participants[event.user_id]
+    return muting(state, event.user_id, True) if place.status == "joined" and place.muted else None
 
 
 def chat(recorded: e.Recorded, state: State) -> Data | None:
@@ -81,18 +95,15 @@ def selected(recorded: e.Recorded, state: State) -> Data:
     return {"audio_id": event.number, "title": event.title}
 
 
-def on(state: State) -> int | None:
-    return None if state.playback is None else state.playback.track.number
-
-
 def played(recorded: e.Recorded, state: State) -> Data:
     event: Any = recorded.event
-    return {"audio_id": on(state), "speed": event.speed, "position": event.position}
+    return {"audio_id": event.number, "speed": event.speed, "position": event.position}
 
 
 def sped(recorded: e.Recorded, state: State) -> Data | None:
     """Another speed is heard only while it plays."""
-    return played(recorded, state) if state.playback and state.playback.status == "playing" else None
+    event: Any = recorded.event
+    return played(recorded, state) if event.playing else None
 
 
 def paused(recorded: e.Recorded, state: State) -> Data:
@@ -102,23 +113,26 @@ def paused(recorded: e.Recorded, state: State) -> Data:
 
 def sought(recorded: e.Recorded, state: State) -> Data:
     event: Any = recorded.event
-    return {"audio_id": on(state), "position": event.position}
+    return {"audio_id": event.number, "position": event.position}
 
 
 EVENTS: Mapping[type[e.Event], Told] = {
     e.ParticipantJoined: ("participant_joined", arrived),
-    e.ParticipantLeft: ("participant_left", about),
+    e.ParticipantLeft: ("participant_left", left),
     e.ParticipantKicked: ("participant_kicked", about),
     e.ParticipantInvited: ("session_invitation", invitation),
     e.ParticipantMuted: ("participant_muted", muted),
     e.ParticipantUnmuted: ("participant_muted", muted),
     e.AllMuted: ("participant_muted", all_muted),
+    e.RoleChanged: ("participant_muted", silenced),
+    e.PermissionsChanged: ("participant_muted", silenced),
     e.HandRaised: ("hand_raised", about),
     e.HandLowered: ("hand_lowered", about),
     e.HandCalled: ("hand_lowered", about),
     e.HandsLowered: ("hand_lowered", about_each),
     e.ChatMessage: ("chat", chat),
     e.SessionEnded: ("session_ended", ended),
+    e.SessionCancelled: ("session_ended", ended),
     e.AudioSelected: ("audio_selected", selected),
     e.AudioPlay: ("audio_play", played),
     e.AudioSpeed: ("audio_play", sped),

@@ -70,8 +70,7 @@ class DeviceView(Struct, frozen=True):
     device_type: str
 
 
-def account(made: do.LoggedIn, call: Call) -> AccountView:
-    user = made.user
+def account(user: do.Account, call: Call) -> AccountView:
     return AccountView(user.number, user.name, user.phone, user.role, naive(user.created_at))
 
 

@@ -12,6 +12,7 @@ select
         select u.number from users u where u.user_id = l.actor_id
     ) end as user_id,
     case l.type
+        when 'session_cancelled' then 'session_ended'
         when 'all_muted' then 'participant_muted'
         when 'hand_called' then 'hand_lowered'
         when 'hands_lowered' then 'hand_lowered'
@@ -21,7 +22,7 @@ select
     end as event_type,
     case
         when l.type = 'session_created' then json_build_object('title', l.event -> 'title')
-        when l.type = 'session_ended' then json_build_object('ended_at', moment.printed)
+        when l.type in ('session_ended', 'session_cancelled') then json_build_object('ended_at', moment.printed)
         when l.type = 'participant_joined' then json_build_object(
             'user_name', l.event -> 'name', 'participant_id', l.event -> 'number', 'joined_at', moment.printed)
         when l.type = 'participant_kicked' then json_build_object(
@@ -40,11 +41,11 @@ select
         when l.type = 'audio_selected' then json_build_object(
             'audio_id', l.event -> 'number', 'audio_title', l.event -> 'title')
         when l.type in ('audio_play', 'audio_speed') then json_build_object(
-            'audio_id', piece.number, 'position', l.event -> 'position', 'speed', l.event -> 'speed')
+            'audio_id', l.event -> 'number', 'position', l.event -> 'position', 'speed', l.event -> 'speed')
         when l.type = 'audio_pause' then json_build_object('position', l.event -> 'position')
         when l.type = 'audio_stop' then json_build_object('position', 0.0)
         when l.type = 'audio_seek' then json_build_object(
-            'audio_id', piece.number, 'position', l.event -> 'position')
+            'audio_id', l.event -> 'number', 'position', l.event -> 'position')
     end as event_details,
     l.at at time zone 'UTC' as created_at
 from sessions s
@@ -63,27 +64,19 @@ cross join lateral (
         (select u.number from users u where u.user_id = named.user_id::uuid) as number,
         coalesce(l.actor_id = named.user_id::uuid, false) as acted
 ) whom
-cross join lateral (
-    select (
-        select o.event -> 'number' from session_log o
-        where o.session_id = l.session_id and o.seq < l.seq and o.type = 'audio_selected'
-        order by o.seq desc limit 1
-    ) as number
-) piece
 where s.kind = 'classroom'
     and l.type in (
-        'session_created', 'session_ended', 'participant_joined', 'participant_left', 'participant_kicked',
-        'participant_invited', 'participant_muted', 'all_muted', 'participant_unmuted', 'hand_raised', 'hand_lowered',
+        'session_created', 'session_ended', 'session_cancelled', 'participant_joined', 'participant_left',
+        'participant_kicked', 'participant_invited', 'participant_muted', 'all_muted', 'participant_unmuted', 'hand_raised', 'hand_lowered',
         'hand_called', 'hands_lowered', 'chat_message', 'audio_uploaded', 'audio_selected', 'audio_play', 'audio_pause',
         'audio_seek', 'audio_speed', 'audio_stop')
+    -- Whoever leaves the lobby has not been here.
+    and (l.type <> 'participant_left' or exists (
+        select from participants p
+        where p.session_id = l.session_id and p.user_id = named.user_id::uuid and p.joined_at <= l.at))
     and (l.type <> 'chat_message' or l.event -> 'to' is null)
     -- Another speed is heard only while it plays.
-    and (l.type <> 'audio_speed' or 'audio_play' = (
-        select o.type from session_log o
-        where o.session_id = l.session_id and o.seq < l.seq
-            and o.type in ('audio_selected', 'audio_play', 'audio_pause', 'audio_stop', 'audio_ended')
-        order by o.seq desc limit 1
-    ));
+    and (l.type <> 'audio_speed' or l.event -> 'playing' = 'true');
 
 create index sessions_live on sessions (kind, number desc) where status = 'live' and not deleted;
 create index users_students on users (number) where role = 'student';
