@@ -24,7 +24,7 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Rejected
 from actors.session.ids import Millis, SessionId, UserId
-from actors.session.state import Participant, Room, State, VoiceNote
+from actors.session.state import Participant, Room, State, Status, VoiceNote
 
 logger = logging.getLogger(__name__)
 
@@ -262,6 +262,11 @@ class SessionActor(LoopActor):
         self._snapshot_at = Millis(0)
         self._allowance_at = 0.0
         self.active_at = time.monotonic()
+
+    @property
+    def status(self) -> Status | None:
+        """What the session's is, perhaps before its commit; None while it is being restored."""
+        return None if self._state is None else self._state.session.status
 
     @property
     def backlog(self) -> int:

@@ -552,6 +552,8 @@ class StreamEndpoint(Endpoint):
             }
         )
         stream.enable_chunked_encoding()
+        # The connection ends with the stream. Unsaid, a client or proxy might send its next request just then.
+        stream.force_close()
         await stream.prepare(request)
         transport = request.transport
         if transport is None:

@@ -1,7 +1,9 @@
 """Prometheus metrics: read from what the parts count anyway, when somebody asks. No session or user ids."""
 
+from collections import Counter
 from collections.abc import Iterator
 from ipaddress import ip_address
+from typing import get_args
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
@@ -12,6 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from actors.persistence import Persistence
+from actors.session.state import Status
 from server.errors import Problem
 from server.services import Services
 
@@ -45,6 +48,13 @@ class Live(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         hub = self._services.hub
         yield GaugeMetricFamily("homeroom_sessions", "Sessions in memory.", len(self._services.directory))
+        statuses = Counter(actor.status for actor in self._services.directory)
+        by_status = GaugeMetricFamily(
+            "homeroom_sessions_by_status", "Sessions in memory, by status.", labels=["status"]
+        )
+        for status in get_args(Status):
+            by_status.add_metric([status], statuses[status])
+        yield by_status
         yield GaugeMetricFamily("homeroom_streams", "Open streams.", len(hub))
         yield GaugeMetricFamily(
             "homeroom_log_queue_rows", "Rows on their way to the log.", self._persistence.queued_rows

@@ -269,6 +269,8 @@ async def test_metrics_count_without_naming_anybody(dsn: str, data: Path) -> Non
         assert reply.status == 200
         assert re.search(r"^homeroom_streams 1\.0$", text, re.M)
         assert re.search(r"^homeroom_sessions 1\.0$", text, re.M)
+        counts = re.findall(r'^homeroom_sessions_by_status{status="(\w+)"} (\S+)$', text, re.M)
+        assert dict(counts) == {"scheduled": "0.0", "live": "1.0", "ended": "0.0", "cancelled": "0.0"}
         assert re.search(r"^homeroom_commit_seconds_count [1-9]", text, re.M)
         assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-7", text)
         for name in (host.code, host.id, anna.user_id, "Anna", host.session["name"]):

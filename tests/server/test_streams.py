@@ -41,6 +41,8 @@ async def test_a_stream_is_a_snapshot_and_then_what_happens(town: Town) -> None:
     await host.say("before")
     async with anna.stream() as stream:
         assert stream.response.headers["Cache-Control"] == "no-cache"
+        # Its end is the connection's; a client that was not told might send its next request there just then.
+        assert stream.response.headers["Connection"] == "close"
         first = await stream.next()
         assert first.event == "snapshot"
         assert first.id == first.data["cursor"]
