@@ -224,6 +224,15 @@ def under(path: str, *rows: Row) -> tuple[Row, ...]:
     return tuple(structs.replace(row, path=path + row.path) for row in rows)
 
 
+def detailed(status: int, text: str, problem: Problem) -> Any:
+    """Print `{"detail": …}`: a text, or of what is no valid body or query the places that are wrong."""
+    if status != 422:
+        return {"detail": text}
+    place = [problem.place, *(problem.field.split(".") if problem.field else ())]
+    kind = "missing" if text.endswith("is required.") else "json_invalid" if problem.field is None else "value_error"
+    return {"detail": [{"loc": place, "msg": text, "type": kind}]}
+
+
 PLAIN: Mapping[Reason, tuple[int, str]] = {reason: (status, "") for reason, status in STATUS.items()}
 """What `/v1` answers, in its own words: what a dialect begins with."""
 REASONS = frozenset(reason.value for reason in Reason)

@@ -15,7 +15,7 @@ from actors.session.state import Status as Ours
 from server import actions as do
 from server import meetings
 from server.config import Settings
-from server.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, under
+from server.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, detailed, under
 from server.errors import Problem
 from server.meetings import Met
 from server.openings import Opening, room_name
@@ -313,15 +313,6 @@ PROBLEMS = {
 STATUS_ERRORS = {reason.value: (409, "") for reason in (Reason.ENDED, Reason.CANCELLED, Reason.NOT_LIVE)}
 
 
-def error_body(status: int, text: str, problem: Problem) -> Any:
-    """Print `{"detail": …}`: a text, or of what is no valid body or query the places that are wrong."""
-    if status != 422:
-        return {"detail": text}
-    place = [problem.place, *(problem.field.split(".") if problem.field else ())]
-    kind = "missing" if text.endswith("is required.") else "json_invalid" if problem.field is None else "value_error"
-    return {"detail": [{"loc": place, "msg": text, "type": kind}]}
-
-
 ACCOUNTS = (
     FetchRoute(
         method="POST", path="/auth/register", summary="Make an account", public=True, body=Register, status=201,
@@ -393,7 +384,7 @@ def table(settings: Settings) -> Dialect:
         named="number",
         errors=ERRORS,
         problems=PROBLEMS,
-        error_body=error_body,
+        error_body=detailed,
         silent=frozenset(get_args(e.DurableEvent)),
         redoc=True,
     )

@@ -1,7 +1,6 @@
 """Audio lessons over SSE: the `seeds` contract."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from actors.session import commands as c
 from actors.session.errors import Reason
@@ -19,11 +18,11 @@ from server.dialect import (
     PlayRoute,
     TakeRoute,
     WatchRoute,
+    detailed,
     under,
 )
 from server.dialects.seeds import bodies, views
 from server.dialects.seeds.stream import EVENTS, RELAYS, SILENT, first, last
-from server.errors import Problem
 from server.openings import Opening
 
 INACTIVE = (400, "Session is not active")
@@ -61,15 +60,6 @@ ENDING = {
     Reason.CANCELLED.value: (400, "Session already ended"),
     **dict.fromkeys(("not_owner", "not_joined"), (403, "Only creator can end session")),
 }
-
-
-def error_body(status: int, text: str, problem: Problem) -> Any:
-    """Print `{"detail": …}`: a text, or of what is no valid body or query the places that are wrong."""
-    if status != 422:
-        return {"detail": text}
-    place = [problem.place, *(problem.field.split(".") if problem.field else ())]
-    kind = "missing" if text.endswith("is required.") else "json_invalid" if problem.field is None else "value_error"
-    return {"detail": [{"loc": place, "msg": text, "type": kind}]}
 
 
 ACCOUNTS = (
@@ -240,7 +230,7 @@ def table(settings: Settings) -> Dialect:
         named="number",
         errors=ERRORS,
         problems=PROBLEMS,
-        error_body=error_body,
+        error_body=detailed,
         forms=True,
         user_field="user_id",
         trusting=mine.trust_user_id,
