@@ -89,9 +89,13 @@ with over as (
 select login_id from over
 
 -- name: end_login
-insert into logins (login_id, user_id, expires_at, revoked_at)
-values (%(login_id)s, %(user_id)s, to_timestamp(%(expires_at)s), now())
-on conflict (login_id) do update set revoked_at = coalesce(logins.revoked_at, excluded.revoked_at)
+with over as (
+    insert into logins (login_id, user_id, expires_at, revoked_at)
+    values (%(login_id)s, %(user_id)s, to_timestamp(%(expires_at)s), now())
+    on conflict (login_id) do update set revoked_at = coalesce(logins.revoked_at, excluded.revoked_at)
+    returning login_id
+)
+delete from device d using over where d.login = over.login_id::text
 
 -- name: revoke_all
 with over as (
