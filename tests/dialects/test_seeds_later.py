@@ -21,6 +21,11 @@ async def user_id(person: Client) -> str:
     return str((await person.get("/v1/me")).ok()["id"])
 
 
+async def test_a_class_is_never_full(town: Town) -> None:
+    room = await lesson(town, joined=False)
+    assert (await room.tess.get(f"/v1/sessions/{room.number}")).ok()["capacity"] == 10_000
+
+
 async def test_what_was_missed_is_told_as_it_was_then(town: Town) -> None:
     room = await lesson(town)
     one, two = [(await room.tess.piece(title))["audio_id"] for title in ("One", "Two")]

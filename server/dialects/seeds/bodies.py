@@ -19,6 +19,8 @@ from server.routes import Call
 
 KIND: Kind = "classroom"
 REMOVED = "Removed by teacher"
+CAPACITY = 10_000
+"""The product has no bound, and no word for a session that is full: Homeroom's own."""
 Phone = Annotated[str, Meta(min_length=10, max_length=20, pattern=r"^\+?([ ()-]*[0-9]){5,}[ ()-]*$(?!\n)")]
 Password = Annotated[str, Meta(min_length=6, max_length=200)]
 
@@ -151,7 +153,7 @@ def device(call: Call) -> devices.NamedDevice:
 
 
 def new_session(call: Call) -> c.NewSession:
-    return c.NewSession(title=call.body.title, kind=KIND)
+    return c.NewSession(title=call.body.title, kind=KIND, capacity=CAPACITY)
 
 
 def active(call: Call) -> do.Slice:
