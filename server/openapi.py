@@ -107,7 +107,9 @@ def possible(row: Row) -> list[Problem]:
         found |= {("unauthenticated", 401), ("wrong_scope", 403), ("not_owner", 403), ("not_a_teacher", 403)}
     if row.public:
         found |= {("bad_credentials", 401), ("bad_signature", 403), ("registration_off", 403), ("ended", 410)}
-    if "{" in row.path or row.method != "GET" or row.query is not None:
+    if row.query is not None or row.method != "GET":
+        found.add(("invalid", 422))
+    if "{" in row.path or isinstance(row, COMMANDS + UPLOADS):
         found |= {("unknown_session", 404), ("not_joined", 403), ("invalid", 422)}
         found |= {(reason.value, STATUS[reason]) for reason in LOOKING}
     if row.method != "GET":

@@ -53,7 +53,8 @@ function operation({ path, method, summary, description, security, parameters = 
     el("h3", {}, "Answers"),
     el("ul", { class: "answers" }, ...Object.entries(responses).map(([status, answer]) => el("li", {}, el("strong", {}, status), " ",
       ...Object.entries(answer.content ?? {}).flatMap(([type, { schema }]) => [el("code", { class: "quiet" }, type), " ", kind(schema)]),
-      !answer.content && el("span", { class: "quiet" }, "no body")))));
+      !answer.content && el("span", { class: "quiet" }, "no body"),
+      status >= "400" && el("span", { class: "limits" }, answer.description)))));
 }
 
 // A schema in full: its fields, or what it is one of.
