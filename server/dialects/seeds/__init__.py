@@ -21,7 +21,7 @@ from server.dialect import (
     detailed,
     under,
 )
-from server.dialects.seeds import bodies, views
+from server.dialects.seeds import audio, bodies, talk, views
 from server.dialects.seeds.stream import EVENTS, RELAYS, SILENT, first, last
 from server.openings import Opening
 
@@ -134,45 +134,45 @@ SESSION = (
 LOGS = (
     FetchRoute(
         path="/logs", summary="Read one's session's log, newest first", teachers=True, whose="owner",
-        query=records.LinesQuery, act=records.lines, out=views.logs, answer=views.LogsView,
+        query=records.LinesQuery, act=records.lines, out=talk.logs, answer=talk.LogsView,
     ),
     FetchRoute(
         path="/logs/summary", summary="Add the whole log up", whose="owner", act=records.lines_summary,
-        out=views.summary, answer=views.SummaryView,
+        out=talk.summary, answer=talk.SummaryView,
     ),
 )  # fmt: skip
 CHAT = (
     AskRoute(
         path="/chat", summary="Write to everyone", whose="participant", body=bodies.Message, find=bodies.is_sender,
-        ask=bodies.say, see=views.sent, answer=views.MessageView,
+        ask=bodies.say, see=talk.sent, answer=talk.MessageView,
     ),
     LookRoute(
-        path="/chat", summary="Read the latest messages, oldest first", query=records.ChatQuery, see=views.senders,
-        then=records.public_chat, out=views.chat, answer=list[views.MessageView],
+        path="/chat", summary="Read the latest messages, oldest first", query=records.ChatQuery, see=talk.senders,
+        then=records.public_chat, out=talk.chat, answer=list[talk.MessageView],
     ),
     TakeRoute(
         path="/voice", summary="Send a recording as a message", whose="participant", form=pieces.VoiceForm,
-        act=pieces.saying(views.sent), answer=views.MessageView,
+        act=pieces.saying(talk.sent), answer=talk.MessageView,
     ),
     AskRoute(
         path="/questions", summary="Ask a question", whose="participant", body=bodies.Question, ask=bodies.ask,
-        see=views.asked, answer=views.QuestionView,
+        see=talk.asked, answer=talk.QuestionView,
     ),
-    LookRoute(path="/questions", summary="List questions, as they were asked", see=views.questions,
-        answer=list[views.QuestionView]),
+    LookRoute(path="/questions", summary="List questions, as they were asked", see=talk.questions,
+        answer=list[talk.QuestionView]),
     AskRoute(
         path="/questions/{question_id}/answer", summary="Answer a question", whose="participant", body=bodies.Answer,
-        ask=bodies.answer, see=views.answered, answer=views.QuestionView,
+        ask=bodies.answer, see=talk.answered, answer=talk.QuestionView,
     ),
 )  # fmt: skip
 AUDIO = (
     TakeRoute(
         path="/audio/upload", summary="Upload a piece: mp3, wav, m4a, ogg or webm", teachers=True,
-        form=pieces.UploadForm, act=pieces.filing(bodies.KIND), out=views.piece, answer=views.AudioView,
+        form=pieces.UploadForm, act=pieces.filing(bodies.KIND), out=audio.piece, answer=audio.AudioView,
     ),
     FetchRoute(
         path="/audio/list", summary="List one's own pieces, newest first", query=pieces.ListQuery, act=pieces.mine,
-        out=views.pieces, answer=list[views.AudioView],
+        out=audio.pieces, answer=list[audio.AudioView],
     ),
     PlayRoute(
         path="/audio/{audio_id}/stream", summary="Read a piece, whole or a range of it", query_token=True,
@@ -185,28 +185,28 @@ AUDIO = (
 PLAYBACK = (
     AskRoute(
         path="/audio/select", summary="Put a piece on", whose="participant", body=bodies.Selection,
-        lookup=pieces.numbered(lambda call: call.body.audio_id), ask=bodies.select, see=views.selected,
-        answer=views.Selected,
+        lookup=pieces.numbered(lambda call: call.body.audio_id), ask=bodies.select, see=audio.selected,
+        answer=audio.Selected,
     ),
     AskRoute(
         path="/audio/play", summary="Play what is on, or another piece", whose="participant", body=bodies.Playing,
         lookup=pieces.numbered(lambda call: call.body.audio_id), find=bodies.on, ask=bodies.playing,
-        see=views.controlled, answer=views.Controlled,
+        see=audio.controlled, answer=audio.Controlled,
     ),
     AskRoute(
         path="/audio/pause", summary="Hold where it stands", whose="participant", ask=lambda call: c.Pause(),
-        see=views.controlled, answer=views.Controlled,
+        see=audio.controlled, answer=audio.Controlled,
     ),
     AskRoute(
         path="/audio/control", summary="Play, pause, seek, or change the speed", whose="participant",
         body=bodies.Control, lookup=pieces.numbered(lambda call: call.body.audio_id), find=bodies.on,
-        ask=bodies.control, see=views.controlled, answer=views.Controlled,
+        ask=bodies.control, see=audio.controlled, answer=audio.Controlled,
     ),
-    LookRoute(path="/audio/state", summary="Read what is on, and where it stands now", see=views.playback,
-        answer=views.PlaybackView),
+    LookRoute(path="/audio/state", summary="Read what is on, and where it stands now", see=audio.playback,
+        answer=audio.PlaybackView),
     FetchRoute(
         path="/playback", summary="Read what was played, newest first", whose="participant",
-        query=records.PlaybackQuery, act=records.played, out=views.lines, answer=list[views.LogView],
+        query=records.PlaybackQuery, act=records.played, out=talk.lines, answer=list[talk.LogView],
     ),
 )  # fmt: skip
 STREAM = WatchRoute(

@@ -7,8 +7,9 @@ from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import Participant, State
 from server.dialect import Relayed, Told
+from server.dialects.seeds.audio import standing
 from server.dialects.seeds.bodies import REMOVED
-from server.dialects.seeds.views import joined, naive, number_of, standing, teaches
+from server.dialects.seeds.views import joined, naive, number_of, teaches
 from server.streams import Bye
 
 Data = dict[str, Any]
