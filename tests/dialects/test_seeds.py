@@ -229,6 +229,9 @@ async def test_inviting(town: Town) -> None:
     assert invalid(await room.tess.post(f"{room.path}/invite", {"student_id": "x"}))[0] == ["body", "student_id"]
     # Who is invited sees nothing yet.
     assert detail(await ben.get(f"{room.path}/state"), 403) == "Not a participant of this session"
+    for number in (1, 9):
+        reply = await room.act(ben, "webrtc_signal", target_participant_id=number)
+        assert detail(reply, 403) == "Not a participant of this session"
 
 
 async def test_an_invitation_goes_to_devices(dsn: str, tmp_path: Path) -> None:
