@@ -125,7 +125,8 @@ async def test_bodies_that_are_none(town: Town) -> None:
     for raw in (b"{", b"\xff", b'{"title": "\\ud800"}'):
         reply = await tess.call("POST", f"{BASE}/sessions", raw=raw, headers={"Content-Type": "application/json"})
         assert invalid(reply) == (["body"], "json_invalid")
-    for body in ([], "x", 1, None):
+    bodies: tuple[object, ...] = ([], "x", 1, None)
+    for body in bodies:
         assert invalid(await tess.post(f"{BASE}/sessions", body))[0][0] == "body"
     assert detail(await tess.get(f"{BASE}/nothing"), 404) == "Not Found"
     assert detail(await tess.call("PATCH", f"{BASE}/sessions"), 405) == "Method Not Allowed"
