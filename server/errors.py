@@ -104,6 +104,12 @@ def unauthenticated(detail: str, reason: str = "unauthenticated") -> Problem:
     return Problem(401, reason, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
+def unsupported_encoding() -> Problem:
+    # aiohttp decodes what comes even so, and where it cannot it ends the connection.
+    headers = {"Connection": "close"}
+    return Problem(415, "unsupported_encoding", "Send the body without Content-Encoding.", headers=headers)
+
+
 def too_fast(detail: str, retry_s: float) -> Problem:
     return Problem(429, "too_fast", detail, retry_s=retry_s)
 

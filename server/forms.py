@@ -12,7 +12,7 @@ from typing import TypeVar
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from server.errors import Problem
+from server.errors import Problem, unsupported_encoding
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ class Form:
         if self._request.content_type != "multipart/form-data":
             raise Problem(415, "unsupported_type", "Send the body as multipart/form-data.")
         if self._request.headers.get("Content-Encoding", "identity") != "identity":
-            raise Problem(415, "unsupported_encoding", "Send the body without Content-Encoding.")
+            raise unsupported_encoding()
         try:
             reader = await self._request.multipart()
         except ValueError as error:

@@ -25,7 +25,7 @@ from actors.session.state import State
 from actors.session_actor import JSON, Answer, Execute, Key, Look, Outcome, Published, Repeated, Snapshot, Subscribe
 from server.auth import Onlooker, Principal
 from server.decoding import Decoder, from_query
-from server.errors import Problem, away, refused, too_fast, unauthenticated
+from server.errors import Problem, away, refused, too_fast, unauthenticated, unsupported_encoding
 from server.forms import Form
 from server.lookups import NOTHING, Fields, looked_up
 from server.ranges import window
@@ -140,7 +140,7 @@ class Endpoint:
     async def raw(self, request: web.Request) -> bytes:
         """Read a body as it comes. Raises: Problem 408, 415, HTTPRequestEntityTooLarge."""
         if request.headers.get("Content-Encoding", "identity") != "identity":
-            raise Problem(415, "unsupported_encoding", "Send the body without Content-Encoding.")
+            raise unsupported_encoding()
         most = self._services.settings.limits.body_bytes
         if (announced := request.content_length or 0) > most:
             raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=announced)

@@ -3,10 +3,13 @@
 The requests are made of the rows themselves, so that a new one is tested without a line here.
 """
 
+import json
 import re
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import jwt
@@ -15,7 +18,7 @@ import pytest
 import pytest_asyncio
 from msgspec import inspect
 
-from server.dialect import TakeRoute, TalkRoute
+from server.dialect import TakeRoute, TalkRoute, WatchRoute
 from tests.dialects.products import Cast, Held, held
 from tests.dialects.rows import (
     DIALECTS,
@@ -36,10 +39,11 @@ from tests.dialects.rows import (
     places,
     put,
     refused,
+    sample,
     send,
 )
-from tests.server.client import Client, Person, Reply
-from tests.server.serving import KEY, Town
+from tests.server.client import PATIENCE_S, Client, Person, Reply
+from tests.server.serving import KEY, Town, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -294,3 +298,105 @@ async def test_what_is_not_there_is_said_in_the_same_words(teacher: Person, dial
             reply = await teacher.call(method, path_of(dialect, row, "x"))
             refused(name, reply, 405)
             assert reply.headers["Allow"]
+
+
+# Forms, sockets, headers
+
+
+FORMS = [name for name in WITH_A_BODY if ROWS[name][0].forms or ROWS[name][1].forms]
+URLENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_whatever_a_form_says_it_is_no_fault_of_ours(lively: Lively, name: str) -> None:
+    dialect, row = ROWS[name]
+    made, body = await lively(dialect.name), {key: str(value) for key, value in body_of(row).items()}
+    path = path_of(dialect, row, made.ref)
+    for key in body:
+        for odd in ODD_TEXTS:
+            sent = body | {key: odd}
+            in_order(name, await made.host.call(row.method, path, raw=urlencode(sent).encode(), headers=URLENCODED))
+            in_order(name, await made.host.call(row.method, path, params=sent))
+    for raw in (b"%", b"a=%ff", b"&" * 1_000, b"a=b&" * 100, b"=", b"\xff\xfe", b"user_id=%00"):
+        in_order(name, await made.host.call(row.method, path, raw=raw, headers=URLENCODED))
+        multipart = {"Content-Type": "multipart/form-data; boundary=b"}
+        in_order(name, await made.host.call(row.method, path, raw=raw, headers=multipart))
+
+
+@pytest.mark.parametrize("name", SOCKETS)
+async def test_whatever_a_socket_hears_it_is_no_fault_of_ours(town: Town, lively: Lively, name: str) -> None:
+    dialect, row = SOCKETS[name]
+    made = await lively(dialect.name)
+    messages = ["", "{", "[]", "null", "5", '"x"', "{}", '{"type": 5}', '{"type": "x", "data": 5}', "[" * 5_000]
+    for kind, frame in row.frames.items():
+        body = {} if frame.body == dict[str, Any] else sample(frame.body)
+        messages.append(f'{{"type": "{kind}", "data": {deep(40).decode()}}}')
+        if kind not in ENDING:
+            messages.append(json.dumps({"type": kind}))
+            messages += [
+                json.dumps({"type": kind, "data": put(body, place, odd)}) for place in places(body) for odd in ODD
+            ]
+    url, token = town.url + path_of(dialect, row, made.ref), made.host.token or ""
+    async with town.http.ws_connect(url, params={"token": token}) as socket:
+        for message in messages:
+            await socket.send_str(message)
+        await socket.send_json({"type": LAST})
+        heard: list[str] = []
+        while not heard or LAST not in heard[-1]:
+            heard.append(await socket.receive_str(timeout=PATIENCE_S))
+    assert len(heard) > len(row.frames)
+    assert not [said for said in heard if "went wrong here" in said]
+
+
+ENDING = {"terminate", "user_leave"}
+LAST = "the last of all"
+
+
+@pytest.mark.parametrize("name", [name for name in OF_A_SESSION if name not in SOCKETS])
+async def test_whatever_a_header_says_it_is_no_fault_of_ours(lively: Lively, name: str) -> None:
+    dialect, row = ROWS[name]
+    made = await lively(dialect.name)
+    for headers, status in (
+        ({"Last-Event-ID": "x"}, None), ({"Last-Event-ID": "1-99999999999999999999"}, None),
+        ({"Idempotency-Key": "x" * 65}, None), ({"Idempotency-Key": ""}, None),
+        ({"Content-Encoding": "gzip"}, None), ({"Content-Type": "text/plain; charset=nonsense"}, None),
+        ({"Range": "bytes=9-1"}, None), ({"Authorization": "Basic eDp5"}, 401), ({"Authorization": "Bearer"}, 401),
+        ({"Authorization": f"bearer {made.host.token}"}, None), ({"Authorization": "\xff"}, 401),
+    ):  # fmt: skip
+        raw = None if row.body is None else json.dumps(body_of(row)).encode()
+        async with made.town.http.request(
+            row.method, made.town.url + path_of(dialect, row, made.ref), data=raw, headers=made.host.headers | headers
+        ) as answer:
+            endless = answer.status == 200 and isinstance(row, WatchRoute)
+            reply = Reply(answer.status, answer.headers, b"" if endless else await answer.read())
+        in_order(name, reply)
+        assert row.public or status in (None, reply.status), f"{headers}: {reply.status}"
+
+
+async def test_who_is_too_fast_is_told_so_in_the_dialect_s_words(dsn: str, data: Path) -> None:
+    limits = {"user_burst": 40, "user_commands_per_s": 1}
+    async with serving(dsn, data, limits=limits) as town:
+        cast = Cast(await town.teacher(), await town.student("Anna"), await town.student("Ben"))
+        made = {product: await held(town, product, cast) for product in DIALECTS}
+        session = (await cast.host.post("/v1/sessions", {"title": "x"})).ok(201)
+        for name, (dialect, row) in ROWS.items():
+            if row.method == "GET" or name not in LASTING or "/auth/" in row.path:
+                continue
+            body = None if row.body is None else itself(body_of(row), cast.host.id)
+            for _ in range(2):  # once it may be just the moment at which one is allowed again
+                while (await cast.host.patch(f"/v1/sessions/{session['id']}", {})).status != 429:
+                    pass
+                reply = await send(cast.host, name, made[dialect.name].ref, body)
+                if reply.status == 429:
+                    break
+            # To guess at codes there is another limit.
+            refused(name, reply, 404 if row.ref else 429)
+            assert ("Retry-After" in reply.headers) == (reply.status == 429)
+
+
+def itself(body: Any, user_id: str) -> Any:
+    """Give a body that says nothing untrue of who sends it."""
+    for place in places(body):
+        if at(body, place) == NOBODY:
+            body = put(body, place, user_id)
+    return body
