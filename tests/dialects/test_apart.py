@@ -14,7 +14,8 @@ import pytest
 import pytest_asyncio
 from msgspec import structs
 
-from server.dialect import DialectRow, TalkRoute
+from actors.session import commands as c
+from server.dialect import DialectRow, Frame, TalkRoute
 from server.v1.table import API
 from tests.dialects.products import JOINS, LIVE, MAKERS, SECRET, Cast, Held, held
 from tests.dialects.rows import (
@@ -259,7 +260,8 @@ async def test_nobody_speaks_as_somebody_else(town: Town, cast: Cast, name: str)
     [own] = holders((ben.token or "").encode())
     others = before.places.keys() - {own}
     seen = []
-    for kind, frame in row.frames.items():
+    unknown = {"wave": Frame(dict[str, Any], lambda call: c.Typing())}  # of no type that is known
+    for kind, frame in ({**row.frames, **unknown}).items():
         await made.enter(ben)  # a message may have been the way out
         url = town.url + path_of(dialect, row, made.ref)
         async with town.http.ws_connect(url, params={"token": ben.token or ""}) as ws:
@@ -277,3 +279,17 @@ async def test_nobody_speaks_as_somebody_else(town: Town, cast: Cast, name: str)
         if frame["type"] not in ("error", "session_state"):
             speaker = frame["data"].get("userId", frame["data"].get("user_id"))
             assert speaker not in {name for other in others for name in before.places[other].names}, frame
+
+
+NAMED = [name for name in LASTING if ROWS[name][0].user_field and name not in SOCKETS]
+
+
+@pytest.mark.parametrize("name", NAMED)
+async def test_who_says_who_they_are_beside_a_token_has_to_be_right(hold: Hold, cast: Cast, name: str) -> None:
+    dialect, _ = ROWS[name]
+    made, field = hold[dialect.name][0], dialect.user_field or ""
+    for wrong in (str(cast.anna.user["number"]), "99999999", "x", "", "1.0", f"{cast.host.user['number']} "):
+        reply = await send(cast.host, name, made.ref, query={field: wrong})
+        assert field in refused(name, reply, 403)
+    reply = await send(cast.anna, name, made.ref, query={field: str(cast.anna.user["number"])})
+    assert field not in reply.body.decode() or reply.status < 400
