@@ -272,6 +272,8 @@ class Slice(Struct, frozen=True, kw_only=True):
     owner: UserId | None = None
     participant: UserId | None = None
     status: Status | None = None
+    dialect: str | None = None
+    """Only those made through it."""
 
 
 async def sliced(services: Services, call: Call) -> tuple[list[Session], int]:

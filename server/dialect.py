@@ -161,13 +161,15 @@ Relayed = Callable[[Any, UserId, Millis, State], tuple[str, Any] | None]
 class Dialect(Api, frozen=True, kw_only=True):
     """An older product's API.
 
-    `kind`: the sessions that it has; `named`: what names one in its paths, `reference`: how such a name looks, as a
+    `kind`: of the sessions that it has; `named`: what names one in its paths, `reference`: how such a name looks, as a
     regular expression, and `inviting`: whoever knows one may come in, so that guesses are counted. `errors` and
     `problems` word refusals, by the machine's `Reason` and by all other reasons: status and text, which may have the
     path's parameters in it, and `{detail}`; an empty one stands for that. `forms`: on all rows."""
 
     kind: Kind
     named: Naming
+    own: bool = True
+    """It has only sessions that were made through it: whoever made one elsewhere has not asked for its rules."""
     reference: str = ""
     inviting: bool = False
     cased: bool = False
@@ -196,6 +198,11 @@ class Dialect(Api, frozen=True, kw_only=True):
     def docs_paths(self) -> tuple[str, ...]:
         # Mounted at the root, the page of all APIs is in its place.
         return tuple(f"{self.prefix}/{page}" for page in ("docs", "redoc")[: 1 + self.redoc] if self.prefix)
+
+    @property
+    def made(self) -> str | None:
+        """Through which dialect its sessions have to have been made; None: any, or none."""
+        return self.name if self.own else None
 
     @property
     def slashes(self) -> bool:

@@ -177,7 +177,9 @@ class _DialectEndpoint(Endpoint):
         if self._row.ref is None:
             return await named_session(self._dialect, self._services, request, principal, self)
         try:
-            return await self._services.refs.within(self._dialect.kind, "code", self._row.ref(body).upper())
+            return await self._services.refs.within(
+                self._dialect.kind, self._dialect.made, "code", self._row.ref(body).upper()
+            )
         except Problem:
             self.guessed(request, principal)
             raise
@@ -269,7 +271,13 @@ class _Create(_DialectEndpoint):
 
     async def serve(self, call: Call, request: web.Request) -> Any:
         row = self._row
-        state = await open_session(self._services, call.principal, row.new(call), row.opening(call), call.origin)
+        state = await open_session(
+            self._services,
+            call.principal,
+            row.new(call),
+            structs.replace(row.opening(call), dialect=self._dialect.name),
+            call.origin,
+        )
         call = structs.replace(call, session_id=state.session.id)
         if row.see is not None:
             call = structs.replace(call, seen=row.see(state, call))
@@ -325,7 +333,7 @@ async def named_session(
     try:
         if dialect.reference and not re.fullmatch(dialect.reference, ref):
             raise unknown_session(ref)
-        return await services.refs.within(dialect.kind, dialect.named, ref)
+        return await services.refs.within(dialect.kind, dialect.made, dialect.named, ref)
     except Problem:
         if dialect.inviting:
             endpoint.guessed(request, principal)

@@ -34,6 +34,8 @@ class Opening(Struct, frozen=True, kw_only=True):
 
     `named` makes the name from the title, where the creator gives none. `invited`: who else may come in."""
 
+    dialect: str | None = None
+    """The dialect that it is made through."""
     live: bool = False
     seat: Literal["invited", "joined"] | None = None
     named: Callable[[str], str] | None = None
@@ -80,6 +82,7 @@ async def open_session(
             code=join_code(),
             default_capacity=settings.default_capacity,
             grace_ms=round(settings.grace_s * 1000),
+            dialect=opening.dialect,
             live=opening.live,
             seat=opening.seat,
             invited=list(opening.invited),

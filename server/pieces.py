@@ -83,12 +83,12 @@ async def mine(services: Services, call: Call) -> list[Audio]:
     return await services.audio.page(call.principal.user_id, before=None, limit=call.query.limit)
 
 
-def filing(kind: Kind) -> Take:
+def filing(kind: Kind, dialect: str) -> Take:
     """Make what takes an upload that names, if it does, one of the caller's own sessions, whose log then has it."""
 
     async def session_of(services: Services, call: Call, text: str) -> str:
         try:
-            session_id = await services.refs.within(kind, "number", text)
+            session_id = await services.refs.within(kind, dialect, "number", text)
             found = await services.visible(session_id, call.principal, text)
         except Problem as problem:
             problem.field = "session_id"

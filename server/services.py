@@ -62,12 +62,12 @@ class Refs:
             self._known.popitem(last=False)
         return known
 
-    async def within(self, kind: Kind, named: Naming, ref: str) -> SessionId:
-        """Give the id of a session of a kind. Raises: Problem 404."""
-        place = f"{kind} {named} {ref}"
+    async def within(self, kind: Kind, dialect: str | None, named: Naming, ref: str) -> SessionId:
+        """Give the id of a session of a kind, with `dialect` of one that was made through it. Raises: Problem 404."""
+        place = f"{kind} {dialect} {named} {ref}"
         known = self._known.get(place)
         if known is None:
-            found = await self._sessions.within(kind, named, ref) if ref.isprintable() else None
+            found = await self._sessions.within(kind, dialect, named, ref) if ref.isprintable() else None
             if found is None:
                 raise unknown_session(ref)
             known = self._keep(place, (found, named == "code"))

@@ -48,14 +48,14 @@ class Sessions:
             return await self._one("resolve_code", ref.upper(), True)
         return await self._one("resolve_name", ref, False)
 
-    async def within(self, kind: Kind, named: Naming, ref: str) -> SessionId | None:
-        """Find a session of a kind by the one thing that names it there."""
+    async def within(self, kind: Kind, dialect: str | None, named: Naming, ref: str) -> SessionId | None:
+        """Find a session of a kind by what names it there; with `dialect`, one that was made through it."""
         if named == "number" and not NUMBER.fullmatch(ref):
             return None
         if named == "id" and not UUID.fullmatch(ref):
             return None
         found = await self._pool.fetch(SQL[f"resolve_{named}"], {"ref": ref}, retry=True)
-        return found[0][0] if found and found[0][1] == kind else None
+        return found[0][0] if found and found[0][1] == kind and dialect in (None, found[0][2]) else None
 
     async def _one(self, how: str, ref: str | int, by_code: bool) -> tuple[SessionId, bool] | None:
         rows = await self._pool.fetch(SQL[how], {"ref": ref}, retry=True)
@@ -93,10 +93,12 @@ class Sessions:
         owner: UserId | None = None,
         participant: UserId | None = None,
         status: str | None = None,
+        dialect: str | None = None,
     ) -> tuple[list[Session], int]:
         """Give sessions of a kind, newest first, `skip` of them left out; and how many there are in all."""
         params = {
             "kind": kind, "skip": skip, "limit": limit, "owner": owner, "participant": participant, "status": status,
+            "dialect": dialect,
         }  # fmt: skip
         rows = await self._pool.fetch(SQL["slice"], params, retry=True)
         total = await self._pool.fetch(SQL["slice_total"], params, retry=True)

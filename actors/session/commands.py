@@ -505,6 +505,7 @@ WireCommand = (
 class Create(Command, frozen=True, kw_only=True):
     """The first command of every session; the ids are made by the shell. The caller becomes the owner.
 
+    `dialect`: the older product's API that it is made through.
     `live`: it starts at once. `seat`: the place that the owner has from the beginning. `invited`: who else may come
     in, found among the caller's `people`. `text` and `text_language`: what the code document has at first."""
 
@@ -516,6 +517,7 @@ class Create(Command, frozen=True, kw_only=True):
     default_capacity: int
     grace_ms: int
     room: Room | None = None
+    dialect: str | None = None
     live: bool = False
     seat: Literal["invited", "joined"] | None = None
     invited: list[UserId] = []

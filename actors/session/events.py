@@ -67,6 +67,7 @@ class SessionCreated(Event, frozen=True, kw_only=True):
     host_gone_after_ms: int | None = None
     owner_number: int = 0
     room: Room | None = None
+    dialect: str | None = None
 
 
 class SessionStarted(Event, frozen=True):

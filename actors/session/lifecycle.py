@@ -70,6 +70,7 @@ def create(command: c.Create, by: c.Caller, now: Millis) -> list[e.Event]:
             host_gone_after_ms=None if new.host_gone_after is None else new.host_gone_after * 1000,
             owner_number=by.number,
             room=command.room,
+            dialect=command.dialect,
         ),
         *opening(command, by),
     ]
@@ -229,6 +230,7 @@ def created(recorded: e.Recorded) -> State:
         host_gone_after_ms=event.host_gone_after_ms,
         owner_number=event.owner_number,
         room=event.room,
+        dialect=event.dialect,
     )
     return State(session=session, epoch=recorded.epoch, seq=recorded.seq, at=at)
 

@@ -112,6 +112,8 @@ class Session(Struct, kw_only=True):
     online: int = 0
     owner_number: int = 0
     room: Room | None = None
+    dialect: str | None = None
+    """The older product's API that it was made through, which has other rules for who may come in; None: our own."""
 
 
 class Participant(Struct, kw_only=True):

@@ -271,7 +271,7 @@ def allow(call: Call) -> c.Command:
 
 
 def by_instructor(call: Call) -> do.Slice:
-    return do.Slice(kind="course", limit=LISTED, owner=UserId(call.params["instructor_id"]))
+    return do.Slice(kind="course", dialect="live", limit=LISTED, owner=UserId(call.params["instructor_id"]))
 
 
 # Refusals

@@ -280,7 +280,7 @@ def listed(call: Call) -> do.Slice:
     query, caller = call.query, call.principal
     whose = {"owner" if caller.role == "teacher" else "participant": caller.user_id}
     status = None if query.status is None else OURS[query.status]
-    return do.Slice(kind="tutoring", skip=query.skip, limit=query.limit, status=status, **whose)
+    return do.Slice(kind="tutoring", dialect="tutorium", skip=query.skip, limit=query.limit, status=status, **whose)
 
 
 def account(user: Any, call: Call) -> UserView:

@@ -19,10 +19,10 @@ from tests.server.serving import Town, serving
 
 TITLE = "Waves"
 PERSONAL = {
-    "name", "code", "number", "title", "owner_name", "owner_number", "room",
+    "name", "code", "number", "title", "owner_name", "owner_number", "room", "dialect",
     "user_id", "user_number", "alias", "colour", "last_seen",
 }  # fmt: skip
-"""Details that are this session's and its people's: ids, names, times."""
+"""Details that are this session's and its people's: ids, names, times, where it was made."""
 CHOSEN: Mapping[str, set[str]] = {
     "tutorium": {"kind", "capacity"},
     "seeds": {"kind", "capacity"},

@@ -159,13 +159,17 @@ async def test_joining_again_is_the_same_place(town: Town) -> None:
     }  # fmt: skip
 
 
-async def test_what_has_not_begun_is_not_active(town: Town) -> None:
-    tess, anna = await town.teacher(), await pupil(town)
-    session = (await tess.create()).session
-    assert detail(await anna.post(f"{BASE}/sessions/{session['number']}/join"), 400) == "Session is not active"
-    assert (await anna.get(f"{BASE}/sse/sessions/{session['number']}")).status == 400
-    assert (await tess.post(f"{BASE}/sessions/{session['number']}/join")).ok()["participant_id"] == 1
-    assert (await anna.post(f"{BASE}/sessions/{session['number']}/join")).ok()["participant_id"] == 2
+async def test_a_class_made_elsewhere_is_not_a_lesson_of_seeds(town: Town) -> None:
+    """Whoever made it there has not asked that everybody finds it, and comes in by its number."""
+    host, anna = (await town.classroom(title="Behind a code"))[0], await pupil(town)
+    path = f"{BASE}/sessions/{host.session['number']}"
+    for reply in (
+        await anna.post(f"{path}/join"), await anna.get(f"{path}/state"), await host.person.get(f"{path}/logs"),
+        await anna.get(f"{BASE}/sse/sessions/{host.session['number']}"),
+    ):  # fmt: skip
+        assert detail(reply, 404) == "Session not found"
+    active = (await anna.get(f"{BASE}/sessions/active")).ok()
+    assert "Behind a code" not in [session["title"] for session in active]
 
 
 async def test_muting_and_removing(town: Town) -> None:

@@ -138,8 +138,10 @@ async def test_a_session_of_another_kind_is_not_here(town: Town) -> None:
 
 
 async def test_who_is_in_the_lobby_waits(town: Town) -> None:
-    host = (await town.classroom(features={"lobby": True}))[0]
-    anna, number = await pupil(town), host.session["number"]
+    room = await lesson(town, joined=False)
+    update = {"type": "update", "features": {"lobby": True}}
+    (await room.tess.post(f"/v1/sessions/{room.number}/commands", update)).ok()
+    anna, number = room.anna, room.number
     (await anna.post(f"{BASE}/sessions/{number}/join")).ok()
     for path in ("/state", "/chat", "/questions", "/audio/state"):
         assert detail(await anna.get(f"{BASE}/sessions/{number}{path}"), 403)

@@ -69,18 +69,6 @@ async def test_an_account_is_made_and_nobody_logged_in(town: Town) -> None:
     assert town.query(logins, account["user_id"]) == [(1,)]
 
 
-async def test_what_has_not_begun_is_called_off(town: Town) -> None:
-    room = await lesson(town, joined=False)
-    made = (await room.tess.post("/v1/sessions", {"title": "Never"})).ok(201)
-    later = Lesson(town, room.tess, room.anna, {"session_id": made["number"]})
-    assert detail(await room.anna.delete(later.path), 403) == "Only creator can end session"
-    assert (await room.tess.delete(later.path)).ok() == {"ok": True, "message": "Session ended"}
-    assert detail(await room.tess.delete(later.path), 400) == "Session already ended"
-    [*_, (kind, who, said)] = later.rows()
-    assert (kind, who, list(said)) == ("session_ended", room.tess.id, ["ended_at"])
-    assert (await room.tess.get(f"/v1/sessions/{made['id']}")).ok()["status"] == "cancelled"
-
-
 async def test_whoever_leaves_the_lobby_has_not_been_here(town: Town) -> None:
     room = await lesson(town, joined=False)
     await v1(room, room.tess, "update", features={"lobby": True})

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from server.config import Settings
-from server.dialect import Dialect
 from server.dialects import tables
 from server.v1.table import API
 from tests.dialects.toy import dialect as toy
@@ -53,16 +52,25 @@ def narrowed(document: dict[str, Any], ref: str) -> dict[str, Any]:
     return document
 
 
+MAKING: dict[str, tuple[str, dict[str, Any], str]] = {
+    "tutorium": ("/tutorium/api/v1/sessions", {"title": "Physics"}, "id"),
+    "seeds": ("/seeds/sessions", {"title": "Physics"}, "session_id"),
+    "lesson": ("/v1/sessions", {"title": "Physics", "kind": "lesson"}, "id"),
+    "live": ("/live/sessions", {"courseId": "c", "startsAt": "2030-01-01T00:00:00Z"}, "roomName"),
+    "toy": ("/toy/rooms", {"title": "Physics"}, "n"),
+    "v1": ("/v1/sessions", {"title": "Physics"}, "id"),
+}
+"""Where an API's sessions are made, of what, and what names them in the answer."""
+
+
 async def session_for(town: Town, teacher: Person, api: Any) -> str:
-    """Make a session of a kind, and give what names it in an API."""
-    if isinstance(api, Dialect) and api.reference and api.named == "name":
-        # Its names are its own making.
-        creator = {"id": teacher.id, "name": teacher.name}
-        made = (await teacher.post(f"{api.prefix}/api/v1/sessions", {"creator": creator})).ok(201)
-        return str(made["data"]["id"])
-    kind, named = (api.kind, api.named) if isinstance(api, Dialect) else ("classroom", "id")
-    made = (await teacher.post("/v1/sessions", {"title": "Physics", "kind": kind})).ok(201)
-    return str(made[named])
+    """Make a session, and give what names it in an API."""
+    if api.name == "interview":
+        body = {"creator": {"id": teacher.id, "name": teacher.name}}
+        return str((await teacher.post("/interview/api/v1/sessions", body)).ok(201)["data"]["id"])
+    path, body, named = MAKING[api.name]
+    reply = await teacher.post(path, body)
+    return str(reply.ok(reply.status)[named])
 
 
 async def explored(document: Path, url: str, token: str, checks: str, examples: int) -> tuple[int, str]:

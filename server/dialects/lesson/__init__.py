@@ -146,6 +146,8 @@ def table(settings: Settings) -> Dialect:
         ),
         kind="lesson",
         named="id",
+        # Bookings make them, wherever those are made; nobody comes in uninvited.
+        own=False,
         errors=ERRORS,
         problems=PROBLEMS,
         error_body=error_body,

@@ -168,7 +168,7 @@ CHAT = (
 AUDIO = (
     TakeRoute(
         path="/audio/upload", summary="Upload a piece: mp3, wav, m4a, ogg or webm", teachers=True,
-        form=pieces.UploadForm, act=pieces.filing(bodies.KIND), out=audio.piece, answer=audio.AudioView,
+        form=pieces.UploadForm, act=pieces.filing(bodies.KIND, bodies.NAME), out=audio.piece, answer=audio.AudioView,
     ),
     FetchRoute(
         path="/audio/list", summary="List one's own pieces, newest first", query=pieces.ListQuery, act=pieces.mine,
@@ -219,7 +219,7 @@ def table(settings: Settings) -> Dialect:
     """Give the dialect as the settings have it."""
     mine = settings.dialects.seeds
     return Dialect(
-        name="seeds",
+        name=bodies.NAME,
         title="SEEDS",
         prefix=mine.prefix,
         rows=(

@@ -17,6 +17,7 @@ from server.errors import Problem
 from server.pieces import Number
 from server.routes import Call
 
+NAME = "seeds"
 KIND: Kind = "classroom"
 REMOVED = "Removed by teacher"
 CAPACITY = 10_000
@@ -161,6 +162,7 @@ def active(call: Call) -> do.Slice:
     teaches, mine = caller.role == "teacher", call.query.mine
     return do.Slice(
         kind=KIND,
+        dialect=NAME,
         limit=call.query.limit,
         status="live",
         owner=caller.user_id if mine and teaches else None,

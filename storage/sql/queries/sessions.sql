@@ -1,14 +1,14 @@
 -- name: resolve_id
-select session_id::text, kind from sessions where session_id = %(ref)s and not deleted
+select session_id::text, kind, body ->> 'dialect' from sessions where session_id = %(ref)s and not deleted
 
 -- name: resolve_number
-select session_id::text, kind from sessions where number = %(ref)s and not deleted
+select session_id::text, kind, body ->> 'dialect' from sessions where number = %(ref)s and not deleted
 
 -- name: resolve_name
-select session_id::text, kind from sessions where name = %(ref)s and not deleted
+select session_id::text, kind, body ->> 'dialect' from sessions where name = %(ref)s and not deleted
 
 -- name: resolve_code
-select session_id::text, kind from sessions where code = %(ref)s and not deleted
+select session_id::text, kind, body ->> 'dialect' from sessions where code = %(ref)s and not deleted
 
 -- name: find
 select s.body::text, p.status, p.role, p.joined_at is not null
@@ -34,7 +34,7 @@ order by s.number desc limit %(limit)s
 
 -- name: slice
 select s.body::text from sessions s
-where not s.deleted and s.kind = %(kind)s
+where not s.deleted and s.kind = %(kind)s and (%(dialect)s::text is null or s.body ->> 'dialect' = %(dialect)s)
     and (%(owner)s::uuid is null or s.owner_id = %(owner)s)
     and (%(status)s::text is null or s.status = %(status)s)
     and (%(participant)s::uuid is null or exists (
@@ -44,7 +44,7 @@ order by s.number desc offset %(skip)s limit %(limit)s
 
 -- name: slice_total
 select count(*) from sessions s
-where not s.deleted and s.kind = %(kind)s
+where not s.deleted and s.kind = %(kind)s and (%(dialect)s::text is null or s.body ->> 'dialect' = %(dialect)s)
     and (%(owner)s::uuid is null or s.owner_id = %(owner)s)
     and (%(status)s::text is null or s.status = %(status)s)
     and (%(participant)s::uuid is null or exists (
