@@ -54,8 +54,10 @@ def directory(parent: str | None = None) -> Iterator[Path]:
     """A directory that PostgreSQL's user can reach, and where its socket's path is short enough."""
     path = Path(tempfile.mkdtemp(prefix="homeroom-e2e-", dir=parent))
     path.chmod(0o711)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
