@@ -122,7 +122,7 @@ async def test_they_teach_and_learn_like_everybody_in_every_dialect(town: Town) 
         ({"sub": ""}, "`sub`"),
         ({"sub": "x" * 300}, "`sub`"),
         ({"sub": ["u-1"]}, "`sub`"),
-        ({"nbf": time.time() + 500}, "not valid yet"),
+        ({"nbf": time.time() + 86_400}, "not valid yet"),
         ({"key": "another secret, that is long enough as well"}, "not signed"),
     ],
     ids=lambda value: str(value)[:24],
