@@ -8,7 +8,7 @@ is restored from the log.
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, Protocol
 
@@ -125,6 +125,12 @@ class Append(Struct, kw_only=True):
     """When somebody has to look at this session, whatever becomes of this process; 0: at the next start."""
     size: int
     """Bytes of JSON, about."""
+
+    @property
+    def only_rows(self) -> bool:
+        """Whether nothing else changes, as is mostly so."""
+        changes = self.keys or self.redactions or self.session or self.participants or self.uses
+        return not (changes or self.notices or self.notifications)
 
 
 class Claim(Struct, frozen=True):
@@ -298,7 +304,14 @@ class Persistence(LoopActor):
 
     async def _commit(self, batch: list[Append]) -> None:
         started = time.perf_counter()
-        last = {append.session_id: append for append in batch}
+        last: dict[SessionId, Append] = {}
+        appends: dict[SessionId, int] = {}
+        rows = 0
+        for append in batch:
+            session_id = append.session_id
+            last[session_id] = append
+            appends[session_id] = appends.get(session_id, 0) + 1
+            rows += len(append.rows)
         committed: Collection[SessionId] = ()
         fenced = False
         try:
@@ -313,8 +326,6 @@ class Persistence(LoopActor):
                 for session_id in last:
                     await self._commit([append for append in batch if append.session_id == session_id])
                 return
-        rows = sum(len(append.rows) for append in batch)
-        appends = Counter(append.session_id for append in batch)
         self.queued_rows -= rows
         for session_id, append in last.items():
             if session_id in committed:

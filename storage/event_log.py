@@ -114,6 +114,8 @@ def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
         old_seq = first.old_seq if first else append.old_seq
         heads[sid] = _Head(sid, append.epoch, old_seq, append.new_seq, append.wake_at)
         rows += append.rows
+        if append.only_rows:
+            continue
         if append.session is not None:
             facts[sid] = _Facts(sid, append.session)
         for p in append.participants:
