@@ -23,7 +23,7 @@ A = TypeVar("A", bound=pykka.Actor)
 class LoopInbox:
     """A queue that wakes its actor. Its length is what a sender checks before it tells."""
 
-    __slots__ = ("__weakref__", "_drain", "_envelopes", "_loop", "awake")
+    __slots__ = ("__weakref__", "_drain", "_envelopes", "awake", "loop")
 
     def __init__(self) -> None:
         # A list: an empty deque is 700 bytes, in every actor; and a mailbox is bounded, so taking the first is cheap.
@@ -32,7 +32,7 @@ class LoopInbox:
         """A drain is due, or there is none to schedule: the actor has not started, or has stopped."""
 
     def bind(self, drain: Callable[[], None]) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._drain = drain
         self.awake = False
         if self._envelopes:
@@ -45,7 +45,7 @@ class LoopInbox:
         self._envelopes.append(envelope)
         if not self.awake:
             self.awake = True
-            self._loop.call_soon(self._drain)
+            self.loop.call_soon(self._drain)
 
     def get(self) -> Any:
         return self._envelopes.pop(0)

@@ -24,7 +24,7 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Rejected
 from actors.session.ids import Millis, SessionId, UserId
-from actors.session.state import Participant, Room, State, Status, VoiceNote
+from actors.session.state import Participant, Room, State, Status
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class Passivate(Struct, frozen=True):
     idle_since: float
 
 
-class Published(Struct):
+class Published(Struct, gc=False):
     """A committed event on its way out: its JSON as the log has it, and whom it concerns (None: everyone).
 
     `state` is for looking up what never changes, such as names and numbers: it may be ahead of the event."""
@@ -497,7 +497,7 @@ class SessionActor(LoopActor):
         if not shown:
             return
         if not self._unshown:
-            loop = asyncio.get_running_loop()
+            loop = self.actor_inbox.loop
             if (rest := self._rest_until - time.perf_counter()) > 0:
                 loop.call_later(rest, self._show)
             else:
@@ -665,13 +665,12 @@ def notification_rows(state: State, event: e.Event, by: c.Caller, at: Millis) ->
 
 def audio_use(recorded: e.Recorded) -> p.AudioUse | None:
     """Say which piece of audio an event gives its hearers to read."""
-    match recorded.event:
-        case e.AudioSelected(audio_id=audio_id):
-            return p.AudioUse(recorded.seq, audio_id, True, recorded.actor_id, None)
-        case e.ChatMessage(voice=VoiceNote(audio_id=audio_id), to=to):
-            return p.AudioUse(recorded.seq, audio_id, False, recorded.actor_id, to)
-        case _:
-            return None
+    event = recorded.event
+    if type(event) is e.AudioSelected:
+        return p.AudioUse(recorded.seq, event.audio_id, True, recorded.actor_id, None)
+    if type(event) is e.ChatMessage and event.voice is not None:
+        return p.AudioUse(recorded.seq, event.voice.audio_id, False, recorded.actor_id, event.to)
+    return None
 
 
 def notices(log: Sequence[e.Recorded], owner_id: UserId, wanted: Collection[str]) -> list[p.Notice]:

@@ -80,7 +80,7 @@ class Plain(Struct, frozen=True):
     lane: Lane
     ref: str
     length: int
-    authorization: str | None
+    token: str
     key: str | None
 
 
@@ -116,7 +116,7 @@ class FastLane:
             return None
         request = Request(self.services, lane, ref, write)
         try:
-            principal = self.services.tokens.seen(bearer_token(head.authorization))
+            principal = self.services.tokens.seen(head.token)
             if principal is None:
                 return None
             request.user = principal.user_id
@@ -148,14 +148,12 @@ class FastLane:
         length = head.headers.get(b"content-length", b"")
         if head.unusual or not length.isdigit() or not parser.should_keep_alive():
             return None
-        authorization, key = (head.headers.get(name) for name in (b"authorization", b"idempotency-key"))
-        plain = Plain(
-            lane,
-            match[1].decode(),
-            int(length),
-            None if authorization is None else authorization.decode("latin-1"),
-            None if key is None else key.decode("latin-1"),
-        )
+        key = head.headers.get(b"idempotency-key")
+        try:
+            token = bearer_token(head.headers.get(b"authorization", b"").decode("latin-1"))
+        except Problem:
+            return None
+        plain = Plain(lane, match[1].decode(), int(length), token, None if key is None else key.decode("latin-1"))
         if key is None and len(raw) <= HEAD_BYTES:
             if len(self._heads) >= HEADS_KEPT:
                 del self._heads[next(iter(self._heads))]
@@ -178,7 +176,9 @@ class Request(Pending):
     def answer(self, reply: Reply) -> None:
         request_id = new_id()
         body = reply.body or b""
-        extra = b"".join(b"%b: %b\r\n" % (k.encode(), v.encode("latin-1")) for k, v in reply.headers.items())
+        extra = b""
+        for name, value in reply.headers.items():
+            extra += b"%b: %b\r\n" % (name.encode(), value.encode("latin-1"))
         self._write(
             b"%bContent-Type: %b\r\nContent-Length: %d\r\nX-Request-Id: %b\r\nX-Content-Type-Options: nosniff\r\n"
             b"Date: %b\r\n%b\r\n%b"

@@ -6,6 +6,7 @@ aiohttp has a connection it keeps it.
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
@@ -81,13 +82,13 @@ class Front(asyncio.Protocol):
         self._counts[address] += 1
         loop = asyncio.get_running_loop()
         # From the first byte on, whole heads have to come in time: the clock starts as if one had begun.
-        self._active_at = loop.time()
+        self._active_at = time.monotonic()
         self._timer = loop.call_later(self._limits.header_timeout_s, self._check)
 
     def _check(self) -> None:
         """Close a connection whose head is late, or that has been idle too long."""
         loop = asyncio.get_running_loop()
-        idle = loop.time() - self._active_at
+        idle = time.monotonic() - self._active_at
         late = (self._fresh or bool(self._data)) and idle >= self._limits.header_timeout_s
         assert self._transport is not None
         if not self._busy and late and HEAD_END in self._data:
@@ -104,7 +105,7 @@ class Front(asyncio.Protocol):
         if self._address is None or self._lost is not None:
             return
         if not self._data:
-            self._active_at = asyncio.get_running_loop().time()
+            self._active_at = time.monotonic()
         self._data += data
         if not self._busy:
             self._advance()
@@ -141,7 +142,7 @@ class Front(asyncio.Protocol):
             return  # the client went away meanwhile; uvloop's transports would raise into the actor that answers
         self._transport.write(answer)
         self._fresh = False
-        self._active_at = asyncio.get_running_loop().time()
+        self._active_at = time.monotonic()
         if self._data and not self._taking and not self._paused:
             self._transport.resume_reading()
             self._advance()

@@ -222,7 +222,9 @@ class CommandEndpoint(Endpoint):
     def execute(
         self, principal: Principal, by_code: bool, command: Command, key: str | None, found: Fields = NOTHING
     ) -> Execute:
-        caller = msgspec.structs.replace(principal.caller(holds_code=by_code), **found)
+        caller = principal.caller(holds_code=by_code)
+        if found:
+            caller = msgspec.structs.replace(caller, **found)
         return Execute(command, caller, key=None if key is None else Key(key, digest(command)))
 
     def answered(self, outcome: Outcome, ref: str) -> Reply | None:

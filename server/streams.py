@@ -296,17 +296,21 @@ class Channel:
 
     def _write(self, batch: Sequence[Published]) -> None:
         """Encode once per format and audience; then nothing but writes."""
-        if self._lobby or any(out.audience is not None for out in batch):
+        private = [out for out in batch if out.audience is not None]
+        if self._lobby or private:
             self._write_to_some(batch)
             return
         written: dict[Format, tuple[bytes, bytes]] = {}
+        format, wrapped, joined = None, b"", b""
         for subscriber in list(self._subscribers):
-            ready = written.get(subscriber.format)
-            if ready is None:
-                joined = b"".join([subscriber.format.event(out) or b"" for out in batch])
-                ready = written[subscriber.format] = subscriber.format.wrap(joined) if joined else b"", joined
-            if ready[1]:
-                subscriber.write(*ready)
+            if subscriber.format is not format:
+                format = subscriber.format
+                if format not in written:
+                    joined = b"".join([format.event(out) or b"" for out in batch])
+                    written[format] = format.wrap(joined) if joined else b"", joined
+                wrapped, joined = written[format]
+            if joined:
+                subscriber.write(wrapped, joined)
         self._hub.delivered += len(batch) * len(self._subscribers)
 
     def _write_to_some(self, batch: Sequence[Published]) -> None:
@@ -329,14 +333,15 @@ class Channel:
                 self._hub.delivered += sum(mask)
 
     def _remember(self, batch: Sequence[Published]) -> None:
-        if any(isinstance(out.recorded.event, e.MessageDeleted) for out in batch):
-            # The log has been redacted; what is remembered here has not.
-            self._tail.clear()
-            self._tail_bytes = 0
-            return
+        for out in batch:
+            if type(out.recorded.event) is e.MessageDeleted:
+                # The log has been redacted; what is remembered here has not.
+                self._tail.clear()
+                self._tail_bytes = 0
+                return
+            self._tail_bytes += len(out.event)
         settings = self._hub.settings
         self._tail += batch
-        self._tail_bytes += sum(len(out.event) for out in batch)
         drop = 0
         while len(self._tail) - drop > settings.replay_events or (
             self._tail_bytes > settings.replay_bytes and drop < len(self._tail)

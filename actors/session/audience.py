@@ -1,5 +1,8 @@
 """Who sees what: which events are for some only, and whose streams an event cuts off."""
 
+from collections.abc import Callable
+from typing import Any
+
 from msgspec import UnsetType
 
 from actors.session import events as e
@@ -12,41 +15,74 @@ def audience(state: State, event: e.Event, actor_id: UserId | None) -> frozenset
     """Name those whom an event concerns. Decided once per event, in the state after it.
 
     None: everyone but those in the lobby (`waiting`), who get only what names them."""
-    match event:
-        case e.ChatMessage(to=str(to)) | e.MessageDeleted(to=str(to)):
-            sender = message.user_id if (message := state.messages.get(event.message_id)) else actor_id
-            return frozenset({to} if sender is None else {to, sender})
-        case e.MessageReacted(to=list(sides)):
-            return frozenset(sides)
-        case e.Signal(to=to):
-            return frozenset({to})
-        case e.UnmuteRequested(user_id=user_id):
-            return moderators(state) | {user_id}
-        case e.ParticipantWaiting(user_id=user_id) | e.ParticipantDenied(user_id=user_id):
-            return moderators(state) | {user_id}
-        case e.QuestionAsked(hidden=True):
-            return moderators(state) | ({actor_id} if actor_id else frozenset())
-        case e.QuestionDismissed(question_id=question_id):
-            question = state.questions.get(question_id)
-            return None if question is None or question.shown else moderators(state) | {question.user_id}
-        case e.ParticipantInvited() | e.EventLogged() | e.AudioUploaded():
-            return moderators(state)
-        case (
-            e.ParticipantOnline(user_id=user_id)
-            | e.ParticipantOffline(user_id=user_id)
-            | e.ParticipantLeft(user_id=user_id)
-            | e.ParticipantKicked(user_id=user_id)
-            | e.RoleChanged(user_id=user_id)
-            | e.PermissionsChanged(user_id=user_id)
-        ):
-            return None if known_to_all(state, user_id) else moderators(state) | {user_id}
-        case _:
-            return None
+    rule = AUDIENCES.get(type(event))
+    return None if rule is None else rule(state, event, actor_id)
+
+
+def two_sides(
+    state: State, event: e.ChatMessage | e.MessageDeleted, actor_id: UserId | None
+) -> frozenset[UserId] | None:
+    if event.to is None:
+        return None
+    sender = message.user_id if (message := state.messages.get(event.message_id)) else actor_id
+    return frozenset({event.to} if sender is None else {event.to, sender})
+
+
+def named(state: State, event: e.MessageReacted, actor_id: UserId | None) -> frozenset[UserId] | None:
+    return None if event.to is None else frozenset(event.to)
+
+
+def addressee(state: State, event: e.Signal, actor_id: UserId | None) -> frozenset[UserId]:
+    return frozenset({event.to})
+
+
+def asked(state: State, event: e.QuestionAsked, actor_id: UserId | None) -> frozenset[UserId] | None:
+    if not event.hidden:
+        return None
+    return moderators(state) | ({actor_id} if actor_id else frozenset())
+
+
+def dismissed(state: State, event: e.QuestionDismissed, actor_id: UserId | None) -> frozenset[UserId] | None:
+    question = state.questions.get(event.question_id)
+    return None if question is None or question.shown else moderators(state) | {question.user_id}
+
+
+def those_in_charge(state: State, event: e.Event, actor_id: UserId | None) -> frozenset[UserId]:
+    return moderators(state)
+
+
+def concerned(state: State, event: Any, actor_id: UserId | None) -> frozenset[UserId]:
+    return moderators(state) | {event.user_id}
+
+
+def those_who_know(state: State, event: Any, actor_id: UserId | None) -> frozenset[UserId] | None:
+    return None if known_to_all(state, event.user_id) else concerned(state, event, actor_id)
+
+
+AUDIENCES: dict[type, Callable[[State, Any, UserId | None], frozenset[UserId] | None]] = {
+    **dict.fromkeys((e.ChatMessage, e.MessageDeleted), two_sides),
+    e.MessageReacted: named,
+    e.Signal: addressee,
+    e.QuestionAsked: asked,
+    e.QuestionDismissed: dismissed,
+    **dict.fromkeys((e.ParticipantInvited, e.EventLogged, e.AudioUploaded), those_in_charge),
+    **dict.fromkeys((e.UnmuteRequested, e.ParticipantWaiting, e.ParticipantDenied), concerned),
+    **dict.fromkeys(
+        (e.ParticipantOnline, e.ParticipantOffline, e.ParticipantLeft, e.ParticipantKicked, e.RoleChanged,
+         e.PermissionsChanged),
+        those_who_know,
+    ),
+}  # fmt: skip
+"""What is not here concerns everyone."""
 
 
 def anonymous(event: e.Event) -> bool:
     """Say whether streams leave out who did it. The log knows."""
-    return isinstance(event, e.QuestionAsked | e.QuestionDismissed | e.PollVoted) and event.anonymous
+    return type(event) in ANONYMOUS and event.anonymous  # type: ignore[attr-defined]
+
+
+ANONYMOUS: frozenset[type] = frozenset({e.QuestionAsked, e.QuestionDismissed, e.PollVoted})
+"""Events that may be so."""
 
 
 def known_to_all(state: State, user_id: UserId) -> bool:
@@ -65,13 +101,11 @@ def moderators(state: State) -> frozenset[UserId]:
 
 def cut(event: e.Event) -> tuple[UserId, str] | None:
     """Name whose streams end with this event, and why."""
-    match event:
-        case e.ParticipantKicked(user_id=user_id) | e.ParticipantDenied(user_id=user_id):
-            return user_id, "kicked"
-        case e.ParticipantLeft(user_id=user_id):
-            return user_id, "left"
-        case _:
-            return None
+    why = CUTS.get(type(event))
+    return None if why is None else (event.user_id, why)  # type: ignore[attr-defined]
+
+
+CUTS: dict[type, str] = {e.ParticipantKicked: "kicked", e.ParticipantDenied: "kicked", e.ParticipantLeft: "left"}
 
 
 def shuts_out(event: e.Event) -> bool:
@@ -83,4 +117,7 @@ def shuts_out(event: e.Event) -> bool:
 
 def closes(event: e.Event) -> bool:
     """Say whether every stream of the session ends with this event."""
-    return isinstance(event, e.SessionEnded | e.SessionCancelled | e.SessionDeleted)
+    return type(event) in CLOSING
+
+
+CLOSING: frozenset[type] = frozenset({e.SessionEnded, e.SessionCancelled, e.SessionDeleted})

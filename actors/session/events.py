@@ -23,7 +23,7 @@ from actors.session.state import (
 )
 
 
-class Event(Struct, frozen=True, tag_field="type", tag=snake_case, omit_defaults=True):
+class Event(Struct, frozen=True, tag_field="type", tag=snake_case, omit_defaults=True, gc=False):
     """Anything that can have happened."""
 
 

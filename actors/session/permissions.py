@@ -65,7 +65,9 @@ def allowed(state: State, user_id: UserId, permission: Permission) -> bool:
     if user_id == state.session.owner_id:
         return True
     participant = state.participants.get(user_id)
-    return bool(participant and participant.status == "joined" and permission in effective(state, participant))
+    if participant is None or participant.status != "joined" or permission in participant.revoked:
+        return False
+    return permission in participant.granted or permission in defaults(state.session.kind, participant.role)
 
 
 class Why(Struct, frozen=True):
@@ -108,9 +110,9 @@ def why(state: State, user_id: UserId, permission: Permission) -> Why:
 
 def require(state: State, by: Caller, permission: Permission) -> None:
     """Refuse a caller who is not in the session, or may not do this in it."""
-    if role_of(state, by.user_id) is None:
-        raise not_in(state, by.user_id)
     if not allowed(state, by.user_id, permission):
+        if role_of(state, by.user_id) is None:
+            raise not_in(state, by.user_id)
         raise Rejected(Reason.NOT_PERMITTED, f"This needs the permission {permission!r}; ask a host for it.")
 
 
@@ -128,8 +130,10 @@ def not_in(state: State, user_id: UserId) -> Rejected:
 
 def require_current(state: State, by: Caller) -> None:
     """Refuse a credential for this session alone that is older than its holder's removal, which it does not survive."""
+    if by.issued_at is None:
+        return
     place = state.participants.get(by.user_id)
-    if by.issued_at is not None and place and place.kicked_at is not None and by.issued_at <= place.kicked_at:
+    if place and place.kicked_at is not None and by.issued_at <= place.kicked_at:
         raise Rejected(Reason.KICKED, "You were removed from this session, and what let you in is good no more.")
 
 

@@ -247,7 +247,9 @@ def gone(state: State, now: Millis) -> list[e.Event]:
 
 
 def grace_end(state: State) -> Millis | None:
-    return next((Millis(since + state.session.grace_ms) for since in state.away.values()), None)
+    for since in state.away.values():
+        return Millis(since + state.session.grace_ms)
+    return None
 
 
 # Appliers

@@ -155,7 +155,7 @@ class VoiceNote(Struct, frozen=True):
     """The piece's, as that of `Track`."""
 
 
-class Message(Struct, kw_only=True):
+class Message(Struct, kw_only=True, gc=False):
     """A chat message. `seq` is its row in the log; `text` is empty once it has been deleted."""
 
     message_id: MessageId
