@@ -7,6 +7,7 @@ non-empty schedules one drain; what arrives while that runs waits for the next. 
 import asyncio
 import logging
 import sys
+from collections import deque
 from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -82,6 +83,36 @@ class LoopRef(pykka.ActorRef[A]):
         if self.actor_stopped.stopped:
             raise pykka.ActorDeadError(f"{self} not found")
         self.actor_inbox.put(Envelope(message))
+
+
+class Deferred:
+    """Work that may wait a little, shared by all actors: in each turn of the loop half of what has gathered is done.
+
+    Between two halves the loop sees what has come in meanwhile, the end of a commit above all, so that the database
+    has its next one while this work goes on. The more has gathered the more is done: a backlog does not grow."""
+
+    __slots__ = ("_due", "_loop", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._due = False
+
+    def add(self, work: Callable[[], None]) -> None:
+        self._waiting.append(work)
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        waiting = self._waiting
+        try:
+            for _ in range((len(waiting) + 1) // 2):
+                waiting.popleft()()
+        finally:
+            self._due = bool(waiting)
+            if waiting:
+                self._loop.call_soon(self._run)
 
 
 class LoopFuture(pykka.Future[Any]):

@@ -18,7 +18,7 @@ from msgspec import Raw, Struct
 
 from actors import persistence as p
 from actors.code_document import CodeDocument
-from actors.runtime import LoopActor
+from actors.runtime import Deferred, LoopActor
 from actors.session import audience, chat, machine, notifications, projection
 from actors.session import commands as c
 from actors.session import events as e
@@ -191,6 +191,7 @@ class Shared(Struct, frozen=True):
     """What every session actor of a process shares: settings, the clock, and whom to tell."""
 
     persistence: Any
+    deferred: Deferred
     full: Callable[[], bool]
     clock: Callable[[], Millis]
     stopped: Callable[["SessionActor"], None]
@@ -497,11 +498,10 @@ class SessionActor(LoopActor):
         if not shown:
             return
         if not self._unshown:
-            loop = self.actor_inbox.loop
             if (rest := self._rest_until - time.perf_counter()) > 0:
-                loop.call_later(rest, self._show)
+                self.actor_inbox.loop.call_later(rest, self._show)
             else:
-                loop.call_soon(self._show)
+                self._shared.deferred.add(self._show)
         self._unshown += shown
 
     def _pass_on(self, events: Sequence[e.Event]) -> None:

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from actors.directory import Directory
 from actors.persistence import Idle, LogUnavailable, Persistence
+from actors.runtime import Deferred
 from actors.session.commands import ReportRecording
 from actors.session.ids import Millis, SessionId
 from actors.session_actor import SYSTEM, Execute, SessionActor, Shared, Unavailable
@@ -176,6 +177,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     def shared(stopped: Callable[[SessionActor], None]) -> Shared:
         return Shared(
             persistence=persistence.actor_ref,
+            deferred=Deferred(),
             full=lambda: persistence.full,
             clock=now_millis,
             stopped=stopped,

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from actors.directory import Directory
 from actors.persistence import Append, Idle, Persistence
+from actors.runtime import Deferred
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import lifecycle, machine
@@ -232,6 +233,7 @@ class Process:
         def shared(stopped: Callable[[SessionActor], None]) -> Shared:
             return Shared(
                 persistence=self.writer.actor_ref,
+                deferred=Deferred(),
                 full=lambda: self.full or self.writer.full,
                 clock=clock,
                 stopped=stopped,
