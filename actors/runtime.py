@@ -86,9 +86,9 @@ class LoopRef(pykka.ActorRef[A]):
 
 
 class Deferred:
-    """Work that may wait a little, shared by all actors: in each turn of the loop half of what has gathered is done.
+    """Work that may wait a little, shared by all actors: in each turn of the loop a quarter of what has gathered is done.
 
-    Between two halves the loop sees what has come in meanwhile, the end of a commit above all, so that the database
+    In between the loop sees what has come in meanwhile, the end of a commit above all, so that the database
     has its next one while this work goes on. The more has gathered the more is done: a backlog does not grow."""
 
     __slots__ = ("_due", "_loop", "_waiting")
@@ -107,7 +107,7 @@ class Deferred:
     def _run(self) -> None:
         waiting = self._waiting
         try:
-            for _ in range((len(waiting) + 1) // 2):
+            for _ in range((len(waiting) + 3) // 4):
                 waiting.popleft()()
         finally:
             self._due = bool(waiting)
