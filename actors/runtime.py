@@ -86,10 +86,10 @@ class LoopRef(pykka.ActorRef[A]):
 
 
 class Deferred:
-    """Work that may wait a little, shared by all actors: in each turn of the loop a quarter of what has gathered is done.
+    """Work that may wait a little, of all actors: in each turn of the loop a quarter of what has gathered is done.
 
-    In between the loop sees what has come in meanwhile, the end of a commit above all, so that the database
-    has its next one while this work goes on. The more has gathered the more is done: a backlog does not grow."""
+    In between, the loop sees what has come in: the end of a commit above all, so that the database has its next one
+    while this goes on. The more has gathered the more is done, so that a backlog does not grow."""
 
     __slots__ = ("_due", "_loop", "_waiting")
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import gc
+from functools import partial
 from typing import Any
 
 import pykka
 import pytest
 
-from actors.runtime import LoopActor
+from actors.runtime import Deferred, LoopActor
 from tests.actors.stage import turns
 
 
@@ -155,3 +156,34 @@ async def test_actors_are_not_registered_and_leave_nothing_behind() -> None:
 def test_both_are_needed_on_a_loop() -> None:
     with pytest.raises(RuntimeError, match="no running event loop"):
         Notes.start()
+
+
+async def test_deferred_work_is_done_in_order_a_quarter_a_turn() -> None:
+    deferred, done = Deferred(), list[int]()
+    for number in range(8):
+        deferred.add(partial(done.append, number))
+    assert done == [], "not before its turn"
+    seen = []
+    while len(done) < 8:
+        await turns(1)
+        seen.append(len(done))
+    assert seen == [2, 4, 5, 6, 7, 8]
+    assert done == list(range(8))
+    deferred.add(partial(done.append, 8))
+    await turns(1)
+    assert done[8:] == [8], "again, after there was nothing"
+
+
+async def test_deferred_work_that_fails_takes_nothing_else_with_it() -> None:
+    deferred, done, failures = Deferred(), list[str](), list[str]()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(str(context["exception"])))
+
+    def fail() -> None:
+        deferred.add(partial(done.append, "added meanwhile"))
+        raise ValueError("boom")
+
+    deferred.add(fail)
+    deferred.add(partial(done.append, "next"))
+    await turns()
+    assert done == ["next", "added meanwhile"]
+    assert failures == ["boom"]
