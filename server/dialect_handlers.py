@@ -206,7 +206,8 @@ class _DialectEndpoint(Endpoint):
                 )
             async with asyncio.timeout(self._services.settings.limits.body_timeout_s):
                 sent = await request.post()
-        except (ValueError, BadHttpMessage) as error:
+        # A field may name a charset that there is not.
+        except (ValueError, LookupError, BadHttpMessage) as error:
             raise Problem(400, "malformed", f"The body is not a form: {error}.") from error
         except TimeoutError as error:
             raise Problem(408, "too_slow", "The body took too long.", headers={"Connection": "close"}) from error
@@ -256,7 +257,10 @@ class _Ask(_DialectEndpoint):
 
     async def serve(self, call: Call, request: web.Request) -> Any:
         self.admit(call)
-        key = idempotency_key(request.headers.get("Idempotency-Key"))
+        text = idempotency_key(request.headers.get("Idempotency-Key"))
+        # By what was sent: what command that makes may have to do with what the session has become meanwhile.
+        sent = [self._row.method, self._row.path, dict(call.params), call.body]
+        key = None if text is None else Key(text, digest(sent))
         if self._row.lookup is not None:
             call = structs.replace(call, known=await self._row.lookup(self._services, call))
         call = await asked(self._services, call, self._row.ask, self._row.find, key, admits=self._row.admits)
@@ -288,7 +292,8 @@ class _Fetch(_DialectEndpoint):
     _row: FetchRoute
 
     async def serve(self, call: Call, request: web.Request) -> Any:
-        if self._row.method != "GET":
+        # Who has no credential yet is counted by what they do: logging in has rates of its own.
+        if self._row.method != "GET" and call.caller is not None:
             self.admit(call)
         if self._row.into is not None:
             call = structs.replace(call, body=self._row.into(call))
@@ -345,7 +350,7 @@ async def asked(
     call: Call,
     ask: Callable[[Call], Command],
     find: See | None,
-    key: str | None = None,
+    key: Key | None = None,
     *,
     admits: bool = False,
 ) -> Call:
@@ -355,8 +360,7 @@ async def asked(
     principal, command = call.principal, ask(call)
     known = await looked_up(services, call.session_id, principal, command)
     caller: Caller = structs.replace(principal.caller(holds_code=admits), **known)
-    execute = Execute(command, caller, key=None if key is None else Key(key, digest(command)))
-    outcome = await services.directory.ask(call.session_id, execute)
+    outcome = await services.directory.ask(call.session_id, Execute(command, caller, key=key))
     return structs.replace(call, made=await made(services, call, outcome))
 
 

@@ -611,9 +611,9 @@ def idempotency_key(key: str | None) -> str | None:
     return key
 
 
-def digest(command: Command) -> str:
-    """Give the same text for the same command, however its body was written."""
-    return hashlib.blake2b(msgspec.json.encode(command, order="deterministic"), digest_size=16).hexdigest()
+def digest(asked: object) -> str:
+    """Give the same text for the same command or body, however it was written."""
+    return hashlib.blake2b(msgspec.json.encode(asked, order="deterministic"), digest_size=16).hexdigest()
 
 
 def response(reply: Reply) -> web.Response:

@@ -134,6 +134,30 @@ async def test_forms_do_as_well(toy: Town) -> None:
 FORM = b'--b\r\nContent-Disposition: form-data; name="who"\r\n\r\n1\r\n--b--\r\n'
 
 
+async def test_a_form_in_a_charset_that_there_is_not_is_refused(toy: Town) -> None:
+    teacher, number = await made(toy)
+    field = b'--b\r\nContent-Disposition: form-data; name="who"\r\nContent-Type: text/plain; charset=klingon\r\n\r\n1'
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    reply = await teacher.call("POST", f"/toy/rooms/{number}/mute", raw=field + b"\r\n--b--\r\n", headers=headers)
+    assert reply.status == 400
+
+
+async def test_a_key_is_of_what_was_sent_whatever_has_become_of_the_session(toy: Town) -> None:
+    teacher, number = await made(toy)
+    path, key = f"/toy/rooms/{number}/turn", {"Idempotency-Key": "k-1"}
+    first = (await teacher.call("POST", path, {"text": "x"}, headers=key)).ok()
+    assert first == {"locked": True, "made": 1}
+    assert (await teacher.call("POST", path, raw=b'{ "text" : "x" }', headers=key)).ok() == first
+    assert (await teacher.call("POST", path, {"text": "y"}, headers=key)).json["field"] == "Idempotency-Key"
+    assert (await teacher.post(path, {"text": "x"})).ok() == {"locked": False, "made": 1}, "without it, once more"
+
+
+async def test_people_behind_one_address_are_not_counted_as_guests_when_they_log_in(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, apis=(API, dialect()), limits={"guests_per_minute": 1}) as town:
+        for name in ("Zoe", "Zac", "Zed"):
+            assert (await town.anyone.post("/toy/account", {"text": name})).ok(201) == name
+
+
 async def test_a_stream_tells_it_in_the_dialect_s_frames(toy: Town) -> None:
     teacher, number = await made(toy)
     anna = await toy.student("Anna")
