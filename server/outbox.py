@@ -18,7 +18,8 @@ from actors.persistence import LogUnavailable
 from actors.session.ids import Millis
 from server.config import Outbox as OutboxSettings
 from storage.errors import StorageError
-from storage.outbox import FORGET_ROWS, Attempt, Backlog, Delivery, Outbox
+from storage.outbox import Attempt, Backlog, Delivery, Outbox
+from storage.queries import FORGET_ROWS
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ class Dispatcher:
             if kind in self._senders:
                 await self._give_up(kind, target_id, "behind")
         kept = {"delivered_s": settings.delivered_kept_s, "dead_s": settings.dead_kept_s}
-        while await self._outbox.forget(**kept) == FORGET_ROWS:
+        while await self._outbox.forget(**kept) >= FORGET_ROWS:
             pass
 
     async def _tending(self) -> None:

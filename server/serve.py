@@ -10,6 +10,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -27,6 +28,7 @@ from server.actions import now_millis
 from server.app import Protocol, build
 from server.audio import sweeping
 from server.auth import Tickets, Tokens, new_id
+from server.background import Work, beating, going_on, tidying
 from server.config import BadSetting, Settings
 from server.fast import FastLane, lanes
 from server.forms import Places
@@ -47,7 +49,7 @@ from server.push.oauth import AccessTokens, read_account
 from server.rooms.builtin import Builtin
 from server.rooms.daily import Daily
 from server.rooms.errands import Errands
-from server.rooms.inbox import Ears
+from server.rooms.inbox import KEPT_S, Ears
 from server.rooms.keeper import Keeper
 from server.rooms.providers import Provider
 from server.routes import Api
@@ -79,9 +81,7 @@ from storage.users import Users
 
 logger = logging.getLogger(__name__)
 
-BEAT_S = 2.0
 WATCH_S = 0.5
-TIDY_S = 3_600.0
 OUTBOX_CONNECTIONS = 2
 SENDING_S = 1.0
 """How long attempts under way at a stop may take; what is cut off is sent again."""
@@ -137,7 +137,7 @@ async def database(settings: Settings, stack: contextlib.AsyncExitStack, say: Ca
         say(f"starting PostgreSQL in {directory}")
         postgres = await asyncio.to_thread(embedded.start, directory)
         stack.push_async_callback(asyncio.to_thread, postgres.stop)
-        stack.push_async_callback(cancelled, asyncio.create_task(watching(postgres)))
+        begun(stack, {"looking after PostgreSQL": lambda: watching(postgres)})
         dsn = postgres.dsn
     for name in await asyncio.to_thread(migrate.apply, dsn):
         say(f"applied migration {name}")
@@ -219,7 +219,8 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     ledger = RoomLedger(pool)
     rooms = Keeper(ledger, await room_providers(settings, tokens, stack), settings.rooms)
     errands = Errands(rooms, report)
-    ears = Ears(Inbox(pool), ledger, settings.rooms.daily_webhook_secret.reveal(), report)
+    inbox = Inbox(pool)
+    ears = Ears(inbox, ledger, settings.rooms.daily_webhook_secret.reveal(), report)
     for login, until in await users.revoked(tokens.longest_s):
         tokens.revoke(login, until)
     if settings.auth.issuers:
@@ -264,15 +265,30 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     )
     registry.register(metrics.Live(services, persistence))
     await log.beat()
-    works = (
-        directory.run(), hub.beat(), beating(log), tidying(settings, log, users, notifications),
-        sweeping(library, blobs), dispatcher.run(), hooks.wanted.run(), user_streams.feed(), user_streams.look(),
-        rooms.sweep(), ears.listen(),
+    forgetting = (
+        lambda: log.forget_keys(Millis(now_millis() - settings.sessions.idempotency_ttl_s * 1000)),
+        users.forget_logins, users.forget_guests, notifications.forget, partial(inbox.forget, KEPT_S),
     )  # fmt: skip
-    for work in works:
-        task = asyncio.create_task(work)
-        stack.push_async_callback(cancelled, task)
+    begun(stack, {
+        "looking after sessions": directory.run,
+        "heartbeats of streams": hub.beat,
+        "saying that this process is alive": partial(beating, log),
+        "tidying up": partial(tidying, *forgetting),
+        "sweeping blobs": partial(sweeping, library, blobs),
+        "the outbox": dispatcher.run,
+        "reading what webhooks want": hooks.wanted.run,
+        "feeding users' streams": user_streams.feed,
+        "looking for users' notifications": user_streams.look,
+        "deleting rooms": rooms.sweep,
+        "dealing with Daily's events": ears.listen,
+    })  # fmt: skip
     return services, persistence
+
+
+def begun(stack: contextlib.AsyncExitStack, works: Mapping[str, Work]) -> None:
+    """Begin what goes on until the stack is left."""
+    for name, work in works.items():
+        stack.push_async_callback(cancelled, asyncio.create_task(going_on(name, work)))
 
 
 async def dispatching(
@@ -466,27 +482,6 @@ async def cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-async def beating(log: PostgresEventLog) -> None:
-    """Say every so often that this process is alive."""
-    while True:
-        await asyncio.sleep(BEAT_S)
-        with contextlib.suppress(LogUnavailable):
-            await log.beat()
-
-
-async def tidying(settings: Settings, log: PostgresEventLog, users: Users, notifications: Notifications) -> None:
-    """Drop what has served its time: old Idempotency-Keys, logins long expired, notifications."""
-    while True:
-        try:
-            await log.forget_keys(Millis(now_millis() - settings.sessions.idempotency_ttl_s * 1000))
-            await users.forget_logins()
-            await users.forget_guests()
-            await notifications.forget()
-        except LogUnavailable as error:
-            logger.warning("tidying up later: %s", error)
-        await asyncio.sleep(TIDY_S)
 
 
 async def serve(settings: Settings, say: Callable[[str], None]) -> None:

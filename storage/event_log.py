@@ -284,8 +284,8 @@ class PostgresEventLog:
         await self._pool.execute(SQL["bury"], {"owner": self._owner})
 
     async def forget_keys(self, before: Millis) -> int:
-        """Drop Idempotency-Keys used before then; give how many."""
-        return await self._pool.execute(SQL["forget_keys"], {"before": before})
+        """Drop Idempotency-Keys used before then; give how many, `FORGET_ROWS` at most."""
+        return await self._pool.execute(SQL["forget_keys"], {"before": before, "limit": queries.FORGET_ROWS})
 
 
 def recorded(session_id: SessionId, row: Row) -> Recorded:

@@ -38,8 +38,8 @@ class Inbox:
         await self._pool.execute(SQL["done"], {"number": number})
 
     async def forget(self, seconds: float) -> int:
-        """Drop what was dealt with and came longer ago than that; give how many."""
-        return await self._pool.execute(SQL["forget"], {"seconds": seconds})
+        """Drop what was dealt with and came longer ago than that; give how many, `FORGET_ROWS` at most."""
+        return await self._pool.execute(SQL["forget"], {"seconds": seconds, "limit": queries.FORGET_ROWS})
 
 
 def number(told: Told) -> int:

@@ -88,8 +88,9 @@ class Notifications:
         return Standing(rows[0][0], rows[0][1], [_invitation(row[2:]) for row in rows if row[2] is not None])
 
     async def forget(self) -> int:
-        """Drop what is old, and what is too much; give how many."""
-        return await self._pool.execute(SQL["forget"], {"seconds": KEPT_S, "most": KEPT})
+        """Drop what is old, and what is too much; give how many, `FORGET_ROWS` at most of each."""
+        params = {"seconds": KEPT_S, "most": KEPT, "limit": queries.FORGET_ROWS}
+        return await self._pool.execute(SQL["forget"], params)
 
 
 def _told(row: Row) -> Told:

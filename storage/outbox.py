@@ -20,7 +20,6 @@ from storage.pool import Pool, Row
 SQL = queries.load("outbox")
 HISTORY = 20
 """Attempts kept of each delivery, the latest."""
-FORGET_ROWS = 5_000
 Kind = Literal["webhook", "push"]
 
 _json = msgspec.json.Encoder()
@@ -114,9 +113,9 @@ class Outbox:
         return {row[0]: Backlog(*row[1:]) for row in await self._pool.fetch(SQL["backlog"], retry=True)}
 
     async def forget(self, *, delivered_s: float, dead_s: float) -> int:
-        """Drop what was done so long ago; give how many, `FORGET_ROWS` at most."""
+        """Drop what was done so long ago; give how many, `FORGET_ROWS` at most of each."""
         await self._pool.execute(SQL["forget_failing"])
-        params = {"delivered_s": delivered_s, "dead_s": dead_s, "limit": FORGET_ROWS}
+        params = {"delivered_s": delivered_s, "dead_s": dead_s, "limit": queries.FORGET_ROWS}
         return await self._pool.execute(SQL["forget"], params)
 
 

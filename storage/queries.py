@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+FORGET_ROWS = 5_000
+"""Rows that what drops old ones drops at once at most: however many there are, no statement runs out of time."""
 DIRECTORY = Path(__file__).parent / "sql" / "queries"
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 

@@ -174,12 +174,12 @@ class Users:
         return [(login_id, float(until)) for login_id, until in rows]
 
     async def forget_logins(self) -> int:
-        """Drop logins that expired a week ago; give how many."""
-        return await self._pool.execute(SQL["forget_logins"])
+        """Drop logins that expired a week ago; give how many, `FORGET_ROWS` at most."""
+        return await self._pool.execute(SQL["forget_logins"], {"limit": queries.FORGET_ROWS})
 
     async def forget_guests(self) -> int:
-        """Drop guests whose tokens are long over; give how many. What they did stays in the logs."""
-        return await self._pool.execute(SQL["forget_guests"])
+        """Drop guests whose tokens are long over; give how many, `FORGET_ROWS` at most. The logs keep what they did."""
+        return await self._pool.execute(SQL["forget_guests"], {"limit": queries.FORGET_ROWS})
 
 
 def _first(rows: list[Row]) -> User | None:

@@ -127,16 +127,12 @@ class Ears:
 
     async def listen(self) -> None:
         """Do what events mean, until cancelled."""
-        forgot_at = 0.0
         while True:
             self._news.clear()
             try:
                 told = await self._inbox.take(TAKEN_AT_ONCE)
                 for one in told:
                     await self._deal(one)
-                if self._clock() - forgot_at > 3_600:
-                    await self._inbox.forget(KEPT_S)
-                    forgot_at = self._clock()
             except LogUnavailable as error:
                 logger.warning("Daily's events are dealt with later: %s", error)
                 told = []

@@ -1,6 +1,5 @@
 -- name: put
--- The oldest beyond the bound drop out. Two that come at once may leave one more; the next drops it, and `tokens` never
--- gives more.
+-- The oldest beyond the bound drop out. Two that come at once may leave one more; the next drops it, and it is not read.
 with mine as (
     insert into device as d (token, user_id, login, platform)
     select %(token)s, %(user_id)s, %(login)s, %(platform)s

@@ -183,7 +183,8 @@ select user_id::text, key, digest, first_seq, last_seq, (extract(epoch from at) 
 from command_key where session_id = %(session_id)s and user_id = %(user_id)s and key = %(key)s
 
 -- name: forget_keys
-delete from command_key where at < to_timestamp(%(before)s / 1000.0)
+delete from command_key where ctid = any(array(
+    select ctid from command_key where at < to_timestamp(%(before)s / 1000.0) order by at limit %(limit)s))
 
 -- name: save_snapshot
 -- Never ahead of the log, and only while the log has no later word: a redaction since then would be undone by it.

@@ -18,4 +18,6 @@ returning e.number, e.provider, e.type, e.body, e.tries
 update provider_events set due_at = null where number = %(number)s
 
 -- name: forget
-delete from provider_events where due_at is null and received_at < now() - make_interval(secs => %(seconds)s)
+delete from provider_events where number = any(array(
+    select number from provider_events
+    where due_at is null and received_at < now() - make_interval(secs => %(seconds)s) order by received_at limit %(limit)s))

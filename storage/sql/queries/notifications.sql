@@ -41,6 +41,10 @@ order by invited.number desc
 
 -- name: forget
 -- What is old goes, and of what there is too much of; the last one stays, to know a place by.
-delete from notification n using notification_head h
-where h.user_id = n.user_id and n.seq < h.last_seq
-    and (n.at < now() - make_interval(secs => %(seconds)s) or n.seq <= h.last_seq - %(most)s)
+delete from notification where (user_id, seq) in (
+    (select n.user_id, n.seq from notification n join notification_head h using (user_id)
+        where n.at < now() - make_interval(secs => %(seconds)s) and n.seq < h.last_seq order by n.at limit %(limit)s)
+    union all
+    (select n.user_id, n.seq from notification_head h join notification n using (user_id)
+        where h.last_seq > %(most)s and n.seq <= h.last_seq - %(most)s limit %(limit)s)
+)

@@ -113,12 +113,15 @@ where revoked_at > now() - make_interval(secs => %(seconds)s)
     or (revoked_at is not null and refresh_digest is null and expires_at > now())
 
 -- name: forget_logins
-delete from logins where expires_at < now() - interval '7 days'
+delete from logins where ctid = any(array(
+    select ctid from logins where expires_at < now() - interval '7 days' order by expires_at limit %(limit)s))
 
 -- name: forget_guests
-delete from users u
-where role = 'guest' and created_at < now() - interval '7 days'
-    and not exists (select from logins l where l.user_id = u.user_id)
+delete from users where user_id = any(array(
+    select user_id from users u
+    where role = 'guest' and created_at < now() - interval '7 days'
+        and not exists (select from logins l where l.user_id = u.user_id)
+    limit %(limit)s))
 
 -- name: students
 select user_id::text, number, name, email, phone, role, password_hash, colour,
