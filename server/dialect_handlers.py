@@ -280,7 +280,6 @@ class _Create(_DialectEndpoint):
             call.principal,
             row.new(call),
             structs.replace(row.opening(call), dialect=self._dialect.name),
-            call.origin,
         )
         call = structs.replace(call, session_id=state.session.id)
         if row.see is not None:

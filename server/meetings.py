@@ -54,7 +54,7 @@ async def met(services: Services, call: Call) -> Met:
     if found.place in ("kicked", "denied", "waiting") and session.owner_id != call.principal.user_id:
         reason = "waiting" if found.place == "waiting" else "kicked"
         raise Problem(403, reason, "The session does not let you in.")
-    return Met(session, await services.rooms.meeting(session, call.principal))
+    return Met(session, await services.rooms.meeting(session, call.principal, call.origin))
 
 
 async def met_as_owner(services: Services, call: Call) -> Met:
@@ -69,7 +69,7 @@ async def met_at_creation(services: Services, call: Call, made: State | Session)
     """Let its owner into a session's room; a provider that is away takes nothing from the session itself."""
     session = made.session if isinstance(made, State) else made
     try:
-        return Met(session, await services.rooms.meeting(session, call.principal))
+        return Met(session, await services.rooms.meeting(session, call.principal, call.origin))
     except Problem:
         return Met(session, None)
 

@@ -53,7 +53,7 @@ class Opening(Struct, frozen=True, kw_only=True):
 
 async def create_session(services: Services, call: Call) -> Session:
     require_teacher(call.principal)
-    return (await open_session(services, call.principal, call.body, Opening(), call.origin)).session
+    return (await open_session(services, call.principal, call.body, Opening())).session
 
 
 def require_teacher(principal: Principal) -> None:
@@ -62,10 +62,8 @@ def require_teacher(principal: Principal) -> None:
         raise Problem(403, "not_permitted", "Only teachers may create sessions.")
 
 
-async def open_session(
-    services: Services, principal: Principal, new: c.NewSession, opening: Opening, origin: str = ""
-) -> State:
-    """Commit a new session, with its room; give its state. `origin`: where clients reach this server.
+async def open_session(services: Services, principal: Principal, new: c.NewSession, opening: Opening) -> State:
+    """Commit a new session, with its room; give its state.
 
     Raises: Problem, Taken('booking')."""
     if wait := services.commands.take(principal.user_id):
@@ -89,7 +87,7 @@ async def open_session(
             text=opening.text,
             text_language=opening.text_language,
         )
-        async with services.rooms.room(create.name, new, new.capacity or settings.default_capacity, origin) as room:
+        async with services.rooms.room(create.name, new, new.capacity or settings.default_capacity) as room:
             try:
                 return await committed(services, principal, structs.replace(create, room=room), opening)
             except Taken as taken:

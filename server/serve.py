@@ -355,7 +355,7 @@ async def room_providers(
 ) -> Mapping[str, Provider]:
     """Make who makes rooms, and those who made them before and are still set up. Raises: BadSetting."""
     chosen = settings.rooms
-    providers: dict[str, Provider] = {"builtin": Builtin(tokens)}
+    providers: dict[str, Provider] = {"builtin": Builtin(tokens, settings.server.public_url)}
     if chosen.daily_api_key:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         providers["daily"] = Daily(

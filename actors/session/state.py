@@ -60,11 +60,16 @@ class FeaturesUpdate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Room(Struct, frozen=True):
-    """Where a session's audio and video are, at a provider of rooms."""
+    """Where a session's audio and video are, at a provider of rooms. `url` may be a path of this server's own."""
 
     provider: str
     name: str
     url: str
+
+    def at(self, origin: str) -> str:
+        """Give its URL for who reaches this server at `origin`. What a creator calls
+        this server is not kept: others would follow it."""
+        return origin + self.url if self.url.startswith("/") else self.url
 
     @property
     def records(self) -> str | None:

@@ -173,11 +173,11 @@ def utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-def room_url(session: Session) -> str | None:
-    return None if session.room is None else session.room.url
+def room_url(session: Session, call: Call) -> str | None:
+    return None if session.room is None else session.room.at(call.origin)
 
 
-def facts(session: Session) -> dict[str, Any]:
+def facts(session: Session, call: Call) -> dict[str, Any]:
     return {
         "title": session.title,
         "description": session.description or None,
@@ -188,7 +188,7 @@ def facts(session: Session) -> dict[str, Any]:
         "id": session.number,
         "teacher_id": session.owner_number,
         "status": STATUSES[session.status],
-        "daily_room_url": room_url(session),
+        "daily_room_url": room_url(session, call),
         "room_code": session.code,
         "actual_start": naive_or_none(session.started_at),
         "ended_at": naive_or_none(session.ended_at) if session.status == "ended" else None,
@@ -197,13 +197,13 @@ def facts(session: Session) -> dict[str, Any]:
     }
 
 
-def response(session: Session) -> SessionResponse:
-    return SessionResponse(**facts(session))
+def response(session: Session, call: Call) -> SessionResponse:
+    return SessionResponse(**facts(session, call))
 
 
 def detail(met: Met, call: Call) -> SessionDetail:
-    join_url = room_url(met.session) if met.meeting is None else met.meeting.join_url
-    return SessionDetail(**facts(met.session), teacher_join_url=join_url, participant_count=met.session.joined)
+    join_url = room_url(met.session, call) if met.meeting is None else met.meeting.join_url
+    return SessionDetail(**facts(met.session, call), teacher_join_url=join_url, participant_count=met.session.joined)
 
 
 def participants(state: State, call: Call) -> list[ParticipantView]:
@@ -336,7 +336,7 @@ SESSIONS = (
     ),
     FetchRoute(
         path="/sessions", summary="List one's sessions, newest first", query=SessionQuery, into=listed, act=do.sliced,
-        out=lambda found, call: SessionList([response(one) for one in found[0]], found[1]), answer=SessionList,
+        out=lambda found, call: SessionList([response(one, call) for one in found[0]], found[1]), answer=SessionList,
     ),
     FetchRoute(
         path="/sessions/{ref}", summary="Read a session", whose="participant", act=meetings.met_as_owner, out=detail,
@@ -344,8 +344,8 @@ SESSIONS = (
     ),
     AskRoute(
         method="PATCH", path="/sessions/{ref}", summary="Change a session", whose="owner", body=SessionUpdate,
-        find=lambda state, call: state.session.status, ask=update, see=lambda state, call: response(state.session),
-        errors=STATUS_ERRORS, answer=SessionResponse,
+        find=lambda state, call: state.session.status, ask=update,
+        see=lambda state, call: response(state.session, call), errors=STATUS_ERRORS, answer=SessionResponse,
     ),
     AskRoute(
         method="DELETE", path="/sessions/{ref}", summary="Delete a session, and its room", whose="owner",

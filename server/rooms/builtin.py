@@ -10,11 +10,14 @@ from storage.users import User
 
 
 class Builtin:
-    def __init__(self, tokens: Tokens) -> None:
+    """`public_url`: where clients reach this server; empty: where each of them does."""
+
+    def __init__(self, tokens: Tokens, public_url: str) -> None:
         self._tokens = tokens
+        self._public_url = public_url.rstrip("/")
 
     async def make(self, wanted: Wanted) -> str:
-        return f"{wanted.origin}/rooms/{wanted.name}"
+        return f"{self._public_url}/rooms/{wanted.name}"
 
     async def delete(self, name: str) -> None:
         """There is nothing but the name."""

@@ -55,7 +55,7 @@ class Keeper:
         self._due = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def room(self, name: str, new: c.NewSession, capacity: int, origin: str) -> AsyncIterator[Room | None]:
+    async def room(self, name: str, new: c.NewSession, capacity: int) -> AsyncIterator[Room | None]:
         """Make a room, if one is wanted, for the session that the block commits; if it does not, the room goes.
 
         Raises: Problem 409, 502."""
@@ -68,7 +68,6 @@ class Keeper:
             capacity=capacity,
             chat=new.features.chat,
             recording=new.features.recording,
-            origin=origin,
             expires_at=lasting_s(new) + self._settings.room_ttl_s,
         )
         try:
@@ -96,8 +95,10 @@ class Keeper:
             await (self._ledger.forget if certain else self._ledger.release)(provider, name)
             self._due.set()
 
-    async def meeting(self, session: Session, who: Principal) -> Meeting | None:
-        """Let somebody into a session's room; None: it has none, or none any more. Raises: Problem 502."""
+    async def meeting(self, session: Session, who: Principal, origin: str) -> Meeting | None:
+        """Let somebody, who reaches us at `origin`, into a session's room; None: it has none, or none any more.
+
+        Raises: Problem 502."""
         room = session.room
         if room is None or session.status in CLOSED:
             return None
@@ -116,7 +117,7 @@ class Keeper:
             token = await self.provider(room.provider).token(wanted)
         except RoomFailed as failed:
             raise Problem(502, "room_failed", f"Failed to get a token for the room: {failed.why}") from failed
-        return Meeting(room.name, token, f"{room.url}?t={token}")
+        return Meeting(room.name, token, f"{room.at(origin)}?t={token}")
 
     def look(self) -> None:
         """Rooms may be due."""

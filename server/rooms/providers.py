@@ -20,13 +20,12 @@ class RoomFailed(Exception):
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """A room to be made. `origin` is where clients reach this server; `expires_at` unix seconds."""
+    """A room to be made; `expires_at` in unix seconds."""
 
     name: str
     capacity: int
     chat: bool
     recording: bool
-    origin: str
     expires_at: int
 
 
@@ -51,7 +50,7 @@ class Provider(Protocol):
     """Each of these raises RoomFailed."""
 
     async def make(self, wanted: Wanted) -> str:
-        """Make a room; give its URL."""
+        """Make a room; give its URL, as `Room` has it."""
 
     async def delete(self, name: str) -> None:
         """See that a room is gone."""

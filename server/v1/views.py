@@ -28,7 +28,8 @@ class Counts(Struct, frozen=True):
 
 
 class RoomView(Struct, frozen=True):
-    """Where audio and video are; a token for it comes from `POST …/tokens`."""
+    """Where audio and video are; a token for it comes from `POST …/tokens`. `url` of a built-in room is a path here, if
+    the server has not been told where it is reached."""
 
     provider: str
     name: str

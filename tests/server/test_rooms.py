@@ -351,8 +351,9 @@ async def test_a_built_in_room_s_token_is_one_for_its_session(dsn: str, data: Pa
     async with serving(dsn, data) as town:
         host = await roomy(town)
         room = host.session["room"]
-        assert room == {"provider": "builtin", "name": host.session["name"], "url": f"{town.url}/rooms/{room['name']}"}
+        assert room == {"provider": "builtin", "name": host.session["name"], "url": f"/rooms/{room['name']}"}
         meeting = (await host.person.post(f"{host.path}/tokens")).ok(201)["meeting"]
+        assert meeting["join_url"] == f"{town.url}/rooms/{room['name']}?t={meeting['token']}"
         claims = jwt.decode(meeting["token"], KEY, algorithms=["HS256"], audience="homeroom")
         assert (claims["room"], claims["is_owner"], claims["user_name"]) == (room["name"], True, "Tess")
         bearer = Client(town.http, town.url, meeting["token"])

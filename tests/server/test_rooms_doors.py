@@ -9,10 +9,13 @@ import jwt
 import msgspec
 import pytest
 
+from server.auth import Tokens
 from server.demo import daily
 from server.demo.daily import FakeDaily, Fault
+from server.rooms.builtin import Builtin
+from server.rooms.providers import Wanted
 from tests.server.client import Seat
-from tests.server.serving import Town, serving, wait_for
+from tests.server.serving import KEY, Town, serving, wait_for
 from tests.server.test_rooms import rooms_at
 
 ACCOUNT = "the key of an account at Daily, for tests"
@@ -159,3 +162,20 @@ async def test_what_cannot_be_noted_is_put_aside(town: Town, fake: FakeDaily, mo
     await wait_for(lambda: not town.query("select 1 from provider_events where due_at is not null"))
     visits = (await host.person.get(f"{host.path}/attendance")).ok()["visits"]
     assert "Anna" in [visit["name"] for visit in visits]
+
+
+async def test_who_creates_a_session_does_not_say_where_others_reach_this_server(dsn: str, data: Path) -> None:
+    async with serving(dsn, data) as town:
+        teacher, anna = await town.teacher(), await town.student("Anna")
+        elsewhere = {"Host": "elsewhere.example.org"}
+        made = (await teacher.call("POST", "/tutorium/api/v1/sessions", {"title": "x"}, headers=elsewhere)).ok(201)
+        assert made["teacher_join_url"].startswith("http://elsewhere.example.org/"), "whoever says so oneself"
+        path = f"/tutorium/api/v1/sessions/{made['id']}"
+        joined = (await anna.post(f"{path}/join", {})).ok()
+        assert joined["join_url"].startswith(f"{town.url}/rooms/{joined['room_name']}?t=")
+        assert (await teacher.get(path)).ok()["daily_room_url"] == f"{town.url}/rooms/{joined['room_name']}"
+        session = (await anna.get(f"/v1/sessions/{joined['room_name']}")).ok()
+        assert session["room"]["url"] == f"/rooms/{joined['room_name']}"
+    builtin = Builtin(Tokens(KEY, issuer="x", audience="x", ttl_s=1), "https://live.example.org/")
+    wanted = Wanted(name="r", capacity=2, chat=True, recording=False, expires_at=0)
+    assert await builtin.make(wanted) == "https://live.example.org/rooms/r", "whoever set the server up does"
