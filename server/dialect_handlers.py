@@ -37,7 +37,7 @@ from server.dialect import (
     TakeRoute,
     WatchRoute,
 )
-from server.errors import Problem, refused, too_fast, unauthenticated, unknown_session
+from server.errors import Problem, refused, unauthenticated, unknown_session
 from server.forms import Form
 from server.handlers import SESSION, USER, ContentEndpoint, Endpoint, Handler, digest, idempotency_key, response
 from server.lookups import looked_up
@@ -233,15 +233,6 @@ class _DialectEndpoint(Endpoint):
             value = casing.camel(msgspec.to_builtins(value))
         return Reply(self._row.status, None if self._row.status == 204 else msgspec.json.encode(value))
 
-    def admit(self, call: Call) -> None:
-        """Count what changes something. Raises: Problem 429."""
-        if call.caller is None:
-            wait = self._services.guests.take(call.address)
-        else:
-            wait = self._services.commands.take(call.caller.user_id)
-        if wait:
-            raise too_fast("Slow down: that is more than one may do in so short a time.", wait)
-
 
 class _Look(_DialectEndpoint):
     _row: LookRoute
@@ -256,7 +247,7 @@ class _Ask(_DialectEndpoint):
     _row: AskRoute
 
     async def serve(self, call: Call, request: web.Request) -> Any:
-        self.admit(call)
+        self.admit(call.principal)
         text = idempotency_key(request.headers.get("Idempotency-Key"))
         # By what was sent: what command that makes may have to do with what the session has become meanwhile.
         sent = [self._row.method, self._row.path, dict(call.params), call.body]
@@ -275,6 +266,7 @@ class _Create(_DialectEndpoint):
 
     async def serve(self, call: Call, request: web.Request) -> Any:
         row = self._row
+        self.admit(call.principal)
         state = await open_session(
             self._services,
             call.principal,
@@ -293,7 +285,7 @@ class _Fetch(_DialectEndpoint):
     async def serve(self, call: Call, request: web.Request) -> Any:
         # Who has no credential yet is counted by what they do: logging in has rates of its own.
         if self._row.method != "GET" and call.caller is not None:
-            self.admit(call)
+            self.admit(call.caller)
         if self._row.into is not None:
             call = structs.replace(call, body=self._row.into(call))
         return self._row.out(await self._row.act(self._services, call), call)

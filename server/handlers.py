@@ -185,6 +185,11 @@ class Endpoint:
                 self.guessed(request, principal)
             raise
 
+    def admit(self, principal: Principal) -> None:
+        """Count what may change something. Raises: Problem 429."""
+        if wait := self._services.commands.take(principal.user_id):
+            raise too_fast(f"At most {self._services.settings.limits.user_commands_per_s} commands a second.", wait)
+
     def guessed(self, request: web.Request, principal: Principal | None) -> None:
         """Count a code that led nowhere. Raises: Problem 429."""
         for who in (principal and principal.user_id, self.address(request)):
@@ -213,11 +218,6 @@ class CommandEndpoint(Endpoint):
         outcome = await services.directory.ask(session_id, self.execute(principal, by_code, command, key, found))
         call = Call(request.match_info, None, body, principal, session_id, self.address(request))
         return response(await self.reply(outcome, ref, call))
-
-    def admit(self, principal: Principal) -> None:
-        """Count a command. Raises: Problem 429."""
-        if wait := self._services.commands.take(principal.user_id):
-            raise too_fast(f"At most {self._services.settings.limits.user_commands_per_s} commands a second.", wait)
 
     def execute(
         self, principal: Principal, by_code: bool, command: Command, key: str | None, found: Fields = NOTHING
@@ -262,6 +262,8 @@ class _Action(Endpoint):
             request[SESSION] = session_id
         if principal is not None and not (row.public or row.scoped):
             principal.require_scope(session_id if row.session else None)
+        if principal is not None and row.method != "GET":
+            self.admit(principal)
         query = self.query(request)
         body = await self.body(request)
         call = Call(

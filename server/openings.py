@@ -19,7 +19,7 @@ from actors.session.state import Session, State
 from actors.session_actor import creation
 from server.actions import now_millis
 from server.auth import Principal, new_id
-from server.errors import Problem, refused, too_fast
+from server.errors import Problem, refused
 from server.routes import Call
 from server.services import Services
 from storage.sessions import UUID
@@ -66,8 +66,6 @@ async def open_session(services: Services, principal: Principal, new: c.NewSessi
     """Commit a new session, with its room; give its state.
 
     Raises: Problem, Taken('booking')."""
-    if wait := services.commands.take(principal.user_id):
-        raise too_fast(f"At most {services.settings.limits.user_commands_per_s} commands a second.", wait)
     if new.name is not None and (UUID.fullmatch(new.name) or not new.name.isprintable()):
         raise Problem(422, "invalid", "`name` must not look like an id, or have a newline in it.", field="name")
     number, settings = await services.log.next_number(), services.settings.sessions

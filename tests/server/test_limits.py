@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.server.booking import hour
 from tests.server.client import PATIENCE_S, Seat
 from tests.server.serving import Town, read_answer, serving, wait_for
 
@@ -42,6 +43,22 @@ async def test_a_user_has_a_rate_of_commands(dsn: str, data: Path) -> None:
         assert int(limited.headers["Retry-After"]) >= 1
         # Others are not slower for it.
         await host.say("hello")
+
+
+async def test_whatever_changes_something_counts(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"user_commands_per_s": 1, "user_burst": 3}) as town:
+        tess, anna, ben, cem = await town.teacher(), await town.student(), await town.student(), await town.student()
+        booking = {"tutor_id": tess.id, "student_id": anna.id, **hour()}
+        for person, method, path, body in (
+            (tess, "POST", "/v1/sessions", {"title": "x"}),
+            (anna, "POST", "/v1/bookings", booking),
+            (ben, "PUT", "/v1/me/devices/token", {"platform": "web"}),
+            (cem, "POST", "/v1/me/tickets", None),
+        ):
+            replies = [await person.call(method, path, body) for _ in range(4)]
+            assert [reply.status < 300 for reply in replies] == [True] * 3 + [False], path
+            replies[-1].refused(429, "too_fast")
+            assert (await person.get("/v1/me")).status == 200, "looking does not"
 
 
 async def test_a_session_has_a_rate_of_commands_and_still_notices_who_leaves(dsn: str, data: Path) -> None:
