@@ -23,6 +23,8 @@ REQUIRED = ["iss", "aud", "sub", "exp", "iat", "jti"]
 REMEMBERED = 100_000
 """Verified tokens kept, so that each is checked once and not at every request."""
 TICKETS = 100_000
+SWEEP_AT = 10_000
+"""Logins that are over, of which none is dropped yet though no token names it any more."""
 
 
 def new_id() -> str:
@@ -105,6 +107,7 @@ class Tokens:
         self._audience = audience
         self._verified: OrderedDict[str, Principal] = OrderedDict()
         self._revoked: dict[str, float] = {}
+        self._sweep_at = SWEEP_AT
         self.ttl_s = ttl_s
         self.longest_s = max(ttl_s, scoped_ttl_s)
 
@@ -233,7 +236,9 @@ class Tokens:
     def revoke(self, login: str, until: float = 0.0) -> None:
         """Refuse every token of a login from now on. `until` (unix s): where one may be good for longer than ours."""
         now = time.time()
-        self._revoked = {known: until for known, until in self._revoked.items() if until > now}
+        if len(self._revoked) >= self._sweep_at:
+            self._revoked = {known: until for known, until in self._revoked.items() if until > now}
+            self._sweep_at = max(SWEEP_AT, 2 * len(self._revoked))
         self._revoked[login] = max(until, now + self.longest_s)
 
 

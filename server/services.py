@@ -41,9 +41,12 @@ REFS_KEPT = 100_000
 class Refs:
     """Finds sessions by id, number, name or code; remembers what never changes."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, *, kept: int = REFS_KEPT) -> None:
         self._sessions = sessions
+        self._kept = kept
         self._known: OrderedDict[str, tuple[SessionId, bool]] = OrderedDict()
+        self._places: dict[SessionId, list[str]] = {}
+        """By what each session is known: to forget one must not take a look at all of them."""
 
     async def resolve(self, ref: str) -> tuple[SessionId, bool]:
         """Give a session's id, and whether `ref` is its code. Raises: Problem 404."""
@@ -57,9 +60,14 @@ class Refs:
         return known
 
     def _keep(self, place: str, known: tuple[SessionId, bool]) -> tuple[SessionId, bool]:
-        self._known[place] = known
-        if len(self._known) > REFS_KEPT:
-            self._known.popitem(last=False)
+        if place not in self._known:
+            self._known[place] = known
+            self._places.setdefault(known[0], []).append(place)
+            if len(self._known) > self._kept:
+                oldest, (session_id, _) = self._known.popitem(last=False)
+                self._places[session_id].remove(oldest)
+                if not self._places[session_id]:
+                    del self._places[session_id]
         return known
 
     async def within(self, kind: Kind, dialect: str | None, named: Naming, ref: str) -> SessionId:
@@ -79,7 +87,8 @@ class Refs:
 
     def forget(self, session_id: SessionId) -> None:
         """A session has been deleted: it is not found any more."""
-        self._known = OrderedDict((ref, known) for ref, known in self._known.items() if known[0] != session_id)
+        for place in self._places.pop(session_id, ()):
+            del self._known[place]
 
 
 class Services(Struct, frozen=True):
