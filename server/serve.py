@@ -219,6 +219,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     ledger = RoomLedger(pool)
     rooms = Keeper(ledger, await room_providers(settings, tokens, stack), settings.rooms)
     errands = Errands(rooms, report)
+    stack.push_async_callback(errands.finish, SENDING_S)
     inbox = Inbox(pool)
     ears = Ears(inbox, ledger, settings.rooms.daily_webhook_secret.reveal(), report)
     for login, until in await users.revoked(tokens.longest_s):

@@ -75,3 +75,13 @@ class Errands:
             if isinstance(event, e.RecordingStarted):
                 failure = c.ReportRecording(status="failed", recording_id=event.recording_id, reason=failed.why)
                 await self._report(session_id, failure)
+        except Exception:
+            logger.exception("%s at room %s was not passed on", type(event).__name__, room.name)
+
+    async def finish(self, seconds: float) -> None:
+        """Wait a little for what is under way, and let go of the rest."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=seconds)
+        for errand in self._under_way:
+            logger.warning("an errand to a room is left undone")
+            errand.cancel()

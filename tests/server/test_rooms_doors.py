@@ -117,6 +117,18 @@ async def test_who_comes_too_often_comes_when_daily_says(town: Town, fake: FakeD
     assert tokens_made(fake) == 1
 
 
+async def test_who_was_removed_just_before_a_stop_is_ejected_all_the_same(
+    dsn: str, data: Path, fake: FakeDaily, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(dsn, data, rooms=rooms_at(fake, pause_s=0.2)) as town:
+        host, anna = await town.classroom("Anna", room=True)
+        fake.faults = [Fault("POST", f"/rooms/{host.session['room']['name']}/eject", 503)]
+        await host.do("kick", user_id=anna.user_id)
+    assert fake.faults[0].times == 0
+    assert [body["user_ids"] for _, path, body in fake.calls if path.endswith("/eject")] == [[anna.user_id]]
+    assert not caplog.records
+
+
 # Webhooks that are signed, and odd
 
 
