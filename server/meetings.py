@@ -69,7 +69,7 @@ async def met_at_creation(services: Services, call: Call, made: State | Session)
     """Let its owner into a session's room; a provider that is away takes nothing from the session itself."""
     session = made.session if isinstance(made, State) else made
     try:
-        return Met(session, await services.rooms.meeting(session, call.principal, call.origin))
+        return Met(session, await services.rooms.shown_meeting(session, call.principal, call.origin))
     except Problem:
         return Met(session, None)
 

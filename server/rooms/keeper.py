@@ -8,12 +8,14 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 
 from msgspec import Struct
 
 from actors.persistence import LogUnavailable
 from actors.session import commands as c
+from actors.session.ids import SessionId, UserId
 from actors.session.lifecycle import CLOSED, millis
 from actors.session.state import Room, Session
 from server.auth import Principal
@@ -29,6 +31,7 @@ MAKING_S = 600
 """How long making a room and its session may take; then the room is deleted."""
 SWEEP_S = 5.0
 SWEPT_AT_ONCE = 20
+MEETINGS_KEPT = 10_000
 
 
 class Meeting(Struct, frozen=True):
@@ -37,6 +40,10 @@ class Meeting(Struct, frozen=True):
     room_name: str
     token: str
     join_url: str
+
+
+def meeting_at(room: Room, token: str, origin: str) -> Meeting:
+    return Meeting(room.name, token, f"{room.at(origin)}?t={token}")
 
 
 def lasting_s(new: c.NewSession) -> int:
@@ -53,6 +60,8 @@ class Keeper:
         self._providers = providers
         self._settings = settings
         self._due = asyncio.Event()
+        self._kept: OrderedDict[tuple[SessionId, UserId, str], tuple[str, float]] = OrderedDict()
+        """Tokens given before, and until when they are given again (unix s)."""
 
     @contextlib.asynccontextmanager
     async def room(self, name: str, new: c.NewSession, capacity: int) -> AsyncIterator[Room | None]:
@@ -117,7 +126,22 @@ class Keeper:
             token = await self.provider(room.provider).token(wanted)
         except RoomFailed as failed:
             raise Problem(502, "room_failed", f"Failed to get a token for the room: {failed.why}") from failed
-        return Meeting(room.name, token, f"{room.at(origin)}?t={token}")
+        return meeting_at(room, token, origin)
+
+    async def shown_meeting(self, session: Session, who: Principal, origin: str) -> Meeting | None:
+        """The same for whoever only looks, perhaps every second: with the token of before, for half of its time."""
+        key, now = (session.id, who.user_id, who.login), time.time()
+        token, until = self._kept.get(key, ("", 0.0))
+        # A credential for this session alone may end before that token does.
+        if until > now and who.scope is None and session.room is not None and session.status not in CLOSED:
+            return meeting_at(session.room, token, origin)
+        meeting = await self.meeting(session, who, origin)
+        if meeting is not None and who.scope is None:
+            self._kept[key] = meeting.token, now + self._settings.token_ttl_s / 2
+            self._kept.move_to_end(key)
+            if len(self._kept) > MEETINGS_KEPT:
+                self._kept.popitem(last=False)
+        return meeting
 
     def look(self) -> None:
         """Rooms may be due."""

@@ -86,6 +86,19 @@ async def test_who_was_removed_gets_no_other_token(town: Town, fake: FakeDaily) 
     assert tokens_made(fake) == before
 
 
+async def test_looking_again_asks_for_no_other_token(town: Town, fake: FakeDaily) -> None:
+    teacher, anna = await town.teacher(), await town.student("Anna")
+    made = (await teacher.post("/tutorium/api/v1/sessions", {"title": "x"})).ok(201)
+    path = f"/tutorium/api/v1/sessions/{made['id']}"
+    assert [(await teacher.get(path)).ok()["teacher_join_url"] for _ in range(3)] == [made["teacher_join_url"]] * 3
+    assert tokens_made(fake) == 1
+    for _ in range(2):
+        (await anna.post(f"{path}/join", {})).ok()
+    assert tokens_made(fake) == 3, "coming in does"
+    (await teacher.call("PATCH", path, {"status": "cancelled"})).ok()
+    assert "?t=" not in (await teacher.get(path)).ok()["teacher_join_url"]
+
+
 # What Daily does not do at once
 
 
