@@ -8,8 +8,8 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from msgspec import Meta, Struct, structs
 
@@ -30,6 +30,7 @@ from storage.event_log import Summary
 from storage.sessions import UUID, Found
 from storage.users import User
 
+T = TypeVar("T")
 Account = User
 PAGE = 100
 EVENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(DurableEvent))
@@ -161,18 +162,30 @@ async def refresh(services: Services, call: Call) -> LoggedIn:
     user = None if user_id is None else await services.users.find(user_id)
     if user is None:
         # Only one that was ours: whoever knows no more than a login's name ends nobody's.
-        if await services.users.used(login_id, digest(secret)) and await services.users.revoke(login_id):
-            services.tokens.revoke(login_id)
-            services.hub.cut_off(None, login_id)
+        if await services.users.used(login_id, digest(secret)):
+            await whole(stolen(services, login_id))
         raise unauthenticated("The refresh token is not valid any more; log in again.", "bad_refresh_token")
     return logged_in(services, user, login_id, fresh)
 
 
+async def stolen(services: Services, login_id: str) -> None:
+    if await services.users.revoke(login_id):
+        services.tokens.revoke(login_id)
+        services.hub.cut_off(None, login_id)
+
+
+async def whole(work: Coroutine[Any, Any, T]) -> T:
+    """Do what must not stop half-way, though its client goes: what the database has ended has to end here, too."""
+    return await asyncio.shield(asyncio.create_task(work))
+
+
 async def logout(services: Services, call: Call) -> None:
-    principal = call.principal
-    if not principal.login:
-        # They are believed without one.
-        return
+    # Without a login they are believed, and have none to end.
+    if call.principal.login:
+        await whole(logged_out(services, call.principal))
+
+
+async def logged_out(services: Services, principal: Principal) -> None:
     await services.users.end_login(principal.login, principal.user_id, principal.expires_at)
     services.tokens.revoke(principal.login, principal.expires_at)
     services.hub.cut_off(principal.user_id, principal.login)
@@ -195,18 +208,24 @@ async def change_me(services: Services, call: Call) -> User:
                 403, "bad_credentials", "Changing this needs your `current_password`.", field="current_password"
             )
     hashed = None if body.password is None else await services.passwords.hash(body.password)
+    return await whole(changed(services, call, user, hashed))
+
+
+async def changed(services: Services, call: Call, user: User, hashed: str | None) -> User:
+    """Change an account. Raises: Problem 409."""
+    body: ChangeMe = call.body
     try:
-        changed = await services.users.change(
+        found = await services.users.change(
             user.user_id, name=body.name, email=lower(body.email), phone=digits(body.phone), password_hash=hashed
         )
     except Taken as taken:
         raise account_taken(taken) from taken
-    if body.password is not None:
+    if hashed is not None:
         # Whoever knew the old password is logged out, but for the one who has just changed it.
         for login_id in await services.users.revoke_all(user.user_id, but=call.principal.login):
             services.tokens.revoke(login_id)
             services.hub.cut_off(user.user_id, login_id)
-    return changed or user
+    return found or user
 
 
 # Sessions

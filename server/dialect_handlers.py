@@ -372,12 +372,15 @@ async def seen(services: Services, call: Call, see: See) -> Any:
     def look(state: State) -> Any:
         # What it raises must not end the session's actor: it is raised again outside of it.
         try:
+            if state.session.deleted:
+                # Found by a name that was looked up before.
+                raise unknown_session(ref)
             return see(state, structs.replace(call, now=now_millis())), None
         except Exception as error:  # noqa: BLE001 - raised below
             return None, error
 
-    outcome = await services.directory.ask(call.session_id, Look(look, asyncio.get_running_loop().create_future()))
     ref = call.params.get("ref", "")
+    outcome = await services.directory.ask(call.session_id, Look(look, asyncio.get_running_loop().create_future()))
     if not isinstance(outcome, Snapshot):
         raise refused(outcome, ref)
     value, error = outcome.value

@@ -7,6 +7,9 @@ from typing import Any
 import jwt
 import pytest
 
+from actors.session.commands import Caller, Delete
+from actors.session.ids import SessionId, UserId
+from actors.session_actor import Execute
 from server.config import Settings
 from server.dialects.live import table
 from tests.server.client import Client, Person, Reply
@@ -87,6 +90,16 @@ async def test_deleting_ends_it(town: Town) -> None:
     assert ISO.fullmatch(ended["endsAt"])
     assert (await town.anyone.get(f"{BASE}/{name}")).ok() == ended
     assert (await teacher.delete(f"{BASE}/{name}")).ok() == ended
+
+
+async def test_a_deleted_one_is_not_there_though_it_was_looked_up_before(town: Town) -> None:
+    _, session = await created(town)
+    path, session_id = f"{BASE}/{session['roomName']}", SessionId(session["_id"])
+    (await town.anyone.get(path)).ok()
+    by = Caller(UserId(session["createdBy"]), "Tess")
+    # By a client that does not wait for the answer.
+    await town.server.services.directory.ask(session_id, Execute(Delete(), by))
+    assert (await town.anyone.get(path)).status == 500
 
 
 async def test_recording(town: Town) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from server.auth import new_id
 from tests.server.client import PASSWORD, Client, Person
-from tests.server.serving import KEY, Town, serving
+from tests.server.serving import KEY, Town, serving, wait_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -272,3 +272,30 @@ async def test_a_logout_outlives_the_server(dsn: str, data: Path) -> None:
 async def test_registration_can_be_off(dsn: str, data: Path) -> None:
     async with serving(dsn, data, auth={"registration": False}) as town:
         (await town.anyone.post("/v1/auth/register", registration())).refused(403, "registration_off")
+
+
+WAITING = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+
+
+@pytest.mark.parametrize("what", ["logout", "password"])
+async def test_a_login_is_over_though_who_ended_it_is_gone(town: Town, what: str) -> None:
+    tess = await town.teacher()
+    other = await tess.log_in_again()
+    over = tess if what == "logout" else other
+    login = jwt.decode(over.token or "", options={"verify_signature": False})["login"]
+    line, body = {
+        "logout": ("POST /v1/auth/logout", b""),
+        "password": ("PATCH /v1/me", json.dumps({"password": "another horse", "current_password": PASSWORD}).encode()),
+    }[what]
+    _, writer = await town.open_socket()
+    with town.locked("logins", "login_id", login):
+        head = (
+            f"{line} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {tess.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        await wait_for(lambda: town.query(WAITING) == [(1,)])
+        writer.close()
+        # By the time of a later answer the server has seen that.
+        assert (await tess.get("/v1/me")).status == 200
+    await wait_for(lambda: town.server.services.tokens.is_revoked(login))
+    assert (await over.get("/v1/me")).status == 401
