@@ -175,7 +175,7 @@ class Users:
 
     async def forget_logins(self) -> int:
         """Drop logins that expired a week ago; give how many, `FORGET_ROWS` at most."""
-        return await self._pool.execute(SQL["forget_logins"], {"limit": queries.FORGET_ROWS})
+        return int((await self._pool.fetch(SQL["forget_logins"], {"limit": queries.FORGET_ROWS}))[0][0])
 
     async def forget_guests(self) -> int:
         """Drop guests whose tokens are long over; give how many, `FORGET_ROWS` at most. The logs keep what they did."""

@@ -10,6 +10,7 @@ from msgspec import structs
 from actors.persistence import Taken
 from actors.session.commands import Person
 from actors.session.ids import Millis
+from storage.devices import Devices
 from storage.pool import Pool
 from storage.users import User, Users
 from tests.actors.author import ANN, BEN, user
@@ -104,11 +105,16 @@ async def test_all_other_logins_of_a_user_end(users: Users) -> None:
     assert await users.rotate(logins[3], "first", "next", soon()) == BEN
 
 
-async def test_logins_long_over_are_forgotten(users: Users) -> None:
+async def test_logins_long_over_are_forgotten_and_get_no_messages(users: Users, dsn: str) -> None:
     await users.create(ANNA)
     await users.open_login(LOGIN, ANN, "first", soon(-8 * 24 * 3600))
     await users.open_login(OTHER_LOGIN, ANN, "second", soon(-24 * 3600))
-    assert await users.forget_logins() == 1
+    async with await Pool.open(dsn, size=1) as pool:
+        devices = Devices(pool)
+        await devices.put(ANN, LOGIN, "old phone", "ios")
+        await devices.put(ANN, OTHER_LOGIN, "phone", "ios")
+        assert await users.forget_logins() == 1
+        assert [device.token for device in await devices.of_user(ANN)] == ["phone"]
     assert await users.revoke(LOGIN) is False
     assert await users.revoke(OTHER_LOGIN) is True
 

@@ -113,8 +113,15 @@ where revoked_at > now() - make_interval(secs => %(seconds)s)
     or (revoked_at is not null and refresh_digest is null and expires_at > now())
 
 -- name: forget_logins
-delete from logins where ctid = any(array(
-    select ctid from logins where expires_at < now() - interval '7 days' order by expires_at limit %(limit)s))
+-- Their devices go with them, as with those that are revoked.
+with over as (
+    delete from logins where ctid = any(array(
+        select ctid from logins where expires_at < now() - interval '7 days' order by expires_at limit %(limit)s))
+    returning login_id
+), silenced as (
+    delete from device d using over where d.login = over.login_id::text
+)
+select count(*) from over
 
 -- name: forget_guests
 delete from users where user_id = any(array(
