@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -12,19 +13,48 @@ from server import claims, dialect_streams, health, metrics, openapi, pages
 from server.auth import new_id
 from server.config import Settings
 from server.dialect import Dialect, PlayRoute
+from server.endpoint import SESSION, USER, Endpoint, response
 from server.errors import Problem, problem_body
-from server.handlers import DETACHED, SESSION, USER, bind, response
+from server.handlers import ActionEndpoint, CommandEndpoint, HookEndpoint, UploadEndpoint
 from server.logs import RequestLog
-from server.routes import Api, ContentRoute, HookRoute, Row, SocketRoute, UserStreamRoute
+from server.long_answers import ContentEndpoint, DownloadEndpoint, ReplayEndpoint
+from server.routes import (
+    ActionRoute,
+    Api,
+    CommandRoute,
+    ContentRoute,
+    DownloadRoute,
+    HookRoute,
+    ReplayRoute,
+    Row,
+    SocketRoute,
+    StreamRoute,
+    UploadRoute,
+    UserStreamRoute,
+)
 from server.services import Services
 from server.sockets import Socket
 from server.user_streams import UserStreamEndpoint
+from server.watching import DETACHED, StreamEndpoint
 
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = web.RequestKey("id", str)
 ORIGIN = web.RequestKey("origin", str)
 CORS_MAX_AGE_S = "600"
+ENDPOINTS: Mapping[type[Row], Callable[[Any, Services], Endpoint]] = {
+    ActionRoute: ActionEndpoint,
+    CommandRoute: CommandEndpoint,
+    ContentRoute: ContentEndpoint,
+    DownloadRoute: DownloadEndpoint,
+    HookRoute: HookEndpoint,
+    ReplayRoute: ReplayEndpoint,
+    SocketRoute: Socket,
+    StreamRoute: StreamEndpoint,
+    UploadRoute: UploadEndpoint,
+    UserStreamRoute: UserStreamEndpoint,
+}
+"""What serves the rows of which type."""
 STATUS_REASONS = {404: ("not_found", "There is nothing at this path; see /docs."), 405: ("method_not_allowed", "")}
 
 
@@ -55,13 +85,8 @@ def bound(api: Api, row: Row, services: Services) -> Handler:
     """Make the handler of a row."""
     if isinstance(api, Dialect) and not isinstance(row, HookRoute):
         return dialect_streams.bind(api, row, services)
-    match row:
-        case SocketRoute():
-            return Socket(row, services).__call__
-        case UserStreamRoute():
-            return UserStreamEndpoint(row, services).__call__
-        case _:
-            return bind(row, services)
+    # A bound method, since aiohttp deprecates objects that are merely callable.
+    return ENDPOINTS[type(row)](row, services).__call__
 
 
 def problems(apis: tuple[Api, ...], known: Mapping[web.AbstractRoute, tuple[Api, Row]]) -> Middleware:

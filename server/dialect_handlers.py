@@ -37,9 +37,10 @@ from server.dialect import (
     TakeRoute,
     WatchRoute,
 )
+from server.endpoint import SESSION, USER, Endpoint, Handler, digest, idempotency_key, response
 from server.errors import Problem, refused, unauthenticated, unknown_session
 from server.forms import Form
-from server.handlers import SESSION, USER, ContentEndpoint, Endpoint, Handler, digest, idempotency_key, response
+from server.long_answers import ContentEndpoint
 from server.lookups import looked_up
 from server.openings import open_session
 from server.routes import Call, Content, Reply

@@ -18,12 +18,13 @@ from server.auth import Onlooker, Principal, onlooker
 from server.decoding import Decoder
 from server.dialect import Dialect, DialectRow, Frame, TalkRoute, WatchRoute
 from server.dialect_handlers import Identity, asked, bind_dialect, named_session, seen
+from server.endpoint import SESSION, Handler
 from server.errors import Problem, too_fast, unauthenticated
-from server.handlers import SESSION, Handler, StreamEndpoint
 from server.routes import Call, Row
 from server.services import Services
 from server.sockets import Listener, SocketEndpoint
 from server.streams import Subscriber
+from server.watching import StreamEndpoint
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ import httptools
 from msgspec import Struct
 
 from server.auth import new_id
+from server.endpoint import bearer_token, idempotency_key
 from server.errors import Problem
-from server.handlers import CommandEndpoint, bearer_token, idempotency_key
+from server.handlers import CommandEndpoint
 from server.lookups import LOOKUPS
 from server.pending import Pending
 from server.routes import Api, CommandRoute, Reply

@@ -30,11 +30,11 @@ from server.audio import sweeping
 from server.auth import Tickets, Tokens, new_id
 from server.background import Work, beating, going_on, tidying
 from server.config import BadSetting, Settings
+from server.endpoint import within
 from server.fast import FastLane, lanes
 from server.forms import Places
 from server.front import KEEPALIVE_S, Front
 from server.guests import OUTLIVES_S
-from server.handlers import within
 from server.limits import Rate
 from server.logs import RequestLog
 from server.notifications import UserStreams

@@ -4,9 +4,10 @@ from typing import cast
 
 from aiohttp import web
 
-from server.handlers import USER, StreamEndpoint, bound_kernel, cursor_of
+from server.endpoint import USER
 from server.notifications import Reader
 from server.routes import UserStreamRoute
+from server.watching import StreamEndpoint, bound_kernel, cursor_of
 
 
 class UserStreamEndpoint(StreamEndpoint):
