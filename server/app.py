@@ -9,9 +9,8 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from actors.persistence import LogUnavailable
-from server import claims, dialect_streams, health, metrics, openapi, pages
+from server import claims, cors, dialect_streams, health, metrics, openapi, pages
 from server.auth import new_id
-from server.config import Settings
 from server.dialect import Dialect, PlayRoute
 from server.endpoint import SESSION, USER, Endpoint, response
 from server.errors import Problem, problem_body
@@ -40,8 +39,6 @@ from server.watching import DETACHED, StreamEndpoint
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = web.RequestKey("id", str)
-ORIGIN = web.RequestKey("origin", str)
-CORS_MAX_AGE_S = "600"
 ENDPOINTS: Mapping[type[Row], Callable[[Any, Services], Endpoint]] = {
     ActionRoute: ActionEndpoint,
     CommandRoute: CommandEndpoint,
@@ -62,7 +59,7 @@ def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
     """Make the application that serves these APIs."""
     known: dict[web.AbstractRoute, tuple[Api, Row]] = {}
     app = web.Application(
-        middlewares=[logged(services.requests), cors(services.settings, apis), problems(apis, known)],
+        middlewares=[logged(services.requests), cors.middleware(services.settings, apis), problems(apis, known)],
         client_max_size=services.settings.limits.body_bytes,
     )
     app.on_response_prepare.append(on_prepare)
@@ -132,6 +129,16 @@ class Protocol(web.RequestHandler):
 
     __slots__ = ()
 
+    @property
+    def resting(self) -> bool:
+        """Whether all it was given has been answered, and nothing but another request can come."""
+        waiter = self._waiter
+        return waiter is not None and not waiter.done() and not self._messages and not self._upgraded
+
+    def stay(self) -> None:
+        """Count its patience with an idle connection from now on: somebody else has answered a request there."""
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -188,46 +195,9 @@ def logged(log: RequestLog) -> Middleware:
     return middleware
 
 
-def cors(settings: Settings, apis: tuple[Api, ...]) -> Middleware:
-    """Let pages from the listed origins call, and answer their preflights."""
-    everywhere = frozenset(settings.server.cors_origins)
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        origin = request.headers.get(hdrs.ORIGIN)
-        if origin is None:
-            return await handler(request)
-        origins = everywhere.union(claims.api_at(apis, request.path).cors_origins)
-        allowed = "*" in origins or origin in origins
-        if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
-            response: web.StreamResponse = web.Response(status=204 if allowed else 403)
-            if allowed:
-                response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, POST, PUT, PATCH, DELETE"
-                response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = (
-                    "Authorization, Content-Type, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, Range"
-                )
-                response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = CORS_MAX_AGE_S
-                allow(response, origin)
-            return response
-        if allowed:
-            request[ORIGIN] = origin
-        return await handler(request)
-
-    return middleware
-
-
 async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Headers of every answer, streams included."""
     response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
     response.headers["X-Content-Type-Options"] = "nosniff"
-    if origin := request.get(ORIGIN):
-        allow(response, origin)
-
-
-def allow(response: web.StreamResponse, origin: str) -> None:
-    response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
-    response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
-    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = (
-        "Accept-Ranges, Content-Range, ETag, Location, Retry-After, X-Request-Id"
-    )
-    response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+    if origin := request.get(cors.ORIGIN):
+        cors.allow(response, origin)

@@ -7,7 +7,7 @@ goes to aiohttp with every byte as it came.
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -15,6 +15,7 @@ from http import HTTPStatus
 import httptools
 from msgspec import Struct
 
+from server import cors
 from server.auth import new_id
 from server.endpoint import bearer_token, idempotency_key
 from server.errors import Problem
@@ -28,8 +29,14 @@ HEAD_END = b"\r\n\r\n"
 PLAIN = frozenset({
     b"host", b"user-agent", b"accept", b"accept-encoding", b"accept-language", b"content-type", b"content-length",
     b"authorization", b"idempotency-key", b"cache-control", b"pragma", b"referer", b"connection", b"x-request-id",
+    b"origin", b"cookie", b"dnt", b"priority", b"traceparent", b"tracestate",
+    b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto",
+    b"x-real-ip",
 })  # fmt: skip
-"""Headers that the fast lane understands, or may pass over. Anything else is unusual."""
+"""Headers that the fast lane understands, or may pass over: what clients, browsers and proxies send with everything.
+Anything else is unusual."""
+BROWSERS_OWN = b"sec-"
+"""What a page cannot set, and nothing here asks for: `Sec-Fetch-Site` and the like."""
 HEADS_KEPT = 2_000
 HEAD_BYTES = 2_048
 """Longer heads are read each time: what is kept is bounded by both, 4 MB, whoever sends them."""
@@ -45,6 +52,8 @@ class Lane(Struct, frozen=True):
     method: str
     route: str
     endpoint: CommandEndpoint
+    origins: frozenset[str]
+    """Whose pages may call it from elsewhere."""
 
 
 def lanes(apis: tuple[Api, ...], services: Services) -> tuple[Lane, ...]:
@@ -55,7 +64,8 @@ def lanes(apis: tuple[Api, ...], services: Services) -> tuple[Lane, ...]:
             if isinstance(row, CommandRoute) and row.reply is not None and row.path.count("{") == 1:
                 path = re.escape(api.prefix + row.path).replace(r"\{ref\}", r"([A-Za-z0-9-]+)")
                 line = re.compile(f"{row.method} {path} HTTP/1\\.1\r\n".encode())
-                found.append(Lane(line, row.method, api.prefix + row.path, CommandEndpoint(row, services)))
+                origins = cors.origins(services.settings, api)
+                found.append(Lane(line, row.method, api.prefix + row.path, CommandEndpoint(row, services), origins))
     return tuple(found)
 
 
@@ -70,7 +80,7 @@ class Head:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name not in PLAIN or name in self.headers:
+        if (name not in PLAIN and not name.startswith(BROWSERS_OWN)) or name in self.headers:
             self.unusual = True
         self.headers[name] = value
 
@@ -83,6 +93,8 @@ class Plain(Struct, frozen=True):
     length: int
     token: str
     key: str | None
+    allow: bytes
+    """The lines of the answer's head that let a page from elsewhere read it; mostly none."""
 
 
 class FastLane:
@@ -115,7 +127,7 @@ class FastLane:
         known = self.services.refs.known(ref)
         if known is None:
             return None
-        request = Request(self.services, lane, ref, write)
+        request = Request(self.services, lane, ref, head.allow, write)
         try:
             principal = self.services.tokens.seen(head.token)
             if principal is None:
@@ -154,7 +166,16 @@ class FastLane:
             token = bearer_token(head.headers.get(b"authorization", b"").decode("latin-1"))
         except Problem:
             return None
-        plain = Plain(lane, match[1].decode(), int(length), token, None if key is None else key.decode("latin-1"))
+        origin = head.headers.get(b"origin", b"").decode("latin-1")
+        welcome = bool(origin) and cors.among(origin, lane.origins)
+        plain = Plain(
+            lane=lane,
+            ref=match[1].decode(),
+            length=int(length),
+            token=token,
+            key=None if key is None else key.decode("latin-1"),
+            allow=lines({**cors.headers(origin), "Vary": "Origin"}) if welcome else b"",
+        )
         if key is None and len(raw) <= HEAD_BYTES:
             if len(self._heads) >= HEADS_KEPT:
                 del self._heads[next(iter(self._heads))]
@@ -165,11 +186,12 @@ class FastLane:
 class Request(Pending):
     """A request in the fast lane."""
 
-    __slots__ = ("_lane", "_started", "_write", "user")
+    __slots__ = ("_allow", "_lane", "_started", "_write", "user")
 
-    def __init__(self, services: Services, lane: Lane, ref: str, write: Callable[[bytes], None]) -> None:
+    def __init__(self, services: Services, lane: Lane, ref: str, allow: bytes, write: Callable[[bytes], None]) -> None:
         super().__init__(lane.endpoint, services, ref)
         self._lane = lane
+        self._allow = allow
         self._write = write
         self._started = time.perf_counter()
         self.user: str | None = None
@@ -177,19 +199,17 @@ class Request(Pending):
     def answer(self, reply: Reply) -> None:
         request_id = new_id()
         body = reply.body or b""
-        extra = b""
-        for name, value in reply.headers.items():
-            extra += b"%b: %b\r\n" % (name.encode(), value.encode("latin-1"))
         self._write(
             b"%bContent-Type: %b\r\nContent-Length: %d\r\nX-Request-Id: %b\r\nX-Content-Type-Options: nosniff\r\n"
-            b"Date: %b\r\n%b\r\n%b"
+            b"Date: %b\r\n%b%b\r\n%b"
             % (
                 STATUS_LINES[reply.status],
                 reply.content_type.encode(),
                 len(body),
                 request_id.encode(),
                 date(int(time.time())),
-                extra,
+                self._allow,
+                lines(reply.headers) if reply.headers else b"",
                 body,
             )
         )
@@ -197,6 +217,11 @@ class Request(Pending):
         if log.wanted:
             took = time.perf_counter() - self._started
             log.add(request_id, self._lane.method, self._lane.route, reply.status, took, self.user, self.session_id)
+
+
+def lines(headers: Mapping[str, str]) -> bytes:
+    """Print headers as they go into a head."""
+    return b"".join([b"%b: %b\r\n" % (name.encode(), value.encode("latin-1")) for name, value in headers.items()])
 
 
 @lru_cache(maxsize=2)

@@ -1,8 +1,9 @@
 """The first protocol on every connection: bounds what aiohttp does not, answers the fast lane, hands the rest over.
 
 **Law:** a connection that has not sent a whole request head in time is closed; an address has only so many, a
-trusted proxy apart: it speaks for everyone. Once
-aiohttp has a connection it keeps it.
+trusted proxy apart: it speaks for everyone. Answers go out in the order of their requests: aiohttp is given nothing
+while the fast lane has a request, and the fast lane takes one only when aiohttp has answered all that it was given,
+and that ended where a request does.
 """
 
 import asyncio
@@ -11,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
+
+import httptools
 
 from server.config import Limits
 from server.errors import Problem, problem_body
@@ -37,12 +40,49 @@ TOO_MANY = last_word(Problem(429, "too_many_connections", "This address has too 
 TOO_LARGE = last_word(Problem(431, "too_large", "The request's line and headers are too large."))
 
 
+class Messages:
+    """Counts the requests that have begun and not ended, for llhttp's parser."""
+
+    __slots__ = ("open",)
+
+    def __init__(self) -> None:
+        self.open = 0
+
+    def on_message_begin(self) -> None:
+        self.open += 1
+
+    def on_message_complete(self) -> None:
+        self.open -= 1
+
+
+class Boundary:
+    """Follows what aiohttp is given, with a parser like its own: whether that ends where a request does."""
+
+    __slots__ = ("_messages", "_parser")
+
+    def __init__(self) -> None:
+        self._messages = Messages()
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self._messages)
+
+    @property
+    def reached(self) -> bool:
+        return self._parser is not None and not self._messages.open
+
+    def feed(self, data: bytes) -> None:
+        if self._parser is not None:
+            try:
+                self._parser.feed_data(data)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+                # No request any more, or another protocol from here on.
+                self._parser = None
+
+
 class Front(asyncio.Protocol):
     """One connection."""
 
     __slots__ = (
-        "_active_at", "_address", "_busy", "_counts", "_data", "_fast", "_fresh", "_inner", "_limits", "_lost", "_make",
-        "_paused", "_taking", "_timer", "_transport", "_trusted",
+        "_active_at", "_address", "_boundary", "_busy", "_counts", "_data", "_fast", "_fresh", "_inner", "_limits",
+        "_lost", "_make", "_paused", "_taking", "_timer", "_transport", "_trusted", "_withheld",
     )  # fmt: skip
 
     def __init__(
@@ -59,12 +99,15 @@ class Front(asyncio.Protocol):
         self._counts = counts
         self._trusted = trusted
         self._inner: Any = None
+        self._boundary: Boundary | None = None
         self._lost: Callable[[], None] | None = None
         self._data = b""
         self._busy = False
         self._taking = False
         self._fresh = True
         self._paused = False
+        self._withheld = False
+        """Nothing is read, since what has been read is too much already."""
         self._active_at = 0.0
         self._address: str | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -86,35 +129,46 @@ class Front(asyncio.Protocol):
         self._timer = loop.call_later(self._limits.header_timeout_s, self._check)
 
     def _check(self) -> None:
-        """Close a connection whose head is late, or that has been idle too long."""
-        loop = asyncio.get_running_loop()
+        """Close a connection whose head is late, or that is idle too long; aiohttp does the latter for those it has."""
         idle = time.monotonic() - self._active_at
-        late = (self._fresh or bool(self._data)) and idle >= self._limits.header_timeout_s
+        alone = self._inner is None
+        late = (bool(self._data) or (alone and self._fresh)) and idle >= self._limits.header_timeout_s
         assert self._transport is not None
         if not self._busy and late and HEAD_END in self._data:
             self._hand_over()  # only its body is late: aiohttp has a longer patience for that, and an answer
-        elif not self._busy and (late or idle >= KEEPALIVE_S):
+        elif not self._busy and (late or (alone and idle >= KEEPALIVE_S)):
             self._transport.close()
-        else:
-            self._timer = loop.call_later(self._limits.header_timeout_s, self._check)
+            return
+        self._timer = asyncio.get_running_loop().call_later(self._limits.header_timeout_s, self._check)
 
     def data_received(self, data: bytes) -> None:
-        if self._inner is not None:
-            self._inner.data_received(data)
+        if self._inner is not None and not self._ours:
+            self._pass_on(data)
             return
         if self._address is None or self._lost is not None:
             return
         if not self._data:
             self._active_at = time.monotonic()
         self._data += data
-        if not self._busy:
+        if not self._busy and not self._paused:
             self._advance()
-        elif len(self._data) > self._limits.body_bytes and self._transport is not None:
-            self._transport.pause_reading()
+        elif len(self._data) > self._limits.body_bytes:
+            self._withhold()
+
+    @property
+    def _ours(self) -> bool:
+        """Whether what comes next is to be looked at here, though aiohttp has the connection."""
+        assert self._boundary is not None
+        return self._busy or bool(self._data) or (self._boundary.reached and self._inner.resting)
+
+    def _pass_on(self, data: bytes) -> None:
+        assert self._boundary is not None
+        self._boundary.feed(data)
+        self._inner.data_received(data)
 
     def _advance(self) -> None:
         """Answer requests as long as they are for the fast lane and all here; then wait, or hand over."""
-        while self._data and not self._busy and not self._paused and self._inner is None:
+        while self._data and not self._busy and not self._paused:
             self._busy = self._taking = True
             taken = self._fast.take(self._data, self._write)
             self._taking = False
@@ -143,30 +197,50 @@ class Front(asyncio.Protocol):
         self._transport.write(answer)
         self._fresh = False
         self._active_at = time.monotonic()
-        if self._data and not self._taking and not self._paused:
+        if self._inner is not None:
+            self._inner.stay()
+        if not self._taking:
+            self._go_on()
+
+    def _withhold(self) -> None:
+        if not self._withheld and self._transport is not None:
+            self._withheld = True
+            self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """Look at what has come meanwhile."""
+        if self._paused:
+            return
+        if self._withheld:
+            assert self._transport is not None
+            self._withheld = False
             self._transport.resume_reading()
-            self._advance()
+        self._advance()
 
     def _hand_over(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._inner = self._make()
-        self._inner.connection_made(self._transport)
+        if self._inner is None:
+            self._inner, self._boundary = self._make(), Boundary()
+            self._inner.connection_made(self._transport)
         data, self._data = self._data, b""
-        self._inner.data_received(data)
+        self._pass_on(data)
 
     def detach(self, ended: "asyncio.Future[None]", lost: Callable[[], None]) -> None:
         """Take a connection back from aiohttp once a stream's headers are out: it needs no request, task or parser,
         which are 10 KiB. When `ended` is done the body ends; `lost` is called when the connection has gone."""
-        inner, self._inner = self._inner, None
+        inner, self._inner, self._boundary = self._inner, None, None
         self._busy = True
         self._lost = lost
+        self._stop_timer()
         ended.add_done_callback(self._end_of_stream)
         # For aiohttp the client has gone: it cancels the handler, which has nothing left to do. It would close the
         # transport too, if it still had it.
         inner.transport = None
         asyncio.get_running_loop().call_soon(inner.connection_lost, None)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _end_of_stream(self, ended: "asyncio.Future[None]") -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -177,24 +251,22 @@ class Front(asyncio.Protocol):
         return None if self._inner is None else self._inner.eof_received()
 
     def pause_writing(self) -> None:
+        # Who does not read answers gets no more of them.
+        self._paused = True
         if self._inner is not None:
             self._inner.pause_writing()
-        elif self._transport is not None and self._lost is None:
-            # Who does not read answers gets no more of them.
-            self._paused = True
-            self._transport.pause_reading()
+        elif self._lost is None:
+            self._withhold()
 
     def resume_writing(self) -> None:
+        self._paused = False
         if self._inner is not None:
             self._inner.resume_writing()
-        elif self._transport is not None and self._lost is None:
-            self._paused = False
-            self._transport.resume_reading()
-            self._advance()
+        if self._lost is None:
+            self._go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
         self._data = b""
         if self._address is not None:
             self._counts[self._address] -= 1

@@ -46,6 +46,8 @@ class Pending:
         return False
 
     def set_result(self, outcome: Outcome) -> None:
+        # Else the two keep each other, and thousands of commands wait for a collection that holds the loop for 20 ms.
+        self._execute.reply = None
         # Whatever went wrong here would go wrong in the actor that answers, and end it.
         try:
             reply = None if isinstance(outcome, Fenced) else self._endpoint.answered(outcome, self._ref)

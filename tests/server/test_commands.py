@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 from typing import Any, get_args
 
 import aiohttp
@@ -9,6 +10,7 @@ import pytest
 from pycrdt import Doc, Text
 
 from actors.session import commands as c
+from server.pending import Pending
 from tests.server import sounds
 from tests.server.client import Person, Seat
 from tests.server.serving import Town
@@ -308,6 +310,7 @@ async def test_a_key_has_a_form(town: Town, key: str) -> None:
 
 async def test_patch_join_and_delete_take_keys_too(town: Town) -> None:
     host = await (await town.teacher()).create()
+    await host.do("join")
     key = {"Idempotency-Key": "k-1"}
     anna = (await town.student()).at(host)
     first = (await anna.person.post("/v1/sessions/join", {"code": host.code}, **key)).ok()
@@ -364,3 +367,17 @@ async def test_a_client_that_goes_away_before_its_answer_harms_nobody(town: Town
     texts = [row["details"]["text"] for row in await host.log(type="chat_message")]
     assert texts[-1] == "still here"
     assert (await host.say("all of us"))["text"] == "all of us"
+
+
+async def test_a_command_leaves_no_cycle(town: Town) -> None:
+    """What came over the fast lane, or the socket, is freed when it has been answered, not when the collector comes."""
+    host = await (await town.teacher()).create()
+    await host.do("join")
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(5):
+            await host.say(str(number))
+        assert [left for left in gc.get_objects() if isinstance(left, Pending)] == []
+    finally:
+        gc.enable()

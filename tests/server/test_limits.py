@@ -178,6 +178,14 @@ async def test_a_head_that_does_not_come_is_not_waited_for(dsn: str, data: Path)
             async with asyncio.timeout(PATIENCE_S):
                 assert await reader.read() == b""
             writer.close()
+        # Nor is the next one, on a connection that has had an answer.
+        reader, writer = await town.open_socket()
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await read_answer(reader))[0] == 200
+            writer.write(b"GET /liv")
+            assert await reader.read() == b""
+        writer.close()
 
 
 async def test_heads_have_a_size(town: Town) -> None:
@@ -252,9 +260,13 @@ async def test_pipelined_commands_are_answered_in_order(town: Town) -> None:
     writer.close()
 
 
-async def test_who_does_not_read_answers_is_not_given_more(town: Town) -> None:
+@pytest.mark.parametrize("before", ["nothing", "something else"])
+async def test_who_does_not_read_answers_is_not_given_more(town: Town, before: str) -> None:
     host, *_ = await town.classroom()
-    _, writer = await town.open_socket(receive_buffer=4_096)
+    reader, writer = await town.open_socket(receive_buffer=4_096)
+    if before == "something else":
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await read_answer(reader))[0] == 200
     body = b'{"type":"dance"}'
     one = head(host, f"Content-Length: {len(body)}") + body
     sent = 0
