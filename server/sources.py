@@ -69,7 +69,8 @@ class Given:
             read = msgspec.convert(value, self.field.type, strict=not self.is_text, dec_hook=_from_text)
             _check(kind, read)
         except (msgspec.ValidationError, ValueError):
-            self.refuse(_allowed(kind))
+            comma = " (here: parted by commas)" if self.is_text and isinstance(kind, inspect.VarTupleType) else ""
+            self.refuse(_allowed(kind) + comma)
         return read
 
     def refuse(self, allowed: str) -> NoReturn:

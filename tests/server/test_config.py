@@ -265,6 +265,13 @@ def test_a_file_that_is_not_there_is_named(file: Path) -> None:
     assert refusal(file).startswith(f"{file} cannot be read: ")
 
 
+def test_a_list_in_the_environment_is_said_to_have_commas() -> None:
+    assert refusal(env={"HOMEROOM_SERVER__TRUSTED_PROXIES": "10.0.0.0/8; fd00::/8"}) == (
+        'server.trusted_proxies = "10.0.0.0/8; fd00::/8" (from HOMEROOM_SERVER__TRUSTED_PROXIES): must be a list, '
+        'each of it an address or a network such as "10.0.0.0/8" (here: parted by commas)'
+    )
+
+
 def test_a_mistake_in_the_environment_is_named() -> None:
     assert refusal(env={"HOMEROOM_SERVER__PORT": "http"}) == (
         'server.port = "http" (from HOMEROOM_SERVER__PORT): must be a whole number from 0 to 65535'
