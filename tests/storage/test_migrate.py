@@ -1,4 +1,6 @@
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,3 +129,54 @@ def test_no_server_and_no_migrations_say_so(empty: str, tmp_path: Path) -> None:
 
 def test_the_real_migrations_apply(empty: str) -> None:
     assert migrate.apply(empty) == sorted(path.stem for path in migrate.DIRECTORY.glob("*.sql"))
+
+
+def test_none_that_is_on_main_has_been_edited() -> None:
+    sums = dict(reversed(line.split()) for line in (migrate.DIRECTORY / "SHA256SUMS").read_text().splitlines())
+    for path in sorted(migrate.DIRECTORY.glob("*.sql")):
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert path.name in sums, f"{path.name} is new: add its line to SHA256SUMS (sha256sum {path.name})"
+        assert found == sums.pop(path.name), (
+            f"{path.name} was edited. Databases have run it and will not run it again: restore its text "
+            f"(git checkout origin/main -- {path.relative_to(ROOT)}), and alter what it made in a new file"
+        )
+    assert not sums, f"these are gone, and databases have run them: {sorted(sums)}"
+
+
+EDITED = {
+    "0006_outbox.sql": (
+        "create index outbox_done on outbox (done_at)",
+        "create index outbox_done on outbox (status, done_at)",
+    ),
+    "0009_bookings.sql": (
+        "created_by uuid not null references users,",
+        "created_by uuid not null, constraint bookings_creator check (created_by in (tutor_id, student_id)),",
+    ),
+}
+"""Migrations that were edited while databases had run them: what stood there, and what was put there."""
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_database_made_by_either_text_of_an_edited_migration_ends_as_the_same(
+    empty: str, tmp_path: Path, edited: bool
+) -> None:
+    for path in migrate.DIRECTORY.glob("00*.sql"):
+        if path.name < "0012":
+            shutil.copy(path, tmp_path)
+    for name, (first, then) in EDITED.items() if edited else ():
+        text = (tmp_path / name).read_text()
+        assert first in text
+        (tmp_path / name).write_text(text.replace(first, then))
+    migrate.apply(empty, tmp_path)
+    assert ("(status" in str(query(empty, INDEX))) == edited
+
+    assert migrate.apply(empty)[0] == "0012_references"
+    assert str(query(empty, INDEX)).endswith("(status, done_at) WHERE (status <> 'pending'::text)")
+    creator = "bookings_creator CHECK (((created_by = tutor_id) OR (created_by = student_id)))"
+    assert query(empty, CONSTRAINTS) == [creator]
+
+
+INDEX = "select pg_get_indexdef('outbox_done'::regclass)"
+CONSTRAINTS = """
+    select array_agg(conname || ' ' || pg_get_constraintdef(oid)) from pg_constraint
+    where conrelid = 'bookings'::regclass and contype <> 'n' and pg_get_constraintdef(oid) ~ 'created_by'"""

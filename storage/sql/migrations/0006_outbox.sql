@@ -48,7 +48,7 @@ create index outbox_pending on outbox (kind, target_id, session_id, seq) where s
 create index outbox_leased on outbox (kind, target_id) where leased_until is not null;
 create index outbox_newest on outbox (target_id, id desc);
 create index outbox_dead on outbox (target_id, id desc) where status = 'dead';
-create index outbox_done on outbox (status, done_at) where status <> 'pending';
+create index outbox_done on outbox (done_at) where status <> 'pending';
 
 -- Targets whose latest attempts have all failed: nothing is tried for them until `paused_until`.
 create table outbox_failing (

@@ -7,14 +7,12 @@ create table bookings (
     starts_at timestamptz not null,
     ends_at timestamptz not null,
     title text not null check (length(title) between 1 and 500),
-    -- One of the two. A third reference to users would be a walk through this table for each of them that is dropped.
-    created_by uuid not null,
+    created_by uuid not null references users,
     -- Set by the very statement that creates the session: there is none that a booking does not know of.
     session_id uuid constraint bookings_session unique references sessions,
     created_at timestamptz not null default now(),
     constraint bookings_order check (ends_at > starts_at),
-    constraint bookings_people check (tutor_id <> student_id),
-    constraint bookings_creator check (created_by in (tutor_id, student_id))
+    constraint bookings_people check (tutor_id <> student_id)
 );
 create index bookings_tutor on bookings (tutor_id, starts_at, booking_id);
 create index bookings_student on bookings (student_id, starts_at, booking_id);
