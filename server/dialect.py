@@ -17,11 +17,11 @@ from actors.session.ids import Millis, UserId
 from actors.session.state import Kind, State
 from server.auth import Principal
 from server.errors import STATUS, Problem
+from server.formats import Bye, Format
 from server.forms import Form
 from server.openings import Opening
 from server.routes import Api, Call, Content, Reply, Row
 from server.services import Services
-from server.streams import Bye, Format
 from storage.sessions import Naming
 
 See = Callable[[State, Call], Any]

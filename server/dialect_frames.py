@@ -14,7 +14,7 @@ from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from actors.session_actor import Published
 from server.dialect import Relayed, Told
-from server.streams import Bye, Cursor, Format, bare, chunk, message
+from server.formats import Bye, Cursor, Format, bare, chunk, message
 
 _encode = msgspec.json.Encoder().encode
 

@@ -23,7 +23,7 @@ from server.errors import Problem, too_fast, unauthenticated
 from server.routes import Call, Row
 from server.services import Services
 from server.sockets import Listener, SocketEndpoint
-from server.streams import Subscriber
+from server.subscriber import Subscriber
 from server.watching import StreamEndpoint
 
 logger = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from actors.session.ids import SessionId
 from server.auth import Principal
 from server.endpoint import SESSION, Endpoint
 from server.errors import Problem, away
+from server.formats import RETRY_MS
 from server.ranges import window
 from server.routes import Call, Content, ContentRoute, DownloadRoute, ReplayRoute
 from server.seats import Cut, Seat, seated
-from server.streams import RETRY_MS
 from server.watching import stream_end
 from storage.blobs import UnknownBlob
 from storage.errors import StorageError

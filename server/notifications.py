@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby, islice
 
 from actors.session.ids import Millis, UserId
-from server.streams import Cursor, Subscriber
+from server.formats import Cursor
+from server.subscriber import Subscriber
 from storage.errors import StorageError
 from storage.notifications import PAGE, Notifications, Standing, Told
 

@@ -23,10 +23,10 @@ from actors.session_actor import JSON, Published
 from server.actions import Listed, now_millis
 from server.auth import Principal
 from server.errors import Problem, unauthenticated, unknown_session
+from server.formats import Cursor, Format
 from server.records import CHECK_S, look, still, took_part
 from server.routes import Call, Download, Playing
 from server.services import Services
-from server.streams import Cursor, Format
 from storage.records import TAKEN_AT_ONCE
 
 NOBODY = UserId("")

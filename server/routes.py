@@ -14,9 +14,9 @@ from actors.session.ids import Millis, SessionId
 from actors.session_actor import Answer
 from server.auth import Principal
 from server.errors import Problem, ProblemBody, problem_body
+from server.formats import Bye, Format
 from server.forms import Form
 from server.services import Services
-from server.streams import Bye, Format
 from storage.notifications import Standing, Told
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]

@@ -8,8 +8,9 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from server.errors import Problem
+from server.formats import Bye, Format
 from server.services import Services
-from server.streams import Bye, Format, Subscriber
+from server.subscriber import Subscriber
 
 SILENT = Format(
     event=lambda out: None,

@@ -35,6 +35,7 @@ from server.fast import FastLane, lanes
 from server.forms import Places
 from server.front import KEEPALIVE_S, Front
 from server.guests import OUTLIVES_S
+from server.hub import Hub
 from server.limits import Rate
 from server.logs import RequestLog
 from server.notifications import UserStreams
@@ -56,7 +57,6 @@ from server.routes import Api
 from server.sealing import Seal
 from server.services import Refs, Services
 from server.signing import SignedUrls
-from server.streams import Hub
 from server.v1.table import API
 from server.v1.webhooks import SENT, payload
 from server.webhooks import Hooks, Wanted, WebhookSender

@@ -13,6 +13,7 @@ from server.auth import Principal, Tickets, Tokens
 from server.config import Settings
 from server.errors import Problem, unknown_session
 from server.forms import Places
+from server.hub import Hub
 from server.limits import Rate
 from server.logs import RequestLog
 from server.notifications import UserStreams
@@ -22,7 +23,6 @@ from server.push.invitations import Invitations
 from server.rooms.inbox import Ears
 from server.rooms.keeper import Keeper
 from server.signing import SignedUrls
-from server.streams import Hub
 from server.webhooks import Hooks
 from storage.audio import Library
 from storage.blobs import Blobs

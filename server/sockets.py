@@ -20,12 +20,13 @@ from actors.session.ids import SessionId
 from server.auth import Principal
 from server.decoding import Decoder
 from server.errors import Problem
+from server.formats import Bye
 from server.handlers import CommandEndpoint
 from server.lookups import looked_up
 from server.pending import Pending
 from server.routes import Reply, Row, SocketRoute
 from server.services import Services
-from server.streams import Bye, Subscriber
+from server.subscriber import Subscriber
 from server.watching import StreamEndpoint
 
 logger = logging.getLogger(__name__)

@@ -18,11 +18,13 @@ from actors.session.ids import SessionId
 from actors.session.state import State
 from actors.session_actor import JSON, Answer, Look, Published, Snapshot, Subscribe
 from server.auth import Onlooker, Principal
+from server.channel import replayed
 from server.endpoint import SESSION, USER, Endpoint
 from server.errors import Problem, refused
+from server.formats import Cursor, Format
 from server.routes import Row
 from server.services import Services
-from server.streams import Cursor, Format, Subscriber, replayed
+from server.subscriber import Subscriber
 
 DETACHED = web.RequestKey("detached", bool)
 """The stream is open, and its connection is no longer aiohttp's."""

@@ -9,8 +9,8 @@ from actors.session.audience import anonymous
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from actors.session_actor import Published
+from server.formats import Bye, Cursor, Format, bare, message
 from server.routes import Reply
-from server.streams import Bye, Cursor, Format, bare, message
 from server.v1.times import now, rfc3339
 from server.v1.views import snapshot
 

@@ -9,8 +9,8 @@ from actors.session.ids import UserId
 from actors.session.notifications import SessionInvitation
 from actors.session.state import Kind, Session, Status
 from server import actions, devices
+from server.formats import Cursor
 from server.routes import ActionRoute, Reply, UserStreamRoute
-from server.streams import Cursor
 from server.v1.frames import FRAMES, sse
 from server.v1.times import now, rfc3339, when
 from server.v1.views import Owner, Page, encode

@@ -16,8 +16,8 @@ from msgspec import structs
 
 from actors.session.commands import WireCommand
 from actors.session.ids import SessionId, UserId
+from server.formats import Bye, message
 from server.sockets import ENVELOPE, IN_FLIGHT
-from server.streams import Bye, message
 from server.v1.frames import CLOSES
 from tests.server.client import Seat
 from tests.server.serving import Town, serving, wait_for

@@ -21,8 +21,8 @@ from server.dialects.interview.bodies import (
 )
 from server.dialects.interview.views import failure, participant
 from server.errors import Problem
+from server.formats import Bye
 from server.routes import Call
-from server.streams import Bye
 
 ECHOED = 4_000
 """Characters of code that are passed on though they change nothing: longer ones are no frame to relay."""

@@ -37,7 +37,7 @@ from server.dialects.lesson.views import (
     session_view,
 )
 from server.errors import Problem
-from server.streams import Bye
+from server.formats import Bye
 
 
 def plain(recorded: e.Recorded, state: State) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from server.dialect import Relayed, Told
 from server.dialects.seeds.audio import standing
 from server.dialects.seeds.bodies import REMOVED
 from server.dialects.seeds.views import joined, naive, number_of, teaches
-from server.streams import Bye
+from server.formats import Bye
 
 Data = dict[str, Any]
 
