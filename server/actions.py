@@ -24,6 +24,7 @@ from actors.session_actor import Look, Snapshot
 from server.auth import Principal, new_id
 from server.errors import Problem, refused, too_fast, unauthenticated, unknown_session
 from server.limits import Rate
+from server.lists import Cursor
 from server.routes import Call
 from server.services import Services
 from storage.event_log import Summary
@@ -35,11 +36,26 @@ Account = User
 PAGE = 100
 EVENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(DurableEvent))
 
-Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$(?!\n)")]
-Phone = Annotated[str, Meta(max_length=20, pattern=r"^\+?([ ()-]*[0-9]){5,}[ ()-]*$(?!\n)")]
+Email = Annotated[
+    str,
+    Meta(
+        min_length=3,
+        max_length=254,
+        pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$(?!\n)",
+        description="an e-mail address such as `you@school.org`",
+    ),
+]
+Phone = Annotated[
+    str,
+    Meta(
+        max_length=20,
+        pattern=r"^\+?([ ()-]*[0-9]){5,}[ ()-]*$(?!\n)",
+        description="a phone number such as `+49 30 123456`",
+    ),
+]
 # Python's `$` also matches before a newline at the end; with `(?!\n)` after it, it does not, as in JSON Schema.
 Password = Annotated[str, Meta(min_length=8, max_length=200)]
-UserRef = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)")]
+UserRef = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)", description="a user's id, a UUID")]
 
 
 def now_millis() -> Millis:
@@ -238,7 +254,7 @@ class SessionQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     participant: UserRef | None = None
     course_id: Annotated[str, Meta(max_length=64)] | None = None
     limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
-    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")] | None = None
+    cursor: Cursor | None = None
 
 
 class Listed(Struct, frozen=True):
@@ -397,7 +413,7 @@ class LogQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     until: c.When | None = None
     order: Literal["asc", "desc"] = "asc"
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
-    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")] | None = None
+    cursor: Cursor | None = None
 
 
 async def log_page(services: Services, call: Call) -> Listed:

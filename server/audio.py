@@ -23,6 +23,7 @@ from server.actions import now_millis
 from server.auth import Principal, new_id
 from server.errors import Problem, away, too_fast, unauthenticated
 from server.forms import OVERHEAD_BYTES, Form, Part
+from server.lists import Cursor
 from server.routes import Call, Content
 from server.services import Services
 from storage.audio import Audio, Library, OverQuota
@@ -40,8 +41,7 @@ SWEEP_S = 60.0
 SWEPT_AT_ONCE = 100
 UNTITLED = "Untitled"
 
-Id = Annotated[str, Meta(pattern=f"^{UUID.pattern}$")]
-Cursor = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")]
+Id = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)", description="an id, a UUID")]
 
 
 class AudioForm(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from actors.session.state import Session
 from server.actions import PAGE, Listed, UserRef, now_millis
 from server.auth import new_id
 from server.errors import Problem
+from server.lists import IdCursor
 from server.openings import Opening, open_session
 from server.routes import Call
 from server.services import Services
@@ -48,7 +49,7 @@ class BookingQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     since: c.When | None = None
     until: c.When | None = None
     limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
-    cursor: UserRef | None = None
+    cursor: IdCursor | None = None
 
 
 class Seen(Struct, frozen=True):

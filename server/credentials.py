@@ -1,11 +1,10 @@
 """Credentials for one session alone: tokens that an account hands to a page, and guests, who have no other."""
 
 import secrets
-from typing import Annotated
 
-from msgspec import Meta, Struct, structs
+from msgspec import Struct, structs
 
-from actors.session.ids import Millis, Name, UserId
+from actors.session.ids import Colour, Millis, Name, UserId
 from actors.session.lifecycle import CLOSED
 from actors.session.permissions import explain, role_of
 from actors.session.state import Permission, Session, State
@@ -20,7 +19,7 @@ from storage.users import User
 
 class NewGuest(Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
-    colour: Annotated[str, Meta(max_length=7, pattern=r"^#[0-9a-fA-F]{6}$")] | None = None
+    colour: Colour | None = None
 
 
 class SessionToken(Struct, frozen=True):

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -95,6 +95,8 @@ def invalid(error: msgspec.ValidationError, type_: Any, where: Literal["body", "
         detail = f"`{place or 'body'}`: {said[:1].lower()}{said[1:]}."
         if "matching regex '\\\\S'" in said:
             detail = f"`{place}` must not be blank."
+        elif "matching regex" in said and (wanted := described_at(type_, place, said)):
+            detail = f"`{place}` must be {wanted}."
         elif allowed := allowed_at(type_, place):
             detail = f"`{place}` must be one of {allowed}."
     return Problem(422, "invalid", detail, field=place or None, place=where)
@@ -102,14 +104,28 @@ def invalid(error: msgspec.ValidationError, type_: Any, where: Literal["body", "
 
 def allowed_at(type_: Any, place: str) -> str:
     """List the values allowed at a place such as `features.chat`, when they can be listed."""
-    kinds = [kind_of(type_)]
-    for step in re.findall(r"[^.\[\]]+", place):
-        kinds = [inner for kind in flat(kinds) for inner in inside(kind, step)]
     values: list[str] = []
-    for kind in flat(kinds):
+    for kind in flat(kinds_at(type_, place)):
         if isinstance(kind, inspect.LiteralType):
             values += [f"`{value}`" for value in kind.values]
     return ", ".join(dict.fromkeys(values))
+
+
+def described_at(type_: Any, place: str, said: str) -> str:
+    """Say in words what the pattern is for that `said` quotes: it tells people nothing."""
+    for kind in alternatives(kinds_at(type_, place)):
+        text = kind.type if isinstance(kind, inspect.Metadata) else kind
+        if isinstance(text, inspect.StrType) and repr(text.pattern) in said and isinstance(kind, inspect.Metadata):
+            return str((kind.extra_json_schema or {}).get("description", ""))
+    return ""
+
+
+def kinds_at(type_: Any, place: str) -> list[inspect.Type]:
+    """Find the types that a value may have at a place such as `features.chat` or `options[0]`."""
+    kinds = [kind_of(type_)]
+    for step in re.findall(r"[^.\[\]]+", place):
+        kinds = [inner for kind in flat(kinds) for inner in inside(kind, step)]
+    return kinds
 
 
 @lru_cache(maxsize=256)
@@ -118,12 +134,18 @@ def kind_of(type_: Any) -> inspect.Type:
     return inspect.type_info(type_)
 
 
-def flat(kinds: list[inspect.Type]) -> Iterator[inspect.Type]:
+def alternatives(kinds: Iterable[inspect.Type]) -> Iterator[inspect.Type]:
     for kind in kinds:
+        if isinstance(kind, inspect.UnionType):
+            yield from alternatives(kind.types)
+        else:
+            yield kind
+
+
+def flat(kinds: Iterable[inspect.Type]) -> Iterator[inspect.Type]:
+    for kind in alternatives(kinds):
         if isinstance(kind, inspect.Metadata):
             yield from flat([kind.type])
-        elif isinstance(kind, inspect.UnionType):
-            yield from flat(list(kind.types))
         else:
             yield kind
 

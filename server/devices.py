@@ -14,7 +14,15 @@ from storage.devices import Device, Platform
 Registered = Device
 TOKEN_LENGTH = 2_048
 """FCM's tokens have about 160 characters today, and no promised length; an index of PostgreSQL takes 2,700 bytes."""
-DeviceToken = Annotated[str, Meta(min_length=1, max_length=TOKEN_LENGTH, pattern=r"^[\x21-\x7e]+$(?!\n)")]
+DeviceToken = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=TOKEN_LENGTH,
+        pattern=r"^[\x21-\x7e]+$(?!\n)",
+        description="printable ASCII characters without spaces",
+    ),
+]
 
 
 class NewDevice(Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from actors.session.ids import Millis, UserId
 from server.actions import PAGE, Listed, now_millis
 from server.auth import Principal, new_id
 from server.errors import Problem, too_fast
+from server.lists import Cursor, LongCursor
 from server.routes import Call
 from server.services import Services
 from server.webhooks import Message, new_secret, parsed_message_id, parsed_secret, printed_secret
@@ -59,13 +60,13 @@ class Since(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class EndpointQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
-    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")] | None = None
+    cursor: Cursor | None = None
 
 
 class DeliveryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     status: DeliveryStatus | None = None
     limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
-    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,18}$")] | None = None
+    cursor: LongCursor | None = None
 
 
 class WithSecret(Struct, frozen=True):

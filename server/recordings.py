@@ -36,7 +36,13 @@ TRACKS = 1_000
 FRESH_S = 2.0
 """How old rows may be when they are shown: a message can be deleted meanwhile."""
 REPLAY_ROWS = 100
-POSITION = r"^([1-9][0-9]{0,8}|[0-9]{1,8}(\.[0-9]{1,3})?s)$"
+Position = Annotated[
+    str,
+    Meta(
+        pattern=r"^([1-9][0-9]{0,8}|[0-9]{1,8}(\.[0-9]{1,3})?s)$(?!\n)",
+        description="a `seq` such as `12`, or seconds such as `90.5s`",
+    ),
+]
 
 Signature = Annotated[str, Meta(max_length=128)]
 Expires = Annotated[int, Meta(ge=0, lt=1 << 40)]
@@ -195,7 +201,7 @@ class ReplayQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     `gaps`: play silences of more than half a minute as long as they were."""
 
     speed: Annotated[float, Meta(ge=0.25, le=100)] = 1.0
-    from_: Annotated[str, Meta(pattern=POSITION)] | None = None
+    from_: Position | None = None
     recording: Annotated[int, Meta(ge=1, le=1_000)] | None = None
     gaps: bool = False
     cursor: Annotated[str, Meta(max_length=24)] | None = None

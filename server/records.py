@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -134,7 +134,7 @@ class AttendanceQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """`late_after_s`: how long after the start is late, and before the end early."""
 
     late_after_s: Annotated[int, Meta(ge=0, le=86_400)] = 300
-    format: Annotated[str, Meta(pattern="^(json|csv)$")] = "json"
+    format: Literal["json", "csv"] = "json"
 
 
 class Attended(Struct, frozen=True):

@@ -47,7 +47,10 @@ class Named(Struct, frozen=True):
 class Keyed(Struct, frozen=True):
     """What one may have besides: the Idempotency-Key. All else is the command's."""
 
-    key: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[ -~]+$(?!\n)")] | None = None
+    key: (
+        Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[ -~]+$(?!\n)", description="ASCII characters")]
+        | None
+    ) = None
 
 
 ENVELOPE = {field.name for struct in (Named, Keyed) for field in msgspec.structs.fields(struct)}

@@ -16,6 +16,7 @@ from actors.session.ids import (
     AudioId,
     Capacity,
     CodeLanguage,
+    Colour,
     Description,
     Emoji,
     EventType,
@@ -96,7 +97,17 @@ class NewSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     starts_at: When | None = None
     ends_at: When | None = None
     capacity: Capacity | None = None
-    name: Annotated[str, Meta(max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$(?!\n)")] | None = None
+    name: (
+        Annotated[
+            str,
+            Meta(
+                max_length=64,
+                pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$(?!\n)",
+                description="lower-case words and digits with `-` between them, such as `physics-101`",
+            ),
+        ]
+        | None
+    ) = None
     course_id: Id | None = None
     features: Features = Features()
     mute_on_join: bool = False
@@ -425,7 +436,7 @@ class Draw(Command, frozen=True, kw_only=True):
 
     tool: BoardTool = "pen"
     points: Annotated[list[Annotated[float, Meta(ge=0, le=1)]], Meta(min_length=2, max_length=2_000)]
-    color: Annotated[str, Meta(max_length=7, pattern=r"^#[0-9a-fA-F]{6}$")] = "#000000"
+    color: Colour = "#000000"
     width: Annotated[float, Meta(gt=0, le=100)] = 2.0
     text: Annotated[str, Meta(max_length=500)] | None = None
 

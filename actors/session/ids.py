@@ -20,18 +20,54 @@ Title = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
 Description = Annotated[str, Meta(max_length=5_000)]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
 MessageText = Annotated[str, Meta(min_length=1, max_length=2_000, pattern=r"\S")]
-Emoji = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^\S+$(?!\n)")]
+Emoji = Annotated[
+    str, Meta(min_length=1, max_length=32, pattern=r"^\S+$(?!\n)", description="an emoji, without spaces")
+]
 Why = Annotated[str, Meta(max_length=500)]
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Capacity = Annotated[int, Meta(ge=1, le=10_000)]
 Seconds = Annotated[int, Meta(ge=1, le=366 * 24 * 3600)]
-Language = Annotated[str, Meta(min_length=1, max_length=35, pattern=r"^[A-Za-z0-9-]+$(?!\n)")]
-EventType = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$(?!\n)")]
+Language = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=35,
+        pattern=r"^[A-Za-z0-9-]+$(?!\n)",
+        description="a language's tag, such as `en` or `pt-BR`",
+    ),
+]
+EventType = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[a-z][a-z0-9_]*$(?!\n)",
+        description="a word of lower-case letters, digits and `_`, such as `student_focused`",
+    ),
+]
 QuestionText = Annotated[str, Meta(min_length=1, max_length=1_000, pattern=r"\S")]
 AnswerText = Annotated[str, Meta(max_length=2_000)]
 OptionText = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
 Position = Annotated[float, Meta(ge=0, le=24 * 3600)]
 """Seconds from the start of a track."""
 Speed = Annotated[float, Meta(ge=0.5, le=2.0)]
-CodeLanguage = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[a-z0-9+#._-]+$(?!\n)")]
-AudioId = Annotated[str, Meta(max_length=36, pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+CodeLanguage = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=32,
+        pattern=r"^[a-z0-9+#._-]+$(?!\n)",
+        description="a language's name in lower case, such as `python` or `c++`",
+    ),
+]
+Colour = Annotated[
+    str, Meta(max_length=7, pattern=r"^#[0-9a-fA-F]{6}$(?!\n)", description="a colour such as `#ff8800`")
+]
+AudioId = Annotated[
+    str,
+    Meta(
+        max_length=36,
+        pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)",
+        description="the id of a piece of audio, a UUID",
+    ),
+]

@@ -48,7 +48,7 @@ class Committed(Struct, frozen=True):
 
 
 class JoinByCode(Struct, frozen=True, forbid_unknown_fields=True):
-    code: Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{6}$")]
+    code: Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{6}$(?!\n)", description="six letters and digits")]
 
 
 class Joined(Struct, frozen=True):

@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import threading
+from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import psycopg2
 import pytest
 
 from actors.session.errors import Reason
-from server import logs
+from server import dialects, logs
+from server.config import Settings
 from server.errors import STATUS
-from server.routes import UploadRoute
+from server.routes import Api, UploadRoute
 from server.serve import running
 from server.v1.table import API
 from storage import embedded as embedded_postgres
@@ -336,6 +338,40 @@ async def test_every_route_is_documented_with_what_it_takes_and_gives(town: Town
     for name, schema in schemas.items():
         for pattern in re.findall(r'"pattern": "((?:[^"\\]|\\.)*)"', json.dumps(schema)):
             assert r"\Z" not in pattern, (name, pattern)
+
+
+@pytest.mark.parametrize("api", [API, *dialects.tables(Settings())], ids=lambda api: api.prefix)
+async def test_every_pattern_is_in_words_too(town: Town, api: Api) -> None:
+    """Nobody should have to read a regular expression to learn what a field takes."""
+    document = (await town.anyone.get("/openapi.json" if api is API else f"{api.prefix}/openapi.json")).ok()
+
+    def wordless(schema: Any) -> Iterator[Any]:
+        if isinstance(schema, dict):
+            if isinstance(pattern := schema.get("pattern"), str) and pattern != r"\S" and "description" not in schema:
+                yield schema
+            for inner in schema.values():
+                yield from wordless(inner)
+        elif isinstance(schema, list):
+            for inner in schema:
+                yield from wordless(inner)
+
+    assert list(wordless(document)) == []
+
+
+async def test_what_does_not_fit_a_pattern_is_told_in_words(town: Town) -> None:
+    host, *_ = await town.classroom()
+    for path, word in (
+        (f"{host.path}/log?cursor=x", "`cursor` must be a `next` that this list has given."),
+        (f"{host.path}/log?user=me", "`user` must be a user's id, a UUID."),
+        (f"{host.path}/attendance?format=xml", "`format` must be one of `csv`, `json`."),
+    ):
+        assert (await host.person.get(path)).refused(422, "invalid")["detail"] == word
+    refused = (await host.command("set_language", language="C plus plus")).refused(422, "invalid")
+    assert refused["detail"] == "`language` must be a language's name in lower case, such as `python` or `c++`."
+    refused = (await host.command("update", language="english please")).refused(422, "invalid")
+    assert refused["detail"] == "`language` must be a language's tag, such as `en` or `pt-BR`."
+    refused = (await host.person.post("/v1/sessions/join", {"code": "K7-Q2M\n"})).refused(422, "invalid")
+    assert refused["detail"] == "`code` must be six letters and digits."
 
 
 async def test_what_is_documented_is_what_comes(town: Town) -> None:

@@ -14,9 +14,12 @@ from server.guests import Newcomer
 from server.openings import Opening, hex_name
 from server.routes import Call
 
-Uuid = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$(?!\n)")]
+Uuid = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$(?!\n)", description="a UUID")]
 # What CSS takes for a colour: `#f80`, `teal`, `hsl(120, 80%, 40%)`.
-Color = Annotated[str, Meta(pattern=r"^[A-Za-z0-9#(),.% -]{1,64}$(?!\n)")]
+Color = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9#(),.% -]{1,64}$(?!\n)", description="a colour of at most 64 characters, such as `#f80`"),
+]
 Language = Literal["javascript", "python", "html"]
 Version = Annotated[int, Meta(ge=0, lt=1 << 31)]
 FEATURES = Features(guests=True)
