@@ -11,6 +11,7 @@ from actors.session.errors import Reason
 from server.dialect import AskRoute, Dialect, DialectRow, PlayRoute, TakeRoute, TalkRoute, WatchRoute
 from server.errors import STATUS, Problem
 from server.routes import (
+    ActionRoute,
     Api,
     CommandRoute,
     ContentRoute,
@@ -151,6 +152,8 @@ def answer(row: Row, known: dict[int, Any]) -> dict[str, Any]:
         described["content"] = BINARY
     elif row.answer is not None:
         described["content"] = {"application/json": {"schema": known[id(row.answer)]}}
+    if isinstance(row, ActionRoute):
+        described.setdefault("content", {}).update({kind: {"schema": {"type": "string"}} for kind in row.text_types})
     return described
 
 

@@ -105,6 +105,8 @@ class ActionRoute(Row, frozen=True, kw_only=True):
     """The path has a `{ref}` to resolve."""
     scoped: bool = False
     """Takes credentials for one session too; `act` minds their scope."""
+    text_types: tuple[str, ...] = ()
+    """What its answer may be besides JSON, where the query asks for it: `text/csv`."""
 
 
 class StreamRoute(Row, frozen=True, kw_only=True):

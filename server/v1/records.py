@@ -408,6 +408,7 @@ def rows(line: Callable[[Recorded], bytes]) -> tuple[ActionRoute | DownloadRoute
             path="/sessions/{ref}/attendance", session=True,
             summary="Read who was there, when and for how long; members, of themselves",
             query=do.AttendanceQuery, act=do.attended, view=attended, answer=AttendanceView,
+            text_types=("text/csv",),
         ),
         DownloadRoute(
             path="/sessions/{ref}/export", summary="Download the whole log, as lines of JSON; owner, hosts and cohosts",
