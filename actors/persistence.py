@@ -144,6 +144,14 @@ class Claim(Struct, frozen=True):
     """The latest Idempotency-Keys, oldest first."""
 
 
+class CreationKey(Struct, frozen=True):
+    """The Idempotency-Key that something is made under: whose it is, and a digest of what was asked for."""
+
+    user_id: UserId
+    key: str
+    digest: str
+
+
 class Creation(Struct, frozen=True):
     """A session's first commit: its head, its facts, its first rows from seq 1 on, and who has a place already."""
 
@@ -156,6 +164,7 @@ class Creation(Struct, frozen=True):
     notifications: list[NotificationRow] = []
     booking_id: str | None = None
     """The booking whose one session it is to be."""
+    key: CreationKey | None = None
 
 
 class EventLog(Protocol):
@@ -166,7 +175,9 @@ class EventLog(Protocol):
         """Give the next session's number."""
 
     async def create(self, creation: Creation) -> None:
-        """Commit a new session, owned by this node in epoch 1. Raises: Taken, also for a booking that has one."""
+        """Commit a new session, owned by this node in epoch 1.
+
+        Raises: Taken, also for a booking that has one, and for a "key" that has made something."""
 
     async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
         """Commit a batch in one statement; give the sessions it was committed for. One that is absent was fenced

@@ -38,6 +38,7 @@ from server.watching import DETACHED, StreamEndpoint
 
 logger = logging.getLogger(__name__)
 
+KEY = "Idempotency-Key"
 REQUEST_ID = web.RequestKey("id", str)
 ENDPOINTS: Mapping[type[Row], Callable[[Any, Services], Endpoint]] = {
     ActionRoute: ActionEndpoint,
@@ -80,10 +81,24 @@ def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
 
 def bound(api: Api, row: Row, services: Services) -> Handler:
     """Make the handler of a row."""
-    if isinstance(api, Dialect) and not isinstance(row, HookRoute):
-        return dialect_streams.bind(api, row, services)
-    # A bound method, since aiohttp deprecates objects that are merely callable.
-    return ENDPOINTS[type(row)](row, services).__call__
+    if isinstance(row, HookRoute) or not isinstance(api, Dialect):
+        # A bound method, since aiohttp deprecates objects that are merely callable.
+        handler: Handler = ENDPOINTS[type(row)](row, services).__call__
+    else:
+        handler = dialect_streams.bind(api, row, services)
+    # What another service sends along with its news is its own affair.
+    return handler if row.keyed or row.method == "GET" or isinstance(row, HookRoute) else keyless(handler)
+
+
+def keyless(handler: Handler) -> Handler:
+    """Refuse Idempotency-Keys: who sends one relies on it."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if KEY in request.headers:
+            raise Problem(422, "key_not_taken", "This route takes no Idempotency-Key; send none.", field=KEY)
+        return await handler(request)
+
+    return handle
 
 
 def problems(apis: tuple[Api, ...], known: Mapping[web.AbstractRoute, tuple[Api, Row]]) -> Middleware:

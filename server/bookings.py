@@ -6,21 +6,23 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
-from actors.persistence import Taken
+from actors.persistence import CreationKey, Taken
 from actors.session import commands as c
 from actors.session.ids import Millis, Title, UserId
 from actors.session.lifecycle import CLOSED, millis
 from actors.session.state import Session
 from server.actions import PAGE, Listed, UserRef, now_millis
 from server.auth import new_id
+from server.creations import once
 from server.errors import Problem
 from server.lists import IdCursor
 from server.openings import Opening, open_session
 from server.routes import Call
 from server.services import Services
 from storage.bookings import Booking
+from storage.creations import Made
 from storage.sessions import UUID
 from storage.users import AccountRole
 
@@ -70,17 +72,27 @@ async def create(services: Services, call: Call) -> Seen:
         raise invalid("student_id", "`student_id` must be somebody else than `tutor_id`.")
     await require_role(services, "tutor_id", body.tutor_id, "teacher")
     await require_role(services, "student_id", body.student_id, "student")
-    booking_id = new_id()
-    await services.bookings.create(
-        booking_id,
-        tutor_id=UserId(body.tutor_id),
-        student_id=UserId(body.student_id),
-        starts_at=starts_at,
-        ends_at=ends_at,
-        title=TITLE if body.title is None else body.title,
-        created_by=caller,
-    )
-    return await seen(services, booking_id, caller)
+
+    async def make(key: CreationKey | None) -> Seen:
+        booking_id = new_id()
+        await services.bookings.create(
+            booking_id,
+            tutor_id=UserId(body.tutor_id),
+            student_id=UserId(body.student_id),
+            starts_at=starts_at,
+            ends_at=ends_at,
+            title=TITLE if body.title is None else body.title,
+            created_by=caller,
+            key=key,
+        )
+        return await seen(services, booking_id, caller)
+
+    async def again(made: Made) -> Seen:
+        now = (await seen(services, made.made_id, caller)).booking
+        then = structs.replace(now, session_id=None, session_status=None)
+        return Seen(then, can_join(then, caller, then.created_at))
+
+    return await once(services, call, make, again)
 
 
 def lasting(starts_at: datetime, ends_at: datetime) -> tuple[Millis, Millis]:

@@ -68,6 +68,7 @@ class AskRoute(DialectRow, frozen=True, kw_only=True):
     `admits`: whoever finds the session may come in, as if they held its join code."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    keyed: bool = True
     lookup: Callable[[Services, Call], Awaitable[Any]] | None = None
     find: See | None = None
     ask: Callable[[Call], c.Command]
@@ -82,6 +83,7 @@ class CreateRoute(DialectRow, frozen=True, kw_only=True):
     `call.seen`."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    keyed: bool = True
     status: int = 201
     new: Callable[[Call], c.NewSession]
     opening: Callable[[Call], Opening] = lambda call: Opening()

@@ -37,12 +37,12 @@ from server.dialect import (
     TakeRoute,
     WatchRoute,
 )
-from server.endpoint import SESSION, USER, Endpoint, Handler, digest, idempotency_key, response
+from server.endpoint import SESSION, USER, Endpoint, Handler, response
 from server.errors import Problem, refused, unauthenticated, unknown_session
 from server.forms import Form
 from server.long_answers import ContentEndpoint
 from server.lookups import looked_up
-from server.openings import open_session
+from server.openings import open_once
 from server.routes import Call, Content, Reply
 from server.services import Services
 
@@ -249,10 +249,8 @@ class _Ask(_DialectEndpoint):
 
     async def serve(self, call: Call, request: web.Request) -> Any:
         self.admit(call.principal)
-        text = idempotency_key(request.headers.get("Idempotency-Key"))
         # By what was sent: what command that makes may have to do with what the session has become meanwhile.
-        sent = [self._row.method, self._row.path, dict(call.params), call.body]
-        key = None if text is None else Key(text, digest(sent))
+        key = self.key(request, call.body)
         if self._row.lookup is not None:
             call = structs.replace(call, known=await self._row.lookup(self._services, call))
         call = await asked(self._services, call, self._row.ask, self._row.find, key, admits=self._row.admits)
@@ -268,12 +266,12 @@ class _Create(_DialectEndpoint):
     async def serve(self, call: Call, request: web.Request) -> Any:
         row = self._row
         self.admit(call.principal)
-        state = await open_session(
-            self._services,
-            call.principal,
-            row.new(call),
-            structs.replace(row.opening(call), dialect=self._dialect.name),
-        )
+        call = structs.replace(call, key=self.key(request, call.body))
+        if call.key is not None and not call.principal.login and row.comes is not None:
+            # Whoever comes by no credential is somebody else each time.
+            raise Problem(422, "invalid", "An Idempotency-Key takes a token.", field="Idempotency-Key")
+        opening = structs.replace(row.opening(call), dialect=self._dialect.name)
+        state = await open_once(self._services, call, row.new(call), opening)
         call = structs.replace(call, session_id=state.session.id)
         if row.see is not None:
             call = structs.replace(call, seen=row.see(state, call))
@@ -287,6 +285,7 @@ class _Fetch(_DialectEndpoint):
         # Who has no credential yet is counted by what they do: logging in has rates of its own.
         if self._row.method != "GET" and call.caller is not None:
             self.admit(call.caller)
+        call = structs.replace(call, key=self.key(request, call.body))
         if self._row.into is not None:
             call = structs.replace(call, body=self._row.into(call))
         return self._row.out(await self._row.act(self._services, call), call)

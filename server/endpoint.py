@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from actors.session.ids import SessionId
+from actors.session_actor import Key
 from server.auth import Principal
 from server.decoding import Decoder, from_query
 from server.errors import Problem, too_fast, unauthenticated, unsupported_encoding
@@ -88,6 +89,15 @@ class Endpoint:
             raise Problem(
                 408, "too_slow", f"The body took more than {self._body_timeout_s:g} s.", headers={"Connection": "close"}
             ) from error
+
+    def key(self, request: web.Request, body: Any) -> Key | None:
+        """Give the Idempotency-Key of what is no command by itself: for this route, its parameters and this body.
+
+        Raises: Problem 422."""
+        text = idempotency_key(request.headers.get("Idempotency-Key")) if self._row.keyed else None
+        if text is None:
+            return None
+        return Key(text, digest([self._row.method, self._row.path, dict(request.match_info), body]))
 
     def decoded(self, raw: bytes) -> Any:
         return None if self._decode is None else self._decode(raw)

@@ -88,8 +88,9 @@ class ActionEndpoint(Endpoint):
         query = self.query(request)
         body = await self.body(request)
         call = Call(
-            request.match_info, query, body, principal, session_id, self.address(request), by_code, self.origin(request)
-        )
+            request.match_info, query, body, principal, session_id, self.address(request), by_code,
+            self.origin(request), key=self.key(request, body),
+        )  # fmt: skip
         return response(row.view(await row.act(services, call)))
 
 

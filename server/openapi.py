@@ -71,10 +71,11 @@ def operation(api: Api, row: Row, known: dict[int, Any], components: dict[str, A
     if isinstance(row, CONTENTS):
         described["responses"]["304"] = {"description": "As it was"}
         described["responses"]["206"] = {"description": "The range that was asked for", "content": BINARY}
-    if isinstance(row, COMMANDS):
-        described["parameters"].append(header("Idempotency-Key", "The same key and body again does nothing", 64))
-        if isinstance(row, CommandRoute) and row.repeat is not None:
-            described["responses"]["202"] = {"description": "Passed on, not kept", **answer(row, known)}
+    if row.keyed:
+        again = "The same key and body again does nothing, and gives the first answer; another body is refused"
+        described["parameters"].append(header("Idempotency-Key", again, 64))
+    if isinstance(row, CommandRoute) and row.repeat is not None:
+        described["responses"]["202"] = {"description": "Passed on, not kept", **answer(row, known)}
     return described
 
 
@@ -115,8 +116,10 @@ def possible(row: Row) -> list[Problem]:
         found |= {(reason.value, STATUS[reason]) for reason in LOOKING}
     if row.method != "GET":
         found |= {("malformed", 400), ("too_slow", 408), ("taken", 409), ("too_large", 413), ("unsupported_type", 415)}
+    if row.method != "GET":
+        found.add(("key_reused" if row.keyed else "key_not_taken", 422))
     if isinstance(row, COMMANDS):
-        found |= {("key_reused", 422), *((reason.value, status) for reason, status in STATUS.items())}
+        found |= {*((reason.value, status) for reason, status in STATUS.items())}
     if isinstance(row, CONTENTS):
         found |= {("changed", 412), ("bad_range", 416)}
     if isinstance(row, SOCKETS):

@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from actors.persistence import Creation, Taken
+from actors.persistence import Creation, CreationKey, Taken
 from actors.session import commands as c
 from actors.session import lifecycle, machine
 from actors.session.errors import Rejected
@@ -19,9 +19,11 @@ from actors.session.state import Session, State
 from actors.session_actor import creation
 from server.actions import now_millis
 from server.auth import Principal, new_id
+from server.creations import once
 from server.errors import Problem, refused
 from server.routes import Call
 from server.services import Services
+from storage.creations import Made
 from storage.sessions import UUID
 
 CODE_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
@@ -49,11 +51,13 @@ class Opening(Struct, frozen=True, kw_only=True):
     """What the code document has at first."""
     booking_id: str | None = None
     """The booking whose one session it is to be."""
+    key: CreationKey | None = None
+    """The Idempotency-Key that it is made under."""
 
 
 async def create_session(services: Services, call: Call) -> Session:
     require_teacher(call.principal)
-    return (await open_session(services, call.principal, call.body, Opening())).session
+    return (await open_once(services, call, call.body, Opening())).session
 
 
 def require_teacher(principal: Principal) -> None:
@@ -62,10 +66,22 @@ def require_teacher(principal: Principal) -> None:
         raise Problem(403, "not_permitted", "Only teachers may create sessions.")
 
 
+async def open_once(services: Services, call: Call, new: c.NewSession, opening: Opening) -> State:
+    """Open a session, or give the one that the call's key has opened before, as it was then. Raises: Problem."""
+
+    async def make(key: CreationKey | None) -> State:
+        return await open_session(services, call.principal, new, structs.replace(opening, key=key))
+
+    async def again(made: Made) -> State:
+        return machine.replay(await services.log.read(SessionId(made.made_id), 0, made.last_seq))
+
+    return await once(services, call, make, again)
+
+
 async def open_session(services: Services, principal: Principal, new: c.NewSession, opening: Opening) -> State:
     """Commit a new session, with its room; give its state.
 
-    Raises: Problem, Taken('booking')."""
+    Raises: Problem, Taken("booking"), Taken("key")."""
     if new.name is not None and (UUID.fullmatch(new.name) or not new.name.isprintable()):
         raise Problem(422, "invalid", "`name` must not look like an id, or have a newline in it.", field="name")
     number, settings = await services.log.next_number(), services.settings.sessions
@@ -89,7 +105,7 @@ async def open_session(services: Services, principal: Principal, new: c.NewSessi
             try:
                 return await committed(services, principal, structs.replace(create, room=room), opening)
             except Taken as taken:
-                if taken.what == "booking":
+                if taken.what in ("booking", "key"):
                     raise
                 if taken.what == "name" and new.name is not None:
                     raise Problem(409, "taken", "There is a session of this name already.", field="name") from taken
@@ -120,7 +136,7 @@ def created(principal: Principal, create: c.Create, opening: Opening) -> tuple[S
     except Rejected as rejected:
         raise refused(rejected, "") from rejected
     state, commit = creation(machine.record(create.session_id, 1, 0, now, by.user_id, events))
-    return state, structs.replace(commit, booking_id=opening.booking_id)
+    return state, structs.replace(commit, booking_id=opening.booking_id, key=opening.key)
 
 
 def join_code() -> str:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from actors.session import commands as c
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId
-from actors.session_actor import Answer
+from actors.session_actor import Answer, Key
 from server.auth import Principal
 from server.errors import Problem, ProblemBody, problem_body
 from server.formats import Bye, Format
@@ -45,6 +45,8 @@ class Call(Struct, frozen=True):
     origin: str = ""
     """How the client reached the server, for links: `https://live.example.org`."""
     last_event_id: str | None = None
+    key: Key | None = None
+    """The Idempotency-Key, where the row takes one."""
     now: Millis = Millis(0)
     """When a row's functions look at the session."""
     known: Any = None
@@ -79,12 +81,15 @@ class Row(Struct, frozen=True, kw_only=True):
     status: int = 200
     answer: Any = None
     errors: Mapping[str, tuple[int, str]] = {}
+    keyed: bool = False
+    """It takes an Idempotency-Key. Where it does not one is refused, unless it only reads."""
 
 
 class CommandRoute(Row, frozen=True, kw_only=True):
     """A command to a session. `ref` says where the session's reference is: a path parameter, or the body."""
 
     method: Method = "POST"
+    keyed: bool = True
     ref: Callable[[Mapping[str, str], Any], str] = lambda params, body: params["ref"]
     command: Callable[[Any], c.Command] = lambda body: body
     reply: Callable[[Answer], Reply] | None = None

@@ -64,6 +64,7 @@ from storage import embedded, migrate
 from storage.audio import Library
 from storage.blobs import Blobs, BlobsUnavailable
 from storage.bookings import Bookings
+from storage.creations import Creations
 from storage.devices import Devices
 from storage.embedded import Embedded
 from storage.endpoints import Endpoints
@@ -158,7 +159,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     key = signing_key(settings)
     dispatcher, invitations, hooks = await dispatching(settings, dsn, key, stack)
     log = PostgresEventLog(pool, writer, f"{socket.gethostname()}:{new_id()}", noticed=dispatcher.wake)
-    users, sessions = Users(pool), Sessions(pool)
+    users, sessions, creations = Users(pool), Sessions(pool), Creations(pool)
     library, blobs = Library(pool), await blob_store(settings)
 
     registry = metrics.registry()
@@ -237,6 +238,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         log=log,
         sessions=sessions,
         bookings=Bookings(pool),
+        creations=creations,
         records=Records(pool),
         logs=Logs(pool),
         users=users,
@@ -268,7 +270,8 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     await log.beat()
     forgetting = (
         lambda: log.forget_keys(Millis(now_millis() - settings.sessions.idempotency_ttl_s * 1000)),
-        users.forget_logins, users.forget_guests, notifications.forget, partial(inbox.forget, KEPT_S),
+        partial(creations.forget, settings.sessions.idempotency_ttl_s), users.forget_logins, users.forget_guests,
+        notifications.forget, partial(inbox.forget, KEPT_S),
     )  # fmt: skip
     begun(stack, {
         "looking after sessions": directory.run,

@@ -27,6 +27,7 @@ from server.webhooks import Hooks
 from storage.audio import Library
 from storage.blobs import Blobs
 from storage.bookings import Bookings
+from storage.creations import Creations
 from storage.devices import Devices
 from storage.event_log import PostgresEventLog
 from storage.logs import Logs
@@ -99,6 +100,7 @@ class Services(Struct, frozen=True):
     log: PostgresEventLog
     sessions: Sessions
     bookings: Bookings
+    creations: Creations
     records: Records
     logs: Logs
     """Classrooms' logs, by numbers."""

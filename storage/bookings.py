@@ -5,9 +5,11 @@
 
 from msgspec import Struct
 
+from actors.persistence import CreationKey, Taken
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Status
 from storage import queries
+from storage.errors import Conflict
 from storage.pool import Pool
 
 SQL = queries.load("bookings")
@@ -48,15 +50,18 @@ class Bookings:
         ends_at: Millis,
         title: str,
         created_by: UserId,
+        key: CreationKey | None = None,
     ) -> None:
-        """Add a booking. Both people must exist."""
-        await self._pool.execute(
-            SQL["create"],
-            {
-                "booking_id": booking_id, "tutor_id": tutor_id, "student_id": student_id, "starts_at": starts_at,
-                "ends_at": ends_at, "title": title, "created_by": created_by,
-            },
-        )  # fmt: skip
+        """Add a booking. Both people must exist; `key` is its creator's. Raises: Taken for a "key" that is in use."""
+        values = {
+            "booking_id": booking_id, "tutor_id": tutor_id, "student_id": student_id, "starts_at": starts_at,
+            "ends_at": ends_at, "title": title, "created_by": created_by, "key": None if key is None else key.key,
+            "key_digest": None if key is None else key.digest,
+        }  # fmt: skip
+        try:
+            await self._pool.execute(SQL["create"], values)
+        except Conflict as conflict:
+            raise Taken(conflict.constraint.partition("_")[2]) from conflict
 
     async def find(self, booking_id: str) -> Booking | None:
         rows = await self._pool.fetch(SQL["find"], {"booking_id": booking_id}, retry=True)

@@ -173,7 +173,7 @@ class PostgresEventLog:
 
     async def create(self, creation: Creation) -> None:
         """Commit a new session, with the room that was announced for it. Raises: Taken."""
-        session, rows, room = creation.session, creation.rows, creation.session.room
+        session, rows, room, key = creation.session, creation.rows, creation.session.room, creation.key
         values = {
             "booking_id": creation.booking_id,
             "session_id": session.id,
@@ -194,11 +194,14 @@ class PostgresEventLog:
             "notifications": _json.encode(placed(creation.notifications, session.id, 0)).decode(),
             "provider": None if room is None else room.provider,
             "room": None if room is None else room.name,
+            "key_user_id": None if key is None else key.user_id,
+            "key": None if key is None else key.key,
+            "key_digest": None if key is None else key.digest,
         }
         try:
             written = await self._pool.execute(SQL["create"], values)
         except Conflict as conflict:
-            raise Taken(conflict.constraint.removeprefix("sessions_")) from conflict
+            raise Taken(conflict.constraint.partition("_")[2]) from conflict
         if not written:
             raise Taken("room" if creation.booking_id is None else "booking")
         if creation.notices:

@@ -75,6 +75,8 @@ class Tables:
         self.sessions: dict[SessionId, Stored] = {}
         self.bookings: dict[str, SessionId | None] = {}
         """Those there are, and the session that each has."""
+        self.creations: set[tuple[UserId, str]] = set()
+        """Idempotency-Keys that have made something."""
         self.seen: dict[str, float] = {}
         self.numbers = 0
 
@@ -152,6 +154,8 @@ class MemoryEventLog:
         booking_id, bookings = creation.booking_id, self.tables.bookings
         if booking_id is not None and bookings.get(booking_id, "") is not None:
             raise Taken("booking")
+        if creation.key is not None and (creation.key.user_id, creation.key.key) in self.tables.creations:
+            raise Taken("key")
         if session.id in self.tables.sessions:
             raise Taken("pkey")
         for what in ("number", "name", "code"):
@@ -166,6 +170,8 @@ class MemoryEventLog:
         self.tables.sessions[session.id].notifications += creation.notifications
         if booking_id is not None:
             bookings[booking_id] = session.id
+        if creation.key is not None:
+            self.tables.creations.add((creation.key.user_id, creation.key.key))
 
     async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
         self.batches.append(list(batch))

@@ -79,7 +79,7 @@ def session(found: Session) -> Reply:
 ROWS = (
     ActionRoute(
         method="POST", path="/bookings", summary="Book a lesson, as its tutor or its student", body=do.NewBooking,
-        act=do.create, view=booked, status=201, answer=BookingView,
+        keyed=True, act=do.create, view=booked, status=201, answer=BookingView,
     ),
     ActionRoute(
         path="/bookings", summary="List the bookings that one is the tutor or the student of, earliest first",
@@ -89,7 +89,8 @@ ROWS = (
         path="/bookings/{booking_id}", summary="Read a booking of one's own", act=do.find, view=one, answer=BookingView,
     ),
     ActionRoute(
-        method="POST", path="/bookings/{booking_id}/session", act=do.session, view=session, answer=SessionView,
+        method="POST", path="/bookings/{booking_id}/session", act=do.session, view=session, keyed=True,
+        answer=SessionView,
         summary="Get a booking's session; made when first asked for, once",
     ),
 )  # fmt: skip

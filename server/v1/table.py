@@ -239,8 +239,8 @@ API = Api(
         *WEBHOOKS,
         *BOOKINGS,
         ActionRoute(
-            method="POST", path="/sessions", summary="Create a session", body=c.NewSession, act=create_session,
-            view=new_session, status=201, answer=SessionView,
+            method="POST", path="/sessions", summary="Create a session", body=c.NewSession, keyed=True,
+            act=create_session, view=new_session, status=201, answer=SessionView,
         ),
         ActionRoute(
             path="/sessions", summary="List the sessions that one owns or has a place in, newest first",

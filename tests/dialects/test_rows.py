@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import aiohttp
 import jwt
@@ -18,7 +19,7 @@ import pytest
 import pytest_asyncio
 from msgspec import inspect
 
-from server.dialect import TakeRoute, TalkRoute, WatchRoute
+from server.dialect import CreateRoute, TakeRoute, TalkRoute, WatchRoute
 from tests.dialects.products import Cast, Held, held
 from tests.dialects.rows import (
     DIALECTS,
@@ -371,6 +372,25 @@ async def test_whatever_a_header_says_it_is_no_fault_of_ours(lively: Lively, nam
             reply = Reply(answer.status, answer.headers, b"" if endless else await answer.read())
         in_order(name, reply)
         assert row.public or status in (None, reply.status), f"{headers}: {reply.status}"
+
+
+CREATING = [name for name, (_, row) in ROWS.items() if isinstance(row, CreateRoute)]
+
+
+@pytest.mark.parametrize("name", CREATING)
+async def test_a_session_is_made_once_under_a_key(town: Town, name: str) -> None:
+    dialect, row = ROWS[name]
+    tess = await town.teacher()
+    body, key = itself(body_of(row), tess.id), {"Idempotency-Key": "k-1"}
+    for _ in range(2):
+        reply = await tess.call(row.method, dialect.prefix + row.path, body, headers=key)
+        assert reply.status == row.status, reply.body
+    assert town.query("select count(*) from sessions where owner_id = %s", tess.id) == [(1,)]
+    if row.public:
+        nobody, body = Client(town.http, town.url), itself(body_of(row), str(uuid4()))
+        reply = await nobody.call(row.method, dialect.prefix + row.path, body, headers=key)
+        assert 400 <= reply.status < 500
+        assert b"takes a token" in reply.body
 
 
 async def test_who_is_too_fast_is_told_so_in_the_dialect_s_words(dsn: str, data: Path) -> None:

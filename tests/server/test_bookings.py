@@ -208,3 +208,17 @@ async def test_fifty_calls_through_two_servers_make_one_session(dsn: str, data: 
         assert one.query("select type from session_log order by seq") == [
             ("session_created",), ("session_started",), ("participant_invited",),
         ]  # fmt: skip
+
+
+async def test_the_same_key_and_body_again_make_no_second_booking(town: Town) -> None:
+    tess, anna = await pair(town)
+    body, key = {"tutor_id": tess.id, "student_id": anna.id, **DAY}, {"Idempotency-Key": "k-1"}
+    replies = await asyncio.gather(*(tess.post("/v1/bookings", body, **key) for _ in range(20)))
+    assert len({reply.body for reply in replies}) == 1, [reply.status for reply in replies]
+    first = replies[0].ok(201)
+    (await tess.post(f"/v1/bookings/{first['id']}/session")).ok()
+    assert (await tess.post("/v1/bookings", body, **key)).ok(201) == first
+    (await tess.post("/v1/bookings", {**body, "title": "x"}, **key)).refused(422, "key_reused")
+    # One user's key is for one thing.
+    (await tess.post("/v1/sessions", {"title": "x"}, **key)).refused(422, "key_reused")
+    assert len((await tess.get("/v1/bookings")).ok()["items"]) == 1

@@ -1,12 +1,18 @@
 """Sessions: made, found, listed, changed and deleted."""
 
+import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 
 from server.openings import join_code
-from tests.server.client import Person
-from tests.server.serving import Town
+from server.routes import HookRoute
+from server.v1.table import API
+from tests.server.client import Client, Person
+from tests.server.serving import Town, serving, wait_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -323,3 +329,66 @@ async def test_the_log_is_filtered_paged_and_added_up(town: Town) -> None:
     (await anna.person.get(f"{host.path}/log/summary")).refused(403, "not_permitted")
     for query, field in (({"limit": "1001"}, "limit"), ({"since": "yesterday"}, "since"), ({"user": "x"}, "user")):
         (await host.person.get(f"{host.path}/log", **query)).refused(422, "invalid", field)
+
+
+WAITING = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+KEY = {"Idempotency-Key": "k-1"}
+
+
+async def test_the_same_key_and_body_again_make_no_second_session(town: Town) -> None:
+    tess = await town.teacher()
+    first = (await tess.post("/v1/sessions", {"title": "Once"}, **KEY)).ok(201)
+    await tess.patch(f"/v1/sessions/{first['id']}", {"title": "Changed since"})
+    again = await tess.post("/v1/sessions", {"title": "Once", "kind": "classroom"}, **KEY)
+    assert again.ok(201) == first
+    assert again.headers["Location"] == f"/v1/sessions/{first['id']}"
+    (await tess.post("/v1/sessions", {"title": "Twice"}, **KEY)).refused(422, "key_reused", "Idempotency-Key")
+    # A key is its user's own.
+    other = (await (await town.teacher()).post("/v1/sessions", {"title": "Once"}, **KEY)).ok(201)
+    assert other["id"] != first["id"]
+    assert len((await tess.get("/v1/sessions")).ok()["items"]) == 1
+
+
+async def test_a_key_used_twenty_times_at_once_makes_one_session(town: Town) -> None:
+    tess = await town.teacher()
+    replies = await asyncio.gather(*(tess.post("/v1/sessions", {"title": "Once"}, **KEY) for _ in range(20)))
+    assert len({reply.body for reply in replies}) == 1, [reply.status for reply in replies]
+    assert replies[0].status == 201
+    assert len((await tess.get("/v1/sessions")).ok()["items"]) == 1
+
+
+async def test_a_creation_that_was_refused_leaves_its_key_free(town: Town) -> None:
+    tess = await town.teacher()
+    name = f"mine-{tess.id[-8:]}"
+    (await tess.post("/v1/sessions", {"title": "x", "name": name})).ok(201)
+    (await tess.post("/v1/sessions", {"title": "x", "name": name}, **KEY)).refused(409, "taken")
+    (await tess.post("/v1/sessions", {"title": "x"}, **KEY)).ok(201)
+    (await tess.post("/v1/sessions", {"title": "x"}, **{"Idempotency-Key": "x" * 65})).refused(422, "invalid")
+
+
+async def test_a_route_that_takes_no_key_refuses_one(town: Town) -> None:
+    host, *_ = await town.classroom()
+    for row in API.rows:
+        path = "/v1" + re.sub(r"\{\w+\}", "x", row.path)
+        if not (row.keyed or row.method == "GET" or isinstance(row, HookRoute)):
+            reply = await host.person.call(row.method, path, {}, headers=KEY)
+            reply.refused(422, "key_not_taken", "Idempotency-Key")
+    assert (await host.person.call("GET", "/v1/me", headers=KEY)).ok()
+
+
+async def test_a_creation_cut_in_two_is_answered_503_and_done_once_over_a_restart_too(dsn: str, data: Path) -> None:
+    async with serving(dsn, data) as town:
+        tess = await town.teacher()
+        other = psycopg2.connect(dsn)
+        with other.cursor() as cursor:
+            # Somebody else is about to use the key, so that the creation waits when its connection is killed.
+            cursor.execute("insert into creation values (%s, 'k-1', '', %s, 0)", (tess.id, tess.id))
+            waiting = asyncio.create_task(tess.post("/v1/sessions", {"title": "Once"}, **KEY))
+            await wait_for(lambda: bool(town.query(f"select pg_terminate_backend(pid) from ({WAITING}) waiting")))
+            (await waiting).refused(503, "unavailable")
+        other.close()
+        first = (await tess.post("/v1/sessions", {"title": "Once"}, **KEY)).ok(201)
+    async with serving(dsn, data) as town:
+        again = await Client(town.http, town.url, tess.token).post("/v1/sessions", {"title": "Once"}, **KEY)
+        assert again.ok(201) == first
+        assert len((await Client(town.http, town.url, tess.token).get("/v1/sessions")).ok()["items"]) == 1

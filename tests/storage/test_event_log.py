@@ -7,11 +7,12 @@ from typing import Protocol
 import pytest
 from msgspec import structs
 
-from actors.persistence import EventLog, LogUnavailable, Taken
+from actors.persistence import CreationKey, EventLog, LogUnavailable, Taken
 from actors.session import events as e
 from actors.session import machine
 from actors.session.ids import Millis, SessionId
 from storage.bookings import Bookings
+from storage.creations import Creations, Made
 from storage.errors import StorageError, Unavailable, UnknownOutcome
 from storage.event_log import PREPARE, PostgresEventLog, Summary
 from storage.memory import ALIVE_S, KEYS_KEPT, MemoryEventLog, Tables
@@ -148,6 +149,31 @@ async def test_a_booking_gets_one_session_and_what_comes_too_late_leaves_nothing
     for author in authors:
         assert await stored(logs[0], author) == (author.log if author is winner else [])
         assert (await logs[0].claim(author.session_id) is None) == (author is not winner)
+
+
+async def test_a_key_makes_one_session_and_what_comes_too_late_leaves_nothing(place: Place) -> None:
+    logs, authors = [place.log(ME), place.log(OTHER)], [Author(number) for number in range(1, 9)]
+    key = CreationKey(ANN, "k-1", "digest")
+    made = await asyncio.gather(
+        *(logs[n % 2].create(structs.replace(author.creation, key=key)) for n, author in enumerate(authors)),
+        return_exceptions=True,
+    )
+    (winner,) = (author for author, outcome in zip(authors, made, strict=True) if outcome is None)
+    assert [outcome.what for outcome in made if isinstance(outcome, Taken)] == ["key"] * 7
+    for author in authors:
+        assert await stored(logs[0], author) == (author.log if author is winner else [])
+        assert (await logs[0].claim(author.session_id) is None) == (author is not winner)
+
+
+async def test_what_was_made_long_ago_may_be_made_again_under_its_key(postgres: InPostgres) -> None:
+    log, creations = postgres.log(), Creations(postgres.pool)
+    author, key = Author(1), CreationKey(ANN, "k-1", "digest")
+    await log.create(structs.replace(author.creation, key=key))
+    assert await creations.forget(3_600) == 0
+    found = await creations.find(ANN, "k-1")
+    assert found == Made("digest", author.session_id, author.creation.rows[-1].seq)
+    assert await creations.forget(0) == 1
+    assert await creations.find(ANN, "k-1") is None
 
 
 async def test_there_is_no_session_for_a_booking_that_there_is_not(log: Log) -> None:

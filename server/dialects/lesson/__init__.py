@@ -115,7 +115,7 @@ SESSION = (
 BOOKINGS = (
     FetchRoute(
         method="POST", path="/", summary="Book a lesson, as its tutor or its student", body=NewBooking, status=201,
-        act=bookings.create, out=booking_view, answer=BookingView,
+        keyed=True, act=bookings.create, out=booking_view, answer=BookingView,
     ),
     FetchRoute(
         path="/{booking_id}/", summary="Read a booking, with its classroom", act=bookings.find, out=booking_view,
@@ -123,7 +123,7 @@ BOOKINGS = (
     ),
     FetchRoute(
         method="POST", path="/{booking_id}/classroom/", summary="Get a booking's classroom; made when first asked for",
-        act=bookings.ensure_session, out=classroom, answer=Classroom,
+        keyed=True, act=bookings.ensure_session, out=classroom, answer=Classroom,
     ),
 )  # fmt: skip
 SOCKET = TalkRoute(

@@ -1,7 +1,14 @@
 -- name: create
+with keyed as (
+    -- Of several at once under one Idempotency-Key all but one fail here.
+    insert into creation (user_id, key, digest, made_id, last_seq)
+    select %(created_by)s, %(key)s, %(key_digest)s, %(booking_id)s, 0 where %(key)s::text is not null
+    returning key
+)
 insert into bookings (booking_id, tutor_id, student_id, starts_at, ends_at, title, created_by)
-values (%(booking_id)s, %(tutor_id)s, %(student_id)s, to_timestamp(%(starts_at)s / 1000.0),
-    to_timestamp(%(ends_at)s / 1000.0), %(title)s, %(created_by)s)
+select %(booking_id)s, %(tutor_id)s, %(student_id)s, to_timestamp(%(starts_at)s / 1000.0),
+    to_timestamp(%(ends_at)s / 1000.0), %(title)s, %(created_by)s
+where %(key)s::text is null or exists (select from keyed)
 
 -- name: find
 select b.booking_id::text, b.tutor_id::text, t.name, b.student_id::text, p.name,

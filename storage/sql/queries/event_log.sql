@@ -122,9 +122,17 @@ with booked as (
     where provider = %(provider)s and name = %(room)s and session_id is null and tries = 0
         and due_at > now() + interval '1 minute'
     returning name
-), wanted as (
+), free as (
     select where (%(booking_id)s::uuid is null or exists (select from booked))
         and (%(room)s::text is null or exists (select from housed))
+), keyed as (
+    -- Before all else: of several at once under one Idempotency-Key all but one fail here.
+    insert into creation (user_id, key, digest, made_id, last_seq)
+    select %(key_user_id)s, %(key)s, %(key_digest)s, %(session_id)s, %(last_seq)s
+    from free where %(key)s::text is not null
+    returning key
+), wanted as (
+    select from free where %(key)s::text is null or exists (select from keyed)
 ), s as (
     insert into sessions (session_id, number, name, code, kind, status, owner_id, course_id, body)
     select %(session_id)s, %(number)s, %(name)s, %(code)s, %(kind)s, %(status)s, %(owner_id)s, %(course_id)s,
