@@ -6,7 +6,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 from actors.persistence import LogUnavailable
 from storage.event_log import PostgresEventLog
@@ -20,6 +20,18 @@ Forget = Callable[[], Awaitable[int]]
 AGAIN_S = 1.0
 BEAT_S = 2.0
 TIDY_S = 3_600.0
+
+
+def begun(stack: contextlib.AsyncExitStack, works: Mapping[str, Work]) -> None:
+    """Begin what goes on until the stack is left."""
+    for name, work in works.items():
+        stack.push_async_callback(cancelled, asyncio.create_task(going_on(name, work)))
+
+
+async def cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def going_on(name: str, work: Work, *, again_s: float = AGAIN_S) -> None:

@@ -13,7 +13,8 @@ from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId
 from server.auth import Tokens, new_id
 from server.config import Settings
-from server.serve import database, signing_key
+from server.database import database
+from server.signing_key import signing_key
 from server.v1.frames import event_fields
 from server.v1.times import rfc3339
 from storage.pool import Pool
