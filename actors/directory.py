@@ -12,25 +12,24 @@ from typing import Any
 
 from pykka import ActorRef
 
-from actors.persistence import EventLog, LogUnavailable, tell
-from actors.session import commands as c
-from actors.session.events import Recorded
-from actors.session.ids import Millis, SessionId
-from actors.session_actor import (
+from actors.channel import Channel
+from actors.messages import (
     SYSTEM,
-    Channel,
     Execute,
     Fenced,
     Look,
     Outcome,
     Passivate,
-    SessionActor,
-    Shared,
     Start,
     StartFailed,
     Subscribe,
     Unavailable,
 )
+from actors.persistence import EventLog, LogUnavailable, tell
+from actors.session import commands as c
+from actors.session.events import Recorded
+from actors.session.ids import Millis, SessionId
+from actors.session_actor import SessionActor, Shared
 
 logger = logging.getLogger(__name__)
 

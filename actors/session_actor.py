@@ -11,180 +11,48 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 from msgspec import Raw, Struct
 
 from actors import persistence as p
+from actors.channel import Channel, Published
 from actors.code_document import CodeDocument
+from actors.messages import (
+    SYSTEM,
+    Answer,
+    Execute,
+    Fenced,
+    Key,
+    Look,
+    Outcome,
+    Passivate,
+    Reply,
+    Snapshot,
+    Start,
+    StartFailed,
+    Subscribe,
+    Unavailable,
+    UnknownSession,
+    Wake,
+)
+from actors.rows import JSON, notification_rows, outgoing
 from actors.runtime import Deferred, LoopActor
-from actors.session import audience, chat, machine, notifications, projection
+from actors.session import audience, chat, machine, notifications
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Rejected
 from actors.session.ids import Millis, SessionId, UserId
-from actors.session.state import Participant, Room, State, Status
+from actors.session.state import Room, State, Status
+from actors.turn import Turn
 
 logger = logging.getLogger(__name__)
 
-JSON = msgspec.json.Encoder()
-SYSTEM = c.Caller(user_id=UserId(""), name="")
 REST = 0.5
 REST_S = 0.02
 """How long a session rests after a fan-out, as a share of the time that took, and at most (`SessionActor._show`)."""
 KEYS_KEPT = 1_000
 """Idempotency-Keys an actor remembers; older ones are in the log, which refuses to take one twice."""
-
-
-# What a session actor answers. Values, not exceptions: raising in `on_receive` would stop the actor.
-
-
-class Answer(Struct, frozen=True):
-    """Committed: what the command made happen, [] when it was so already."""
-
-    seq: int
-    published: "list[Published]"
-    ephemeral: bool = False
-
-
-class Repeated(Struct, frozen=True):
-    """This Idempotency-Key has been used for the same body: its answer is in the log, first_seq..last_seq."""
-
-    first_seq: int
-    last_seq: int
-
-
-class KeyReused(Struct, frozen=True):
-    """This Idempotency-Key has been used for another body."""
-
-
-class Unavailable(Struct, frozen=True):
-    """Not done, or not known to be done; try again after `retry_s`."""
-
-    why: str
-    retry_s: float = 1.0
-    busy: bool = False
-    """The caller's own pace is the cause, not the server's state."""
-
-
-class Fenced(Struct, frozen=True):
-    """Not done: this actor no longer speaks for the session. Send it again."""
-
-
-class UnknownSession(Struct, frozen=True):
-    """There is no such session."""
-
-
-class Snapshot(Struct, frozen=True):
-    """What a `Look` saw."""
-
-    value: Any
-
-
-Outcome = Answer | Repeated | KeyReused | Rejected | Unavailable | Fenced | UnknownSession | Snapshot
-
-
-class Key(Struct, frozen=True):
-    """An Idempotency-Key, and a digest of the body that it came with."""
-
-    key: str
-    digest: str
-
-    def outcome(self, used: p.KeyRow) -> Repeated | KeyReused:
-        """Say what using it once more gives."""
-        return Repeated(used.first_seq, used.last_seq) if used.digest == self.digest else KeyReused()
-
-
-# What a session actor is told
-
-
-class Reply(Protocol):
-    """Where an outcome goes: a future, or anything that takes a result as one does."""
-
-    def done(self) -> bool: ...
-
-    def set_result(self, result: Outcome, /) -> None: ...
-
-
-class Execute(Struct):
-    """Decide a command; the reply is set after its commit."""
-
-    command: c.Command
-    by: c.Caller
-    reply: Reply | None = None
-    key: Key | None = None
-
-
-class Subscribe(Struct):
-    """Open a stream: `Connect`, then a snapshot and everything after it, in one step.
-
-    `by` is None for an onlooker, of whose stream the session knows nothing."""
-
-    subscriber: Any
-    by: c.Caller | None
-    join: bool
-    reply: Reply
-
-
-class Look(Struct):
-    """Read the state: `view` must take what it needs and keep nothing."""
-
-    view: Callable[[State], Any]
-    reply: Reply
-
-
-class Start(Struct, frozen=True):
-    """The session as it was restored, or None when there is none. `missed`: what its channel has yet to show."""
-
-    claim: p.Claim | None
-    missed: Sequence[e.Recorded] = ()
-
-
-class StartFailed(Struct, frozen=True):
-    why: str
-
-
-class Wake(Struct, frozen=True):
-    """A deadline has come."""
-
-
-class Passivate(Struct, frozen=True):
-    """Leave memory, if nothing has happened since `idle_since`."""
-
-    idle_since: float
-
-
-class Published(Struct, gc=False):
-    """A committed event on its way out: its JSON as the log has it, and whom it concerns (None: everyone).
-
-    `state` is for looking up what never changes, such as names and numbers: it may be ahead of the event."""
-
-    recorded: e.Recorded
-    event: bytes
-    audience: frozenset[UserId] | None
-    state: State
-    printed: dict[str, bytes] = {}
-    """The same as an API prints it, by the API's name: made once for the answer and the streams."""
-
-
-class Channel(Protocol):
-    """The streams of one session, as its actor sees them. They outlive the actor."""
-
-    last_seq: int
-    """The last event that went out; 0: none yet."""
-
-    def publish(self, batch: Sequence[Published]) -> None:
-        """Write committed events, in order, to those concerned."""
-
-    def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None, state: State) -> None:
-        """Write an ephemeral event."""
-
-    def admit(self, subscribers: Sequence[Any], state: State) -> Callable[[], None]:
-        """Encode what newcomers get first from the state as it is now; calling the result attaches them."""
-
-    def users(self) -> Collection[UserId]:
-        """Name who has a stream open."""
 
 
 class Shared(Struct, frozen=True):
@@ -204,29 +72,6 @@ class Shared(Struct, frozen=True):
     """There are notifications for these users, committed."""
     pass_on: Callable[[SessionId, Room, e.Event], None] = lambda session_id, room, event: None
     """Told of what concerns a session's room (`projection.CONCERNS_ROOM`), once it is committed."""
-
-
-class Turn(Struct):
-    """What a turn decides: being gathered, then on its way through the log, then shown.
-
-    `appended`: it is in an append of its own; else it waits for those before it."""
-
-    old_seq: int
-    """Where the log ended before it."""
-    published: list[Published] = []
-    replies: list[tuple[Reply, Outcome]] = []
-    arrivals: list[Subscribe] = []
-    keys: list[p.KeyRow] = []
-    redactions: list[p.Redaction] = []
-    notifications: list[p.NotificationRow] = []
-    passed_on: list[e.Event] = []
-    """What concerns the session's room."""
-    changed: dict[UserId, None] = {}
-    """Whose rows in lists it changes."""
-    session_changed: bool = False
-    appended: bool = False
-    after: list[Callable[[], None]] = []
-    """What else happens once it has been committed, when what was published before has been shown."""
 
 
 class SessionActor(LoopActor):
@@ -307,7 +152,7 @@ class SessionActor(LoopActor):
 
     # One turn: decide, apply, flush
 
-    def _take(self, state: State, message: "Execute | Subscribe | Look") -> None:
+    def _take(self, state: State, message: Execute | Subscribe | Look) -> None:
         self._in_hand = message.reply
         match message:
             case Execute():
@@ -373,20 +218,8 @@ class SessionActor(LoopActor):
             out = Published(recorded, JSON.encode(event), audience.audience(state, event, actor_id), state)
             published.append(out)
             turn.published.append(out)
-            self._project(event, turn, state)
+            turn.project(event, state)
         return published
-
-    @staticmethod
-    def _project(event: e.Event, turn: Turn, state: State) -> None:
-        kind = type(event)
-        if kind in projection.CHANGES_SESSION:
-            turn.session_changed = True
-        if user_id := projection.changed_participant(event):
-            turn.changed[user_id] = None
-        if kind in projection.CHANGES_EVERYONE:
-            turn.changed.update(dict.fromkeys(state.participants))
-        if kind in projection.CONCERNS_ROOM:
-            turn.passed_on.append(event)
 
     def _remember(self, user_id: UserId, key: Key, first_seq: int, last_seq: int, now: Millis) -> None:
         row = p.KeyRow(user_id, key.key, key.digest, first_seq, last_seq, now)
@@ -440,7 +273,8 @@ class SessionActor(LoopActor):
                 self._answer(arrival.reply, Answer(state.seq, []))
         if turn.published or turn.keys:
             turn.appended = True
-            append = self._append(turn, state, due)
+            wanted = self._shared.wanted(state.session.owner_id)
+            append = turn.append(self.actor_ref, self.session_id, self._epoch, state, due, wanted)
             if turn.redactions or self._snapshot_due(state):
                 turn.after.append(self._snapshot(state))
             if turn.notifications:
@@ -452,31 +286,6 @@ class SessionActor(LoopActor):
         else:
             self._land([turn])
         self._turn = None
-
-    def _append(self, turn: Turn, state: State, due: Millis | None) -> p.Append:
-        rows = [log_row(out.recorded, out.event) for out in turn.published]
-        owner_id = state.session.owner_id
-        wanted = self._shared.wanted(owner_id)
-        # Whoever is invited is changed.
-        told = notices([out.recorded for out in turn.published], owner_id, wanted) if wanted or turn.changed else []
-        return p.Append(
-            actor=self.actor_ref,
-            session_id=self.session_id,
-            epoch=self._epoch,
-            old_seq=turn.old_seq,
-            new_seq=state.seq,
-            rows=rows,
-            keys=turn.keys,
-            redactions=turn.redactions,
-            session=Raw(JSON.encode(state.session)) if turn.session_changed else None,
-            participants=[participant_row(state.participants[user_id]) for user_id in turn.changed],
-            uses=[use for out in turn.published if (use := audio_use(out.recorded))],
-            notices=told,
-            notifications=turn.notifications,
-            # With streams open an actor lives, and has its own timer; after it, the next start comes first.
-            wake_at=Millis(0) if state.session.online else due,
-            size=sum([200 + len(out.event) for out in turn.published]),
-        )
 
     def _committed(self, appends: int) -> None:
         # Not told by `seq`: an append that holds a key and no rows ends where the one before it does.
@@ -567,12 +376,7 @@ class SessionActor(LoopActor):
         for key in claim.keys:
             self._keep_key(key)
         if message.missed:
-            self.channel.publish(
-                [
-                    Published(r, JSON.encode(r.event), audience.audience(state, r.event, r.actor_id), state)
-                    for r in message.missed
-                ]
-            )
+            self.channel.publish([outgoing(row, state) for row in message.missed])
         self.channel.last_seq = state.seq
         self._reconcile(state)
         due = machine.deadline(state)
@@ -634,58 +438,3 @@ class SessionActor(LoopActor):
     def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         """Drop out; the next command restores the session from the log."""
         self._give_up(Unavailable("something went wrong in this session; it may have been done"))
-
-
-def creation(log: Sequence[e.Recorded]) -> tuple[State, p.Creation]:
-    """Give a new session's state after its first rows, and the commit of them."""
-    state = machine.replay(log)
-    rows = [log_row(recorded, JSON.encode(recorded.event)) for recorded in log]
-    people = [participant_row(one) for one in state.participants.values()]
-    told = notices(log, state.session.owner_id, {row.type for row in rows})
-    by = c.Caller(state.session.owner_id, state.session.owner_name)
-    notified = [row for recorded in log for row in notification_rows(state, recorded.event, by, recorded.at)]
-    return state, p.Creation(state.session, rows, people, machine.deadline(state), told, notified)
-
-
-def log_row(r: e.Recorded, encoded: bytes) -> p.LogRow:
-    return p.LogRow(r.session_id, r.epoch, r.seq, r.at, r.actor_id, type_of(r.event), Raw(encoded))
-
-
-def participant_row(one: Participant) -> p.ParticipantRow:
-    return p.ParticipantRow(one.user_id, one.number, one.name, one.role, one.status, one.joined_at, one.left_at)
-
-
-def notification_rows(state: State, event: e.Event, by: c.Caller, at: Millis) -> list[p.NotificationRow]:
-    """Give what users are told of an event, in the state just before it."""
-    return [
-        p.NotificationRow(user_id, at, Raw(JSON.encode(notification)))
-        for user_id, notification in notifications.notifications(state, event, by)
-    ]
-
-
-def audio_use(recorded: e.Recorded) -> p.AudioUse | None:
-    """Say which piece of audio an event gives its hearers to read."""
-    event = recorded.event
-    if type(event) is e.AudioSelected:
-        return p.AudioUse(recorded.seq, event.audio_id, True, recorded.actor_id, None)
-    if type(event) is e.ChatMessage and event.voice is not None:
-        return p.AudioUse(recorded.seq, event.voice.audio_id, False, recorded.actor_id, event.to)
-    return None
-
-
-def notices(log: Sequence[e.Recorded], owner_id: UserId, wanted: Collection[str]) -> list[p.Notice]:
-    """Say who outside is to hear of events: an invitation's devices always, the owner's endpoints of what is wanted."""
-    told = [
-        p.Notice(recorded.seq, "push", type_of(recorded.event), recorded.event.user_id)
-        for recorded in log
-        if isinstance(recorded.event, e.ParticipantInvited) and recorded.event.user_id != recorded.actor_id
-    ]
-    if wanted:
-        types = ((recorded.seq, type_of(recorded.event)) for recorded in log)
-        told += [p.Notice(seq, "webhook", kind, owner_id) for seq, kind in types if kind in wanted]
-    return told
-
-
-def type_of(event: e.AnyEvent) -> str:
-    """Name an event's type as the log does."""
-    return e.TYPES[type(event)]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from msgspec import Meta, Struct, structs
 
+from actors.messages import Look, Snapshot
 from actors.persistence import Taken
 from actors.session import commands as c
 from actors.session import lifecycle
@@ -20,7 +21,6 @@ from actors.session.events import ChatMessage, DurableEvent, Recorded
 from actors.session.ids import Millis, Name, SessionId, UserId
 from actors.session.permissions import role_of
 from actors.session.state import Kind, Session, State, Status
-from actors.session_actor import Look, Snapshot
 from server.auth import Principal, new_id
 from server.errors import Problem, refused, too_fast, unauthenticated, unknown_session
 from server.limits import Rate

@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from itertools import compress
 from typing import Any, Protocol
 
+from actors.channel import Published
 from actors.session import events as e
 from actors.session.audience import closes, cut, shuts_out
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
-from actors.session_actor import Published
 from server.config import Streams
 from server.formats import Bye, Cursor, Format
 from server.subscriber import Subscriber

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from actors.messages import Look, Snapshot
 from actors.session.commands import RestoreCode
 from actors.session.ids import SessionId
 from actors.session.permissions import allowed
 from actors.session.state import State
-from actors.session_actor import Look, Snapshot
 from server.actions import look
 from server.auth import Principal
 from server.errors import Problem

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from actors.directory import Directory
+from actors.messages import SYSTEM, Execute, Unavailable
 from actors.persistence import Persistence
 from actors.runtime import Deferred
 from actors.session.commands import ReportRecording
 from actors.session.ids import Millis, SessionId
-from actors.session_actor import SYSTEM, Execute, SessionActor, Shared, Unavailable
+from actors.session_actor import SessionActor, Shared
 from server import issuers, metrics
 from server.actions import now_millis
 from server.audio import sweeping

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
+from actors.channel import Published
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
-from actors.session_actor import Published
 from server.dialect import Relayed, Told
 from server.formats import Bye, Cursor, Format, bare, chunk, message
 

@@ -15,12 +15,12 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 from msgspec import Struct, structs
 
+from actors.messages import Answer, Execute, Key, Look, Outcome, Repeated, Snapshot
 from actors.session.commands import Caller, Command
 from actors.session.errors import Rejected
 from actors.session.events import Recorded
 from actors.session.ids import SessionId
 from actors.session.state import State
-from actors.session_actor import Answer, Execute, Key, Look, Outcome, Repeated, Snapshot
 from server import casing
 from server.actions import now_millis
 from server.auth import Principal

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from actors.messages import Key
 from actors.session.ids import SessionId
-from actors.session_actor import Key
 from server.auth import Principal
 from server.decoding import Decoder, from_query
 from server.errors import Problem, too_fast, unauthenticated, unsupported_encoding

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from actors.messages import Fenced, KeyReused, Outcome, Unavailable, UnknownSession
 from actors.session.errors import Reason, Rejected
-from actors.session_actor import Fenced, KeyReused, Outcome, Unavailable, UnknownSession
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from actors.channel import Published
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
-from actors.session_actor import Published
 
 Bye = Literal["expired", "kicked", "ended", "draining", "slow", "left", "admitted"]
 RETRY_MS: dict[Bye, int | None] = {

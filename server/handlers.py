@@ -7,9 +7,9 @@ Each verifies the credential, decodes what was sent, asks the session or a store
 import msgspec
 from aiohttp import web
 
+from actors.messages import Answer, Execute, Key, Outcome, Repeated
 from actors.session.commands import Command
 from actors.session.ids import SessionId
-from actors.session_actor import Answer, Execute, Key, Outcome, Repeated
 from server.auth import Principal
 from server.endpoint import SESSION, Endpoint, digest, idempotency_key, response
 from server.errors import refused

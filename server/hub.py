@@ -7,9 +7,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
+from actors.messages import Execute, Fenced, Outcome, Unavailable
 from actors.session.commands import Caller, Disconnect
 from actors.session.ids import Millis, SessionId, UserId
-from actors.session_actor import Execute, Fenced, Outcome, Unavailable
 from server.channel import Channel
 from server.config import Streams
 from server.formats import Format

@@ -11,12 +11,12 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from actors.persistence import Creation, CreationKey, Taken
+from actors.rows import creation
 from actors.session import commands as c
 from actors.session import lifecycle, machine
 from actors.session.errors import Rejected
 from actors.session.ids import SessionId, UserId
 from actors.session.state import Session, State
-from actors.session_actor import creation
 from server.actions import now_millis
 from server.auth import Principal, new_id
 from server.creations import once

@@ -3,9 +3,9 @@
 import logging
 from typing import Any
 
+from actors.messages import Execute, Fenced, Outcome
 from actors.persistence import LogUnavailable
 from actors.session.ids import SessionId
-from actors.session_actor import Execute, Fenced, Outcome
 from server.auth import Principal
 from server.errors import Problem, problem_body
 from server.handlers import CommandEndpoint

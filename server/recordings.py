@@ -13,13 +13,14 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
+from actors.channel import Published
+from actors.rows import JSON
 from actors.session import events as e
 from actors.session import machine, rhythm
 from actors.session.audience import anonymous, audience
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Recording, Session, State, VoiceNote
-from actors.session_actor import JSON, Published
 from server.actions import Listed, now_millis
 from server.auth import Principal
 from server.errors import Problem, unauthenticated, unknown_session

@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from actors.messages import Look, Snapshot
 from actors.session import attendance, lifecycle
 from actors.session.attendance import Attendance
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.permissions import allowed
 from actors.session.state import Question, Session, State
-from actors.session_actor import Look, Snapshot
 from server.actions import Listed, now_millis, withheld
 from server.auth import Principal
 from server.errors import Problem, refused

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from actors.messages import Answer, Key
 from actors.session import commands as c
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId
-from actors.session_actor import Answer, Key
 from server.auth import Principal
 from server.errors import Problem, ProblemBody, problem_body
 from server.formats import Bye, Format

@@ -13,10 +13,11 @@ from typing import Protocol, cast
 
 from aiohttp import web
 
-from actors.session.audience import audience
+from actors.channel import Published
+from actors.messages import Answer, Look, Snapshot, Subscribe
+from actors.rows import outgoing
 from actors.session.ids import SessionId
 from actors.session.state import State
-from actors.session_actor import JSON, Answer, Look, Published, Snapshot, Subscribe
 from server.auth import Onlooker, Principal
 from server.channel import replayed
 from server.endpoint import SESSION, USER, Endpoint
@@ -136,7 +137,7 @@ class StreamEndpoint(Endpoint):
         missed = rows[1:]
 
         def shown(state: State) -> list[Published]:
-            return [Published(r, JSON.encode(r.event), audience(state, r.event, r.actor_id), state) for r in missed]
+            return [outgoing(row, state) for row in missed]
 
         outcome = await self._services.directory.ask(
             session_id, Look(shown, asyncio.get_running_loop().create_future())

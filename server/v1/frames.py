@@ -4,11 +4,11 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
+from actors.channel import Published
 from actors.session import events as e
 from actors.session.audience import anonymous
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
-from actors.session_actor import Published
 from server.formats import Bye, Cursor, Format, bare, message
 from server.routes import Reply
 from server.v1.times import now, rfc3339

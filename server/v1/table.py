@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from actors.messages import Answer
 from actors.session import commands as c
 from actors.session.events import Recorded
 from actors.session.ids import UserId
 from actors.session.state import Permission, Presence, Role, Session
-from actors.session_actor import Answer
 from server import actions as do
 from server import audio, code, credentials, live
 from server.openings import create_session

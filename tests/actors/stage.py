@@ -8,26 +8,18 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
+from actors.channel import Published
 from actors.directory import Directory
+from actors.messages import Answer, Execute, Key, Look, Outcome, Subscribe
 from actors.persistence import Append, Idle, Persistence
+from actors.rows import creation
 from actors.runtime import Deferred
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import lifecycle, machine
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
-from actors.session_actor import (
-    Answer,
-    Execute,
-    Key,
-    Look,
-    Outcome,
-    Published,
-    SessionActor,
-    Shared,
-    Subscribe,
-    creation,
-)
+from actors.session_actor import SessionActor, Shared
 from storage.errors import StorageError
 from storage.memory import Call, MemoryEventLog, Stored, Tables, Trouble
 

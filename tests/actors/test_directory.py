@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from actors.messages import Answer, Execute, Fenced, Key, Look, Passivate, Repeated, Snapshot, Unavailable
 from actors.persistence import CommitFailed
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.ids import SessionId
-from actors.session_actor import Answer, Execute, Fenced, Key, Look, Passivate, Repeated, Snapshot, Unavailable
 from storage.memory import Trouble
 from tests.actors.stage import (
     ANN,

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from actors.messages import Execute, Look, Outcome, Snapshot, Unavailable
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session_actor import Execute, Look, Outcome, Snapshot, Unavailable
 from storage.memory import Held, Trouble
 from tests.actors.stage import ANN, BEN, PATIENCE_S, SESSION, TEACHER, Noted, Process, process, says, texts, turns
 

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Sequence
 
+from actors.channel import Published
+from actors.messages import Answer, Unavailable
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session_actor import Answer, Published, Unavailable
 from tests.actors.stage import SESSION, TEACHER, Process, Streams, process, says
 
 

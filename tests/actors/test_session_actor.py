@@ -6,14 +6,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from actors.persistence import CommitFailed
-from actors.session import commands as c
-from actors.session import events as e
-from actors.session import machine
-from actors.session.errors import Reason, Rejected
-from actors.session.ids import MessageId, Millis, UserId
-from actors.session.state import State
-from actors.session_actor import (
+from actors.messages import (
     Answer,
     Execute,
     Fenced,
@@ -25,6 +18,13 @@ from actors.session_actor import (
     Unavailable,
     UnknownSession,
 )
+from actors.persistence import CommitFailed
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session import machine
+from actors.session.errors import Reason, Rejected
+from actors.session.ids import MessageId, Millis, UserId
+from actors.session.state import State
 from storage.memory import Trouble
 from tests.actors.stage import ANN, BEN, SESSION, START, TEACHER, Noted, Process, process, says, texts, turns
 

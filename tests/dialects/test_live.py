@@ -7,9 +7,9 @@ from typing import Any
 import jwt
 import pytest
 
+from actors.messages import Execute
 from actors.session.commands import Caller, Delete
 from actors.session.ids import SessionId, UserId
-from actors.session_actor import Execute
 from server.config import Settings
 from server.dialects.live import table
 from tests.server.client import Client, Person, Reply

@@ -12,9 +12,9 @@ import aiohttp
 import psycopg2
 from msgspec import structs
 
+from actors.messages import Passivate
 from actors.persistence import Idle, tell
 from actors.session.ids import SessionId
-from actors.session_actor import Passivate
 from server.config import Auth, Data, Database, Limits, Secret, Server, Settings, Streams
 from server.config import Sessions as SessionSettings
 from server.routes import Api

@@ -7,9 +7,9 @@ import pytest
 from msgspec import structs
 
 from actors.persistence import Append, Creation, Notice
+from actors.rows import notices
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
-from actors.session_actor import notices
 from storage.errors import StorageError
 from storage.event_log import PREPARE, PostgresEventLog, batched
 from storage.outbox import HISTORY, Attempt, Delivery, Outbox
