@@ -1,11 +1,13 @@
 """A channel: the streams of one session. One encoding per event and format, written in a plain loop to all of them.
 
 **Law:** a subscriber gets what came after its snapshot or cursor, each event once, in order; a cursor that cannot be
-served whole gets a reset, never a part.
+served whole gets a reset, never a part. What a format fails to print costs those who read that format their streams,
+and nobody else anything.
 """
 
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from itertools import compress
 from typing import Any, Protocol
 
@@ -17,6 +19,8 @@ from actors.session.state import State
 from server.config import Streams
 from server.formats import Bye, Cursor, Format
 from server.subscriber import Subscriber
+
+logger = logging.getLogger(__name__)
 
 
 class Home(Protocol):
@@ -116,35 +120,39 @@ class Channel:
         if self._lobby or private:
             self._write_to_some(batch)
             return
-        written: dict[Format, tuple[bytes, bytes]] = {}
-        format, wrapped, joined = None, b"", b""
+        written: dict[Format, tuple[bytes, bytes] | None] = {}
+        format: Format | None = None
+        ready: tuple[bytes, bytes] | None = None
         for subscriber in list(self._subscribers):
             if subscriber.format is not format:
                 format = subscriber.format
                 if format not in written:
-                    joined = b"".join([format.event(out) or b"" for out in batch])
-                    written[format] = format.wrap(joined) if joined else b"", joined
-                wrapped, joined = written[format]
-            if joined:
-                subscriber.write(wrapped, joined)
+                    frames = printed(format.event, batch)
+                    written[format] = None if frames is None else wrapped(format, frames)
+                ready = written[format]
+            if ready is None:
+                self._end(subscriber, "slow")
+            elif ready[1]:
+                subscriber.write(*ready)
         self._hub.delivered += len(batch) * len(self._subscribers)
 
     def _write_to_some(self, batch: Sequence[Published]) -> None:
         """Write what each may see: encoded once per format, joined once per audience."""
-        encoded: dict[object, list[bytes]] = {}
-        written: dict[object, tuple[bytes, bytes]] = {}
+        encoded: dict[object, list[bytes] | None] = {}
+        written: dict[object, tuple[bytes, bytes] | None] = {}
         for subscriber in list(self._subscribers):
             mask = tuple(subscriber.sees(out.audience) for out in batch)
             key = subscriber.format, subscriber.lobby, mask
-            ready = written.get(key)
-            if ready is None:
+            if key not in written:
                 form = subscriber.format.unplaced if subscriber.lobby else subscriber.format.event
-                frames = encoded.get(form)
-                if frames is None:
-                    frames = encoded[form] = [form(out) or b"" for out in batch]
-                joined = b"".join(compress(frames, mask))
-                ready = written[key] = subscriber.format.wrap(joined) if joined else b"", joined
-            if ready[1]:
+                if form not in encoded:
+                    encoded[form] = printed(form, batch)
+                frames = encoded[form]
+                written[key] = None if frames is None else wrapped(subscriber.format, compress(frames, mask))
+            ready = written[key]
+            if ready is None:
+                self._end(subscriber, "slow")
+            elif ready[1]:
                 subscriber.write(*ready)
                 self._hub.delivered += sum(mask)
 
@@ -174,7 +182,11 @@ class Channel:
                 continue
             format = subscriber.format
             if format not in frames:
-                frame = format.relayed(event, by, at, state)
+                try:
+                    frame = format.relayed(event, by, at, state)
+                except Exception:
+                    logger.exception("a %s cannot be printed; those who would read it miss it", type(event).__name__)
+                    frame = None
                 frames[format] = None if frame is None else (format.wrap(frame), frame)
             if ready := frames[format]:
                 subscriber.relay(type(event), by, *ready)
@@ -184,38 +196,46 @@ class Channel:
         now = self._hub.clock()
         shared: defaultdict[Format, dict[Hashable, bytes]] = defaultdict(dict)
         firsts: list[tuple[Subscriber, bytes | None]] = []
-        for subscriber in subscribers:
+
+        def first(subscriber: Subscriber) -> bytes | None:
+            """Give the first frame; None: what comes first is what was missed."""
             cursor, format = subscriber.cursor, subscriber.format
             place = state.participants.get(subscriber.user_id)
             if place is not None and place.status == "waiting":
                 subscriber.lobby = True
                 body = format.snapshot(state, subscriber.user_id, now, shared[format])
-                firsts.append((subscriber, format.first(None, body)))
-                continue
+                return format.first(None, body)
             if cursor is not None and 0 < cursor.seq < here.seq and cursor.epoch <= here.epoch:
-                firsts.append((subscriber, None))
-                continue
+                return None
             if cursor == here:
-                firsts.append((subscriber, format.resumed(here, here, 0)))
-                continue
+                return format.resumed(here, here, 0)
             body = format.snapshot(state, subscriber.user_id, now, shared[format])
             reset = b"" if cursor is None else format.reset("unknown_cursor")
-            firsts.append((subscriber, reset + format.first(here, body)))
+            return reset + format.first(here, body)
+
+        for subscriber in subscribers:
+            try:
+                firsts.append((subscriber, first(subscriber)))
+            except Exception as error:  # noqa: BLE001 - whoever opens the stream raises it again
+                subscriber.attached.set_exception(error)
+                firsts.append((subscriber, b""))
         over = state.session.status in ("ended", "cancelled")
 
         def attach() -> None:
             for subscriber, first in firsts:
-                self._attach(subscriber, first, here)
+                try:
+                    self._attach(subscriber, first, here)
+                except Exception as error:  # noqa: BLE001 - as above
+                    subscriber.attached.set_exception(error)
+                    self._gone(subscriber)
                 if over:
                     self._end(subscriber, "ended")
 
         return attach
 
     def _attach(self, subscriber: Subscriber, first: bytes | None, here: Cursor) -> None:
-        if subscriber.closed.done():
-            # Gone before it was in; the session believes that it is.
-            if subscriber.user_id not in self._users:
-                self._hub.disconnected(self.session_id, subscriber.user_id)
+        if subscriber.closed.done() or subscriber.attached.done():
+            self._gone(subscriber)
             return
         if first is None:
             first = self._missed(subscriber)
@@ -230,6 +250,11 @@ class Channel:
         self._onlookers += subscriber.onlooker
         if not subscriber.attached.done():
             subscriber.attached.set_result(None)
+
+    def _gone(self, subscriber: Subscriber) -> None:
+        """Deal with a stream that has ended before it was in: the session believes that it is."""
+        if subscriber.user_id not in self._users:
+            self._hub.disconnected(self.session_id, subscriber.user_id)
 
     def _missed(self, subscriber: Subscriber) -> bytes | None:
         """Give everything after a subscriber's cursor, if it is all remembered."""
@@ -258,6 +283,22 @@ class Channel:
     @property
     def empty(self) -> bool:
         return not self._subscribers
+
+
+def printed(form: Callable[[Published], bytes | None], batch: Sequence[Published]) -> list[bytes] | None:
+    """Print events as a format does; None: it cannot, which is logged."""
+    try:
+        return [form(out) or b"" for out in batch]
+    except Exception:
+        seqs = f"{batch[0].recorded.seq} to {batch[-1].recorded.seq}"
+        logger.exception("events %s of session %s cannot be printed", seqs, batch[0].recorded.session_id)
+        return None
+
+
+def wrapped(format: Format, frames: Iterable[bytes]) -> tuple[bytes, bytes]:
+    """Join frames: as they go on the wire, and bare."""
+    joined = b"".join(frames)
+    return format.wrap(joined) if joined else b"", joined
 
 
 def replayed(subscriber: Subscriber, cursor: Cursor, missed: Sequence[Published]) -> bytes:
