@@ -61,6 +61,8 @@ from storage.users import Users
 OUTBOX_CONNECTIONS = 2
 SENDING_S = 1.0
 """How long attempts under way at a stop may take; what is cut off is sent again."""
+READ_BURST_S = 10
+"""Reads of so many seconds may come at once."""
 
 
 async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack) -> tuple[Services, Persistence]:
@@ -147,6 +149,8 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         passwords=passwords,
         registry=registry,
         commands=Rate(limits.user_commands_per_s, limits.user_burst),
+        reads=Rate(limits.user_reads_per_s, limits.user_reads_per_s * READ_BURST_S),
+        address_reads=Rate(limits.address_reads_per_s, limits.address_reads_per_s * READ_BURST_S),
         attempts=per_minute(auth.login_attempts_per_minute),
         addresses=per_minute(auth.address_attempts_per_minute),
         joins=per_minute(limits.join_attempts_per_minute),

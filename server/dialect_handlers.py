@@ -106,6 +106,7 @@ class Identity:
             request[USER] = principal.user_id
             if self._row.teachers and principal.role != "teacher":
                 raise Problem(403, "not_a_teacher", "Only teachers may do this.")
+        self._endpoint.admit_read(request, principal)
         return principal
 
     async def _verified(self, header: str) -> Principal | None:

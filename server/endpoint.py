@@ -54,15 +54,16 @@ class Endpoint:
         raise NotImplementedError
 
     async def principal(self, request: web.Request) -> Principal | None:
-        """Verify the credential. Raises: Problem 401, unless the row is public; 503."""
+        """Verify the credential, and count what reads. Raises: Problem 401, unless the row is public; 429; 503."""
+        principal = None
         try:
             principal = await self.bearer(request.headers.get("Authorization"))
+            request[USER] = principal.user_id
         except Problem as problem:
             # A client that logs in again may still send the token that has expired.
-            if self._row.public and problem.status == 401:
-                return None
-            raise
-        request[USER] = principal.user_id
+            if not (self._row.public and problem.status == 401):
+                raise
+        self.admit_read(request, principal)
         return principal
 
     async def bearer(self, header: str | None) -> Principal:
@@ -136,6 +137,18 @@ class Endpoint:
         """Count what may change something. Raises: Problem 429."""
         if wait := self._services.commands.take(principal.user_id):
             raise too_fast(f"At most {self._services.settings.limits.user_commands_per_s} commands a second.", wait)
+
+    def admit_read(self, request: web.Request, principal: Principal | None) -> None:
+        """Count what only reads: by user, or by address where nobody has shown a credential. Raises: Problem 429."""
+        if self._row.method != "GET":
+            return
+        services = self._services
+        if principal is None:
+            wait = services.address_reads.take(self.address(request))
+        else:
+            wait = services.reads.take(principal.user_id)
+        if wait:
+            raise too_fast("Too many reads; wait a little.", wait)
 
     def guessed(self, request: web.Request, principal: Principal | None) -> None:
         """Count a code that led nowhere. Raises: Problem 429."""

@@ -114,6 +114,10 @@ class Services(Struct, frozen=True):
     registry: CollectorRegistry
     commands: Rate
     """Per user."""
+    reads: Rate
+    """Per user."""
+    address_reads: Rate
+    """Per address, of who has no credential."""
     attempts: Rate
     """At logging in: per account."""
     addresses: Rate

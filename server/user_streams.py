@@ -18,6 +18,7 @@ class UserStreamEndpoint(StreamEndpoint):
         services, row = self._services, self._row
         ticket = request.query.get("ticket")
         if ticket is not None:
+            self.admit_read(request, None)
             principal = services.tickets.redeem(ticket, None)
             services.tokens.require_open(principal.login)
             request[USER] = principal.user_id

@@ -72,6 +72,9 @@ class StreamEndpoint(Endpoint):
         services = self._services
         ticket = request.query.get("ticket")
         principal = await self.principal(request) if ticket is None else None
+        if ticket is not None:
+            # Whose it is shows only once the session has been found.
+            self.admit_read(request, None)
         session_id, _ = await self.resolve(request, request.match_info["ref"], principal)
         if ticket is not None:
             principal = services.tickets.redeem(ticket, session_id)

@@ -317,7 +317,7 @@ async def test_refusals_are_a_detail_and_no_more(town: Town) -> None:
             await room.anna.post(f"{room.path}/event/", {"event_type": "party", "data": {}}), 400,
             f"`event_type` must be one of {', '.join(f'`{kind}`' for kind in sorted(TYPES))}.",
         ),
-        (await room.anna.post(f"{room.path}/event/", {"event_type": "error", "data": {"x": "x" * 5_000}}), 400, None),
+        (await room.anna.post(f"{room.path}/event/", {"event_type": "error", "data": {"x": "x" * 5_000}}), 413, None),
         (await room.anna.post(f"{room.path}/event/", {"event_type": "error", "data": 1}), 400, None),
         (await room.tess.post(f"{room.path}/kick/", {}), 400, "The field `user_id` is required."),
     ):  # fmt: skip

@@ -3,8 +3,11 @@
 The requests are made of the rows themselves, so that a new one is tested without a line here.
 """
 
+import asyncio
 import json
 import re
+import shutil
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,6 +22,7 @@ import pytest
 import pytest_asyncio
 from msgspec import inspect
 
+import storage.embedded as embedded
 from server.dialect import CreateRoute, TakeRoute, TalkRoute, WatchRoute
 from tests.dialects.products import Cast, Held, held
 from tests.dialects.rows import (
@@ -49,8 +53,6 @@ from tests.server.serving import KEY, Town, serving
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MALFORMED = {"tutorium": 422, "seeds": 422, "lesson": 400, "live": 400, "interview": 400}
-TOO_LARGE = {"lesson": 400, "interview": 400}
-"""Elsewhere 413: in their contracts a bad body is 400, whatever is bad about it."""
 
 
 def forged(**changed: Any) -> str:
@@ -189,7 +191,7 @@ async def test_a_body_that_is_none_is_refused(town: Town, teacher: Person, name:
     ):
         refused(name, await send(teacher, name, ref, raw=raw), status)
     large = b'{"x": "' + b"x" * 70_000 + b'"}'
-    refused(name, await send(teacher, name, ref, raw=large), TOO_LARGE.get(dialect.name, 413))
+    refused(name, await send(teacher, name, ref, raw=large), 413)
 
 
 def deep(levels: int) -> bytes:
@@ -412,6 +414,48 @@ async def test_who_is_too_fast_is_told_so_in_the_dialect_s_words(dsn: str, data:
             # To guess at codes there is another limit.
             refused(name, reply, 404 if row.ref else 429)
             assert ("Retry-After" in reply.headers) == (reply.status == 429)
+
+
+async def test_who_reads_too_fast_is_told_so_in_the_dialect_s_words(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"user_reads_per_s": 1}) as town:
+        cast = Cast(await town.teacher(), await town.student("Anna"), await town.student("Ben"))
+        made = {product: await held(town, product, cast) for product in DIALECTS}
+        for name, (dialect, row) in ROWS.items():
+            if row.method != "GET":
+                continue
+            for _ in range(2):  # once it may be just the moment at which one is allowed again
+                while (await cast.host.get("/v1/me")).status != 429:
+                    pass
+                reply = await send(cast.host, name, made[dialect.name].ref)
+                if reply.status == 429:
+                    break
+            refused(name, reply, 429)
+            # A socket that is opened to be closed with a code has no headers.
+            assert not reply.headers or int(reply.headers["Retry-After"]) >= 1
+
+
+async def test_while_the_database_is_away_it_is_said_in_the_dialect_s_words(data: Path, scratch: str | None) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="homeroom-away-", dir=scratch))
+    postgres = await asyncio.to_thread(embedded.start, directory, settings={"fsync": "off"})
+    away: dict[str, set[str]] = {product: set() for product in DIALECTS}
+    try:
+        async with serving(postgres.dsn, data, database={"connect_timeout_s": 0.05}) as town:
+            cast = Cast(await town.teacher(), await town.student("Anna"), await town.student("Ben"))
+            made = {product: await held(town, product, cast) for product in DIALECTS}
+            await asyncio.to_thread(postgres.stop)
+            for name, (dialect, row) in ROWS.items():
+                if name not in LASTING:
+                    continue
+                body = None if row.body is None else itself(body_of(row), cast.host.id)
+                reply = await send(cast.host, name, made[dialect.name].ref, body)
+                if reply.status >= 500:
+                    refused(name, reply, 503)
+                    assert int(reply.headers["Retry-After"]) >= 1, name
+                    away[dialect.name].add(name)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+    # The others need no database for this: a health check, and bodies that are refused for what they say.
+    assert sum(map(len, away.values())) >= len(LASTING) - 5, sorted(set(LASTING).difference(*away.values()))
 
 
 def itself(body: Any, user_id: str) -> Any:

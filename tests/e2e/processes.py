@@ -35,6 +35,8 @@ LIFTED: Mapping[str, Mapping[str, Any]] = {
         "user_commands_per_s": 100_000,
         "user_burst": 100_000,
         "session_commands_per_s": 100_000,
+        "user_reads_per_s": 100_000,
+        "address_reads_per_s": 100_000,
         "join_attempts_per_minute": 1_000_000,
         "connections_per_ip": 10_000,
         "streams_per_user": 1_000,

@@ -43,6 +43,8 @@ def settings(dsn: str, data: Path, **changed: dict[str, Any]) -> Settings:
             user_commands_per_s=10_000,
             user_burst=10_000,
             session_commands_per_s=100_000,
+            user_reads_per_s=10_000,
+            address_reads_per_s=10_000,
             join_attempts_per_minute=10_000,
             guests_per_minute=100_000,
             connections_per_ip=10_000,

@@ -45,6 +45,33 @@ async def test_a_user_has_a_rate_of_commands(dsn: str, data: Path) -> None:
         await host.say("hello")
 
 
+async def test_a_user_has_a_rate_of_reads(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"user_reads_per_s": 1}) as town:
+        host, anna = await town.classroom("Anna")
+        replies = [await anna.person.get("/v1/me") for _ in range(15)]
+        assert [reply.status for reply in replies][:10] == [200] * 10
+        replies[-1].refused(429, "too_fast")
+        assert int(replies[-1].headers["Retry-After"]) >= 1
+        for path in ("/v1/sessions", f"{anna.path}/state", f"{anna.path}/events", "/v1/me/events"):
+            (await anna.person.get(path)).refused(429, "too_fast")
+        # Others read on, and what she does has a rate of its own.
+        (await host.person.get("/v1/me")).ok()
+        await anna.do("raise_hand")
+        for path in ("/livez", "/readyz", "/metrics", "/", "/openapi.json"):
+            assert {(await anna.person.get(path)).status for _ in range(15)} == {200}, path
+
+
+async def test_who_has_no_token_is_counted_by_address(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"address_reads_per_s": 1}) as town:
+        host, *_ = await town.classroom()
+        path = f"{host.path}/events?ticket=x"
+        replies = [await town.anyone.get(path) for _ in range(15)]
+        assert [reply.status for reply in replies][:10] == [401] * 10
+        replies[-1].refused(429, "too_fast")
+        (await town.anyone.get("/v1/me/events?ticket=x")).refused(429, "too_fast")
+        (await host.person.get("/v1/me")).ok()
+
+
 async def test_whatever_changes_something_counts(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"user_commands_per_s": 1, "user_burst": 3}) as town:
         tess, anna, ben, cem = await town.teacher(), await town.student(), await town.student(), await town.student()

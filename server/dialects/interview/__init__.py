@@ -58,11 +58,10 @@ ERRORS: Mapping[Reason, tuple[int, str]] = {
     Reason.ENDED: (410, "Session has expired"),
     Reason.FEATURE_OFF: (403, ""),
     Reason.UNKNOWN_PARTICIPANT: (404, "Participant not found"),
-    Reason.TOO_LARGE: (400, ""),
     Reason.NOT_ALLOWED: (400, ""),
 }
 PROBLEMS = {
-    **dict.fromkeys(("invalid", "malformed", "too_deep", "too_large", "key_reused", "unknown_type"), (400, "")),
+    **dict.fromkeys(("invalid", "malformed", "too_deep", "key_reused", "key_not_taken", "unknown_type"), (400, "")),
     "unknown_session": (404, "Session not found"),
 }
 

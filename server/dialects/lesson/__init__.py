@@ -51,11 +51,10 @@ from server.errors import Problem
 
 ERRORS: Mapping[Reason, tuple[int, str]] = {
     **PLAIN,
-    Reason.TOO_LARGE: (400, ""),
     Reason.NOT_ALLOWED: (400, ""),
 }
 PROBLEMS = {
-    **dict.fromkeys(("invalid", "too_deep", "key_reused", "unknown_user"), (400, "")),
+    **dict.fromkeys(("invalid", "too_deep", "key_reused", "key_not_taken", "unknown_user"), (400, "")),
     "unknown_session": (404, "There is no session {ref}."),
 }
 
