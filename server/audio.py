@@ -12,18 +12,18 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import PurePath
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Annotated, BinaryIO, cast
 
 import msgspec
 from msgspec import Meta, Struct
 
 from actors.session.ids import Millis, SessionId, Title, UserId
 from server import sounds
-from server.actions import now_millis
 from server.auth import Principal, new_id
+from server.clock import now_millis
 from server.errors import Problem, away, too_fast, unauthenticated
 from server.forms import OVERHEAD_BYTES, Form, Part
-from server.lists import Cursor
+from server.lists import PAGE, Cursor, Listed, listed
 from server.routes import Call, Content
 from server.services import Services
 from storage.audio import Audio, Library, OverQuota
@@ -33,7 +33,6 @@ from storage.sessions import UUID
 
 logger = logging.getLogger(__name__)
 
-PAGE = 100
 FIELD_BYTES = 4 * 500
 LATE_S = 3_600
 """What an upload may take beyond its own slowest pace, before its blob counts as left behind."""
@@ -71,13 +70,6 @@ class ContentQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
     cursor: Cursor | None = None
-
-
-class Listed(Struct, frozen=True):
-    """A page, and where the next one starts (None: this was the last)."""
-
-    items: list[Any]
-    next: str | None
 
 
 class SignedUrl(Struct, frozen=True):
@@ -333,8 +325,7 @@ async def page(services: Services, call: Call) -> Listed:
         limit=query.limit + 1,
         session_id=None if query.session_id is None else SessionId(query.session_id),
     )
-    more = len(found) > query.limit
-    return Listed(found[: query.limit], str(found[query.limit - 1].number) if more else None)
+    return listed(found, query.limit, lambda one: one.number)
 
 
 async def find(services: Services, call: Call) -> Audio:
@@ -413,5 +404,4 @@ async def history(services: Services, call: Call) -> Listed:
     if found.session.owner_id != user_id and not await services.audio.took_part(call.session_id, user_id):
         raise Problem(403, "not_joined", "Join the session first.")
     rows = await services.audio.history(call.session_id, after=int(query.cursor or 0), limit=query.limit + 1)
-    more = len(rows) > query.limit
-    return Listed(rows[: query.limit], str(rows[query.limit - 1].seq) if more else None)
+    return listed(rows, query.limit, lambda row: row.seq)

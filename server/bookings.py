@@ -13,11 +13,12 @@ from actors.session import commands as c
 from actors.session.ids import Millis, Title, UserId
 from actors.session.lifecycle import CLOSED, millis
 from actors.session.state import Session
-from server.actions import PAGE, Listed, UserRef, now_millis
+from server.accounts import UserRef
 from server.auth import new_id
+from server.clock import now_millis
 from server.creations import once
 from server.errors import Problem
-from server.lists import IdCursor
+from server.lists import PAGE, IdCursor, Listed
 from server.openings import Opening, open_session
 from server.routes import Call
 from server.services import Services

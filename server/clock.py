@@ -27,6 +27,10 @@ def now_ms() -> float:
     return time.time_ns() / 1e6
 
 
+def now_millis() -> Millis:
+    return Millis(time.time_ns() // 1_000_000)
+
+
 def millis(at_ms: float) -> Millis:
     return Millis(int(at_ms))
 

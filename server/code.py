@@ -11,11 +11,11 @@ from actors.session.commands import RestoreCode
 from actors.session.ids import SessionId
 from actors.session.permissions import allowed
 from actors.session.state import State
-from server.actions import look
 from server.auth import Principal
 from server.errors import Problem
 from server.routes import Call
 from server.services import Services
+from server.sessions import look
 from storage.records import Edit
 
 TEXTS = 1 << 20

@@ -17,11 +17,11 @@ from actors.session.commands import ReportRecording
 from actors.session.ids import Millis, SessionId
 from actors.session_actor import SessionActor, Shared
 from server import issuers, metrics
-from server.actions import now_millis
 from server.audio import sweeping
 from server.auth import Tickets, Tokens, new_id
 from server.backends import blob_store, push_provider, room_providers
 from server.background import Work, beating, begun, tidying
+from server.clock import now_millis
 from server.config import Settings
 from server.forms import Places
 from server.guests import OUTLIVES_S

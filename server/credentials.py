@@ -8,12 +8,14 @@ from actors.session.ids import Colour, Millis, Name, UserId
 from actors.session.lifecycle import CLOSED
 from actors.session.permissions import explain, role_of
 from actors.session.state import Permission, Session, State
-from server.actions import digest, look, now_millis
+from server.accounts import digest
 from server.auth import new_id
+from server.clock import now_millis
 from server.errors import Problem, too_fast, unauthenticated, unknown_session
 from server.rooms.keeper import Meeting
 from server.routes import Call
 from server.services import Services
+from server.sessions import look
 from storage.users import User
 
 

@@ -75,3 +75,8 @@ def device_token(call: Call) -> str:
         raise Problem(
             422, "invalid", f"`token` must be 1 to {TOKEN_LENGTH} printable ASCII characters.", field="token"
         ) from error
+
+
+async def reached(services: Services, call: Call) -> int:
+    """After an invitation: count the devices that it goes to. None, if they were invited already."""
+    return await services.invitations.count(call.known.user_id) if call.made else 0

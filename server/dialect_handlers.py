@@ -22,8 +22,8 @@ from actors.session.events import Recorded
 from actors.session.ids import SessionId
 from actors.session.state import State
 from server import casing
-from server.actions import now_millis
 from server.auth import Principal
+from server.clock import now_millis
 from server.decoding import from_query
 from server.dialect import (
     AskRoute,

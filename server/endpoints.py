@@ -13,10 +13,10 @@ from actors.persistence import LogUnavailable
 from actors.session import commands as c
 from actors.session import lifecycle
 from actors.session.ids import Millis, UserId
-from server.actions import PAGE, Listed, now_millis
 from server.auth import Principal, new_id
+from server.clock import now_millis
 from server.errors import Problem, too_fast
-from server.lists import Cursor, LongCursor
+from server.lists import PAGE, Cursor, Listed, LongCursor, listed
 from server.routes import Call
 from server.services import Services
 from server.webhooks import Message, new_secret, parsed_message_id, parsed_secret, printed_secret
@@ -164,8 +164,7 @@ async def page(services: Services, call: Call) -> Listed:
     query: EndpointQuery = call.query
     before = None if query.cursor is None else int(query.cursor)
     endpoints = await services.hooks.endpoints.page(call.principal.user_id, before=before, limit=query.limit + 1)
-    more = len(endpoints) > query.limit
-    return Listed(endpoints[: query.limit], str(endpoints[query.limit - 1].number) if more else None)
+    return listed(endpoints, query.limit, lambda one: one.number)
 
 
 async def change(services: Services, call: Call) -> Endpoint:
@@ -220,8 +219,7 @@ async def deliveries(services: Services, call: Call) -> Listed:
     rows = await services.hooks.endpoints.deliveries(
         endpoint.endpoint_id, status=query.status, before=before, limit=query.limit + 1
     )
-    more = len(rows) > query.limit
-    return Listed(rows[: query.limit], str(rows[query.limit - 1].id) if more else None)
+    return listed(rows, query.limit, lambda row: row.id)
 
 
 async def replay(services: Services, call: Call) -> Delivered:

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Participant, State
-from server.actions import digest
+from server.accounts import digest
 from server.auth import Principal, new_id
 from server.credentials import scoped_end
 from server.dialect import See

@@ -7,10 +7,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from actors.session.ids import UserId
 from actors.session.permissions import Why, allowed, explain
 from actors.session.state import Participant, Permission, Role, State
-from server.actions import UserRef, look
+from server.accounts import UserRef
 from server.errors import Problem
 from server.routes import Call
 from server.services import Services
+from server.sessions import look
 
 
 class PermissionsQuery(Struct, frozen=True, forbid_unknown_fields=True):

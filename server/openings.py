@@ -17,8 +17,8 @@ from actors.session import lifecycle, machine
 from actors.session.errors import Rejected
 from actors.session.ids import SessionId, UserId
 from actors.session.state import Session, State
-from server.actions import now_millis
 from server.auth import Principal, new_id
+from server.clock import now_millis
 from server.creations import once
 from server.errors import Problem, refused
 from server.routes import Call

@@ -21,10 +21,11 @@ from actors.session.audience import anonymous, audience
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Recording, Session, State, VoiceNote
-from server.actions import Listed, now_millis
 from server.auth import Principal
+from server.clock import now_millis
 from server.errors import Problem, unauthenticated, unknown_session
 from server.formats import Cursor, Format
+from server.lists import Listed
 from server.records import CHECK_S, look, still, took_part
 from server.routes import Call, Download, Playing
 from server.services import Services

@@ -19,12 +19,14 @@ from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.permissions import allowed
 from actors.session.state import Question, Session, State
-from server.actions import Listed, now_millis, withheld
 from server.auth import Principal
+from server.clock import now_millis
 from server.errors import Problem, refused
+from server.lists import Listed, listed
 from server.routes import Call, Download
 from server.seats import Cut
 from server.services import Services
+from server.session_log import withheld
 from storage.event_log import Summary
 from storage.logs import Line
 from storage.records import Chatted, Edit
@@ -271,8 +273,7 @@ async def code_history(services: Services, call: Call) -> Listed:
     if query.version is not None:
         return Listed([await version(services, call.session_id, query.version)], None)
     edits = await services.records.edits(call.session_id, before=query.cursor, limit=query.limit + 1)
-    more = len(edits) > query.limit
-    return Listed(edits[: query.limit], str(edits[query.limit - 1].version) if more else None)
+    return listed(edits, query.limit, lambda edit: edit.version)
 
 
 async def version(services: Services, session_id: SessionId, number: int) -> Edit:

@@ -14,8 +14,7 @@ from actors.session.ids import Id, Millis, Title, UserId
 from actors.session.permissions import effective
 from actors.session.state import Features, FeaturesUpdate, Participant, Permission, Session, State
 from actors.session.state import Status as Ours
-from server import actions as do
-from server import meetings
+from server import meetings, sessions
 from server.config import Settings
 from server.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, under
 from server.errors import Problem
@@ -270,8 +269,8 @@ def allow(call: Call) -> c.Command:
     )
 
 
-def by_instructor(call: Call) -> do.Slice:
-    return do.Slice(kind="course", dialect="live", limit=LISTED, owner=UserId(call.params["instructor_id"]))
+def by_instructor(call: Call) -> sessions.Slice:
+    return sessions.Slice(kind="course", dialect="live", limit=LISTED, owner=UserId(call.params["instructor_id"]))
 
 
 # Refusals
@@ -321,7 +320,7 @@ ROWS = (
     ),
     FetchRoute(
         path="/instructor/{instructor_id}", summary="List an instructor's sessions, newest first", public=True,
-        into=by_instructor, act=do.sliced, out=lambda found, call: [live_session(each) for each in found[0]],
+        into=by_instructor, act=sessions.sliced, out=lambda found, call: [live_session(each) for each in found[0]],
         answer=list[LiveSession],
     ),
     LookRoute(

@@ -12,8 +12,7 @@ from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
 from actors.session.state import Features, Participant, Presence, Session, State
 from actors.session.state import Status as Ours
-from server import actions as do
-from server import meetings
+from server import accounts, meetings, sessions
 from server.config import Settings
 from server.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, detailed, under
 from server.errors import Problem
@@ -82,8 +81,8 @@ class Login(Struct, frozen=True, kw_only=True):
 
 class Register(Struct, frozen=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
-    email: do.Email
-    password: do.Password
+    email: accounts.Email
+    password: accounts.Password
     role: Literal["teacher", "student"] = "student"
 
 
@@ -275,12 +274,14 @@ def joined_by_code(met: Met, call: Call) -> JoinedByCode:
     return JoinedByCode(met.session.number, meeting.join_url, meeting.room_name, meeting.token)
 
 
-def listed(call: Call) -> do.Slice:
+def listed(call: Call) -> sessions.Slice:
     """Ask for a teacher's own sessions, or those that a student takes part in."""
     query, caller = call.query, call.principal
     whose = {"owner" if caller.role == "teacher" else "participant": caller.user_id}
     status = None if query.status is None else OURS[query.status]
-    return do.Slice(kind="tutoring", dialect="tutorium", skip=query.skip, limit=query.limit, status=status, **whose)
+    return sessions.Slice(
+        kind="tutoring", dialect="tutorium", skip=query.skip, limit=query.limit, status=status, **whose
+    )
 
 
 def account(user: Any, call: Call) -> UserView:
@@ -316,17 +317,17 @@ STATUS_ERRORS = {reason.value: (409, "") for reason in (Reason.ENDED, Reason.CAN
 ACCOUNTS = (
     FetchRoute(
         method="POST", path="/auth/register", summary="Make an account", public=True, body=Register, status=201,
-        into=lambda call: do.Register(
+        into=lambda call: accounts.Register(
             name=call.body.name, password=call.body.password, role=call.body.role, email=call.body.email
         ),
-        act=do.register, out=lambda login, call: account(login.user, call), answer=UserView,
+        act=accounts.register, out=lambda login, call: account(login.user, call), answer=UserView,
     ),
     FetchRoute(
         method="POST", path="/auth/login", summary="Log in", public=True, body=Login, forms=True,
-        into=lambda call: do.Login(password=call.body.password, email=call.body.email or call.body.username),
-        act=do.login, out=lambda login, call: Token(login.access_token), answer=Token,
+        into=lambda call: accounts.Login(password=call.body.password, email=call.body.email or call.body.username),
+        act=accounts.login, out=lambda login, call: Token(login.access_token), answer=Token,
     ),
-    FetchRoute(path="/users/me", summary="Read one's account", act=do.me, out=account, answer=UserView),
+    FetchRoute(path="/users/me", summary="Read one's account", act=accounts.me, out=account, answer=UserView),
 )  # fmt: skip
 SESSIONS = (
     CreateRoute(
@@ -335,8 +336,9 @@ SESSIONS = (
         then=meetings.met_at_creation, out=detail, answer=SessionDetail,
     ),
     FetchRoute(
-        path="/sessions", summary="List one's sessions, newest first", query=SessionQuery, into=listed, act=do.sliced,
-        out=lambda found, call: SessionList([response(one, call) for one in found[0]], found[1]), answer=SessionList,
+        path="/sessions", summary="List one's sessions, newest first", query=SessionQuery, into=listed,
+        act=sessions.sliced, answer=SessionList,
+        out=lambda found, call: SessionList([response(one, call) for one in found[0]], found[1]),
     ),
     FetchRoute(
         path="/sessions/{ref}", summary="Read a session", whose="participant", act=meetings.met_as_owner, out=detail,
@@ -349,7 +351,7 @@ SESSIONS = (
     ),
     AskRoute(
         method="DELETE", path="/sessions/{ref}", summary="Delete a session, and its room", whose="owner",
-        ask=lambda call: c.Delete(), then=do.deleted, status=204,
+        ask=lambda call: c.Delete(), then=sessions.deleted, status=204,
     ),
     AskRoute(
         path="/sessions/{ref}/join", summary="Join", admits=True, find=may_join, ask=lambda call: c.Join(),

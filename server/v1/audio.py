@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from server import audio as do
 from server import clock
+from server.lists import Listed
 from server.routes import ActionRoute, ContentRoute, Reply, UploadRoute
 from server.v1.times import rfc3339
 from server.v1.views import Page, encode
@@ -71,7 +72,7 @@ def one(audio: Audio) -> Reply:
     return Reply(200, encode(shown(audio)))
 
 
-def pieces(listed: do.Listed) -> Reply:
+def pieces(listed: Listed) -> Reply:
     return Reply(200, encode(Page([shown(audio) for audio in listed.items], listed.next)))
 
 

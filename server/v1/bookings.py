@@ -5,7 +5,7 @@ from msgspec import Struct
 from actors.session.ids import UserId
 from actors.session.state import Session, Status
 from server import bookings as do
-from server.actions import Listed
+from server.lists import Listed
 from server.routes import ActionRoute, Reply
 from server.v1.times import rfc3339
 from server.v1.views import Page, SessionView, encode, session_view

@@ -8,7 +8,7 @@ from msgspec import Struct
 from actors.session.ids import UserId
 from actors.session.notifications import SessionInvitation
 from actors.session.state import Kind, Session, Status
-from server import actions, devices
+from server import devices, sessions
 from server.formats import Cursor
 from server.routes import ActionRoute, Reply, UserStreamRoute
 from server.v1.frames import FRAMES, sse
@@ -95,7 +95,7 @@ def told(told: Told) -> bytes:
     return sse(kind, encode(body), Cursor(told.at, told.seq))
 
 
-def ticket(made: actions.Ticket) -> Reply:
+def ticket(made: sessions.Ticket) -> Reply:
     shown = TicketView(made.ticket, rfc3339(made.expires_at))
     return Reply(201, encode(shown), {"Cache-Control": "no-store"})
 
@@ -123,7 +123,7 @@ ROWS: tuple[Any, ...] = (
     ),
     ActionRoute(
         method="POST", path="/me/tickets", summary="Get a single-use ticket for one's own stream",
-        act=actions.own_ticket, view=ticket, status=201, answer=TicketView,
+        act=sessions.own_ticket, view=ticket, status=201, answer=TicketView,
     ),
     ActionRoute(
         path="/me/devices", summary="List the devices that get one's push messages", act=devices.mine,

@@ -14,7 +14,7 @@ from actors.session.ids import Millis, UserId
 from actors.session.state import Presence, Recording, RecordingStatus, Role, Session
 from server import recordings
 from server import records as do
-from server.actions import Listed
+from server.lists import Listed
 from server.routes import ActionRoute, DownloadRoute, ReplayRoute, Reply
 from server.v1.frames import REPLAYED, gap, replay_end
 from server.v1.times import rfc3339, when

@@ -9,8 +9,8 @@ from actors.session import commands as c
 from actors.session.events import Recorded
 from actors.session.ids import UserId
 from actors.session.state import Permission, Presence, Role, Session
-from server import actions as do
-from server import audio, code, credentials, live
+from server import accounts, audio, code, credentials, live, session_log, sessions
+from server.lists import Listed
 from server.openings import create_session
 from server.rooms.hooks import DAILY
 from server.routes import ActionRoute, Api, Call, CommandRoute, Reply, SocketRoute, StreamRoute
@@ -128,7 +128,7 @@ def repeated(seq: int, rows: list[Recorded]) -> Reply:
 
 
 def logged_in(status: int) -> Any:
-    def view(login: do.LoggedIn) -> Reply:
+    def view(login: accounts.LoggedIn) -> Reply:
         shown = LoggedInView(user_view(login.user), login.access_token, login.refresh_token, login.expires_in)
         return Reply(status, encode(shown), {"Cache-Control": "no-store"})
 
@@ -151,7 +151,7 @@ def new_session(made: Session) -> Reply:
     return Reply(201, encode(session_view(made)), {"Location": f"/v1/sessions/{made.id}"})
 
 
-def sessions(listed: do.Listed) -> Reply:
+def session_page(listed: Listed) -> Reply:
     return Reply(200, encode(Page([session_view(found) for found in listed.items], listed.next)))
 
 
@@ -178,7 +178,7 @@ def plain(found: Struct) -> Reply:
     return Reply(200, encode(found))
 
 
-def log(listed: do.Listed) -> Reply:
+def log(listed: Listed) -> Reply:
     return Reply(200, encode(Page([log_row(row) for row in listed.items], listed.next)))
 
 
@@ -201,7 +201,7 @@ def state(body: bytes) -> Reply:
 
 
 async def read_state(services: Services, call: Call) -> bytes:
-    return await do.state(services, call, snapshot)
+    return await sessions.state(services, call, snapshot)
 
 
 COMMANDS = CommandRoute(
@@ -214,25 +214,25 @@ API = Api(
     prefix="/v1",
     rows=(
         ActionRoute(
-            method="POST", path="/auth/register", summary="Make an account", public=True, body=do.Register,
-            act=do.register, view=logged_in(201), status=201, answer=LoggedInView,
+            method="POST", path="/auth/register", summary="Make an account", public=True, body=accounts.Register,
+            act=accounts.register, view=logged_in(201), status=201, answer=LoggedInView,
         ),
         ActionRoute(
-            method="POST", path="/auth/login", summary="Log in by email or phone", public=True, body=do.Login,
-            act=do.login, view=logged_in(200), answer=LoggedInView,
+            method="POST", path="/auth/login", summary="Log in by email or phone", public=True, body=accounts.Login,
+            act=accounts.login, view=logged_in(200), answer=LoggedInView,
         ),
         ActionRoute(
             method="POST", path="/auth/refresh", summary="Exchange a refresh token; each works once", public=True,
-            body=do.Refresh, act=do.refresh, view=logged_in(200), answer=LoggedInView,
+            body=accounts.Refresh, act=accounts.refresh, view=logged_in(200), answer=LoggedInView,
         ),
         ActionRoute(
             method="POST", path="/auth/logout", summary="End this login, its tokens and streams at once",
-            act=do.logout, view=nothing, status=204,
+            act=accounts.logout, view=nothing, status=204,
         ),
-        ActionRoute(path="/me", summary="Read one's account", act=do.me, view=user, answer=UserView),
+        ActionRoute(path="/me", summary="Read one's account", act=accounts.me, view=user, answer=UserView),
         ActionRoute(
-            method="PATCH", path="/me", summary="Change one's account", body=do.ChangeMe, act=do.change_me, view=user,
-            answer=UserView,
+            method="PATCH", path="/me", summary="Change one's account", body=accounts.ChangeMe,
+            act=accounts.change_me, view=user, answer=UserView,
         ),
         *ME,
         *AUDIO,
@@ -244,23 +244,23 @@ API = Api(
         ),
         ActionRoute(
             path="/sessions", summary="List the sessions that one owns or has a place in, newest first",
-            query=do.SessionQuery, act=do.list_sessions, view=sessions, answer=SessionPage,
+            query=sessions.SessionQuery, act=sessions.list_sessions, view=session_page, answer=SessionPage,
         ),
         CommandRoute(
             path="/sessions/join", summary="Join by code", body=JoinByCode, ref=lambda params, body: body.code.upper(),
-            command=lambda body: c.Join(), then=do.find_place, view=joined, answer=Joined,
+            command=lambda body: c.Join(), then=sessions.find_place, view=joined, answer=Joined,
         ),
         ActionRoute(
-            path="/sessions/{ref}", summary="Read a session", session=True, act=do.find_session, view=session,
+            path="/sessions/{ref}", summary="Read a session", session=True, act=sessions.find_session, view=session,
             answer=SessionView,
         ),
         CommandRoute(
             method="PATCH", path="/sessions/{ref}", summary="Change a session; null clears, what is not sent stays",
-            body=c.Update, then=do.find_session, view=session, answer=SessionView,
+            body=c.Update, then=sessions.find_session, view=session, answer=SessionView,
         ),
         CommandRoute(
             method="DELETE", path="/sessions/{ref}", summary="End or cancel a session and take it out of every list",
-            command=lambda body: c.Delete(), then=do.deleted, view=nothing, status=204,
+            command=lambda body: c.Delete(), then=sessions.deleted, view=nothing, status=204,
         ),
         COMMANDS,
         ActionRoute(
@@ -282,7 +282,7 @@ API = Api(
         ),
         ActionRoute(
             method="POST", path="/sessions/{ref}/tickets", summary="Get a single-use ticket for a stream or socket",
-            session=True, act=do.ticket, view=ticket, status=201, answer=TicketView,
+            session=True, act=sessions.ticket, view=ticket, status=201, answer=TicketView,
         ),
         ActionRoute(
             method="POST", path="/sessions/{ref}/tokens", summary="Get a token that is good for this session alone",
@@ -308,10 +308,10 @@ API = Api(
         ),
         ActionRoute(
             path="/sessions/{ref}/log", summary="Read the log, by filters; owner, hosts and cohosts",
-            session=True, query=do.LogQuery, act=do.log_page, view=log, answer=LogView,
+            session=True, query=session_log.LogQuery, act=session_log.log_page, view=log, answer=LogView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/log/summary", summary="Add the log up", session=True, act=do.log_summary,
+            path="/sessions/{ref}/log/summary", summary="Add the log up", session=True, act=session_log.log_summary,
             view=summary, answer=SummaryView,
         ),
         DAILY,

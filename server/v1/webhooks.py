@@ -7,9 +7,10 @@ from msgspec import Struct, structs
 from actors.session.audience import anonymous
 from actors.session.ids import Millis, UserId
 from server import endpoints as do
-from server.actions import EVENT_TYPES, Listed, withheld
+from server.lists import Listed
 from server.routes import ActionRoute, Call, Reply
 from server.services import Services
+from server.session_log import EVENT_TYPES, withheld
 from server.v1.frames import NAMES, SILENT, event_json
 from server.v1.times import rfc3339, when
 from server.v1.views import Page, encode

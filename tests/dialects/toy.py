@@ -9,8 +9,7 @@ from actors.session import events as e
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import UserId
 from actors.session.state import Participant, State
-from server import actions as do
-from server import audio
+from server import accounts, audio, sessions
 from server import dialect_frames as frames
 from server.auth import Principal
 from server.dialect import (
@@ -130,7 +129,7 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                     new=lambda call: c.NewSession(title=call.body.title, capacity=call.body.limit),
                     opening=lambda call: Opening(live=True), see=room,
                 ),
-                FetchRoute(path="/rooms", summary="List", query=do.SessionQuery, act=do.list_sessions,
+                FetchRoute(path="/rooms", summary="List", query=sessions.SessionQuery, act=sessions.list_sessions,
                     out=lambda listed, call: [one.number for one in listed.items]),
                 LookRoute(path="/rooms/{ref}", summary="Look", see=room),
                 LookRoute(path="/rooms/{ref}/title", summary="Shout", public=True, whose="anyone", see=room,
@@ -152,9 +151,9 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                 AskRoute(path="/enter", summary="Join by code", body=Code, ref=lambda body: body.code, forms=True,
                     ask=lambda call: c.Join(), admits=True, see=room),
                 FetchRoute(method="POST", path="/account", summary="Register", public=True, body=Say, status=201,
-                    into=lambda call: do.Register(name=call.body.text, password="horse", role="student",
+                    into=lambda call: accounts.Register(name=call.body.text, password="horse", role="student",
                         email=f"{call.body.text}@example.org"),
-                    act=do.register, out=lambda login, call: login.user.name),
+                    act=accounts.register, out=lambda login, call: login.user.name),
                 AskRoute(path="/rooms/{ref}/turn", summary="Turn the key", body=Say,
                     find=lambda state, call: state.session.locked,
                     ask=lambda call: c.Together([c.Unlock() if call.found else c.Lock()]),
@@ -171,7 +170,7 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                 ),
                 AskRoute(
                     path="/rooms/{ref}/invite", summary="Invite by number", body=Who, whose="owner",
-                    lookup=do.numbered_student(lambda call: call.body.who),
+                    lookup=accounts.numbered_student(lambda call: call.body.who),
                     ask=lambda call: c.Together([c.Invite(call.known.user_id), c.SendMessage(text=call.known.name)]),
                     see=lambda state, call: {"name": call.known.name, "made": len(call.made), "now": call.now},
                 ),

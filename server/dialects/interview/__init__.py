@@ -9,7 +9,7 @@ from msgspec import structs
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Reason
-from server import actions, clock, code, guests
+from server import clock, code, guests, sessions
 from server import dialect_frames as frames
 from server.config import Settings
 from server.dialect import AskRoute, CreateRoute, Dialect, DialectRow, FetchRoute, LookRoute, TalkRoute, under
@@ -95,7 +95,7 @@ CHANGES = (
     ),
     AskRoute(
         method="DELETE", path="/sessions/{ref}", summary="Delete a session", ask=lambda call: c.Delete(),
-        then=actions.deleted, status=204,
+        then=sessions.deleted, status=204,
     ),
     AskRoute(
         method="PATCH", path="/sessions/{ref}/participants/{participant_id}",

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from actors.session import commands as c
 from actors.session.errors import Reason
-from server import actions as do
-from server import devices, pieces, records
+from server import accounts, devices, pieces, records, sessions
 from server import dialect_frames as frames
 from server.config import Settings
 from server.dialect import (
@@ -65,20 +64,20 @@ ENDING = {
 ACCOUNTS = (
     FetchRoute(
         method="POST", path="/auth/register", summary="Make an account", public=True, body=bodies.Register,
-        into=bodies.register, act=do.enrol, out=views.account, answer=views.AccountView,
+        into=bodies.register, act=accounts.enrol, out=views.account, answer=views.AccountView,
         errors={"invalid_role": (400, "Invalid role")},
     ),
     FetchRoute(
         method="POST", path="/auth/login", summary="Log in", public=True, body=bodies.Login, into=bodies.login,
-        act=do.login, out=views.token, answer=views.Token,
+        act=accounts.login, out=views.token, answer=views.Token,
     ),
     FetchRoute(
-        method="POST", path="/auth/logout", summary="Log out: the token is good no more", act=do.logout,
+        method="POST", path="/auth/logout", summary="Log out: the token is good no more", act=accounts.logout,
         out=lambda value, call: views.Done(), answer=views.Done,
     ),
     FetchRoute(
-        path="/users/students", summary="List the students", teachers=True, query=do.StudentsQuery, act=do.students,
-        out=views.students, answer=list[views.Student],
+        path="/users/students", summary="List the students", teachers=True, query=accounts.StudentsQuery,
+        act=accounts.students, out=views.students, answer=list[views.Student],
     ),
     FetchRoute(
         method="POST", path="/users/fcm-token", summary="Have invitations go to a device", body=bodies.Device,
@@ -96,7 +95,7 @@ SESSIONS = (
     ),
     FetchRoute(
         path="/sessions/active", summary="List active sessions, newest first", query=bodies.ActiveQuery,
-        into=bodies.active, act=do.sliced, out=views.listed, answer=list[views.SessionView],
+        into=bodies.active, act=sessions.sliced, out=views.listed, answer=list[views.SessionView],
     ),
 )  # fmt: skip
 SESSION = (
@@ -108,7 +107,7 @@ SESSION = (
         answer=views.StateView),
     AskRoute(
         path="/invite", summary="Invite a student", whose="moderator", body=bodies.Invitation,
-        lookup=do.numbered_student(lambda call: call.body.student_id), ask=bodies.invite, then=do.reached,
+        lookup=accounts.numbered_student(lambda call: call.body.student_id), ask=bodies.invite, then=devices.reached,
         out=views.invited, errors={"not_permitted": TEACHER, "not_joined": TEACHER}, answer=views.Invited,
     ),
     AskRoute(

@@ -11,8 +11,7 @@ from actors.session.ids import AnswerText, MessageText, Name, Position, Question
 from actors.session.lifecycle import CLOSED, closed
 from actors.session.permissions import allowed, not_in, role_of
 from actors.session.state import Kind, Participant, State, Status
-from server import actions as do
-from server import devices
+from server import accounts, devices, sessions
 from server.errors import Problem
 from server.pieces import Number
 from server.routes import Call
@@ -138,20 +137,20 @@ class Action(Struct, frozen=True, kw_only=True):
 # Accounts
 
 
-def register(call: Call) -> do.Register:
+def register(call: Call) -> accounts.Register:
     body: Register = call.body
     if body.role not in ("teacher", "student"):
         raise Problem(400, "invalid_role", "Invalid role", field="role")
     role: Literal["teacher", "student"] = "teacher" if body.role == "teacher" else "student"
-    return do.Register(name=body.name, password=body.password, role=role, phone=body.phone_number)
+    return accounts.Register(name=body.name, password=body.password, role=role, phone=body.phone_number)
 
 
-def login(call: Call) -> do.Login:
+def login(call: Call) -> accounts.Login:
     body: Login = call.body
     phone = body.phone_number or body.username
     if phone is None:
         raise Problem(422, "invalid", "The field `phone_number` is required.", field="phone_number")
-    return do.Login(password=body.password, phone=phone)
+    return accounts.Login(password=body.password, phone=phone)
 
 
 def device(call: Call) -> devices.NamedDevice:
@@ -165,10 +164,10 @@ def new_session(call: Call) -> c.NewSession:
     return c.NewSession(title=call.body.title, kind=KIND, capacity=CAPACITY)
 
 
-def active(call: Call) -> do.Slice:
+def active(call: Call) -> sessions.Slice:
     caller = call.principal
     teaches, mine = caller.role == "teacher", call.query.mine
-    return do.Slice(
+    return sessions.Slice(
         kind=KIND,
         dialect=NAME,
         limit=call.query.limit,

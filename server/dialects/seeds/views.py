@@ -9,7 +9,7 @@ from actors.session.ids import Millis, UserId
 from actors.session.lifecycle import CLOSED
 from actors.session.permissions import RANKS, not_in, role_of
 from actors.session.state import Participant, Playback, Session, State
-from server import actions as do
+from server import accounts
 from server.devices import Registered
 from server.routes import Call
 
@@ -64,16 +64,16 @@ class DeviceView(Struct, frozen=True):
     device_type: str
 
 
-def account(user: do.Account, call: Call) -> AccountView:
+def account(user: accounts.Account, call: Call) -> AccountView:
     return AccountView(user.number, user.name, user.phone, user.role, naive(user.created_at))
 
 
-def token(made: do.LoggedIn, call: Call) -> Token:
+def token(made: accounts.LoggedIn, call: Call) -> Token:
     user = made.user
     return Token(access_token=made.access_token, user_id=user.number, role=user.role, name=user.name)
 
 
-def students(found: list[do.Account], call: Call) -> list[Student]:
+def students(found: list[accounts.Account], call: Call) -> list[Student]:
     return [Student(user.number, user.name, user.phone) for user in found]
 
 
@@ -223,7 +223,7 @@ def entrance(state: State, call: Call) -> Joined:
 
 
 def invited(reached: int, call: Call) -> Invited:
-    student: do.Account = call.known
+    student: accounts.Account = call.known
     return Invited(
         message=f"{student.name} is invited",
         student_id=student.number,

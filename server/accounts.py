@@ -1,41 +1,31 @@
-"""What routes do besides commands: accounts, new sessions, reading lists, states and logs. Shared by every API.
+"""Accounts: registering, logging in and out, and what a user changes of theirs. Shared by every API.
 
-Each takes the services and a verified call, and gives plain values for the API's own view to print.
+**Law:** a login that is over in the database is over here, too, whatever becomes of the request that ended it.
 """
 
 import asyncio
 import hashlib
 import re
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any, Literal, TypeVar
 
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct
 
-from actors.messages import Look, Snapshot
 from actors.persistence import Taken
-from actors.session import commands as c
-from actors.session import lifecycle
-from actors.session.events import ChatMessage, DurableEvent, Recorded
-from actors.session.ids import Millis, Name, SessionId, UserId
-from actors.session.permissions import role_of
-from actors.session.state import Kind, Session, State, Status
+from actors.session.ids import Millis, Name, UserId
 from server.auth import Principal, new_id
-from server.errors import Problem, refused, too_fast, unauthenticated, unknown_session
+from server.clock import now_millis
+from server.errors import Problem, too_fast, unauthenticated
 from server.limits import Rate
-from server.lists import Cursor
 from server.routes import Call
 from server.services import Services
-from storage.event_log import Summary
-from storage.sessions import UUID, Found
+from storage.sessions import UUID
 from storage.users import User
 
 T = TypeVar("T")
 Account = User
-PAGE = 100
-EVENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(DurableEvent))
-
+# Python's `$` also matches before a newline at the end; with `(?!\n)` after it, it does not, as in JSON Schema.
 Email = Annotated[
     str,
     Meta(
@@ -53,16 +43,8 @@ Phone = Annotated[
         description="a phone number such as `+49 30 123456`",
     ),
 ]
-# Python's `$` also matches before a newline at the end; with `(?!\n)` after it, it does not, as in JSON Schema.
 Password = Annotated[str, Meta(min_length=8, max_length=200)]
 UserRef = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)", description="a user's id, a UUID")]
-
-
-def now_millis() -> Millis:
-    return Millis(time.time_ns() // 1_000_000)
-
-
-# Accounts
 
 
 class Register(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,27 +226,7 @@ async def changed(services: Services, call: Call, user: User, hashed: str | None
     return found or user
 
 
-# Sessions
-
-
-class SessionQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    status: Status | None = None
-    kind: Kind | None = None
-    owner: UserRef | None = None
-    participant: UserRef | None = None
-    course_id: Annotated[str, Meta(max_length=64)] | None = None
-    limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
-    cursor: Cursor | None = None
-
-
-class Listed(Struct, frozen=True):
-    """A page, and where the next one starts (None: this was the last)."""
-
-    items: list[Any]
-    next: str | None
-
-
-# People
+# Students
 
 
 def numbered_student(of: Callable[[Call], int]) -> Callable[[Services, Call], Awaitable[User]]:
@@ -288,169 +250,3 @@ class StudentsQuery(Struct, frozen=True):
 async def students(services: Services, call: Call) -> list[User]:
     """List all students. Who may see them has been seen to."""
     return await services.users.students(skip=call.query.skip, limit=call.query.limit)
-
-
-async def reached(services: Services, call: Call) -> int:
-    """After an invitation: count the devices that it goes to. None, if they were invited already."""
-    return await services.invitations.count(call.known.user_id) if call.made else 0
-
-
-# Lists
-
-
-class Slice(Struct, frozen=True, kw_only=True):
-    """Sessions of a kind, newest first, `skip` of them left out."""
-
-    kind: Kind
-    skip: int = 0
-    limit: int = 100
-    owner: UserId | None = None
-    participant: UserId | None = None
-    status: Status | None = None
-    dialect: str | None = None
-    """Only those made through it."""
-
-
-async def sliced(services: Services, call: Call) -> tuple[list[Session], int]:
-    """Give a slice, and how many sessions there are in all."""
-    asked: Slice = call.body
-    if asked.owner is not None and not UUID.fullmatch(asked.owner):
-        return [], 0
-    return await services.sessions.slice(**structs.asdict(asked))
-
-
-async def list_sessions(services: Services, call: Call) -> Listed:
-    query: SessionQuery = call.query
-    found = await services.sessions.page(
-        call.principal.user_id,
-        before=None if query.cursor is None else int(query.cursor),
-        limit=query.limit + 1,
-        status=query.status,
-        kind=query.kind,
-        owner=query.owner,
-        participant=query.participant,
-        course_id=query.course_id,
-    )
-    more = len(found) > query.limit
-    return Listed(found[: query.limit], str(found[query.limit - 1].number) if more else None)
-
-
-async def find_session(services: Services, call: Call) -> Session:
-    return (await services.visible(call.session_id, call.principal, call.params["ref"])).session
-
-
-async def state(services: Services, call: Call, encode: Any) -> bytes:
-    """Read a session's state for one who is in it. `encode(state, viewer, now, shared)` prints it."""
-    viewer = call.principal.user_id
-
-    def view(state: State) -> bytes:
-        shared: dict[Hashable, bytes] = {}
-        return bytes(encode(state, viewer, now_millis(), shared))
-
-    return bytes(await look(services, call, view))
-
-
-async def look(services: Services, call: Call, view: Callable[[State], Any]) -> Any:
-    """Give what `view` makes of a session's state, for one who is in it, waits, or was in it. Raises: Problem."""
-    ref, viewer = call.params["ref"], call.principal.user_id
-    await services.visible(call.session_id, call.principal, ref)
-
-    def permitted(state: State) -> tuple[Any] | None:
-        place = state.participants.get(viewer)
-        over = state.session.status in lifecycle.CLOSED and place is not None and place.joined_at is not None
-        waiting = place is not None and place.status == "waiting"
-        return (view(state),) if over or waiting or role_of(state, viewer) else None
-
-    outcome = await services.directory.ask(call.session_id, Look(permitted, asyncio.get_running_loop().create_future()))
-    if not isinstance(outcome, Snapshot):
-        raise refused(outcome, ref)
-    if outcome.value is None:
-        raise Problem(403, "not_joined", "Join the session first.")
-    return outcome.value[0]
-
-
-async def find_place(services: Services, call: Call) -> Found:
-    """Read a session and the caller's place in it. The caller has just been let in, so nothing is checked."""
-    found = await services.sessions.find(call.session_id, call.principal.user_id)
-    if found is None:
-        raise unknown_session(call.session_id)
-    return found
-
-
-async def deleted(services: Services, call: Call) -> None:
-    """After `session_deleted`: the session is not found any more."""
-    services.refs.forget(call.session_id)
-
-
-class Ticket(Struct, frozen=True):
-    ticket: str
-    expires_at: Millis
-
-
-async def ticket(services: Services, call: Call) -> Ticket:
-    await services.visible(call.session_id, call.principal, call.params["ref"])
-    return ticket_for(services, call.principal, call.session_id)
-
-
-async def own_ticket(services: Services, call: Call) -> Ticket:
-    return ticket_for(services, call.principal, None)
-
-
-def ticket_for(services: Services, principal: Principal, session_id: SessionId | None) -> Ticket:
-    text, expires_at = services.tickets.issue(principal, session_id)
-    return Ticket(text, Millis(round(expires_at * 1000)))
-
-
-# The log
-
-
-class LogQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`type`: one or several, repeated or with commas between. `since` is in, `until` is out."""
-
-    type: Annotated[str, Meta(max_length=2_000)] | None = None
-    user: UserRef | None = None
-    since: c.When | None = None
-    until: c.When | None = None
-    order: Literal["asc", "desc"] = "asc"
-    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
-    cursor: Cursor | None = None
-
-
-async def log_page(services: Services, call: Call) -> Listed:
-    query: LogQuery = call.query
-    await services.moderated(call.session_id, call.principal, call.params["ref"])
-    rows = await services.log.page(
-        call.session_id,
-        after=None if query.cursor is None else int(query.cursor),
-        limit=query.limit + 1,
-        types=None if query.type is None else event_types(query.type),
-        user_id=None if query.user is None else UserId(query.user),
-        since=lifecycle.millis(query.since),
-        until=lifecycle.millis(query.until),
-        descending=query.order == "desc",
-    )
-    more = len(rows) > query.limit
-    shown = [withheld(row, call.principal.user_id) for row in rows[: query.limit]]
-    return Listed(shown, str(rows[query.limit - 1].seq) if more else None)
-
-
-def withheld(row: Recorded, viewer: UserId) -> Recorded:
-    """Leave out what a direct message between others says: moderators learn that there was one."""
-    event = row.event
-    if not isinstance(event, ChatMessage) or event.to is None or viewer in (event.to, row.actor_id):
-        return row
-    return structs.replace(row, event=structs.replace(event, text="", voice=None))
-
-
-def event_types(listed: str) -> list[str]:
-    """Split names of event types. Raises: Problem 422 for one that there is not."""
-    types = listed.split(",")
-    for name in types:
-        if name not in EVENT_TYPES:
-            raise Problem(422, "invalid", f"There is no event type {name!r}.", field="type")
-    return types
-
-
-async def log_summary(services: Services, call: Call) -> Summary:
-    await services.moderated(call.session_id, call.principal, call.params["ref"])
-    return await services.log.summary(call.session_id)
