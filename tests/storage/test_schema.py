@@ -72,7 +72,8 @@ insert into sessions (session_id, number, name, code, kind, status, owner_id, bo
 select lpad(n::text, 32, '0')::uuid, n, 'name-' || n, 'code-' || n, 'classroom', 'ended', %(user)s, '{}'
 from generate_series(1, 20000) n;
 insert into session_log (session_id, epoch, seq, at, actor_id, type, event)
-select session_id, 1, seq, now(), %(user)s, 'chat_message', '{"text": "Hello"}' from sessions, generate_series(1, 3) seq;
+select session_id, 1, seq, now(), %(user)s, 'chat_message', '{"text": "Hello"}'
+from sessions, generate_series(1, 3) seq;
 """
 CROWDED = """
 insert into session_log (session_id, epoch, seq, at, actor_id, type, event)
