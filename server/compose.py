@@ -17,7 +17,6 @@ from actors.session.commands import ReportRecording
 from actors.session.ids import Millis, SessionId
 from actors.session_actor import SessionActor, Shared
 from server import issuers, metrics
-from server.audio import sweeping
 from server.auth import Tickets, Tokens, new_id
 from server.backends import blob_store, push_provider, room_providers
 from server.background import Work, beating, begun, tidying
@@ -40,6 +39,7 @@ from server.sealing import Seal
 from server.services import Refs, Services
 from server.signing import SignedUrls
 from server.signing_key import signing_key
+from server.uploads import sweeping
 from server.v1.webhooks import SENT, payload
 from server.webhooks import Hooks, Wanted, WebhookSender
 from storage.audio import Library

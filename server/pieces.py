@@ -12,7 +12,7 @@ from actors.session import commands as c
 from actors.session import lifecycle
 from actors.session.ids import SessionId, Title
 from actors.session.state import Kind, Track
-from server import audio
+from server import audio, uploads
 from server.dialect import See
 from server.dialect_handlers import asked, seen
 from server.errors import Problem, refused
@@ -100,8 +100,8 @@ def filing(kind: Kind, dialect: str) -> Take:
         return session_id
 
     async def take(services: Services, call: Call, form: Form) -> Audio:
-        wanted = audio.Fields({"title": audio.titled, "session_id": session_of, "user_id": oneself}, ("title",))
-        piece, fields = await audio.taken(services, call, form, wanted)
+        wanted = uploads.Fields({"title": uploads.titled, "session_id": session_of, "user_id": oneself}, ("title",))
+        piece, fields = await uploads.taken(services, call, form, wanted)
         if "session_id" in fields:
             call = structs.replace(call, session_id=SessionId(fields["session_id"]))
             await told(services, call, piece, lambda call: c.NoteAudio(track_of(piece)))
@@ -114,8 +114,8 @@ def saying(see: See) -> Take:
     """Make what takes a recording, and sends it as a message; it gives what is seen then."""
 
     async def take(services: Services, call: Call, form: Form) -> Any:
-        wanted = audio.Fields({"title": audio.titled, "user_id": oneself})
-        piece, _ = await audio.taken(services, call, form, wanted)
+        wanted = uploads.Fields({"title": uploads.titled, "user_id": oneself})
+        piece, _ = await uploads.taken(services, call, form, wanted)
         call = await told(services, call, piece, lambda call: c.SendVoice(piece.audio_id))
         return await seen(services, call, see)
 
@@ -139,5 +139,5 @@ async def told(services: Services, call: Call, piece: Audio, ask: Callable[[Call
         return await asked(services, call, ask, None)
     except Problem:
         if blob_key := await services.audio.remove(piece.audio_id, call.principal.user_id):
-            await audio.discard(services.audio, services.blobs, blob_key)
+            await uploads.discard(services.audio, services.blobs, blob_key)
         raise

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import Struct
 
 from server import audio as do
-from server import clock
+from server import clock, uploads
 from server.lists import Listed
 from server.routes import ActionRoute, ContentRoute, Reply, UploadRoute
 from server.v1.times import rfc3339
@@ -96,8 +96,8 @@ ROWS = (
         query=clock.ClockQuery, act=clock.clock, view=time, answer=TimeView,
     ),
     UploadRoute(
-        path="/audio", summary="Upload a piece of audio: mp3, wav, m4a, ogg, webm or flac", form=do.AudioForm,
-        act=do.upload, view=uploaded, status=201, answer=AudioView,
+        path="/audio", summary="Upload a piece of audio: mp3, wav, m4a, ogg, webm or flac", form=uploads.AudioForm,
+        act=uploads.upload, view=uploaded, status=201, answer=AudioView,
     ),
     ActionRoute(
         path="/audio", summary="List one's own pieces, newest first", query=do.AudioQuery, act=do.page, view=pieces,

@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 
 from actors.session.ids import Millis
-from server.audio import sweep
 from server.config import BadSetting, Secret
+from server.uploads import sweep
 from tests.conftest import Bucket
 from tests.server import sounds
 from tests.server.client import PATIENCE_S, Client, Person, Reply, Seat
