@@ -1,12 +1,10 @@
 """The handlers of dialects' rows: who calls, what they sent, which session, and then what the row says.
 
-**Law:** identity is a verified token's; a name that a client puts beside it has to be its own. It counts by itself
-only in a dialect that the settings have declared trusting.
+Who calls is `dialect_callers`; what a session is asked, and what is seen in it, `dialect_sessions`.
 """
 
 import asyncio
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,15 +13,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 from msgspec import Struct, structs
 
-from actors.messages import Answer, Execute, Key, Look, Outcome, Repeated, Snapshot
-from actors.session.commands import Caller, Command
-from actors.session.errors import Rejected
-from actors.session.events import Recorded
 from actors.session.ids import SessionId
-from actors.session.state import State
 from server import casing
 from server.auth import Principal
-from server.clock import now_millis
 from server.decoding import from_query
 from server.dialect import (
     AskRoute,
@@ -33,15 +25,14 @@ from server.dialect import (
     FetchRoute,
     LookRoute,
     PlayRoute,
-    See,
     TakeRoute,
-    WatchRoute,
 )
-from server.endpoint import SESSION, USER, Endpoint, Handler, response
-from server.errors import Problem, refused, unauthenticated, unknown_session
+from server.dialect_callers import Identity, entitled
+from server.dialect_sessions import asked, named_session, seen
+from server.endpoint import SESSION, Endpoint, Handler, response
+from server.errors import Problem
 from server.forms import Form
 from server.long_answers import ContentEndpoint
-from server.lookups import looked_up
 from server.openings import open_once
 from server.routes import Call, Content, Reply
 from server.services import Services
@@ -78,58 +69,6 @@ class Sent(Struct, frozen=True):
     fields: Mapping[str, str]
     is_form: bool
     camel: bool = False
-
-
-class Identity:
-    """Finds out who calls."""
-
-    def __init__(self, dialect: Dialect, row: DialectRow, services: Services, endpoint: Endpoint) -> None:
-        self._dialect = dialect
-        self._row = row
-        self._services = services
-        self._endpoint = endpoint
-
-    async def of(self, request: web.Request, fields: Mapping[str, str]) -> Principal | None:
-        """Give the caller; None: nobody in particular, where the row is public. Raises: Problem 401, 403."""
-        header = request.headers.get("Authorization")
-        if header is None and self._row.query_token and (token := request.query.get("token")):
-            header = f"Bearer {token}"
-        named = fields.get(self._dialect.user_field) if self._dialect.user_field else None
-        if header is None:
-            principal = await self._unverified(named)
-        else:
-            principal = await self._verified(header)
-            if principal is not None and named is not None and named != str(principal.number):
-                field = self._dialect.user_field
-                raise Problem(403, "somebody_else", f"`{field}` is not who the token says you are.", field=field)
-        if principal is not None:
-            request[USER] = principal.user_id
-            if self._row.teachers and principal.role != "teacher":
-                raise Problem(403, "not_a_teacher", "Only teachers may do this.")
-        self._endpoint.admit_read(request, principal)
-        return principal
-
-    async def _verified(self, header: str) -> Principal | None:
-        try:
-            return await self._endpoint.bearer(header)
-        except Problem as problem:
-            # A client that logs in again may still send the token that has expired.
-            if self._row.public and not isinstance(self._row, WatchRoute) and problem.status == 401:
-                return None
-            raise
-
-    async def _unverified(self, named: str | None) -> Principal | None:
-        if named is not None and self._dialect.trusting:
-            if not (named.isascii() and named.isdigit() and len(named) < 10):
-                field = self._dialect.user_field
-                raise Problem(422, "invalid", f"`{field}` must be a user's number.", field=field, place="query")
-            user = await self._services.users.find_number(int(named))
-            if user is not None and user.role != "guest":
-                # They come by no login, and have none that could end.
-                return Principal(user.user_id, user.number, user.name, user.role, "", float("inf"))
-        if self._row.public:
-            return None
-        raise unauthenticated("Send `Authorization: Bearer <access token>`.")
 
 
 class _DialectEndpoint(Endpoint):
@@ -320,89 +259,6 @@ class _Play(_DialectEndpoint, ContentEndpoint):
 
     async def content(self, request: web.Request) -> Content:
         return await self._row.act(self._services, await self.call(request, await self.sent(request)))
-
-
-async def named_session(
-    dialect: Dialect, services: Services, request: web.Request, principal: Principal | None, endpoint: Endpoint
-) -> SessionId:
-    """Find the session that a path names. Raises: Problem 404, 429."""
-    ref = request.match_info["ref"]
-    try:
-        if dialect.reference and not re.fullmatch(dialect.reference, ref):
-            raise unknown_session(ref)
-        return await services.refs.within(dialect.kind, dialect.made, dialect.named, ref)
-    except Problem:
-        if dialect.inviting:
-            endpoint.guessed(request, principal)
-        raise
-
-
-async def asked(
-    services: Services,
-    call: Call,
-    ask: Callable[[Call], Command],
-    find: See | None,
-    key: Key | None = None,
-    *,
-    admits: bool = False,
-) -> Call:
-    """Have a session do what a call asks for; give the call with what it `found` and `made`. Raises: Problem."""
-    if find is not None:
-        call = structs.replace(call, found=await seen(services, call, find))
-    principal, command = call.principal, ask(call)
-    known = await looked_up(services, call.session_id, principal, command)
-    caller: Caller = structs.replace(principal.caller(holds_code=admits), **known)
-    outcome = await services.directory.ask(call.session_id, Execute(command, caller, key=key))
-    return structs.replace(call, made=await made(services, call, outcome))
-
-
-async def made(services: Services, call: Call, outcome: Outcome) -> list[Recorded]:
-    """Give the events of a command, this time's or the first time's. Raises: Problem."""
-    match outcome:
-        case Answer(published=published):
-            return [out.recorded for out in published]
-        case Repeated(first_seq=first, last_seq=last):
-            return await services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
-        case _:
-            raise refused(outcome, call.params.get("ref", ""))
-
-
-async def seen(services: Services, call: Call, see: See) -> Any:
-    """Give what a dialect sees in a session. Raises: Problem."""
-
-    def look(state: State) -> Any:
-        # What it raises must not end the session's actor: it is raised again outside of it.
-        try:
-            if state.session.deleted:
-                # Found by a name that was looked up before.
-                raise unknown_session(ref)
-            return see(state, structs.replace(call, now=now_millis())), None
-        except Exception as error:  # noqa: BLE001 - raised below
-            return None, error
-
-    ref = call.params.get("ref", "")
-    outcome = await services.directory.ask(call.session_id, Look(look, asyncio.get_running_loop().create_future()))
-    if not isinstance(outcome, Snapshot):
-        raise refused(outcome, ref)
-    value, error = outcome.value
-    if isinstance(error, Rejected):
-        raise refused(error, ref)
-    if error is not None:
-        raise error
-    return value
-
-
-async def entitled(services: Services, call: Call, row: DialectRow) -> None:
-    """See that the caller is whom the row is for. Raises: Problem 403, 404."""
-    if row.whose == "anyone":
-        return
-    ref, principal = call.params["ref"], call.principal
-    if row.whose == "moderator":
-        await services.moderated(call.session_id, principal, ref)
-        return
-    found = await services.visible(call.session_id, principal, ref)
-    if row.whose == "owner" and found.session.owner_id != principal.user_id:
-        raise Problem(403, "not_owner", "Only the session's owner may do this.")
 
 
 def known_fields(fields: Mapping[str, str], type_: Any) -> dict[str, str]:

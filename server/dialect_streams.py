@@ -17,7 +17,9 @@ from actors.session.ids import SessionId
 from server.auth import Onlooker, Principal, onlooker
 from server.decoding import Decoder
 from server.dialect import Dialect, DialectRow, Frame, TalkRoute, WatchRoute
-from server.dialect_handlers import Identity, asked, bind_dialect, named_session, seen
+from server.dialect_callers import Identity
+from server.dialect_handlers import bind_dialect
+from server.dialect_sessions import asked, named_session, seen
 from server.endpoint import SESSION, Handler
 from server.errors import Problem, too_fast, unauthenticated
 from server.routes import Call, Row

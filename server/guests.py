@@ -17,7 +17,7 @@ from server.accounts import digest
 from server.auth import Principal, new_id
 from server.credentials import scoped_end
 from server.dialect import See
-from server.dialect_handlers import seen
+from server.dialect_sessions import seen
 from server.errors import Problem, too_fast, unauthenticated, unknown_session
 from server.routes import Call
 from server.services import Services

@@ -14,7 +14,7 @@ from actors.session.ids import SessionId, Title
 from actors.session.state import Kind, Track
 from server import audio, uploads
 from server.dialect import See
-from server.dialect_handlers import asked, seen
+from server.dialect_sessions import asked, seen
 from server.errors import Problem, refused
 from server.forms import Form
 from server.routes import Call, Content

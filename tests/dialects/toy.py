@@ -23,7 +23,7 @@ from server.dialect import (
     TalkRoute,
     WatchRoute,
 )
-from server.dialect_handlers import seen
+from server.dialect_sessions import seen
 from server.errors import Problem
 from server.openings import Opening
 from server.routes import Call, Content
