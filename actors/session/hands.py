@@ -4,8 +4,7 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
-from actors.session.permissions import joined, require
-from actors.session.roster import self_or_moderated
+from actors.session.permissions import joined, require, self_or_moderated
 from actors.session.state import State
 
 

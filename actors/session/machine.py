@@ -15,11 +15,14 @@ from actors.session import (
     hands,
     lifecycle,
     media,
+    mutes,
     notes,
     playback,
     polls,
+    presence,
     questions,
     recording,
+    roles,
     roster,
 )
 from actors.session import commands as c
@@ -32,11 +35,14 @@ from actors.session.state import State, Status
 Handler = Callable[[State, Any, c.Caller, Millis], list[e.Event]]
 Applier = Callable[[State, Any, e.Recorded], None]
 
-ASPECTS = (lifecycle, roster, hands, media, playback, chat, questions, polls, code, board, recording, notes)
+ASPECTS = (
+    lifecycle, roster, presence, roles, mutes, hands, media, playback, chat, questions, polls, code, board, recording,
+    notes,
+)  # fmt: skip
 
 
 def tick(state: State, command: c.Tick, by: c.Caller, now: Millis) -> list[e.Event]:
-    return lifecycle.by_time(state, now) or [*playback.ended(state, now), *roster.gone(state, now)]
+    return lifecycle.by_time(state, now) or [*playback.ended(state, now), *presence.gone(state, now)]
 
 
 HANDLERS: dict[type, Handler] = {c.Tick: tick}
@@ -122,7 +128,7 @@ def replay(log: Iterable[e.Recorded], state: State | None = None) -> State:
 def deadline(state: State) -> Millis | None:
     """Say when the next Tick is due; None: time alone changes nothing."""
     due = [at for at, _ in lifecycle.deadlines(state)]
-    due += [at for at in (playback.track_end(state), roster.grace_end(state)) if at is not None]
+    due += [at for at in (playback.track_end(state), presence.grace_end(state)) if at is not None]
     return min(due, default=None)
 
 

@@ -1,6 +1,6 @@
 """Media state: who sends video, audio and their screen. One screen at a time; a host takes it over.
 
-Soft mute is `roster.mute`: one may unmute. Hard mute takes the permission `speak` away, and with it the audio.
+Soft mute is `mutes.mute`: one may unmute. Hard mute takes the permission `speak` away, and with it the audio.
 """
 
 from msgspec import UNSET

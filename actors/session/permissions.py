@@ -166,3 +166,10 @@ def moderated(state: State, by: Caller, user_id: UserId, *statuses: Presence) ->
     if role is None or RANKS[role] < RANKS[participant.role]:
         raise Rejected(Reason.NOT_PERMITTED, f"A {role} has no say over a {participant.role}.")
     return participant
+
+
+def self_or_moderated(state: State, by: Caller, user_id: UserId | None) -> Participant:
+    """Find whom a command means that is for oneself by default."""
+    if user_id is None or user_id == by.user_id:
+        return joined(state, by)
+    return moderated(state, by, user_id)

@@ -1,0 +1,72 @@
+"""Who is muted: by themselves, or by who moderates. One may unmute, as long as one may speak (`roles.drop_rights`)."""
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.ids import Millis
+from actors.session.permissions import RANKS, moderated, require, role_of, self_or_moderated
+from actors.session.state import Participant, State
+
+
+def mute(state: State, command: c.Mute, by: c.Caller, now: Millis) -> list[e.Event]:
+    place = self_or_moderated(state, by, command.user_id)
+    return [] if place.muted else [e.ParticipantMuted(user_id=place.user_id)]
+
+
+def unmute(state: State, command: c.Unmute, by: c.Caller, now: Millis) -> list[e.Event]:
+    place = self_or_moderated(state, by, command.user_id)
+    if place.user_id == by.user_id:
+        require(state, by, "speak")
+    return [e.ParticipantUnmuted(user_id=place.user_id)] if place.muted else []
+
+
+def mute_all(state: State, command: c.MuteAll, by: c.Caller, now: Millis) -> list[e.Event]:
+    require(state, by, "moderate")
+    spared = {by.user_id, state.session.owner_id, *command.except_}
+    rank = RANKS[role_of(state, by.user_id) or "observer"]
+    loud = (p for p in state.participants.values() if p.status == "joined" and not p.muted)
+    user_ids = [p.user_id for p in loud if p.user_id not in spared and RANKS[p.role] <= rank]
+    return [e.AllMuted(user_ids=user_ids)] if user_ids else []
+
+
+def request_unmute(state: State, command: c.RequestUnmute, by: c.Caller, now: Millis) -> list[e.Event]:
+    place = moderated(state, by, command.user_id)
+    return [e.UnmuteRequested(user_id=place.user_id)] if place.muted else []
+
+
+# Appliers
+
+
+def on_muted(state: State, event: e.ParticipantMuted, recorded: e.Recorded) -> None:
+    hush(state.participants[event.user_id])
+
+
+def hush(place: Participant) -> None:
+    place.muted = True
+    place.audio = False
+
+
+def on_unmuted(state: State, event: e.ParticipantUnmuted, recorded: e.Recorded) -> None:
+    state.participants[event.user_id].muted = False
+
+
+def on_all_muted(state: State, event: e.AllMuted, recorded: e.Recorded) -> None:
+    for user_id in event.user_ids:
+        hush(state.participants[user_id])
+
+
+def on_unmute_requested(state: State, event: e.UnmuteRequested, recorded: e.Recorded) -> None:
+    """A question to one person: nothing changes until they answer by unmuting."""
+
+
+HANDLERS = {
+    c.Mute: mute,
+    c.Unmute: unmute,
+    c.MuteAll: mute_all,
+    c.RequestUnmute: request_unmute,
+}
+APPLIERS = {
+    e.ParticipantMuted: on_muted,
+    e.ParticipantUnmuted: on_unmuted,
+    e.AllMuted: on_all_muted,
+    e.UnmuteRequested: on_unmute_requested,
+}
