@@ -61,7 +61,8 @@ class Principal(Struct, frozen=True):
             alias=self.alias,
             guest=guest,
             colour=self.colour,
-            issued_at=None if self.scope is None else Millis(round(self.issued_at * 1000)),
+            # Rounded down as every other instant is: up, a token would outlive a removal in its own millisecond.
+            issued_at=None if self.scope is None else Millis(int(self.issued_at * 1000)),
         )
 
     def require_scope(self, session_id: SessionId | None) -> None:

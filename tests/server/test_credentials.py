@@ -7,6 +7,8 @@ from typing import Any
 import jwt
 import pytest
 
+from actors.session.ids import SessionId, UserId
+from server.auth import Principal
 from server.routes import CommandRoute, Row, SocketRoute, UploadRoute
 from server.v1.table import API
 from tests.server.client import Client, Person, Reply, Seat
@@ -176,6 +178,16 @@ async def test_an_older_token_stays_over_when_its_holder_is_back(town: Town) -> 
     (await seat.command("raise_hand")).refused(403, "kicked")
     (await seat.person.get(f"{seat.path}/events")).refused(403, "kicked")
     await (await scoped(anna)).do("raise_hand")
+
+
+async def test_a_removal_in_the_millisecond_of_a_token_ends_it() -> None:
+    """Instants are whole milliseconds, rounded down: one that is rounded up would be after what came after it."""
+    issued_at = 1_795_739_929.0006
+    principal = Principal(
+        user_id=UserId(NOBODY), number=1, name="Anna", role="student", login="", expires_at=issued_at + 60,
+        scope=SessionId("s"), issued_at=issued_at,
+    )  # fmt: skip
+    assert principal.caller().issued_at == 1_795_739_929_000
 
 
 async def test_a_change_of_role_counts_at_once_on_tokens_and_open_streams(town: Town) -> None:
