@@ -18,7 +18,7 @@ from server.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, Lo
 from server.errors import Problem
 from server.meetings import Met
 from server.openings import Opening, room_name
-from server.rooms.hooks import DAILY
+from server.room_hooks import DAILY
 from server.routes import Call
 from server.v1.times import rfc3339
 

@@ -12,7 +12,7 @@ from actors.session.state import Permission, Presence, Role, Session
 from server import accounts, audio, code, credentials, live, session_log, sessions
 from server.lists import Listed
 from server.openings import create_session
-from server.rooms.hooks import DAILY
+from server.room_hooks import DAILY
 from server.routes import ActionRoute, Api, Call, CommandRoute, Reply, SocketRoute, StreamRoute
 from server.services import Services
 from server.v1 import records
