@@ -13,6 +13,7 @@ from typing import Any
 from pykka import ActorRef
 
 from actors.channel import Channel
+from actors.event_log import EventLog, LogUnavailable
 from actors.messages import (
     SYSTEM,
     Execute,
@@ -25,7 +26,7 @@ from actors.messages import (
     Subscribe,
     Unavailable,
 )
-from actors.persistence import EventLog, LogUnavailable, tell
+from actors.persistence import tell
 from actors.session import commands as c
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from actors import persistence as p
 from actors.channel import Published
+from actors.event_log import Claim, KeyRow
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Rejected
@@ -74,7 +74,7 @@ class Key(Struct, frozen=True):
     key: str
     digest: str
 
-    def outcome(self, used: p.KeyRow) -> Repeated | KeyReused:
+    def outcome(self, used: KeyRow) -> Repeated | KeyReused:
         """Say what using it once more gives."""
         return Repeated(used.first_seq, used.last_seq) if used.digest == self.digest else KeyReused()
 
@@ -120,7 +120,7 @@ class Look(Struct):
 class Start(Struct, frozen=True):
     """The session as it was restored, or None when there is none. `missed`: what its channel has yet to show."""
 
-    claim: p.Claim | None
+    claim: Claim | None
     missed: Sequence[e.Recorded] = ()
 
 

@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 import msgspec
 from msgspec import Raw
 
-from actors import persistence as p
 from actors.channel import Published
+from actors.event_log import AudioUse, Creation, LogRow, Notice, NotificationRow, ParticipantRow
 from actors.session import audience, machine, notifications
 from actors.session import commands as c
 from actors.session import events as e
@@ -16,7 +16,7 @@ from actors.session.state import Participant, State
 JSON = msgspec.json.Encoder()
 
 
-def creation(log: Sequence[e.Recorded]) -> tuple[State, p.Creation]:
+def creation(log: Sequence[e.Recorded]) -> tuple[State, Creation]:
     """Give a new session's state after its first rows, and the commit of them."""
     state = machine.replay(log)
     rows = [log_row(recorded, JSON.encode(recorded.event)) for recorded in log]
@@ -24,7 +24,7 @@ def creation(log: Sequence[e.Recorded]) -> tuple[State, p.Creation]:
     told = notices(log, state.session.owner_id, {row.type for row in rows})
     by = c.Caller(state.session.owner_id, state.session.owner_name)
     notified = [row for recorded in log for row in notification_rows(state, recorded.event, by, recorded.at)]
-    return state, p.Creation(state.session, rows, people, machine.deadline(state), told, notified)
+    return state, Creation(state.session, rows, people, machine.deadline(state), told, notified)
 
 
 def outgoing(row: e.Recorded, state: State) -> Published:
@@ -32,42 +32,42 @@ def outgoing(row: e.Recorded, state: State) -> Published:
     return Published(row, JSON.encode(row.event), audience.audience(state, row.event, row.actor_id), state)
 
 
-def log_row(r: e.Recorded, encoded: bytes) -> p.LogRow:
-    return p.LogRow(r.session_id, r.epoch, r.seq, r.at, r.actor_id, type_of(r.event), Raw(encoded))
+def log_row(r: e.Recorded, encoded: bytes) -> LogRow:
+    return LogRow(r.session_id, r.epoch, r.seq, r.at, r.actor_id, type_of(r.event), Raw(encoded))
 
 
-def participant_row(one: Participant) -> p.ParticipantRow:
-    return p.ParticipantRow(one.user_id, one.number, one.name, one.role, one.status, one.joined_at, one.left_at)
+def participant_row(one: Participant) -> ParticipantRow:
+    return ParticipantRow(one.user_id, one.number, one.name, one.role, one.status, one.joined_at, one.left_at)
 
 
-def notification_rows(state: State, event: e.Event, by: c.Caller, at: Millis) -> list[p.NotificationRow]:
+def notification_rows(state: State, event: e.Event, by: c.Caller, at: Millis) -> list[NotificationRow]:
     """Give what users are told of an event, in the state just before it."""
     return [
-        p.NotificationRow(user_id, at, Raw(JSON.encode(notification)))
+        NotificationRow(user_id, at, Raw(JSON.encode(notification)))
         for user_id, notification in notifications.notifications(state, event, by)
     ]
 
 
-def audio_use(recorded: e.Recorded) -> p.AudioUse | None:
+def audio_use(recorded: e.Recorded) -> AudioUse | None:
     """Say which piece of audio an event gives its hearers to read."""
     event = recorded.event
     if type(event) is e.AudioSelected:
-        return p.AudioUse(recorded.seq, event.audio_id, True, recorded.actor_id, None)
+        return AudioUse(recorded.seq, event.audio_id, True, recorded.actor_id, None)
     if type(event) is e.ChatMessage and event.voice is not None:
-        return p.AudioUse(recorded.seq, event.voice.audio_id, False, recorded.actor_id, event.to)
+        return AudioUse(recorded.seq, event.voice.audio_id, False, recorded.actor_id, event.to)
     return None
 
 
-def notices(log: Sequence[e.Recorded], owner_id: UserId, wanted: Collection[str]) -> list[p.Notice]:
+def notices(log: Sequence[e.Recorded], owner_id: UserId, wanted: Collection[str]) -> list[Notice]:
     """Say who outside is to hear of events: an invitation's devices always, the owner's endpoints of what is wanted."""
     told = [
-        p.Notice(recorded.seq, "push", type_of(recorded.event), recorded.event.user_id)
+        Notice(recorded.seq, "push", type_of(recorded.event), recorded.event.user_id)
         for recorded in log
         if isinstance(recorded.event, e.ParticipantInvited) and recorded.event.user_id != recorded.actor_id
     ]
     if wanted:
         types = ((recorded.seq, type_of(recorded.event)) for recorded in log)
-        told += [p.Notice(seq, "webhook", kind, owner_id) for seq, kind in types if kind in wanted]
+        told += [Notice(seq, "webhook", kind, owner_id) for seq, kind in types if kind in wanted]
     return told
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
-from actors import persistence as p
 from actors.channel import Channel, Published
 from actors.code_document import CodeDocument
+from actors.event_log import KeyRow, Redaction
 from actors.messages import (
     SYSTEM,
     Answer,
@@ -36,6 +36,7 @@ from actors.messages import (
     UnknownSession,
     Wake,
 )
+from actors.persistence import CommitFailed, Committed, SaveSnapshot, tell
 from actors.rows import JSON, notification_rows, outgoing
 from actors.runtime import Deferred, LoopActor
 from actors.session import audience, chat, machine, notifications
@@ -99,7 +100,7 @@ class SessionActor(LoopActor):
         self._unanswered = 0
         self._unshown: list[Turn] = []
         self._rest_until = 0.0
-        self._keys: dict[tuple[UserId, str], p.KeyRow] = {}
+        self._keys: dict[tuple[UserId, str], KeyRow] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Millis | None = None
         self._woken = True
@@ -126,7 +127,7 @@ class SessionActor(LoopActor):
 
     def on_receive(self, message: object) -> None:
         match message:
-            case p.Committed(appends=appends):
+            case Committed(appends=appends):
                 self._committed(appends)
             case Execute() | Subscribe() | Look():
                 if self._state is None:
@@ -142,7 +143,7 @@ class SessionActor(LoopActor):
                 self._start(message)
             case StartFailed(why=why):
                 self._give_up(Unavailable(why))
-            case p.CommitFailed(fenced=fenced):
+            case CommitFailed(fenced=fenced):
                 self._give_up(Fenced() if fenced else Unavailable("the log did not answer; it may have been done"))
             case Passivate(idle_since=idle_since):
                 if self.idle and self.active_at <= idle_since:
@@ -210,7 +211,7 @@ class SessionActor(LoopActor):
                 continue
             turn = self._gathering()
             if type(event) is e.MessageDeleted and (redacted := chat.redaction(state, event)):
-                turn.redactions.append(p.Redaction(redacted[0], Raw(JSON.encode(redacted[1]))))
+                turn.redactions.append(Redaction(redacted[0], Raw(JSON.encode(redacted[1]))))
             if type(event) in notifications.TELLING:
                 turn.notifications += notification_rows(state, event, by, now)
             recorded = e.Recorded(self.session_id, self._epoch, state.seq + 1, now, actor_id, event)  # type: ignore[arg-type]
@@ -222,11 +223,11 @@ class SessionActor(LoopActor):
         return published
 
     def _remember(self, user_id: UserId, key: Key, first_seq: int, last_seq: int, now: Millis) -> None:
-        row = p.KeyRow(user_id, key.key, key.digest, first_seq, last_seq, now)
+        row = KeyRow(user_id, key.key, key.digest, first_seq, last_seq, now)
         self._gathering().keys.append(row)
         self._keep_key(row)
 
-    def _keep_key(self, row: p.KeyRow) -> None:
+    def _keep_key(self, row: KeyRow) -> None:
         self._keys[row.user_id, row.key] = row
         if len(self._keys) > KEYS_KEPT:
             del self._keys[next(iter(self._keys))]
@@ -351,7 +352,7 @@ class SessionActor(LoopActor):
         )
 
     def _snapshot(self, state: State) -> Callable[[], None]:
-        message = p.SaveSnapshot(self.session_id, state.seq, machine.snapshot(state))
+        message = SaveSnapshot(self.session_id, state.seq, machine.snapshot(state))
         self._snapshot_seq, self._snapshot_at = state.seq, self._shared.clock()
         return lambda: self._shared.persistence.tell(message)
 
@@ -361,7 +362,7 @@ class SessionActor(LoopActor):
         self._timer, self._timer_at = None, due
         if due is not None:
             delay = max(0, due - self._shared.clock()) / 1000
-            self._timer = asyncio.get_running_loop().call_later(delay, p.tell, self.actor_ref, Wake())
+            self._timer = asyncio.get_running_loop().call_later(delay, tell, self.actor_ref, Wake())
 
     def _start(self, message: Start) -> None:
         if message.claim is None:

@@ -6,8 +6,8 @@ from typing import Any
 from msgspec import Raw, Struct
 from pykka import ActorRef
 
-from actors import persistence as p
 from actors.channel import Published
+from actors.event_log import Append, KeyRow, NotificationRow, Redaction
 from actors.messages import Outcome, Reply, Subscribe
 from actors.rows import JSON, audio_use, log_row, notices, participant_row
 from actors.session import events as e
@@ -26,9 +26,9 @@ class Turn(Struct):
     published: list[Published] = []
     replies: list[tuple[Reply, Outcome]] = []
     arrivals: list[Subscribe] = []
-    keys: list[p.KeyRow] = []
-    redactions: list[p.Redaction] = []
-    notifications: list[p.NotificationRow] = []
+    keys: list[KeyRow] = []
+    redactions: list[Redaction] = []
+    notifications: list[NotificationRow] = []
     passed_on: list[e.Event] = []
     """What concerns the session's room."""
     changed: dict[UserId, None] = {}
@@ -58,14 +58,14 @@ class Turn(Struct):
         state: State,
         due: Millis | None,
         wanted: Collection[str],
-    ) -> p.Append:
+    ) -> Append:
         """Give this turn's part of a commit. `wanted`: see `Shared`; `due`: when the session wants to be woken."""
         rows = [log_row(out.recorded, out.event) for out in self.published]
         owner_id, told = state.session.owner_id, []
         # Whoever is invited is changed.
         if wanted or self.changed:
             told = notices([out.recorded for out in self.published], owner_id, wanted)
-        return p.Append(
+        return Append(
             actor=actor,
             session_id=session_id,
             epoch=epoch,

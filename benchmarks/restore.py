@@ -11,7 +11,7 @@ from aiohttp import ClientSession
 from msgspec import Raw
 from pykka import ActorRef
 
-from actors.persistence import Append, Creation, LogRow
+from actors.event_log import Append, Creation, LogRow
 from actors.runtime import LoopActor
 from actors.session import commands as c
 from actors.session import events as e

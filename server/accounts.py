@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
-from actors.persistence import Taken
+from actors.event_log import Taken
 from actors.session.ids import Millis, Name, UserId
 from server.auth import Principal, new_id
 from server.clock import now_millis

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 from server import claims, cors, dialect_streams, health, metrics, openapi, pages
 from server.auth import new_id
 from server.dialect import Dialect, PlayRoute

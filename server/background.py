@@ -8,7 +8,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 from storage.event_log import PostgresEventLog
 from storage.queries import FORGET_ROWS
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, structs
 
-from actors.persistence import CreationKey, Taken
+from actors.event_log import CreationKey, Taken
 from actors.session import commands as c
 from actors.session.ids import Millis, Title, UserId
 from actors.session.lifecycle import CLOSED, millis

@@ -6,8 +6,8 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from actors.event_log import CreationKey, Taken
 from actors.messages import KeyReused, Unavailable
-from actors.persistence import CreationKey, Taken
 from server.errors import refused
 from server.routes import Call
 from server.services import Services

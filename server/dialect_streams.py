@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 from actors.session.ids import SessionId
 from server.auth import Onlooker, Principal, onlooker
 from server.decoding import Decoder

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 from actors.session import commands as c
 from actors.session import lifecycle
 from actors.session.ids import Millis, UserId

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from aiohttp import web
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 from server.services import Services
 
 CHECK_TIMEOUT_S = 2.0

@@ -12,7 +12,7 @@ from typing import cast
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 from actors.session.ids import SessionId
 from server.auth import Principal
 from server.endpoint import SESSION, Endpoint

@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from actors.persistence import Creation, CreationKey, Taken
+from actors.event_log import Creation, CreationKey, Taken
 from actors.rows import creation
 from actors.session import commands as c
 from actors.session import lifecycle, machine

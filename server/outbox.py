@@ -14,7 +14,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 from actors.session.ids import Millis
 from server.config import Outbox as OutboxSettings
 from storage.errors import StorageError

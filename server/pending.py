@@ -3,8 +3,8 @@
 import logging
 from typing import Any
 
+from actors.event_log import LogUnavailable
 from actors.messages import Execute, Fenced, Outcome
-from actors.persistence import LogUnavailable
 from actors.session.ids import SessionId
 from server.auth import Principal
 from server.errors import Problem, problem_body

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from aiohttp import web
 from msgspec import Struct
 
-from actors.persistence import Idle, LogUnavailable, Persistence
+from actors.event_log import LogUnavailable
+from actors.persistence import Idle, Persistence
 from server import dialects, health
 from server.app import Protocol, build
 from server.compose import SENDING_S, compose

@@ -15,7 +15,7 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from msgspec import Meta, Raw, Struct
 from yarl import URL
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 from actors.session.ids import SessionId
 from server.auth import Principal
 from server.decoding import Decoder

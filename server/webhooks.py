@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 import aiohttp
 from msgspec import Struct
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 from actors.session.ids import SessionId, UserId
 from server.limits import Rate
 from server.outbox import Outcome

@@ -3,7 +3,7 @@
 The law: `Unavailable` promises that nothing was changed, so trying again is safe; `UnknownOutcome` promises nothing.
 """
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 
 
 class StorageError(Exception):

@@ -13,17 +13,7 @@ from typing import Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from actors.persistence import (
-    Append,
-    Claim,
-    Creation,
-    KeyRow,
-    LogRow,
-    Notice,
-    NotificationRow,
-    ParticipantRow,
-    Taken,
-)
+from actors.event_log import Append, Claim, Creation, KeyRow, LogRow, Notice, NotificationRow, ParticipantRow, Taken
 from actors.session.events import DurableEvent, MessageDeleted, Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from storage.errors import Conflict, StorageError, Unavailable, UnknownOutcome

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 from actors.session import commands as c
 from actors.session.ids import Millis, SessionId
 from server.decoding import depth

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from msgspec import Struct
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 from actors.session import commands as c
 from actors.session.ids import SessionId, UserId
 from actors.session.lifecycle import CLOSED, millis

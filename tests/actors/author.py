@@ -6,7 +6,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import Raw
 
-from actors.persistence import Append, Creation, KeyRow, LogRow, ParticipantRow, Redaction
+from actors.event_log import Append, Creation, KeyRow, LogRow, ParticipantRow, Redaction
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import lifecycle, machine

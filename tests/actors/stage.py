@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from actors.channel import Published
 from actors.directory import Directory
+from actors.event_log import Append
 from actors.messages import Answer, Execute, Key, Look, Outcome, Subscribe
-from actors.persistence import Append, Idle, Persistence
+from actors.persistence import Idle, Persistence
 from actors.rows import creation
 from actors.runtime import Deferred
 from actors.session import commands as c

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from actors.persistence import Append, CommitFailed, Committed, Idle, Persistence, SaveSnapshot
+from actors.event_log import Append
+from actors.persistence import CommitFailed, Committed, Idle, Persistence, SaveSnapshot
 from actors.runtime import LoopActor
 from actors.session import machine
 from storage.memory import Trouble

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from actors.persistence import LogUnavailable
+from actors.event_log import LogUnavailable
 from server.background import going_on, tidying
 from storage.queries import FORGET_ROWS
 from tests.server.client import PATIENCE_S

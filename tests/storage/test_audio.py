@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec import Raw, structs
 
-from actors.persistence import Append, AudioUse, Creation, LogRow, ParticipantRow, Redaction
+from actors.event_log import Append, AudioUse, Creation, LogRow, ParticipantRow, Redaction
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Presence, Session
 from storage.audio import Audio, Library, OverQuota

@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest
 from msgspec import structs
 
-from actors.persistence import CreationKey, EventLog, LogUnavailable, Taken
+from actors.event_log import CreationKey, EventLog, LogUnavailable, Taken
 from actors.session import events as e
 from actors.session import machine
 from actors.session.ids import Millis, SessionId

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from actors.persistence import NotificationRow
+from actors.event_log import NotificationRow
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.notifications import InvitationClosed, SessionInvitation

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import structs
 
-from actors.persistence import Append, Creation, Notice
+from actors.event_log import Append, Creation, Notice
 from actors.rows import notices
 from actors.session import events as e
 from actors.session.ids import Millis, UserId

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import structs
 
-from actors.persistence import Taken
+from actors.event_log import Taken
 from actors.session.commands import Person
 from actors.session.ids import Millis
 from storage.devices import Devices
