@@ -3,107 +3,39 @@
 **Law:** every setting has a default here and stands in `config.toml` with a comment; a test holds the two equal.
 """
 
-import base64
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_network
 from typing import Annotated, Literal
 
-import msgspec
-from msgspec import Meta, Struct, inspect
-from msgspec.structs import FieldInfo
+from msgspec import Meta, Struct
 
-DAY_S = 86_400
-GIB = 1 << 30
+from server.setting_types import (
+    DAY_S,
+    GIB,
+    Algorithm,
+    Bytes,
+    Claim,
+    Count,
+    File,
+    Issued,
+    KeysUrl,
+    Lifetime,
+    Nameserver,
+    Network,
+    Origin,
+    Prefix,
+    SafeUrl,
+    Secret,
+    Size,
+    Wait,
+    WaitOrNone,
+    at_least_32_bytes,
+    base64_of_something,
+    within,
+)
 
 
 class BadSetting(ValueError):
     """A setting that the server does not start with; the message is meant for whoever wrote it."""
-
-
-class Secret:
-    """A text that is shown only when asked for by name."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str = "") -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __repr__(self) -> str:
-        return "Secret(hidden)" if self else "Secret()"
-
-
-def within(least: float, most: float) -> Meta:
-    return Meta(ge=least, le=most)
-
-
-def at_least_32_bytes(key: Secret) -> None:
-    if key and len(key.reveal().encode()) < 32:
-        raise ValueError(key)
-
-
-# The bounds catch slips (kilobytes for bytes, milliseconds for seconds), and let a load test lift any limit.
-Count = Annotated[int, within(1, 1_000_000)]
-Bytes = Annotated[int, within(1_024, GIB)]
-Size = Annotated[int, within(1_024, 1 << 50)]
-Lifetime = Annotated[int, within(1, 3_660 * DAY_S)]
-Wait = Annotated[float, within(0.01, DAY_S)]
-WaitOrNone = Annotated[float, within(0, DAY_S)]
-File = Annotated[str, Meta(description="the path of a file, or empty")]
-Origin = Annotated[
-    str,
-    Meta(pattern=r"^(\*|https?://[^/\s]+)$", description='an origin such as "https://app.example.org", or "*"'),
-]
-Network = Annotated[
-    str,
-    Meta(description='an address or a network such as "10.0.0.0/8"', extra={"check": ip_network}),
-]
-Prefix = Annotated[
-    str,
-    Meta(
-        # A browser takes "." and ".." out of a path before it asks.
-        pattern=r"^(/(?!\.\.?(/|\Z))[A-Za-z0-9._~-]+)*\Z",
-        max_length=128,
-        description='empty, or a path without a slash at its end such as "/tutoring"',
-    ),
-]
-Issued = Annotated[str, Meta(max_length=512, description="a text of at most 512 characters")]
-Claim = Annotated[str, Meta(max_length=256, description='the name of a claim such as "sub" or "profile.id", or empty')]
-Algorithm = Literal["HS256", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-# What goes by plain HTTP is known to whoever is on the way, and may be theirs, unless it does not leave the machine.
-SAFE_URL = r"(https://[^\s/?#@]+[^\s#]*|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/[^\s#]*)?)"
-SafeUrl = Annotated[
-    str,
-    Meta(pattern=rf"^{SAFE_URL}\Z", max_length=2_048, description="an https:// URL, or an http:// one of this machine"),
-]
-KeysUrl = Annotated[
-    str,
-    Meta(
-        pattern=rf"^{SAFE_URL}?\Z",
-        max_length=2_048,
-        description="an https:// URL, an http:// one of this machine, or empty",
-    ),
-]
-
-
-Nameserver = Annotated[
-    str,
-    Meta(
-        pattern=r"^([0-9.]+(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?)$",
-        description='an address such as "192.0.2.1", "192.0.2.1:5353" or "[2001:db8::1]"',
-    ),
-]
 
 
 class Server(Struct, frozen=True, kw_only=True):
@@ -307,10 +239,6 @@ class Push(Struct, frozen=True, kw_only=True):
     timeout_s: Wait = 5.0
 
 
-def base64_of_something(secret: Secret) -> None:
-    base64.b64decode(secret.reveal(), validate=True)
-
-
 class Rooms(Struct, frozen=True, kw_only=True):
     provider: Literal["builtin", "daily"] = "builtin"
     daily_api_key: Secret = Secret()
@@ -374,44 +302,3 @@ class Settings(Struct, frozen=True, kw_only=True):
     outbox: Outbox = Outbox()
     push: Push = Push()
     webhooks: Webhooks = Webhooks()
-
-
-ANY = "*"
-"""Stands for the name of a section that may have any: `auth.issuers.*`."""
-
-
-def section_of(field: FieldInfo) -> tuple[str, type[Struct]] | None:
-    """Say where in a section's name a field's own section is, and its type; None: the field is a setting."""
-    match inspect.type_info(field.type):
-        case inspect.StructType(cls=struct):
-            return field.name, struct
-        case inspect.DictType(value_type=inspect.StructType(cls=struct)):
-            return f"{field.name}.{ANY}", struct
-    return None
-
-
-def _sections(struct: type[Struct], name: str) -> Iterable[tuple[str, type[Struct]]]:
-    yield name, struct
-    for field in msgspec.structs.fields(struct):
-        if (within := section_of(field)) is not None:
-            yield from _sections(within[1], f"{name}.{within[0]}" if name else within[0])
-
-
-SHAPES: Mapping[str, type[Struct]] = dict(_sections(Settings, ""))
-"""All sections by their names with dots, the document itself ("") and mere groups of sections among them."""
-FIELDS: Mapping[tuple[str, str], FieldInfo] = {
-    (section, field.name): field
-    for section, struct in SHAPES.items()
-    for field in msgspec.structs.fields(struct)
-    if section_of(field) is None
-}
-SECTIONS = tuple(dict.fromkeys(section for section, _ in FIELDS))
-FROM_FILE = {
-    ("auth", "signing_key"): "signing_key_file",
-    ("auth.issuers.*", "secret"): "secret_file",
-    ("database", "dsn"): "dsn_file",
-    ("blobs", "s3_access_key"): "s3_access_key_file",
-    ("blobs", "s3_secret_key"): "s3_secret_key_file",
-    ("rooms", "daily_api_key"): "daily_api_key_file",
-    ("rooms", "daily_webhook_secret"): "daily_webhook_secret_file",
-}

@@ -17,7 +17,9 @@ import msgspec
 from msgspec import Struct, inspect
 from msgspec.structs import FieldInfo
 
-from server.config import ANY, FIELDS, FROM_FILE, SECTIONS, SHAPES, BadSetting, Secret, Settings, section_of
+from server.config import BadSetting, Settings
+from server.sections import ANY, FIELDS, FROM_FILE, SECTIONS, SHAPES, section_of
+from server.setting_types import Secret
 
 ENV_PREFIX = "HOMEROOM_"
 COMMAND_LINE = "the command line"

@@ -15,10 +15,11 @@ from msgspec import structs
 from actors.messages import Passivate
 from actors.persistence import Idle, tell
 from actors.session.ids import SessionId
-from server.config import Auth, Data, Database, Limits, Secret, Server, Settings, Streams
+from server.config import Auth, Data, Database, Limits, Server, Settings, Streams
 from server.config import Sessions as SessionSettings
 from server.routes import Api
 from server.serve import Running, idle, running
+from server.setting_types import Secret
 from tests.server.client import PATIENCE_S, Client, Person, Seat, Stream
 
 KEY = "a signing key of thirty-two bytes or more"

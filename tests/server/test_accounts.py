@@ -200,7 +200,7 @@ async def test_logging_in_is_throttled_by_account_and_by_address(dsn: str, data:
 
 
 def settings_key() -> Any:
-    from server.config import Secret
+    from server.setting_types import Secret
 
     return Secret(KEY)
 

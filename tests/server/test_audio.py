@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 
 from actors.session.ids import Millis
-from server.config import BadSetting, Secret
+from server.config import BadSetting
+from server.setting_types import Secret
 from server.uploads import sweep
 from tests.conftest import Bucket
 from tests.server import sounds

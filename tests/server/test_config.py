@@ -10,7 +10,9 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from server.config import FIELDS, SECTIONS, BadSetting, Issuer, Secret, Settings
+from server.config import BadSetting, Issuer, Settings
+from server.sections import FIELDS, SECTIONS
+from server.setting_types import Secret
 from server.sources import NAMED_SECTIONS, Given, load, render
 
 CONFIG = Path(__file__).parents[2] / "config.toml"

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from server.config import BadSetting, Issuer, Secret
+from server.config import BadSetting, Issuer
+from server.setting_types import Secret
 from tests.server.client import Client, Stream
 from tests.server.serving import KEY, Town, serving
 

@@ -9,9 +9,10 @@ from typing import Any
 import jwt
 import pytest
 
-from server.config import BadSetting, Secret
+from server.config import BadSetting
 from server.demo import daily
 from server.demo.daily import FakeDaily, Fault
+from server.setting_types import Secret
 from tests.server.client import Client, Person, Seat
 from tests.server.serving import KEY, Town, serving, wait_for
 

@@ -1,0 +1,98 @@
+"""What types settings have: their bounds, and in words what is allowed where a type or a pattern does not say it."""
+
+import base64
+from ipaddress import ip_network
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+DAY_S = 86_400
+GIB = 1 << 30
+
+
+class Secret:
+    """A text that is shown only when asked for by name."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str = "") -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret(hidden)" if self else "Secret()"
+
+
+def within(least: float, most: float) -> Meta:
+    return Meta(ge=least, le=most)
+
+
+def at_least_32_bytes(key: Secret) -> None:
+    if key and len(key.reveal().encode()) < 32:
+        raise ValueError(key)
+
+
+def base64_of_something(secret: Secret) -> None:
+    base64.b64decode(secret.reveal(), validate=True)
+
+
+# The bounds catch slips (kilobytes for bytes, milliseconds for seconds), and let a load test lift any limit.
+Count = Annotated[int, within(1, 1_000_000)]
+Bytes = Annotated[int, within(1_024, GIB)]
+Size = Annotated[int, within(1_024, 1 << 50)]
+Lifetime = Annotated[int, within(1, 3_660 * DAY_S)]
+Wait = Annotated[float, within(0.01, DAY_S)]
+WaitOrNone = Annotated[float, within(0, DAY_S)]
+File = Annotated[str, Meta(description="the path of a file, or empty")]
+Origin = Annotated[
+    str,
+    Meta(pattern=r"^(\*|https?://[^/\s]+)$", description='an origin such as "https://app.example.org", or "*"'),
+]
+Network = Annotated[
+    str,
+    Meta(description='an address or a network such as "10.0.0.0/8"', extra={"check": ip_network}),
+]
+Prefix = Annotated[
+    str,
+    Meta(
+        # A browser takes "." and ".." out of a path before it asks.
+        pattern=r"^(/(?!\.\.?(/|\Z))[A-Za-z0-9._~-]+)*\Z",
+        max_length=128,
+        description='empty, or a path without a slash at its end such as "/tutoring"',
+    ),
+]
+Issued = Annotated[str, Meta(max_length=512, description="a text of at most 512 characters")]
+Claim = Annotated[str, Meta(max_length=256, description='the name of a claim such as "sub" or "profile.id", or empty')]
+Algorithm = Literal["HS256", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+# What goes by plain HTTP is known to whoever is on the way, and may be theirs, unless it does not leave the machine.
+SAFE_URL = r"(https://[^\s/?#@]+[^\s#]*|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/[^\s#]*)?)"
+SafeUrl = Annotated[
+    str,
+    Meta(pattern=rf"^{SAFE_URL}\Z", max_length=2_048, description="an https:// URL, or an http:// one of this machine"),
+]
+KeysUrl = Annotated[
+    str,
+    Meta(
+        pattern=rf"^{SAFE_URL}?\Z",
+        max_length=2_048,
+        description="an https:// URL, an http:// one of this machine, or empty",
+    ),
+]
+Nameserver = Annotated[
+    str,
+    Meta(
+        pattern=r"^([0-9.]+(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?)$",
+        description='an address such as "192.0.2.1", "192.0.2.1:5353" or "[2001:db8::1]"',
+    ),
+]
