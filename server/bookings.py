@@ -142,6 +142,10 @@ async def page(services: Services, call: Call) -> Listed:
     found = await services.bookings.page(
         caller, after=query.cursor, limit=query.limit + 1, since=millis(query.since), until=millis(query.until)
     )
+    if query.cursor is not None and not found:
+        last = await services.bookings.find(query.cursor)
+        if last is None or not last.names(caller):
+            raise invalid("cursor", "`cursor` must be a `next` of this list.")
     shown = [Seen(booking, can_join(booking, caller, now)) for booking in found[: query.limit]]
     return Listed(shown, found[query.limit - 1].booking_id if len(found) > query.limit else None)
 

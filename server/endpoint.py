@@ -105,6 +105,9 @@ class Endpoint:
 
     def query(self, request: web.Request) -> Any:
         if self._row.query is None:
+            # Who sends one means something by it.
+            if self._row.method == "GET" and (unknown := next(iter(request.query), None)) is not None:
+                raise Problem(422, "invalid", f"There is no parameter `{unknown}`.", field=unknown, place="query")
             return None
         # What is sent twice is a list; only a field that takes one makes sense of the comma.
         sent = {name: ",".join(request.query.getall(name)) for name in request.query}

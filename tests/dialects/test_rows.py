@@ -274,6 +274,29 @@ async def test_whatever_a_query_says_it_is_no_fault_of_ours(lively: Lively, name
             in_order(name, await send(made.host, name, made.ref, query={field.encode_name: odd}))
 
 
+NO_LENGTHS = ("", " ", "x", "-1", "1.5", " 5", "5\n", "null", "5,6", "1000000000", "9" * 30)
+PAGED = [
+    (name, field.encode_name)
+    for name, (_, row) in ROWS.items()
+    if row.query is not None
+    for field in msgspec.structs.fields(row.query)
+    if field.encode_name in ("limit", "skip", "before")
+]
+
+
+@pytest.mark.parametrize(("name", "field"), PAGED)
+async def test_what_is_no_place_and_no_length_of_a_list_is_refused_by_its_name(
+    lively: Lively, name: str, field: str
+) -> None:
+    dialect, _ = ROWS[name]
+    made = await lively(dialect.name)
+    for odd in (*NO_LENGTHS, *(() if field == "skip" else ("0",))):
+        if field == "before" and odd == "1000000000":
+            continue
+        reply = await send(made.host, name, made.ref, query={field: odd})
+        assert f"`{field}`" in refused(name, reply, MALFORMED[dialect.name])
+
+
 @pytest.mark.parametrize("name", [name for name, (_, row) in ROWS.items() if names(row) - {"ref"}])
 async def test_whatever_a_path_names_it_is_no_fault_of_ours(lively: Lively, name: str) -> None:
     dialect, row = ROWS[name]

@@ -149,7 +149,7 @@ def snapshots(edits: Sequence[Version], call: Call) -> Success[Snapshots]:
 
 CODES = {
     401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "NOT_FOUND", 409: "CONFLICT", 410: "SESSION_EXPIRED",
-    413: "TOO_LARGE", 429: "RATE_LIMITED", 500: "INTERNAL_ERROR", 503: "UNAVAILABLE",
+    429: "RATE_LIMITED", 500: "INTERNAL_ERROR", 503: "UNAVAILABLE",
 }  # fmt: skip
 NOT_FOUND = {"unknown_session": "SESSION_NOT_FOUND", "unknown_participant": "PARTICIPANT_NOT_FOUND"}
 
