@@ -61,8 +61,7 @@ class Principal(Struct, frozen=True):
             alias=self.alias,
             guest=guest,
             colour=self.colour,
-            # Rounded down as every other instant is: up, a token would outlive a removal in its own millisecond.
-            issued_at=None if self.scope is None else Millis(int(self.issued_at * 1000)),
+            issued_at=None if self.scope is None else Millis(round(self.issued_at * 1000)),
         )
 
     def require_scope(self, session_id: SessionId | None) -> None:
@@ -123,11 +122,12 @@ class Tokens:
         """Make a token that is good for one session. It ends with the login, or when its holder is removed.
 
         `claims` are for whoever reads it besides us; with `room` it is an invitation, too."""
-        # To the millisecond: whether it is older than its holder's removal must be clear within a second too.
+        # To the millisecond: whether it is older than its holder's removal must be clear within a second too. Rounded
+        # down, as the removal's is: up, it would outlive one in its own millisecond.
         return self._signed(
             user,
             login,
-            round(time.time(), 3),
+            time.time_ns() // 1_000_000 / 1000,
             int(expires_at),
             session=scope,
             colour=user.colour,
