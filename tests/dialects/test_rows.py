@@ -47,6 +47,7 @@ from tests.dialects.rows import (
     sample,
     send,
 )
+from tests.server.booking import hour
 from tests.server.client import PATIENCE_S, Client, Person, Reply
 from tests.server.serving import KEY, Town, serving
 
@@ -416,6 +417,23 @@ async def test_a_session_is_made_once_under_a_key(town: Town, name: str) -> None
         reply = await nobody.call(row.method, dialect.prefix + row.path, body, headers=key)
         assert 400 <= reply.status < 500
         assert b"takes a token" in reply.body
+
+
+@pytest.mark.parametrize("name", [name for name, (_, row) in ROWS.items() if row.method != "GET" and not row.keyed])
+async def test_a_key_that_a_row_does_not_take_is_refused(teacher: Person, name: str) -> None:
+    dialect, row = ROWS[name]
+    path = path_of(dialect, row, nowhere(dialect))
+    reply = await teacher.call(row.method, path, {}, headers={"Idempotency-Key": "k-1"})
+    assert "takes no Idempotency-Key" in refused(name, reply, MALFORMED[dialect.name], 422)
+
+
+async def test_a_lesson_is_booked_once_under_a_key(town: Town) -> None:
+    tess, anna = await town.teacher(), await town.student()
+    body = {"tutor_id": tess.id, "student_id": anna.id, **hour()}
+    path, key = "/lesson/api/v1/bookings/", {"Idempotency-Key": "k-1"}
+    first, again = [(await tess.post(path, body, **key)).ok(201) for _ in range(2)]
+    assert first["id"] == again["id"]
+    refused("lesson POST /api/v1/bookings/", await tess.post(path, {**body, "title": "x"}, **key), 400)
 
 
 async def test_who_is_too_fast_is_told_so_in_the_dialect_s_words(dsn: str, data: Path) -> None:
