@@ -134,12 +134,12 @@ class FastLane:
                 return None
             request.user = principal.user_id
             request.session_id = known[0]
-            principal.require_scope(known[0])
             text = idempotency_key(head.key)
             command = lane.endpoint.decoded(data[end:size])
             if type(command) in LOOKUPS:
                 return None
             lane.endpoint.admit(principal)
+            principal.require_scope(known[0])
             request.send(known[0], lane.endpoint.execute(principal, known[1], command, text), principal)
         except Problem as problem:
             request.refuse(problem)

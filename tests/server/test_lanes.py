@@ -115,6 +115,28 @@ async def test_pages_from_elsewhere_are_told_the_same_either_way(
         connection.close()
 
 
+@pytest.mark.parametrize("key", [(), ("Idempotency-Key: " + "k" * 65,)])
+@pytest.mark.parametrize("body", [b"{", b"{}", b'{"type": "raise_hand"}'])
+async def test_of_several_mistakes_the_same_one_is_told_either_way(
+    town: Town, body: bytes, key: tuple[str, ...]
+) -> None:
+    """A token for another session, with what cannot be read: the steps are taken in the same order."""
+    host, *_ = await town.classroom()
+    other, *_ = await town.classroom()
+    token = (await host.person.post(f"{host.path}/tokens")).ok(201)["token"]
+    await other.do("raise_hand")
+    lines = (f"POST {other.path}/commands HTTP/1.1", "Host: x", f"Authorization: Bearer {token}")
+    connection, said = await connected(town), []
+    # The first shows the token.
+    for odd in (("X-Odd: 1",), (), ("X-Odd: 1",)):
+        head = "\r\n".join((*lines, f"Content-Length: {len(body)}", *key, *odd, "", "")).encode()
+        status, headers, answer = await connection.ask(head + body)
+        said.append((way(headers), status, json.loads(answer)["reason"]))
+    connection.close()
+    assert [way for way, *_ in said] == ["aiohttp", "fast", "aiohttp"]
+    assert said[1][1:] == said[2][1:]
+
+
 @pytest.mark.parametrize("seed", range(12))
 async def test_answers_come_in_order_however_requests_are_cut(town: Town, seed: int) -> None:
     """Both ways' requests, pipelined, in pieces that begin and end anywhere, sometimes with a pause to answer in."""
