@@ -296,7 +296,7 @@ class SessionActor(LoopActor):
         self._land(landed)
 
     def _land(self, turns: Sequence[Turn]) -> None:
-        """Answer, then show: the answers' tasks are woken before the fan-out takes its time."""
+        """Answer, then show: no answer waits for the fan-out, which takes its time."""
         for turn in turns:
             if turn.passed_on:
                 self._pass_on(turn.passed_on)

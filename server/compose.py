@@ -77,14 +77,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     library, blobs = Library(pool), await blob_store(settings)
 
     registry = metrics.registry()
-    persistence = Persistence(
-        log,
-        batch_rows=settings.commit.batch_rows,
-        batch_bytes=settings.commit.batch_bytes,
-        queue_rows=settings.limits.log_queue_rows,
-        observe=metrics.Commits(registry),
-    )
-    persistence.begin()
+    persistence = committing(settings, log, metrics.Commits(registry))
     hub = Hub(settings.streams, streams_per_user=settings.limits.streams_per_user, clock=now_millis)
     notifications = Notifications(pool)
     user_streams = UserStreams(notifications, look_s=settings.streams.notifications_look_s)
@@ -172,6 +165,17 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     await log.beat()
     begun(stack, works(services, notifications, inbox))
     return services, persistence
+
+
+def committing(settings: Settings, log: PostgresEventLog, observe: metrics.Commits) -> Persistence:
+    persistence = Persistence(
+        log,
+        batch_rows=settings.commit.batch_rows,
+        batch_bytes=settings.commit.batch_bytes,
+        queue_rows=settings.limits.log_queue_rows,
+        observe=observe,
+    )
+    return persistence.begin()
 
 
 def works(services: Services, notifications: Notifications, inbox: Inbox) -> Mapping[str, Work]:

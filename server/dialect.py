@@ -93,7 +93,7 @@ class CreateRoute(DialectRow, frozen=True, kw_only=True):
 
 
 class FetchRoute(DialectRow, frozen=True, kw_only=True):
-    """Anything else. `act` comes from `actions.py` and its like; `out` prints what it gave.
+    """Anything else. `act` is every API's (`accounts.py`, `sessions.py` and their like); `out` prints what it gave.
 
     `into` makes of the call the body that `act` takes, where the dialect's own is another."""
 

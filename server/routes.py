@@ -96,13 +96,13 @@ class CommandRoute(Row, frozen=True, kw_only=True):
     repeat: Callable[[int, list[Recorded]], Reply] | None = None
     """What an Idempotency-Key used before gives, from the rows of the first time."""
     then: Callable[[Services, Call], Awaitable[Any]] | None = None
-    """Instead of those two: what to look up once the command is committed, from `actions.py`."""
+    """Instead of those two: what to look up once the command is committed."""
     view: Callable[[Any], Reply] | None = None
     """Prints what `then` gave."""
 
 
 class ActionRoute(Row, frozen=True, kw_only=True):
-    """Anything else. `act` comes from `actions.py`, `view` is the API's own."""
+    """Anything else. `act` is every API's (`accounts.py`, `sessions.py` and their like), `view` is its own."""
 
     act: Callable[[Services, Call], Awaitable[Any]]
     view: Callable[[Any], Reply]

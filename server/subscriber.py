@@ -41,6 +41,7 @@ class Subscriber:
         """Nobody in particular: the session does not know of it."""
         self.slice = 0
         self.detached = False
+        """Its connection is no longer aiohttp's: who holds it says when the stream is over."""
         self.leave: Callable[[Subscriber], None] | None = None
         """Its channel's `remove`, once it is in one."""
         self.attached: asyncio.Future[None] = loop.create_future()

@@ -6,7 +6,6 @@ that, from the table, until it is done. Twice is once, and any order will do.
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import hashlib
 import hmac
@@ -233,11 +232,3 @@ def payload_of(raw: msgspec.Raw, type_: Any) -> Any:
 def text(said: str) -> str:
     """Give a text as PostgreSQL takes it: it has no NUL."""
     return said.replace("\0", "")
-
-
-def is_base64(secret: str) -> bool:
-    try:
-        base64.b64decode(secret, validate=True)
-    except binascii.Error:
-        return False
-    return True
