@@ -32,11 +32,12 @@ from server.outbox import Dispatcher
 from server.outward import Outward
 from server.passwords import Passwords
 from server.push.invitations import Invitations
+from server.refs import Refs
 from server.rooms.errands import Errands
 from server.rooms.inbox import KEPT_S, Ears
 from server.rooms.keeper import Keeper
 from server.sealing import Seal
-from server.services import Refs, Services
+from server.services import Services
 from server.signing import SignedUrls
 from server.signing_key import signing_key
 from server.uploads import sweeping

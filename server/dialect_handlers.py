@@ -235,12 +235,7 @@ class _Take(_DialectEndpoint):
     _row: TakeRoute
 
     async def sent(self, request: web.Request) -> Sent:
-        settings = self._services.settings
-        form = request[FORM] = Form(
-            request,
-            patience_s=settings.limits.body_timeout_s,
-            min_bytes_per_s=settings.audio.min_bytes_per_s,
-        )
+        form = request[FORM] = self.upload(request)
         fields = dict(request.query)
         if self._dialect.trusting and "Authorization" not in request.headers:
             # Who it is from may stand in the form itself.

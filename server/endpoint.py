@@ -14,6 +14,7 @@ from actors.session.ids import SessionId
 from server.auth import Principal
 from server.decoding import Decoder, from_query
 from server.errors import Problem, too_fast, unauthenticated, unsupported_encoding
+from server.forms import Form
 from server.routes import Reply, Row
 from server.services import Services
 from storage.sessions import CODE
@@ -90,6 +91,15 @@ class Endpoint:
             raise Problem(
                 408, "too_slow", f"The body took more than {self._body_timeout_s:g} s.", headers={"Connection": "close"}
             ) from error
+
+    def upload(self, request: web.Request) -> Form:
+        """Give a body to be read part by part, and at its sender's pace within bounds."""
+        settings = self._services.settings
+        return Form(
+            request,
+            patience_s=settings.limits.body_timeout_s,
+            min_bytes_per_s=settings.audio.min_bytes_per_s,
+        )
 
     def key(self, request: web.Request, body: Any) -> Key | None:
         """Give the Idempotency-Key of what is no command by itself: for this route, its parameters and this body.

@@ -13,7 +13,6 @@ from actors.session.ids import SessionId
 from server.auth import Principal
 from server.endpoint import SESSION, Endpoint, digest, idempotency_key, response
 from server.errors import refused
-from server.forms import Form
 from server.lookups import NOTHING, Fields, looked_up
 from server.routes import ActionRoute, Call, CommandRoute, HookRoute, Reply, UploadRoute
 
@@ -102,11 +101,7 @@ class UploadEndpoint(Endpoint):
         principal = await self.principal(request)
         assert principal is not None
         principal.require_scope(None)
-        form = Form(
-            request,
-            patience_s=services.settings.limits.body_timeout_s,
-            min_bytes_per_s=services.settings.audio.min_bytes_per_s,
-        )
+        form = self.upload(request)
         call = Call(request.match_info, None, None, principal, SessionId(""), self.address(request))
         return response(row.view(await row.act(services, call, form)))
 

@@ -10,7 +10,8 @@ from actors.session import commands as c
 from actors.session.ids import SessionId
 from server.auth import Principal
 from server.code import earlier
-from server.services import Services, known_people
+from server.errors import Problem
+from server.services import Services
 from storage.sessions import UUID
 
 Fields = Mapping[str, Any]
@@ -22,7 +23,9 @@ LookUp = Callable[[Services, SessionId, Principal, Any], Awaitable[Fields]]
 async def people(services: Services, session_id: SessionId, principal: Principal, command: c.Invite) -> Fields:
     """Find whom an invitation is for. Raises: Problem 404."""
     found = await services.users.people([command.user_id]) if UUID.fullmatch(command.user_id) else {}
-    return {"people": known_people(found, command.user_id)}
+    if command.user_id not in found:
+        raise Problem(404, "unknown_user", f"There is no user {command.user_id!r}.", field="user_id")
+    return {"people": found}
 
 
 async def tracks(

@@ -1,14 +1,10 @@
 """What handlers work with: everything the composition root has put together, in one place."""
 
-from collections import OrderedDict
-
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from actors.directory import Directory
-from actors.session.commands import Person
-from actors.session.ids import SessionId, UserId
-from actors.session.state import Kind
+from actors.session.ids import SessionId
 from server.auth import Principal, Tickets, Tokens
 from server.config import Settings
 from server.errors import Problem, unknown_session
@@ -20,6 +16,7 @@ from server.notifications import UserStreams
 from server.outbox import Dispatcher
 from server.passwords import Passwords
 from server.push.invitations import Invitations
+from server.refs import Refs
 from server.rooms.inbox import Ears
 from server.rooms.keeper import Keeper
 from server.signing import SignedUrls
@@ -33,63 +30,8 @@ from storage.event_log import PostgresEventLog
 from storage.logs import Logs
 from storage.records import Records
 from storage.rooms import RoomLedger
-from storage.sessions import Found, Naming, Sessions
+from storage.sessions import Found, Sessions
 from storage.users import Users
-
-REFS_KEPT = 100_000
-
-
-class Refs:
-    """Finds sessions by id, number, name or code; remembers what never changes."""
-
-    def __init__(self, sessions: Sessions, *, kept: int = REFS_KEPT) -> None:
-        self._sessions = sessions
-        self._kept = kept
-        self._known: OrderedDict[str, tuple[SessionId, bool]] = OrderedDict()
-        self._places: dict[SessionId, list[str]] = {}
-        """By what each session is known: to forget one must not take a look at all of them."""
-
-    async def resolve(self, ref: str) -> tuple[SessionId, bool]:
-        """Give a session's id, and whether `ref` is its code. Raises: Problem 404."""
-        known = self._known.get(ref)
-        if known is None:
-            # What cannot be printed, NUL and half a surrogate among it, is no name; PostgreSQL takes neither.
-            known = await self._sessions.resolve(ref) if ref.isprintable() else None
-            if known is None:
-                raise unknown_session(ref)
-            self._keep(ref, known)
-        return known
-
-    def _keep(self, place: str, known: tuple[SessionId, bool]) -> tuple[SessionId, bool]:
-        if place not in self._known:
-            self._known[place] = known
-            self._places.setdefault(known[0], []).append(place)
-            if len(self._known) > self._kept:
-                oldest, (session_id, _) = self._known.popitem(last=False)
-                self._places[session_id].remove(oldest)
-                if not self._places[session_id]:
-                    del self._places[session_id]
-        return known
-
-    async def within(self, kind: Kind, dialect: str | None, named: Naming, ref: str) -> SessionId:
-        """Give the id of a session of a kind, with `dialect` of one that was made through it. Raises: Problem 404."""
-        place = f"{kind} {dialect} {named} {ref}"
-        known = self._known.get(place)
-        if known is None:
-            found = await self._sessions.within(kind, dialect, named, ref) if ref.isprintable() else None
-            if found is None:
-                raise unknown_session(ref)
-            known = self._keep(place, (found, named == "code"))
-        return known[0]
-
-    def known(self, ref: str) -> tuple[SessionId, bool] | None:
-        """Give what `resolve` would, if that needs no looking up."""
-        return self._known.get(ref)
-
-    def forget(self, session_id: SessionId) -> None:
-        """A session has been deleted: it is not found any more."""
-        for place in self._places.pop(session_id, ()):
-            del self._known[place]
 
 
 class Services(Struct, frozen=True):
@@ -156,10 +98,3 @@ class Services(Struct, frozen=True):
         if found.session.owner_id != principal.user_id and found.role not in ("host", "cohost"):
             raise Problem(403, "not_permitted", "Only hosts and cohosts may see this.")
         return found
-
-
-def known_people(people: dict[UserId, Person], user_id: UserId) -> dict[UserId, Person]:
-    """Raises: Problem 404 when the user was not found."""
-    if user_id not in people:
-        raise Problem(404, "unknown_user", f"There is no user {user_id!r}.", field="user_id")
-    return people

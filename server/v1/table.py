@@ -9,7 +9,7 @@ from actors.session import commands as c
 from actors.session.events import Recorded
 from actors.session.ids import UserId
 from actors.session.state import Permission, Presence, Role, Session
-from server import accounts, audio, code, credentials, live, session_log, sessions
+from server import accounts, audio, code, credentials, looks, session_log, sessions
 from server.lists import Listed
 from server.openings import create_session
 from server.room_hooks import DAILY
@@ -294,17 +294,17 @@ API = Api(
             act=credentials.new_guest, view=guest_token, status=201, answer=GuestTokenView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/permissions", session=True, query=live.PermissionsQuery, act=live.permissions,
+            path="/sessions/{ref}/permissions", session=True, query=looks.PermissionsQuery, act=looks.permissions,
             summary="Read what one may do; for moderators, what another may; with `explain`, why", view=plain,
-            answer=live.Rights,
+            answer=looks.Rights,
         ),
         ActionRoute(
             path="/sessions/{ref}/media", summary="Read who sends video, audio and their screen", session=True,
-            act=live.media, view=plain, answer=live.Sending,
+            act=looks.media, view=plain, answer=looks.Sending,
         ),
         ActionRoute(
             path="/sessions/{ref}/media/{user_id}", summary="Read what one participant sends", session=True,
-            act=live.media_of, view=plain, answer=live.Sends,
+            act=looks.media_of, view=plain, answer=looks.Sends,
         ),
         ActionRoute(
             path="/sessions/{ref}/log", summary="Read the log, by filters; owner, hosts and cohosts",

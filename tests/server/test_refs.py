@@ -4,7 +4,7 @@ import pytest
 
 from actors.session.ids import SessionId
 from server.errors import Problem
-from server.services import Refs
+from server.refs import Refs
 from tests.server.client import Seat
 from tests.server.serving import Town
 
