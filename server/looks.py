@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from actors.session.ids import UserId
-from actors.session.permissions import Why, allowed, explain
+from actors.session.permissions import Why, allowed, explain, waiting
 from actors.session.state import Participant, Permission, Role, State
 from server.accounts import UserRef
 from server.errors import Problem
@@ -95,11 +95,6 @@ def sending_now(state: State, viewer: UserId) -> Sending:
 def shown(state: State, place: Participant, viewer: UserId) -> bool:
     """Say whether a viewer may see what someone sends: who is in the session; from the lobby only oneself."""
     return place.user_id == viewer if waiting(state, viewer) else place.status == "joined"
-
-
-def waiting(state: State, viewer: UserId) -> bool:
-    place = state.participants.get(viewer)
-    return place is not None and place.status == "waiting"
 
 
 def sends(place: Participant) -> Sends:

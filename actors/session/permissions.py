@@ -145,6 +145,12 @@ def joined(state: State, by: Caller) -> Participant:
     return participant
 
 
+def waiting(state: State, user_id: UserId) -> bool:
+    """Say whether somebody is in the lobby."""
+    place = state.participants.get(user_id)
+    return place is not None and place.status == "waiting"
+
+
 def target(state: State, user_id: UserId, *statuses: Presence, field: str = "user_id") -> Participant:
     """Find the participant whom a command names. Raises: unknown_participant."""
     participant = state.participants.get(user_id)

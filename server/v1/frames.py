@@ -11,8 +11,8 @@ from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from server.formats import Bye, Cursor, Format, bare, message
 from server.routes import Reply
+from server.v1.state_views import snapshot
 from server.v1.times import now, rfc3339
-from server.v1.views import snapshot
 
 _encode = msgspec.json.Encoder().encode
 

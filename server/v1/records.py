@@ -15,19 +15,9 @@ from server.lists import Listed
 from server.routes import ActionRoute, DownloadRoute, ReplayRoute, Reply
 from server.v1.attendance import AttendanceView, attended
 from server.v1.frames import REPLAYED, gap, replay_end
+from server.v1.state_views import MessageView, QuestionView, StateView, VoiceView, question_view, state_view
 from server.v1.times import rfc3339, when
-from server.v1.views import (
-    MessageView,
-    Page,
-    QuestionView,
-    SessionView,
-    StateView,
-    VoiceView,
-    encode,
-    question_view,
-    session_view,
-    state_view,
-)
+from server.v1.views import Page, SessionView, encode, session_view
 from storage.records import Edit
 
 NDJSON = "application/x-ndjson"

@@ -21,19 +21,9 @@ from server.v1.bookings import ROWS as BOOKINGS
 from server.v1.frames import CLOSES, FRAMES, MESSAGES, SILENT, answered, event_fields, published_json, recorded_json
 from server.v1.me import ROWS as ME
 from server.v1.me import TicketView, ticket
+from server.v1.state_views import StateView, snapshot
 from server.v1.times import rfc3339
-from server.v1.views import (
-    Page,
-    SessionView,
-    StateView,
-    SummaryView,
-    UserView,
-    encode,
-    session_view,
-    snapshot,
-    summary_view,
-    user_view,
-)
+from server.v1.views import Page, SessionView, SummaryView, UserView, encode, session_view, summary_view, user_view
 from server.v1.webhooks import ROWS as WEBHOOKS
 from storage.event_log import Summary
 from storage.sessions import Found
