@@ -179,8 +179,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     user_commands_per_s: Count = 20
     user_burst: Count = 40
     session_commands_per_s: Count = 200
-    user_reads_per_s: Count = 50
-    address_reads_per_s: Count = 200
+    user_reads_per_s: Count = 200
+    address_reads_per_s: Count = 1_000
     join_attempts_per_minute: Count = 10
     guests_per_minute: Count = 60
     connections_per_ip: Count = 50
