@@ -29,7 +29,8 @@ async def test_attendance(dsn: str, tmp_path: Path) -> None:
         lines = {line["name"]: line for line in answer.json["items"]}
         assert list(lines) == ["Teacher", "Ann", "Ben"]
         assert (lines["Teacher"]["role"], lines["Teacher"]["share"], lines["Ann"]["late"]) == ("host", 1.0, False)
-        assert lines["Ben"]["last_left_at"] == lines["Ben"]["intervals"][-1]["to"]
+        # Who comes and goes within one millisecond has no interval.
+        assert [span["to"] for span in lines["Ben"]["intervals"]] in ([], [lines["Ben"]["last_left_at"]])
         assert answer.json["until"] == lines["Ann"]["last_left_at"]
 
         (await ann.get(f"/v1/sessions/{session}/attendance", late_after_s=-1)).refused(422, "invalid", "late_after_s")
