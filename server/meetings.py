@@ -8,8 +8,9 @@ from actors.session.ids import Millis
 from actors.session.state import Recording, Session, State
 from server import recordings
 from server.errors import Problem, unknown_session
+from server.records import took_part
 from server.rooms.keeper import Meeting
-from server.rooms.providers import RoomFailed
+from server.rooms.providers import Link, RoomFailed
 from server.routes import Call
 from server.services import Services
 from storage.sessions import Found
@@ -104,12 +105,28 @@ def taping(recording: Recording) -> Taping:
     return "finished" if recording.status == "completed" else "processing"
 
 
+async def recording_file(services: Services, call: Call) -> Link:
+    """Say where the file is that the room's provider has recorded. Raises: Problem 404, 409, 502."""
+    await took_part(services, call.session_id, call.principal, call.params["ref"])
+    recording = await recordings.recording_named(services, call, call.params["recording"])
+    if recording.provider is None:
+        raise Problem(404, "no_file", "No provider of rooms has recorded this: see its archive.", field="recording")
+    if recording.status != "completed" or recording.provider_id is None:
+        raise Problem(409, "not_ready", f"{recording.provider}'s recording is {recording.status}.", field="recording")
+    return await provider_link(services, recording.provider, recording.provider_id)
+
+
+async def provider_link(services: Services, provider: str, recording_id: str) -> Link:
+    """Ask a provider for the link to its recording: it is never kept, since it expires. Raises: Problem 502."""
+    try:
+        return await services.rooms.provider(provider).link(recording_id)
+    except RoomFailed as failed:
+        raise Problem(502, "room_failed", f"The recording's link is not to be had: {failed.why}") from failed
+
+
 async def linked(services: Services, call: Call, recording: Recording) -> Links:
     if recording.provider is not None and recording.provider_id is not None:
-        try:
-            link = await services.rooms.provider(recording.provider).link(recording.provider_id)
-        except RoomFailed as failed:
-            raise Problem(502, "room_failed", f"The recording's link is not to be had: {failed.why}") from failed
+        link = await provider_link(services, recording.provider, recording.provider_id)
         return Links(link.url, link.url, link.expires_at)
     expires = services.urls.expiry()
     path = recordings.archive_path(call.session_id, recording.recording_id)

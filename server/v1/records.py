@@ -9,9 +9,10 @@ from msgspec import UNSET, Struct, UnsetType
 from actors.session.events import ChatMessage, Recorded
 from actors.session.ids import Millis, UserId
 from actors.session.state import Recording, RecordingStatus, Session
-from server import recordings
+from server import meetings, recordings
 from server import records as do
 from server.lists import Listed
+from server.rooms.providers import Link
 from server.routes import ActionRoute, DownloadRoute, ReplayRoute, Reply
 from server.v1.attendance import AttendanceView, attended
 from server.v1.frames import REPLAYED, gap, replay_end
@@ -197,6 +198,13 @@ class RecordingLinks(RecordingLine, frozen=True, kw_only=True):
     expires_at: str
 
 
+class RecordingFile(Struct, frozen=True):
+    """`url` is the provider's, good until `expires_at`, for whoever has it."""
+
+    url: str
+    expires_at: str
+
+
 def recording_fields(found: recordings.Found) -> dict[str, Any]:
     recording = found.recording
     until = found.now if recording.stopped_at is None else recording.stopped_at
@@ -232,6 +240,10 @@ def links(linked: recordings.Linked) -> Reply:
         expires_at=rfc3339(linked.expires_at),
     )
     return Reply(200, encode(view), {"Cache-Control": "no-store"})
+
+
+def file(link: Link) -> Reply:
+    return Reply(200, encode(RecordingFile(link.url, rfc3339(link.expires_at))), {"Cache-Control": "no-store"})
 
 
 # The first lines of downloads
@@ -301,6 +313,10 @@ def rows(line: Callable[[Recorded], bytes]) -> tuple[ActionRoute | DownloadRoute
         ActionRoute(
             path="/sessions/{ref}/recordings/{recording}", summary="Get a recording's URLs, good for a while",
             session=True, act=recordings.find_recording, view=links, answer=RecordingLinks,
+        ),
+        ActionRoute(
+            path="/sessions/{ref}/recordings/{recording}/file", summary="Get the URL of the room provider's own file",
+            session=True, act=meetings.recording_file, view=file, answer=RecordingFile,
         ),
         DownloadRoute(
             path="/sessions/{ref}/recordings/{recording}/archive", public=True, query=recordings.SignedQuery,

@@ -69,6 +69,7 @@ REQUESTS: dict[str, tuple[Any, int | str]] = {
     "GET /sessions/{ref}/recordings": (None, 403),
     "GET /sessions/{ref}/recordings/{recording}": (None, 403),
     "GET /sessions/{ref}/recordings/{recording}/archive": (None, 403),
+    "GET /sessions/{ref}/recordings/{recording}/file": (None, 403),
     "GET /sessions/{ref}/replay": (None, 403),
     "POST /bookings": (
         {

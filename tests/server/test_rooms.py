@@ -247,6 +247,26 @@ async def test_a_recording_there_is_followed_to_its_end(town: Town, fake: FakeDa
     assert [row["type"] for row in log if row["type"].startswith("recording_")][-1] == "recording_updated"
 
 
+async def test_a_recording_s_file_is_daily_s_to_give(town: Town, fake: FakeDaily) -> None:
+    """Asked for when it is wanted: only for who took part, only when it is there, and never kept."""
+    host, anna = await roomy(town), await town.student()
+    await host.do("start")
+    await host.do("start_recording")
+    path = f"{host.path}/recordings/1/file"
+    (await host.person.get(path)).refused(409, "not_ready")
+    await wait_for(lambda: ("recording.started", 200) in fake.told)
+    await host.do("stop_recording")
+    await until_recording(host, "completed")
+    (theirs,) = fake.recordings.values()
+    link = (await host.person.get(path)).ok()
+    assert theirs["id"] in link["url"]
+    assert link["expires_at"].endswith("Z")
+    (await anna.get(path)).refused(403)
+    (await host.person.get(f"{host.path}/recordings/2/file")).refused(404, "unknown_recording")
+    fake.faults.append(Fault("GET", f"/recordings/{theirs['id']}/access-link", status=404))
+    (await host.person.get(path)).refused(502, "room_failed")
+
+
 async def test_a_recording_that_cannot_begin_there_has_failed(town: Town, fake: FakeDaily) -> None:
     host = await roomy(town)
     await host.do("start")
