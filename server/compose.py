@@ -36,6 +36,7 @@ from server.refs import Refs
 from server.rooms.errands import Errands
 from server.rooms.inbox import KEPT_S, Ears
 from server.rooms.keeper import Keeper
+from server.rooms.overdue import Overdue
 from server.sealing import Seal
 from server.services import Services
 from server.signing import SignedUrls
@@ -160,6 +161,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         user_streams=user_streams,
         rooms=rooms,
         ears=ears,
+        overdue=Overdue(rooms, report, settings.rooms.overdue_s, now_millis),
         ledger=ledger,
     )
     registry.register(metrics.Live(services, persistence))

@@ -254,6 +254,7 @@ class Rooms(Struct, frozen=True, kw_only=True):
     patience_s: Wait = 20.0
     room_ttl_s: Lifetime = 7 * DAY_S
     token_ttl_s: Lifetime = 4 * 3_600
+    overdue_s: Wait = 120.0
 
 
 class Outbox(Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from actors.session import machine, rhythm
 from actors.session.audience import anonymous, audience
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId, UserId
-from actors.session.state import Recording, Session, State, VoiceNote
+from actors.session.state import Recording, Room, Session, State, VoiceNote
 from server.auth import Principal
 from server.clock import now_millis
 from server.errors import Problem, unauthenticated, unknown_session
@@ -90,8 +90,15 @@ async def list_recordings(services: Services, call: Call) -> Listed:
 
 
 async def recordings(services: Services, call: Call) -> list[Recording]:
-    found: list[Recording] = await look(services, call, lambda state: [structs.replace(r) for r in state.recordings])
-    return found
+    """Read a session's recordings, having asked their provider about those that it should have spoken of by now."""
+
+    def seen(state: State) -> tuple[Room | None, list[Recording]]:
+        return state.session.room, [structs.replace(recording) for recording in state.recordings]
+
+    room, found = await look(services, call, seen)
+    if await services.overdue.ask(call.session_id, room, found):
+        _, found = await look(services, call, seen)
+    return list(found)
 
 
 async def recording_named(services: Services, call: Call, recording_id: str | int) -> Recording:

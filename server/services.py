@@ -19,6 +19,7 @@ from server.push.invitations import Invitations
 from server.refs import Refs
 from server.rooms.inbox import Ears
 from server.rooms.keeper import Keeper
+from server.rooms.overdue import Overdue
 from server.signing import SignedUrls
 from server.webhooks import Hooks
 from storage.audio import Library
@@ -80,6 +81,7 @@ class Services(Struct, frozen=True):
     user_streams: UserStreams
     rooms: Keeper
     ears: Ears
+    overdue: Overdue
     """What providers of rooms say."""
     ledger: RoomLedger
 

@@ -3,9 +3,11 @@
 A room's token is a token for its session, which says besides for which room it is, and who is its owner.
 """
 
+from collections.abc import Sequence
+
 from actors.session.ids import SessionId, UserId
 from server.auth import Tokens, new_id
-from server.rooms.providers import Link, Pass, RoomFailed, Wanted
+from server.rooms.providers import Link, Pass, RoomFailed, Taped, Wanted
 from storage.users import User
 
 
@@ -43,6 +45,9 @@ class Builtin:
         """The session's own timeline is the recording."""
 
     async def stop_recording(self, name: str) -> None: ...
+
+    async def recordings(self, name: str) -> Sequence[Taped]:
+        return ()
 
     async def link(self, recording_id: str) -> Link:
         raise RoomFailed("recordings of built-in rooms are the session's own")

@@ -6,19 +6,23 @@ The key is in a header, and in no log or error.
 
 import asyncio
 import random
+from collections.abc import Mapping
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 from msgspec import Struct
 
 from actors.session.ids import Millis, UserId
+from actors.session.state import RecordingStatus
 from server.push.replies import body_of, retry_after_s
-from server.rooms.providers import Link, Pass, RoomFailed, Wanted
+from server.rooms.providers import Link, Pass, RoomFailed, Taped, Wanted
 
 T = TypeVar("T")
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 SAID_CHARACTERS = 200
+STATUSES: Mapping[str, RecordingStatus] = {"finished": "completed", "canceled": "failed"}
 
 
 class Made(Struct, frozen=True):
@@ -34,6 +38,20 @@ class AccessLink(Struct, frozen=True):
 
     download_link: str
     expires: float
+
+
+class Recorded(Struct, frozen=True):
+    """`start_ts` in unix seconds, `duration` in seconds."""
+
+    id: str
+    start_ts: float
+    status: str
+    duration: float | None = None
+    s3key: str | None = None
+
+
+class RecordedList(Struct, frozen=True):
+    data: list[Recorded]
 
 
 class Refusal(Struct, frozen=True):
@@ -108,6 +126,20 @@ class Daily:
 
     async def stop_recording(self, name: str) -> None:
         await self._call("POST", f"/rooms/{name}/recordings/stop", {})
+
+    async def recordings(self, name: str) -> list[Taped]:
+        found = decoded(await self._call("GET", f"/recordings?room_name={quote(name)}"), RecordedList)
+        return [
+            Taped(
+                recording_id=one.id,
+                # What it says besides these is on its way to one of them.
+                status=STATUSES.get(one.status, "processing"),
+                started_at=Millis(round(one.start_ts * 1000)),
+                duration_ms=None if one.duration is None else round(one.duration * 1000),
+                s3_key=one.s3key,
+            )
+            for one in found.data
+        ]
 
     async def link(self, recording_id: str) -> Link:
         found = decoded(await self._call("GET", f"/recordings/{recording_id}/access-link"), AccessLink)

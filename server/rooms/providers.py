@@ -1,11 +1,12 @@
 """What a provider of rooms is."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
 from actors.session.ids import Millis, UserId
-from actors.session.state import Room
+from actors.session.state import RecordingStatus, Room
 from server.auth import Principal
 
 
@@ -46,6 +47,16 @@ class Link(Struct, frozen=True):
     expires_at: Millis
 
 
+class Taped(Struct, frozen=True, kw_only=True):
+    """A recording as its provider has it, by the provider's id."""
+
+    recording_id: str
+    status: RecordingStatus
+    started_at: Millis
+    duration_ms: int | None = None
+    s3_key: str | None = None
+
+
 class Provider(Protocol):
     """Each of these raises RoomFailed."""
 
@@ -64,6 +75,9 @@ class Provider(Protocol):
     async def start_recording(self, name: str) -> None: ...
 
     async def stop_recording(self, name: str) -> None: ...
+
+    async def recordings(self, name: str) -> Sequence[Taped]:
+        """List a room's recordings, latest first: a bounded number of them."""
 
     async def link(self, recording_id: str) -> Link:
         """Say where the provider's recording can be had."""

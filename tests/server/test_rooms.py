@@ -1,5 +1,6 @@
 """Rooms: built in, and at Daily, which is a stand-in here that speaks Daily's protocol over real HTTP."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from server.config import BadSetting
 from server.demo import daily
 from server.demo.daily import FakeDaily, Fault
 from server.setting_types import Secret
-from tests.server.client import Client, Person, Seat
+from tests.server.client import PATIENCE_S, Client, Person, Seat
 from tests.server.serving import KEY, Town, serving, wait_for
 
 ACCOUNT = "the key of an account at Daily, for tests"
@@ -265,6 +266,49 @@ async def test_a_recording_s_file_is_daily_s_to_give(town: Town, fake: FakeDaily
     (await host.person.get(f"{host.path}/recordings/2/file")).refused(404, "unknown_recording")
     fake.faults.append(Fault("GET", f"/recordings/{theirs['id']}/access-link", status=404))
     (await host.person.get(path)).refused(502, "room_failed")
+
+
+async def test_a_recording_that_daily_never_spoke_of_is_asked_about(dsn: str, data: Path, fake: FakeDaily) -> None:
+    """Its webhooks lead nowhere: whoever wants the recording has it looked up, also when the room has gone."""
+    async with serving(dsn, data, rooms=rooms_at(fake, overdue_s=0.01)) as town:
+        host = await roomy(town)
+        await host.do("start")
+        await host.do("start_recording")
+        await wait_for(lambda: len(fake.recordings) == 1)
+        (found,) = await recordings(host)
+        assert found["provider"]["status"] == "processing"
+        await host.do("end")
+        (theirs,) = fake.recordings.values()
+        await wait_for(lambda: theirs["status"] == "finished")
+        fake.faults.append(Fault("GET", "/recordings", status=500, times=1))
+        async with asyncio.timeout(PATIENCE_S):
+            while (found := (await recordings(host))[0])["provider"]["status"] != "completed":  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.02)
+        assert found["provider"]["recording_id"] == theirs["id"]
+        assert found["provider"]["s3_key"] == theirs["s3key"]
+        assert theirs["id"] in (await host.person.get(f"{host.path}/recordings/1/file")).ok()["url"]
+
+
+async def test_daily_is_not_asked_again_and_again(dsn: str, data: Path, fake: FakeDaily) -> None:
+    async with serving(dsn, data, rooms=rooms_at(fake, overdue_s=0.01)) as town:
+        host = await roomy(town)
+        await host.do("start")
+        await host.do("start_recording")
+        await wait_for(lambda: len(fake.recordings) == 1)
+        await host.do("stop_recording")
+        (theirs,) = fake.recordings.values()
+        await wait_for(lambda: theirs["status"] == "finished")
+        theirs["status"] = "in-progress"
+
+        def asked() -> int:
+            return sum(path == "/v1/recordings" for _, path, _ in fake.calls)
+
+        async with asyncio.timeout(PATIENCE_S):
+            while not asked():
+                await recordings(host)
+        for _ in range(3):
+            assert (await recordings(host))[0]["provider"]["status"] == "processing"
+        assert asked() == 1
 
 
 async def test_a_recording_that_cannot_begin_there_has_failed(town: Town, fake: FakeDaily) -> None:
