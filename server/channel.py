@@ -122,18 +122,18 @@ class Channel:
             return
         written: dict[Format, tuple[bytes, bytes] | None] = {}
         format: Format | None = None
-        ready: tuple[bytes, bytes] | None = None
+        wire = bare = b""
         for subscriber in list(self._subscribers):
             if subscriber.format is not format:
                 format = subscriber.format
                 if format not in written:
                     frames = printed(format.event, batch)
                     written[format] = None if frames is None else wrapped(format, frames)
-                ready = written[format]
-            if ready is None:
+                wire, bare = written[format] or (b"", b"")
+            if bare:
+                subscriber.write(wire, bare)
+            elif written[format] is None:
                 self._end(subscriber, "slow")
-            elif ready[1]:
-                subscriber.write(*ready)
         self._hub.delivered += len(batch) * len(self._subscribers)
 
     def _write_to_some(self, batch: Sequence[Published]) -> None:

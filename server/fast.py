@@ -61,7 +61,7 @@ def lanes(apis: tuple[Api, ...], services: Services) -> tuple[Lane, ...]:
     found = []
     for api in apis:
         for row in api.rows:
-            if isinstance(row, CommandRoute) and row.reply is not None and row.path.count("{") == 1:
+            if isinstance(row, CommandRoute) and row.straight and row.path.count("{") == 1:
                 path = re.escape(api.prefix + row.path).replace(r"\{ref\}", r"([A-Za-z0-9-]+)")
                 line = re.compile(f"{row.method} {path} HTTP/1\\.1\r\n".encode())
                 origins = cors.origins(services.settings, api)

@@ -85,13 +85,21 @@ class Row(Struct, frozen=True, kw_only=True):
     """It takes an Idempotency-Key. Where it does not one is refused, unless it only reads."""
 
 
+def in_path(params: Mapping[str, str], body: Any) -> str:
+    return params["ref"]
+
+
+def as_sent(body: Any) -> Any:
+    return body
+
+
 class CommandRoute(Row, frozen=True, kw_only=True):
     """A command to a session. `ref` says where the session's reference is: a path parameter, or the body."""
 
     method: Method = "POST"
     keyed: bool = True
-    ref: Callable[[Mapping[str, str], Any], str] = lambda params, body: params["ref"]
-    command: Callable[[Any], c.Command] = lambda body: body
+    ref: Callable[[Mapping[str, str], Any], str] = in_path
+    command: Callable[[Any], c.Command] = as_sent
     reply: Callable[[Answer], Reply] | None = None
     repeat: Callable[[int, list[Recorded]], Reply] | None = None
     """What an Idempotency-Key used before gives, from the rows of the first time."""
@@ -99,6 +107,11 @@ class CommandRoute(Row, frozen=True, kw_only=True):
     """Instead of those two: what to look up once the command is committed."""
     view: Callable[[Any], Reply] | None = None
     """Prints what `then` gave."""
+
+    @property
+    def straight(self) -> bool:
+        """Whether the body is the command and the answer what it made happen: all that the fast lane does."""
+        return self.ref is in_path and self.command is as_sent and self.reply is not None and self.query is None
 
 
 class ActionRoute(Row, frozen=True, kw_only=True):

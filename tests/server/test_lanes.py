@@ -6,7 +6,11 @@ import random
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from server.fast import lanes
+from server.routes import CommandRoute
+from server.v1.table import API
 from tests.server.client import PATIENCE_S, Seat
 from tests.server.serving import Town, read_answer, serving
 
@@ -84,6 +88,14 @@ async def test_a_connection_that_has_done_something_else_is_fast_again(town: Tow
             assert json.loads(body)["events"][0]["text"] == text
     connection.close()
     assert ways == [(200, "aiohttp"), (200, "fast"), (200, "fast")] * 3
+
+
+async def test_only_what_is_a_command_as_sent_has_a_fast_lane(town: Town) -> None:
+    services = town.server.services
+    assert [lane.route for lane in lanes((API,), services)] == ["/v1/sessions/{ref}/commands"]
+    row = next(row for row in API.rows if isinstance(row, CommandRoute) and row.straight)
+    for changed in ({"command": lambda body: body}, {"ref": lambda params, body: params["ref"]}, {"reply": None}):
+        assert lanes((structs.replace(API, rows=(structs.replace(row, **changed),)),), services) == ()
 
 
 async def test_what_browsers_and_proxies_add_is_nothing_unusual(town: Town) -> None:
