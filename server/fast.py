@@ -156,7 +156,7 @@ class FastLane:
         try:
             parser = httptools.HttpRequestParser(head)
             parser.feed_data(raw)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             return None
         length = head.headers.get(b"content-length", b"")
         if head.unusual or not length.isdigit() or not parser.should_keep_alive():

@@ -109,6 +109,19 @@ async def test_what_browsers_and_proxies_add_is_nothing_unusual(town: Town) -> N
     connection.close()
 
 
+@pytest.mark.parametrize("lines", [
+    ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"),
+    ("Connection: upgrade", "Upgrade: websocket"),
+])  # fmt: skip
+async def test_who_offers_another_protocol_is_answered_in_this_one(town: Town, lines: tuple[str, ...]) -> None:
+    """As Java's HTTP client and `curl --http2` do with their first request."""
+    host, *_ = await town.classroom()
+    connection = await connected(town)
+    status, _, body = await connection.ask(post(host, "hello", *lines))
+    connection.close()
+    assert (status, json.loads(body)["events"][0]["text"]) == (200, "hello")
+
+
 @pytest.mark.parametrize("origins", [("https://school.example",), ("*",), ()])
 async def test_pages_from_elsewhere_are_told_the_same_either_way(
     dsn: str, data: Path, origins: tuple[str, ...]
