@@ -190,6 +190,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     # Past about a thousand levels the decoder runs out of stack.
     json_depth: Annotated[int, within(1, 256)] = 32
     header_timeout_s: Wait = 10.0
+    keepalive_s: Wait = 75.0
     body_timeout_s: Wait = 30.0
 
 

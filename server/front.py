@@ -19,7 +19,6 @@ from server.config import Limits
 from server.errors import Problem, problem_body
 from server.fast import HEAD_END, FastLane
 
-KEEPALIVE_S = 75.0
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -136,7 +135,7 @@ class Front(asyncio.Protocol):
         assert self._transport is not None
         if not self._busy and late and HEAD_END in self._data:
             self._hand_over()  # only its body is late: aiohttp has a longer patience for that, and an answer
-        elif not self._busy and (late or (alone and idle >= KEEPALIVE_S)):
+        elif not self._busy and (late or (alone and idle >= self._limits.keepalive_s)):
             self._transport.close()
             return
         self._timer = asyncio.get_running_loop().call_later(self._limits.header_timeout_s, self._check)
@@ -149,6 +148,8 @@ class Front(asyncio.Protocol):
             return
         if not self._data:
             self._active_at = time.monotonic()
+            if self._inner is not None:
+                self._inner.stay()
         self._data += data
         if not self._busy and not self._paused:
             self._advance()

@@ -20,7 +20,7 @@ from server.config import BadSetting, Settings
 from server.database import database
 from server.endpoint import within
 from server.fast import FastLane, lanes
-from server.front import KEEPALIVE_S, Front
+from server.front import Front
 from server.routes import Api
 from server.services import Services
 from server.v1.table import API
@@ -55,7 +55,7 @@ async def running(
             app,
             access_log=None,
             handler_cancellation=True,
-            keepalive_timeout=KEEPALIVE_S,
+            keepalive_timeout=settings.limits.keepalive_s,
             max_line_size=settings.limits.header_bytes,
             max_field_size=settings.limits.header_bytes,
             shutdown_timeout=SHUTDOWN_S,

@@ -90,6 +90,21 @@ async def test_a_connection_that_has_done_something_else_is_fast_again(town: Tow
     assert ways == [(200, "aiohttp"), (200, "fast"), (200, "fast")] * 3
 
 
+async def test_a_connection_in_use_is_not_idle_whichever_way_its_requests_go(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"keepalive_s": 0.2, "header_timeout_s": 0.05}) as town:
+        host, *_ = await town.classroom()
+        connection = await connected(town)
+        await connection.ask(get(host))
+        ends = asyncio.get_running_loop().time() + 0.5
+        while asyncio.get_running_loop().time() < ends:
+            status, headers, _ = await connection.ask(post(host, "still here"))
+            assert (status, way(headers)) == (200, "fast")
+        # And then it is.
+        with pytest.raises(asyncio.IncompleteReadError):
+            await connection.answer()
+        connection.close()
+
+
 async def test_only_what_is_a_command_as_sent_has_a_fast_lane(town: Town) -> None:
     services = town.server.services
     assert [lane.route for lane in lanes((API,), services)] == ["/v1/sessions/{ref}/commands"]
