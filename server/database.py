@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from server.background import begun
-from server.config import Settings
+from server.config import BadSetting, Settings
 from storage import embedded, migrate
 from storage.embedded import Embedded
-from storage.errors import StorageError
+from storage.errors import StorageError, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ WATCH_S = 0.5
 async def database(settings: Settings, stack: contextlib.AsyncExitStack, say: Callable[[str], None]) -> str:
     """Bring up the database and its schema; give its DSN. An embedded one stops when the stack is left.
 
-    Raises: storage.errors.StorageError."""
+    Raises: BadSetting, storage.errors.StorageError."""
     dsn = settings.database.dsn.reveal()
     if not dsn:
         directory = Path(settings.data.dir)
@@ -29,7 +29,13 @@ async def database(settings: Settings, stack: contextlib.AsyncExitStack, say: Ca
         stack.push_async_callback(asyncio.to_thread, postgres.stop)
         begun(stack, {"looking after PostgreSQL": lambda: watching(postgres)})
         dsn = postgres.dsn
-    for name in await asyncio.to_thread(migrate.apply, dsn):
+    try:
+        applied = await asyncio.to_thread(migrate.apply, dsn)
+    except Unavailable as error:
+        if settings.database.dsn.reveal():
+            raise BadSetting(f"the database that database.dsn names: {error}") from error
+        raise
+    for name in applied:
         say(f"applied migration {name}")
     return dsn
 

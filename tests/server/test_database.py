@@ -1,0 +1,16 @@
+"""Bringing the database up: what does not come up is named as its operator knows it."""
+
+import contextlib
+
+import pytest
+
+from server.config import BadSetting
+from server.database import database
+from server.sources import load
+
+
+async def test_a_database_that_cannot_be_reached_is_named_by_its_setting() -> None:
+    settings = load(None, {}, {"database.dsn": "postgresql://127.0.0.1:1/nowhere"})
+    async with contextlib.AsyncExitStack() as stack:
+        with pytest.raises(BadSetting, match=r"database\.dsn.*Connection refused"):
+            await database(settings, stack, lambda text: None)
