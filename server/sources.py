@@ -162,8 +162,10 @@ def _in_file(path: Path | None) -> Iterable[Given]:
         return
     try:
         document = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadSetting(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise BadSetting(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise BadSetting(f"{path} is not TOML in UTF-8: {error}") from error
     yield from _in_table(document, "", str(path))
 
 

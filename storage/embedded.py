@@ -132,6 +132,8 @@ def start(directory: Path, *, settings: Mapping[str, str] = SETTINGS) -> Embedde
         # Others may pass through, not list: where we are root, PostgreSQL's user is one of them.
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         lock = _lock(directory)
+    except FileExistsError as error:
+        raise EmbeddedError(f"{directory} is no directory; choose one for the data with --data") from error
     except OSError as error:
         raise EmbeddedError(
             f"cannot write in the data directory {directory}: {error.strerror}. "

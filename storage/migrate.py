@@ -85,6 +85,11 @@ def _connected(dsn: str) -> Iterator[Connection]:
         connection = psycopg2.connect(
             dsn, application_name="homeroom migrate", connect_timeout=round(CONNECT_TIMEOUT_S)
         )
+    except psycopg2.ProgrammingError:
+        # Its own words quote the DSN, which may have a password in it.
+        raise Unavailable(
+            'it is no DSN; one is like "postgresql://user:password@host:5432/homeroom" or "host=… dbname=…"'
+        ) from None
     except psycopg2.Error as error:
         raise Unavailable(f"cannot connect: {str(error).strip()}") from error
     try:

@@ -121,7 +121,7 @@ def test_texts_from_outside_become_numbers_lists_and_truth() -> None:
         ("[limits]\nbodybytes = 5", "limits.bodybytes (from {file}): no such setting; did you mean limits.body_bytes?"),
         ("[limit]\nbody_bytes = 5", "[limit] (from {file}): no such section; did you mean limits?"),
         ("server = 5", "server (from {file}): must be a section, [server]"),
-        ("server", "{file} cannot be read: "),
+        ("server", "{file} is not TOML in UTF-8: "),
         (
             "[dialects.seeds]\nprefix = 'seeds'",
             'dialects.seeds.prefix = "seeds" (from {file}): must be empty, or a path',

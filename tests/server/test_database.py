@@ -1,6 +1,7 @@
 """Bringing the database up: what does not come up is named as its operator knows it."""
 
 import contextlib
+import traceback
 
 import pytest
 
@@ -14,3 +15,12 @@ async def test_a_database_that_cannot_be_reached_is_named_by_its_setting() -> No
     async with contextlib.AsyncExitStack() as stack:
         with pytest.raises(BadSetting, match=r"database\.dsn.*Connection refused"):
             await database(settings, stack, lambda text: None)
+
+
+async def test_what_is_no_dsn_is_not_quoted() -> None:
+    """There may be a password in it."""
+    settings = load(None, {}, {"database.dsn": "postgresql//homeroom:secret@127.0.0.1/homeroom"})
+    async with contextlib.AsyncExitStack() as stack:
+        with pytest.raises(BadSetting, match=r"database\.dsn names: it is no DSN") as refused:
+            await database(settings, stack, lambda text: None)
+    assert "secret" not in "".join(traceback.format_exception(refused.value))

@@ -229,6 +229,12 @@ def test_an_older_cluster_keeps_its_postgres(empty_data: Path) -> None:
         assert query(server, "select current_setting('server_version_num')::int / 10000") == 16
 
 
+def test_a_file_is_no_data_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EmbeddedError, match=r"file is no directory; choose one for the data with --data"):
+        embedded.start(tmp_path / "file")
+
+
 def test_a_directory_that_cannot_be_written_says_so(empty_data: Path) -> None:
     (empty_data / "file").touch()
     with pytest.raises(EmbeddedError, match=r"cannot write in the data directory .*choose another with --data"):
