@@ -101,7 +101,9 @@ async def open_session(services: Services, principal: Principal, new: c.NewSessi
             text=opening.text,
             text_language=opening.text_language,
         )
-        async with services.rooms.room(create.name, new, new.capacity or settings.default_capacity) as room:
+        # The provider's account may have a room of a name that somebody chose: with an ending nobody chose it is ours.
+        room_named = create.name if new.name is None else f"{create.name}-{secrets.token_hex(6)}"
+        async with services.rooms.room(room_named, new, new.capacity or settings.default_capacity) as room:
             try:
                 return await committed(services, principal, structs.replace(create, room=room), opening)
             except Taken as taken:

@@ -85,6 +85,27 @@ async def test_a_session_s_room_is_made_as_daily_documents_it(town: Town, fake: 
     assert "enable_recording" not in fake.calls[-1][2]["properties"]
 
 
+async def test_a_room_of_a_name_that_somebody_chose_is_not_taken_for_ours(town: Town, fake: FakeDaily) -> None:
+    """Nor deleted: the same account may have one of that name for something else."""
+    foreign = fake.rooms["school-assembly"] = {"name": "school-assembly", "url": f"{fake.url}/school-assembly"}
+    fake.faults.append(Fault("POST", "/rooms", after_s=1, times=1))
+    host = await roomy(town, name="school-assembly")
+    room = host.session["room"]
+    assert host.session["name"] == "school-assembly"
+    assert room["name"].startswith("school-assembly-")
+    assert fake.rooms.keys() == {"school-assembly", room["name"]}
+    await host.do("start")
+    await host.do("end")
+    await gone(town, room["name"])
+    # Nor when it is never known what came of ours.
+    fake.faults.append(Fault("POST", "/rooms", status=500, times=3))
+    fields = {"title": "Trip", "room": True, "name": "school-trip"}
+    other = fake.rooms["school-trip"] = {"name": "school-trip", "url": f"{fake.url}/school-trip"}
+    (await (await town.teacher()).post("/v1/sessions", fields)).refused(502, "room_failed")
+    await wait_for(lambda: all(row[3] for row in ledger(town)))
+    assert fake.rooms == {"school-assembly": foreign, "school-trip": other}
+
+
 async def test_a_token_says_who_comes_in_and_as_what(town: Town, fake: FakeDaily) -> None:
     host = await roomy(town)
     anna = (await town.student("Anna")).at(host)
@@ -266,6 +287,8 @@ async def test_a_recording_s_file_is_daily_s_to_give(town: Town, fake: FakeDaily
     (await host.person.get(f"{host.path}/recordings/2/file")).refused(404, "unknown_recording")
     fake.faults.append(Fault("GET", f"/recordings/{theirs['id']}/access-link", status=404))
     (await host.person.get(path)).refused(502, "room_failed")
+    fake.no_links = "recording access is not enabled for this domain"
+    assert fake.no_links in (await host.person.get(path)).refused(502, "room_failed")["detail"]
 
 
 async def test_a_recording_that_daily_never_spoke_of_is_asked_about(dsn: str, data: Path, fake: FakeDaily) -> None:
