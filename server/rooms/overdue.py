@@ -1,8 +1,10 @@
 """Asks a room's provider what became of recordings that it has not spoken of: webhooks get lost, or are not set up.
 
-**Law:** a recording is asked about when somebody wants it, some time after its end, and not again for a while.
+**Law:** a recording is asked about when somebody wants it, some time after its end, and not again for a while. They do
+not wait long for that: what is known already is an answer too.
 """
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +18,7 @@ from server.rooms.providers import RoomFailed
 logger = logging.getLogger(__name__)
 
 AGAIN_S = 30
+WAIT_S = 2.0
 KEPT = 10_000
 """Sessions of which it is known when they were asked about."""
 
@@ -42,9 +45,11 @@ class Overdue:
         if len(self._asked) > KEPT:
             self._asked.popitem(last=False)
         try:
-            theirs = await self._keeper.provider(room.provider).recordings(room.name)
-        except RoomFailed as failed:
-            logger.warning("what became of the recordings of room %s is not to be had: %s", room.name, failed.why)
+            async with asyncio.timeout(WAIT_S):
+                theirs = await self._keeper.provider(room.provider).recordings(room.name)
+        except (RoomFailed, TimeoutError) as failed:
+            why = failed.why if isinstance(failed, RoomFailed) else "no answer in time"
+            logger.warning("what became of the recordings of room %s is not to be had: %s", room.name, why)
             return False
         over = [one for one in theirs if one.status != "processing"]
         for one in over:
@@ -59,5 +64,6 @@ class Overdue:
         return bool(over)
 
     def _late(self, one: Recording, now: Millis) -> bool:
-        unheard = one.provider is not None and one.status == "processing" and one.stopped_at is not None
-        return unheard and now - (one.stopped_at or 0) >= self._after_s * 1000
+        if one.provider is None or one.status != "processing" or one.stopped_at is None:
+            return False
+        return now - one.stopped_at >= self._after_s * 1000

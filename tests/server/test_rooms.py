@@ -312,8 +312,8 @@ async def test_a_recording_that_daily_never_spoke_of_is_asked_about(dsn: str, da
         assert theirs["id"] in (await host.person.get(f"{host.path}/recordings/1/file")).ok()["url"]
 
 
-async def test_daily_is_not_asked_again_and_again(dsn: str, data: Path, fake: FakeDaily) -> None:
-    async with serving(dsn, data, rooms=rooms_at(fake, overdue_s=0.01)) as town:
+async def test_daily_is_not_asked_again_and_again_nor_waited_for_long(dsn: str, data: Path, fake: FakeDaily) -> None:
+    async with serving(dsn, data, rooms=rooms_at(fake, overdue_s=0.01, timeout_s=60, patience_s=60)) as town:
         host = await roomy(town)
         await host.do("start")
         await host.do("start_recording")
@@ -321,17 +321,16 @@ async def test_daily_is_not_asked_again_and_again(dsn: str, data: Path, fake: Fa
         await host.do("stop_recording")
         (theirs,) = fake.recordings.values()
         await wait_for(lambda: theirs["status"] == "finished")
-        theirs["status"] = "in-progress"
-
-        def asked() -> int:
-            return sum(path == "/v1/recordings" for _, path, _ in fake.calls)
-
+        slow, again = (Fault("GET", "/recordings", after_s=4.0) for _ in range(2))
+        fake.faults += slow, again
         async with asyncio.timeout(PATIENCE_S):
-            while not asked():
-                await recordings(host)
+            while slow.times:
+                assert (await recordings(host))[0]["provider"]["status"] == "processing"
+        # It has been asked, and has not answered yet.
+        assert all(path != "/v1/recordings" for _, path, _ in fake.calls)
         for _ in range(3):
-            assert (await recordings(host))[0]["provider"]["status"] == "processing"
-        assert asked() == 1
+            await recordings(host)
+        assert again.times == 1
 
 
 async def test_a_recording_that_cannot_begin_there_has_failed(town: Town, fake: FakeDaily) -> None:
