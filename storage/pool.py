@@ -56,7 +56,7 @@ def translated(error: psycopg2.Error, *, lost: bool = False) -> StorageError:
 
 
 class _Connection(aiopg.Connection):
-    """aiopg's connection with three faults mended, each shown by a test in tests/storage/test_pool.py."""
+    """aiopg's connection with four faults mended, each shown by a test in tests/storage/test_pool.py."""
 
     @staticmethod
     def _ready(weak_self: Any) -> None:
@@ -68,10 +68,16 @@ class _Connection(aiopg.Connection):
             # server with a thousand clients every unique violation became a time-out. The error is the context.
             if self is not None and self._waiter is not None and not self._waiter.done():
                 self._waiter.set_exception(error.__context__ or error)
+        if self is None:
+            return
         # 2: a connection that the server closed while idle stayed registered with the loop under a number that the next
         # socket gets.
-        if self is not None and self.closed:
+        if self.closed:
             self._close()
+        # 4: of a socket that has failed uvloop tells once, and the server's last words are then read alone: without
+        # this the statement would wait for its time-out to learn that there is no answer.
+        elif self._waiter is not None and not self._waiter.done() and self._failed:
+            self._loop.call_soon(self._ready, weak_self)
 
     async def _poll(self, waiter: "asyncio.Future[None]", timeout: float) -> None:  # noqa: ASYNC109 - as in aiopg
         # 3: aiopg turns the server's "canceling statement" into a CancelledError of our own task.
@@ -87,6 +93,10 @@ class _Connection(aiopg.Connection):
             self._waiter = None
 
     @property
+    def _failed(self) -> bool:
+        return bool(self._events(0) & select.POLLERR)
+
+    @property
     def idle(self) -> bool:
         """Whether a statement may be sent: alive, outside a transaction, and nothing unread from the server.
 
@@ -94,9 +104,16 @@ class _Connection(aiopg.Connection):
         """
         if self.closed or self.raw.get_transaction_status() != TRANSACTION_STATUS_IDLE:
             return False
+        return not self._events(select.POLLIN)
+
+    def _events(self, mask: int) -> int:
+        """Give what the socket has to say now, of `mask` and of failure."""
         poll = select.poll()
-        poll.register(self.raw.fileno(), select.POLLIN)
-        return not poll.poll(0)
+        descriptor = self.raw.fileno()
+        if descriptor < 0:
+            return 0
+        poll.register(descriptor, mask)
+        return next((events for _, events in poll.poll(0)), 0)
 
     async def run(self, sql: str, params: Params) -> tuple[list[Row], int]:
         """Run one statement; give its rows and its row count.

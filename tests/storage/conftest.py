@@ -1,15 +1,22 @@
 """What the storage tests share: a data directory that PostgreSQL's user can reach, and waiting for things."""
 
+import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from storage import embedded
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Use the loop that production runs on: of a socket that has failed it tells once only."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @contextmanager

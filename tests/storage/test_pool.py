@@ -1,7 +1,10 @@
 import asyncio
+import contextlib
 import gc
 import os
 import resource
+import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -285,6 +288,31 @@ async def test_losing_the_connection_under_a_write_is_an_unknown_outcome_and_a_r
     await administrator.waiting()
     administrator.query("select pg_advisory_unlock(7)")
     assert (await read)[0][2] == "done"
+
+
+async def test_a_session_ended_before_it_read_the_statement_is_an_unknown_outcome_at_once(data: Path) -> None:
+    # Its last words and the failure of the socket then come as one event, and the loop tells of a failure once.
+    with embedded.start(data) as server:
+        async with await Pool.open(server.dsn, size=1) as pool:
+            (pid,) = (await pool.fetch(MY_PID))[0]
+            os.kill(pid, signal.SIGSTOP)
+            read = asyncio.create_task(pool.fetch("select 1"))
+            await asyncio.sleep(0)
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGCONT)
+            await_the_end_of(pid)  # without the loop: it is to see all of it in one piece
+            with pytest.raises(UnknownOutcome, match=r"terminating connection|closed the connection"):
+                await read
+            assert await pool.fetch("select 1") == [(1,)]
+
+
+def await_the_end_of(pid: int) -> None:
+    deadline = time.monotonic() + 15
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.kill(pid, 0)
+            assert time.monotonic() < deadline, "it did not end"
+            time.sleep(0.01)
 
 
 async def test_a_backend_killed_hard_is_an_unknown_outcome(data: Path) -> None:
