@@ -169,6 +169,7 @@ class Protocol(web.RequestHandler):
         else:
             problem = Problem(status, "malformed", "This is no HTTP request, or one with too long a line.")
         response = printed(problem)
+        response.headers[hdrs.SERVER] = "Homeroom"  # `on_prepare` is not called here, see there
         response.force_close()
         return response
 
@@ -214,5 +215,7 @@ async def on_prepare(request: web.Request, response: web.StreamResponse) -> None
     """Headers of every answer, streams included."""
     response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
     response.headers["X-Content-Type-Options"] = "nosniff"
+    # aiohttp would name itself and its version, of use to those only who look for holes.
+    response.headers.pop(hdrs.SERVER, None)
     if origin := request.get(cors.ORIGIN):
         cors.allow(response, origin)

@@ -48,6 +48,8 @@ async def running(
     for name in (name for api in apis for name in api.open):
         logger.warning("%s is on: whoever can reach this server is believed", name)
     async with contextlib.AsyncExitStack() as stack:
+        # A start that is in vain ends before it has made a database. It is seen again when there is one.
+        (await bind(settings, asyncio.Protocol, start_serving=False)).close()
         dsn = await database(settings, stack, say)
         services, persistence = await compose(settings, dsn, stack)
         app = build(services, apis)
@@ -62,17 +64,17 @@ async def running(
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        server, url = await listen(settings, runner, FastLane(lanes(apis, services), services))
+        server = await bind(settings, fronts(settings, runner, FastLane(lanes(apis, services), services)))
         try:
-            yield Running(services, url)
+            yield Running(services, address(settings, server))
         finally:
             health.drain(app)
             server.close()
             await drain(settings, services, persistence)
 
 
-async def listen(settings: Settings, runner: web.AppRunner, fast: FastLane) -> tuple[asyncio.Server, str]:
-    host, port = settings.server.host, settings.server.port
+def fronts(settings: Settings, runner: web.AppRunner, fast: FastLane) -> Callable[[], Front]:
+    """Give what makes the first protocol of each connection."""
     counts: Counter[str] = Counter()
     trusted = within(settings.server.trusted_proxies)
     inner = runner.server
@@ -82,19 +84,31 @@ async def listen(settings: Settings, runner: web.AppRunner, fast: FastLane) -> t
         # As aiohttp's Server does, but for the class; there is no setting for it.
         return Protocol(inner, loop=asyncio.get_running_loop(), **inner._kwargs)
 
+    return lambda: Front(make, fast, settings.limits, counts, trusted)
+
+
+async def bind(
+    settings: Settings, protocol: Callable[[], asyncio.Protocol], *, start_serving: bool = True
+) -> asyncio.Server:
+    """Take the address and the port of the settings, and let everyone in. Raises: BadSetting."""
+    host, port = settings.server.host, settings.server.port
     try:
-        server = await asyncio.get_running_loop().create_server(
-            lambda: Front(make, fast, settings.limits, counts, trusted), host, port, backlog=4096, reuse_address=True
+        return await asyncio.get_running_loop().create_server(
+            protocol, host, port, backlog=4096, reuse_address=True, start_serving=start_serving
         )
     except OSError as error:
         raise BadSetting(
             f"server.host = {host!r}, server.port = {port}: cannot listen there: {error.strerror or error}. "
             "Choose another port, or stop what uses it."
         ) from error
-    bound = server.sockets[0].getsockname()[1]
+
+
+def address(settings: Settings, server: asyncio.Server) -> str:
+    """Give the URL at which the server answers."""
+    host, bound = settings.server.host, server.sockets[0].getsockname()[1]
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     shown = f"[{shown}]" if ":" in shown else shown
-    return server, settings.server.public_url.rstrip("/") or f"http://{shown}:{bound}"
+    return settings.server.public_url.rstrip("/") or f"http://{shown}:{bound}"
 
 
 async def drain(settings: Settings, services: Services, persistence: Persistence) -> None:
