@@ -185,7 +185,7 @@ async def test_bodies_come_unencoded(town: Town) -> None:
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(dsn: str, data: Path) -> None:
-    async with serving(dsn, data, limits={"body_timeout_s": 0.1, "header_timeout_s": 0.1}) as town:
+    async with serving(dsn, data, limits={"body_timeout_s": 0.3, "header_timeout_s": 0.4}) as town:
         host, *_ = await town.classroom()
         slow = await town.exchange(head(host, "Content-Length: 15") + b'{"type":')
         assert problem(slow) == (408, "too_slow")
@@ -198,7 +198,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(dsn: str, data: Path)
 
 
 async def test_a_head_that_does_not_come_is_not_waited_for(dsn: str, data: Path) -> None:
-    async with serving(dsn, data, limits={"header_timeout_s": 0.1}) as town:
+    async with serving(dsn, data, limits={"header_timeout_s": 0.4}) as town:
         for sent in (b"", b"GET /liv", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow"):
             reader, writer = await town.open_socket()
             writer.write(sent)
@@ -249,6 +249,7 @@ async def test_what_is_no_request_is_refused(town: Town, sent: bytes, capfd: pyt
     assert 400 <= status < 500
     assert b"Traceback" not in body
     assert headers["content-type"].startswith("application/problem+json"), body
+    assert headers.get("server", "Homeroom") == "Homeroom"
     assert "Bearer" not in capfd.readouterr().err
 
 
