@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -159,7 +159,9 @@ class SessionActor(LoopActor):
             case Execute():
                 self._execute(state, message)
             case Subscribe():
-                self._subscribe(state, message)
+                # Decided at the end of the turn, in the state that they will see: they may just be being removed.
+                self.active_at = time.monotonic()
+                self._gathering().arrivals.append(message)
             case Look():
                 self._answer(message.reply, Snapshot(message.view(state)))
         self._in_hand = None
@@ -176,6 +178,10 @@ class SessionActor(LoopActor):
             return
         if by is not SYSTEM and self._shared.full():
             self._answer(reply, Unavailable("the log is behind"))
+            return
+        if type(message.command) is c.Disconnect and self._awaited(by.user_id):
+            # The session hears of it when the stream that is coming closes, or does not come after all.
+            self._answer(reply, Answer(state.seq, []))
             return
         now = self._shared.clock()
         try:
@@ -241,26 +247,43 @@ class SessionActor(LoopActor):
         self._allowance_at = due
         return True
 
-    def _subscribe(self, state: State, message: Subscribe) -> None:
-        self.active_at = time.monotonic()
-        now = self._shared.clock()
+    def _awaited(self, user_id: UserId) -> bool:
+        """Say whether a stream of somebody's has been decided on, and is not in yet."""
+        turns = (*self._flights, *self._unshown)
+        return any(one.by is not None and one.by.user_id == user_id for turn in turns for one in turn.arrivals)
+
+    def _let_in(self, turn: Turn, state: State) -> None:
+        """Decide on those who want to watch: whoever may is among the turn's arrivals from now on."""
+        admitted = []
+        for arrival in turn.arrivals:
+            refusal = self._connected(state, arrival)
+            if refusal is None:
+                admitted.append(arrival)
+            else:
+                self._answer(arrival.reply, refusal)
+        turn.arrivals = admitted
+
+    def _connected(self, state: State, arrival: Subscribe) -> Outcome | None:
+        """Note that somebody's stream opens, or say why it may not."""
         if self._shared.full():
-            self._answer(message.reply, Unavailable("the log is behind"))
-            return
-        if message.by is not None:
-            try:
-                events = machine.decide(state, c.Connect(join=message.join), message.by, now)
-            except Rejected as rejected:
-                self._answer(message.reply, rejected)
-                return
-            self._record(state, events, message.by, now)
-        self._gathering().arrivals.append(message)
+            return Unavailable("the log is behind")
+        by, now = arrival.by, self._shared.clock()
+        try:
+            if by is None:
+                audience.require_open(state)
+            else:
+                self._record(state, machine.decide(state, c.Connect(join=arrival.join), by, now), by, now)
+        except Rejected as rejected:
+            return rejected
+        return None
 
     def on_drained(self) -> None:
         state, turn = self._state, self._turn
         if state is None or (turn is None and not self._woken):
             return
         self._woken = False
+        if turn is not None and turn.arrivals:
+            self._let_in(turn, state)
         due = machine.deadline(state)
         if turn is not None:
             self._flush(turn, state, due)
@@ -300,9 +323,7 @@ class SessionActor(LoopActor):
         for turn in turns:
             if turn.passed_on:
                 self._pass_on(turn.passed_on)
-            for reply, outcome in turn.replies:
-                if not reply.done():
-                    reply.set_result(outcome)
+            settle(turn.replies)
             self._unanswered -= len(turn.replies)
         shown = [turn for turn in turns if turn.published or turn.after]
         if not shown:
@@ -319,7 +340,7 @@ class SessionActor(LoopActor):
         room = None if self._state is None else self._state.session.room
         if room is not None:
             for event in events:
-                self._shared.pass_on(self.session_id, room, event)
+                self._attempt(partial(self._shared.pass_on, self.session_id, room, event))
 
     def _show(self) -> None:
         """Join what goes out in one write, up to where somebody new comes in; then rest for half as long as that took.
@@ -333,15 +354,24 @@ class SessionActor(LoopActor):
         for turn in turns:
             joined += turn.published
             if turn.after:
-                if joined:
-                    self.channel.publish(joined)
-                    joined = []
+                self._publish(joined)
+                joined = []
                 for effect in turn.after:
-                    effect()
-        if joined:
-            self.channel.publish(joined)
+                    self._attempt(effect)
+        self._publish(joined)
         ended = time.perf_counter()
         self._rest_until = ended + min((ended - started) * REST, REST_S)
+
+    def _publish(self, batch: Sequence[Published]) -> None:
+        if batch:
+            self._attempt(partial(self.channel.publish, batch))
+
+    def _attempt(self, effect: Callable[[], None]) -> None:
+        """Do what comes after a commit. What it fails at costs nothing else its turn: nobody would do that again."""
+        try:
+            effect()
+        except Exception:
+            logger.exception("showing what session %s has committed went wrong", self.session_id)
 
     # Snapshots, time and the end of an actor
 
@@ -401,29 +431,24 @@ class SessionActor(LoopActor):
 
     def _give_up(self, outcome: Outcome) -> None:
         """Stop without having done what is still in hand, and tell everyone who waits."""
-        waiting = [pair[0] for flight in self._flights for pair in flight.replies]
+        waiting: list[Reply | None] = [pair[0] for flight in self._flights for pair in flight.replies]
         if self._turn is not None:
             waiting += [pair[0] for pair in self._turn.replies]
             waiting += [arrival.reply for arrival in self._turn.arrivals]
-        waiting += [message.reply for message in self._early if message.reply is not None]
-        if self._in_hand is not None:
-            waiting.append(self._in_hand)
+        waiting += [message.reply for message in self._early]
+        waiting.append(self._in_hand)
         while not self.actor_inbox.empty():
             message = self.actor_inbox.get().message
-            if isinstance(message, Execute | Subscribe | Look) and message.reply is not None:
+            if isinstance(message, Execute | Subscribe | Look):
                 waiting.append(message.reply)
-        for reply in waiting:
-            if not reply.done():
-                reply.set_result(outcome)
+        settle((reply, outcome) for reply in waiting if reply is not None)
         self._turn = None
         self._flights.clear()
         self._unanswered = 0
         self._early.clear()
-        try:
-            # Committed: the actor that comes after this one takes it for shown.
-            self._show()
-        finally:
-            self._stop()
+        # Committed: the actor that comes after this one takes it for shown.
+        self._show()
+        self._stop()
 
     def _leave_memory(self) -> None:
         state = self._state
@@ -439,3 +464,13 @@ class SessionActor(LoopActor):
     def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         """Drop out; the next command restores the session from the log."""
         self._give_up(Unavailable("something went wrong in this session; it may have been done"))
+
+
+def settle(replies: Iterable[tuple[Reply, Outcome]]) -> None:
+    """Give everyone who waits their outcome. Whoever fails to take theirs keeps nobody else's from them."""
+    for reply, outcome in replies:
+        try:
+            if not reply.done():
+                reply.set_result(outcome)
+        except Exception:
+            logger.exception("%s was not taken by whoever waited for it", type(outcome).__name__)

@@ -15,6 +15,7 @@ from actors.messages import (
     Passivate,
     Repeated,
     Snapshot,
+    Subscribe,
     Unavailable,
     UnknownSession,
 )
@@ -24,9 +25,22 @@ from actors.session import events as e
 from actors.session import machine
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import MessageId, Millis, UserId
-from actors.session.state import State
+from actors.session.state import FeaturesUpdate, State
 from storage.memory import Trouble
-from tests.actors.stage import ANN, BEN, SESSION, START, TEACHER, Noted, Process, process, says, texts, turns
+from tests.actors.stage import (
+    ANN,
+    BEN,
+    SESSION,
+    START,
+    TEACHER,
+    Noted,
+    Process,
+    Watcher,
+    process,
+    says,
+    texts,
+    turns,
+)
 
 OPEN = 5
 """Rows in the log of `room`."""
@@ -392,6 +406,51 @@ async def test_a_stranger_gets_no_stream(room: Process) -> None:
     watcher, subscribed = room.subscribe(stranger, join=False)
     assert isinstance(await subscribed.came(), Rejected)
     assert watcher.first is None
+
+
+async def test_whoever_is_removed_as_they_come_in_is_not_let_in(room: Process) -> None:
+    """Their streams are cut off when it is shown that they were removed, and what comes in after that would stay."""
+    before, _ = room.subscribe(BEN, join=False), room.send(c.Kick(user_id=BEN.user_id), TEACHER)
+    after = room.subscribe(BEN, join=False)
+    for watcher, subscribed in (before, after):
+        outcome = await subscribed.came()
+        assert isinstance(outcome, Rejected)
+        assert outcome.reason is Reason.KICKED
+        await room.written()
+        assert not watcher.is_in
+
+
+async def test_who_only_looks_on_is_not_let_in_past_a_door_that_is_shut(room: Process) -> None:
+    await room.do(c.Update(features=FeaturesUpdate(guests=True)), TEACHER)
+    watcher, noted = Watcher(BEN), Noted(room.diary, "open")
+    room.tell(Subscribe(watcher, None, False, noted))
+    assert isinstance(await noted.came(), Answer)
+    await room.diary.until(lambda: watcher.is_in)
+    late, refused = Watcher(BEN), Noted(room.diary, "shut")
+    room.send(c.Update(features=FeaturesUpdate(guests=False)), TEACHER)
+    room.tell(Subscribe(late, None, False, refused))
+    assert isinstance(await refused.came(), Rejected)
+    await room.written()
+    assert not late.is_in
+
+
+async def test_one_stream_closing_while_another_is_let_in_leaves_its_user_online(room: Process) -> None:
+    first = await room.watched(BEN)
+    with room.log.held():
+        room.send(says("in flight"))
+        await turns()
+        second, _ = room.subscribe(BEN)
+        await turns()
+        # No stream is open between the two; the commit that the second one waits for takes its time.
+        room.streams.watchers.remove(first)
+        closed = room.send(c.Disconnect(), BEN)
+        await turns()
+    assert await closed.came() == Answer(OPEN + 2, [])
+    await room.diary.until(lambda: second.is_in)
+    assert await room.look(lambda state: state.participants[BEN.user_id].online).came() == Snapshot(True)
+    room.streams.watchers.remove(second)
+    await room.do(c.Disconnect(), BEN)
+    assert await room.look(lambda state: state.participants[BEN.user_id].online).came() == Snapshot(False)
 
 
 async def test_presence_is_brought_in_line_after_restoring(room: Process) -> None:
