@@ -51,7 +51,7 @@ class Seat(Subscriber):
 async def seated(services: Services, seat: Seat) -> AsyncIterator[None]:
     """Hold a place while the block runs; when it is taken away the block is cancelled.
 
-    Raises: Problem 429 when there is none; Cut when it was taken away."""
+    Raises: Problem 429 when there is none, 401; Cut when it was taken away."""
     if not services.hub.register(seat):
         most = services.settings.limits.streams_per_user
         raise Problem(429, "too_many_streams", f"You have {most} streams open, as many as you may.", retry_s=5)
@@ -65,6 +65,8 @@ async def seated(services: Services, seat: Seat) -> AsyncIterator[None]:
 
     seat.closed.add_done_callback(leave)
     try:
+        # From here on a logout finds the place; one that came just before has not.
+        services.tokens.require_open(seat.login)
         yield
     except asyncio.CancelledError:
         # Our own cancelling is taken back; anyone else's goes on.

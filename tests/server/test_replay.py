@@ -158,6 +158,15 @@ async def test_a_ticket_opens_it(dsn: str, tmp_path: Path) -> None:
         again.refused(401, "bad_ticket")
 
 
+async def test_a_ticket_of_a_login_that_is_over_opens_nothing(dsn: str, tmp_path: Path) -> None:
+    async with lesson(dsn, tmp_path) as school:
+        teacher, _, session = await ended(school)
+        ticket = (await teacher.post(f"/v1/sessions/{session}/tickets")).json["ticket"]
+        await teacher.post("/v1/auth/logout")
+        over = await school.send("GET", f"/v1/sessions/{session}/replay", params={"ticket": ticket})
+        over.refused(401, "revoked")
+
+
 async def test_what_is_deleted_while_it_waits_is_not_shown(dsn: str, tmp_path: Path) -> None:
     async with lesson(dsn, tmp_path) as school:
         teacher = await school.person("Teacher", "teacher")
