@@ -11,6 +11,8 @@ from server.errors import unknown_session
 from storage.sessions import Naming, Sessions
 
 REFS_KEPT = 100_000
+Place = str | tuple[Kind, str | None, Naming, str]
+"""What leads to a session: a reference by itself, or one within the sessions of a kind and a dialect."""
 
 
 class Refs:
@@ -19,8 +21,8 @@ class Refs:
     def __init__(self, sessions: Sessions, *, kept: int = REFS_KEPT) -> None:
         self._sessions = sessions
         self._kept = kept
-        self._known: OrderedDict[str, tuple[SessionId, bool]] = OrderedDict()
-        self._places: dict[SessionId, list[str]] = {}
+        self._known: OrderedDict[Place, tuple[SessionId, bool]] = OrderedDict()
+        self._places: dict[SessionId, list[Place]] = {}
         """By what each session is known: to forget one must not take a look at all of them."""
 
     async def resolve(self, ref: str) -> tuple[SessionId, bool]:
@@ -34,7 +36,7 @@ class Refs:
             self._keep(ref, known)
         return known
 
-    def _keep(self, place: str, known: tuple[SessionId, bool]) -> tuple[SessionId, bool]:
+    def _keep(self, place: Place, known: tuple[SessionId, bool]) -> tuple[SessionId, bool]:
         if place not in self._known:
             self._known[place] = known
             self._places.setdefault(known[0], []).append(place)
@@ -47,7 +49,7 @@ class Refs:
 
     async def within(self, kind: Kind, dialect: str | None, named: Naming, ref: str) -> SessionId:
         """Give the id of a session of a kind, with `dialect` of one that was made through it. Raises: Problem 404."""
-        place = f"{kind} {dialect} {named} {ref}"
+        place = kind, dialect, named, ref
         known = self._known.get(place)
         if known is None:
             found = await self._sessions.within(kind, dialect, named, ref) if ref.isprintable() else None

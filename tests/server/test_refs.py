@@ -34,3 +34,15 @@ async def test_the_latest_are_remembered_and_a_deleted_one_by_none_of_its_names(
     refs.forget(SessionId(second.id))
     with pytest.raises(Problem):
         await refs.resolve("nothing-of-this-name")
+
+
+async def test_what_a_dialect_has_found_is_not_a_name_in_itself(town: Town) -> None:
+    teacher = await town.teacher()
+    seat = await teacher.create()
+    refs = Refs(town.server.services.sessions)
+    code = seat.session["code"]
+    assert await refs.within("classroom", None, "code", code) == seat.id
+    for name in (f"classroom None code {code}", f"('classroom', None, 'code', '{code}')"):
+        with pytest.raises(Problem):
+            await refs.resolve(name)
+        assert refs.known(name) is None
