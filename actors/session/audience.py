@@ -8,7 +8,7 @@ from msgspec import UnsetType
 from actors.session import events as e
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import UserId
-from actors.session.permissions import allowed
+from actors.session.permissions import allowed, known_to_all
 from actors.session.state import Features, State
 
 
@@ -56,6 +56,11 @@ def concerned(state: State, event: Any, actor_id: UserId | None) -> frozenset[Us
     return moderators(state) | {event.user_id}
 
 
+def lost(state: State, event: e.ConnectionsLost, actor_id: UserId | None) -> frozenset[UserId] | None:
+    known = all(known_to_all(state, user_id) for user_id in event.user_ids)
+    return None if known else moderators(state).union(event.user_ids)
+
+
 def those_who_know(state: State, event: Any, actor_id: UserId | None) -> frozenset[UserId] | None:
     return None if known_to_all(state, event.user_id) else concerned(state, event, actor_id)
 
@@ -67,6 +72,7 @@ AUDIENCES: dict[type, Callable[[State, Any, UserId | None], frozenset[UserId] | 
     e.QuestionAsked: asked,
     e.QuestionDismissed: dismissed,
     **dict.fromkeys((e.ParticipantInvited, e.EventLogged, e.AudioUploaded), those_in_charge),
+    e.ConnectionsLost: lost,
     **dict.fromkeys((e.UnmuteRequested, e.ParticipantWaiting, e.ParticipantDenied), concerned),
     **dict.fromkeys(
         (e.ParticipantOnline, e.ParticipantOffline, e.ParticipantLeft, e.ParticipantKicked, e.RoleChanged,
@@ -84,12 +90,6 @@ def anonymous(event: e.Event) -> bool:
 
 ANONYMOUS: frozenset[type] = frozenset({e.QuestionAsked, e.QuestionDismissed, e.PollVoted})
 """Events that may be so."""
-
-
-def known_to_all(state: State, user_id: UserId) -> bool:
-    """Say whether everyone may hear of a participant, or only moderators: not of the lobby and the invited."""
-    place = state.participants.get(user_id)
-    return place is not None and place.joined_at is not None and place.status not in ("waiting", "invited")
 
 
 def moderators(state: State) -> frozenset[UserId]:

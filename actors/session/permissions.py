@@ -151,6 +151,12 @@ def waiting(state: State, user_id: UserId) -> bool:
     return place is not None and place.status == "waiting"
 
 
+def known_to_all(state: State, user_id: UserId) -> bool:
+    """Say whether everyone may hear of a participant, or only moderators: not of the lobby and the invited."""
+    place = state.participants.get(user_id)
+    return place is not None and place.joined_at is not None and place.status not in ("waiting", "invited")
+
+
 def target(state: State, user_id: UserId, *statuses: Presence, field: str = "user_id") -> Participant:
     """Find the participant whom a command names. Raises: unknown_participant."""
     participant = state.participants.get(user_id)

@@ -9,7 +9,7 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.lifecycle import CLOSED
-from actors.session.permissions import not_in
+from actors.session.permissions import known_to_all, not_in
 from actors.session.roster import join, set_online
 from actors.session.state import Participant, State
 
@@ -42,7 +42,9 @@ def disconnect(state: State, command: c.Disconnect, by: c.Caller, now: Millis) -
 
 def lose_connections(state: State, command: c.LoseConnections, by: c.Caller, now: Millis) -> list[e.Event]:
     lost = [u for u in command.user_ids if (place := state.participants.get(u)) and place.online]
-    return [e.ConnectionsLost(user_ids=lost)] if lost else []
+    # Apart, as not everybody is told of those in the lobby.
+    sides = ([u for u in lost if known_to_all(state, u) is told] for told in (True, False))
+    return [e.ConnectionsLost(user_ids=user_ids) for user_ids in sides if user_ids]
 
 
 def gone(state: State, now: Millis) -> list[e.Event]:

@@ -13,6 +13,7 @@ from tests.session.script import (
     GRACE,
     HUGO,
     OLAF,
+    SERVER,
     SONG,
     TEACHER,
     Script,
@@ -129,3 +130,13 @@ def test_whose_streams_end() -> None:
 def test_when_all_streams_end() -> None:
     assert all(map(closes, (e.SessionEnded(reason="host"), e.SessionCancelled(), e.SessionDeleted())))
     assert not closes(e.SessionLocked())
+
+
+def test_of_streams_that_are_lost_only_those_in_charge_hear_whose_they_were_in_the_lobby() -> None:
+    script = room(does(ANN, c.Connect()), does(CAT, c.Connect()))
+    script.when(c.LoseConnections([ANN.user_id, CAT.user_id]), by=SERVER)
+    known, waiting = script.then(e.ConnectionsLost([ANN.user_id]), e.ConnectionsLost([CAT.user_id])).log[-2:]
+    assert audience(script.state, known.event, None) is None
+    assert audience(script.state, waiting.event, None) == of(*STAFF, CAT)
+    # As logs from before hold them.
+    assert audience(script.state, e.ConnectionsLost([ANN.user_id, CAT.user_id]), None) == of(*STAFF, ANN, CAT)

@@ -5,10 +5,9 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from actors.session import events as e
-from actors.session.audience import known_to_all
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis, UserId
-from actors.session.permissions import ALL, RANKS, allowed, effective
+from actors.session.permissions import ALL, RANKS, allowed, effective, known_to_all
 from actors.session.state import Participant, Presence, Session, State, Status, Stroke
 from server import bookings, credentials
 from server.dialects.lesson.bodies import PERMISSIONS, Media, Permissions
