@@ -10,6 +10,7 @@ from actors.session import events as e
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
 from actors.session.permissions import require
+from actors.session.pieces import Pieces
 from actors.session.state import Code, State
 
 LIMIT_BYTES = 1 << 20
@@ -50,15 +51,17 @@ def current(code: Code, base_version: int) -> None:
 
 def changed(text: str, changes: Sequence[c.Change]) -> str:
     """Make changes one after the other. Raises: Rejected when one is outside of the text."""
+    pieces, length = Pieces(text), len(text)
     for index, change in enumerate(changes):
-        if change.at + change.delete > len(text):
+        if change.at + change.delete > length:
             raise Rejected(
                 Reason.NOT_ALLOWED,
-                f"`changes[{index}]` reaches to {change.at + change.delete}; the text has {len(text)} characters.",
+                f"`changes[{index}]` reaches to {change.at + change.delete}; the text has {length} characters.",
                 field=f"changes[{index}]",
             )
-        text = text[: change.at] + change.insert + text[change.at + change.delete :]
-    return text
+        pieces.change(change)
+        length += len(change.insert) - change.delete
+    return str(pieces)
 
 
 def bounded(text: str) -> None:
