@@ -189,10 +189,10 @@ def from_jwk(jwk: dict[str, Any]) -> Key | None:
     """Read one key; None: it verifies nothing here."""
     name, only = jwk.get("kid"), jwk.get("alg")
     # A private key has no place among public ones: whoever reads them could sign.
-    if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]) or "d" in jwk:
+    if jwk.get("use", "sig") != "sig" or not may_verify(jwk.get("key_ops", ["verify"])) or "d" in jwk:
         return None
     read = KINDS.get(str(jwk.get("kty")))
-    if read is None or not isinstance(name, str | None):
+    if read is None or not isinstance(name, str | None) or not isinstance(only, str | None):
         return None
     try:
         value = read(jwk)
@@ -200,6 +200,10 @@ def from_jwk(jwk: dict[str, Any]) -> Key | None:
         return None
     algorithms = algorithms_of(value)
     return Key(name, value, algorithms if only is None else algorithms & {only})
+
+
+def may_verify(operations: object) -> bool:
+    return isinstance(operations, list) and "verify" in operations
 
 
 def from_pem(text: bytes) -> list[Key]:

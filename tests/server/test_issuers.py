@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import msgspec
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from server.config import BadSetting, Issuer
+from server.keys import from_set
 from server.setting_types import Secret
 from tests.server.client import Client, Stream
 from tests.server.serving import KEY, Town, serving
@@ -200,6 +202,14 @@ async def test_public_keys_from_files(dsn: str, data: Path, tmp_path: Path, key:
             jwt.encode({"iss": ISSUER}, pem(key), algorithm="HS256")
         (await bearer(town, signed(SECRET)).get("/v1/me")).refused(401)
         (await bearer(town, f"{head}.{signed().split('.')[1]}.").get("/v1/me")).refused(401)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"key_ops": None}, {"key_ops": 7}, {"alg": ["RS256"]}, {"alg": {}}, {"use": []}, {"kid": 7}, {"kty": []}]
+)
+def test_what_is_published_and_is_no_key_costs_the_others_nothing(odd: dict[str, Any]) -> None:
+    published = {"keys": [{**jwk(RSA, "odd"), **odd}, jwk(OTHER_RSA, "good")]}
+    assert [key.name for key in from_set(msgspec.json.encode(published))] == ["good"]
 
 
 async def test_keys_that_are_published_may_change(dsn: str, data: Path) -> None:
