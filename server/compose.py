@@ -233,7 +233,11 @@ async def verifying(settings: Settings, key: str, users: Users, stack: contextli
         audience=auth.audience,
         ttl_s=auth.access_ttl_s,
         scoped_ttl_s=max(
-            auth.session_token_ttl_s, settings.rooms.token_ttl_s, settings.dialects.interview.ttl_s + OUTLIVES_S
+            auth.session_token_ttl_s,
+            settings.rooms.token_ttl_s,
+            settings.dialects.interview.ttl_s + OUTLIVES_S,
+            # No token, but good for as long as its login is.
+            settings.audio.url_ttl_s,
         ),
     )
     for login, until in await users.revoked(tokens.longest_s):

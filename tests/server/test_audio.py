@@ -509,6 +509,18 @@ async def test_a_signed_url_expires(town: Town) -> None:
     assert (await town.anyone.get(urls.signed(url.partition("&expires=")[0], int(time.time()) + 60))).status == 200
 
 
+async def test_a_url_of_a_login_that_is_over_stays_over_however_long_it_was_good_for(dsn: str, data: Path) -> None:
+    month = {"url_ttl_s": 30 * 86_400}
+    async with serving(dsn, data, audio=month) as town:
+        tess = await town.teacher()
+        piece = await upload(tess)
+        url = (await tess.get(f"/v1/audio/{piece['id']}/url")).ok()["url"].removeprefix(town.url)
+        (await tess.post("/v1/auth/logout")).ok(204)
+        town.query("update logins set revoked_at = now() - interval '10 days' where revoked_at is not null")
+    async with serving(dsn, data, audio=month) as town:
+        (await town.anyone.get(url)).refused(401, "revoked")
+
+
 # In a session
 
 
