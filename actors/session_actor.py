@@ -267,14 +267,13 @@ class SessionActor(LoopActor):
         """Note that somebody's stream opens, or say why it may not."""
         if self._shared.full():
             return Unavailable("the log is behind")
-        by, now = arrival.by, self._shared.clock()
-        try:
-            if by is None:
-                audience.require_open(state)
-            else:
-                self._record(state, machine.decide(state, c.Connect(join=arrival.join), by, now), by, now)
-        except Rejected as rejected:
-            return rejected
+        if (by := arrival.by) is not None:
+            now = self._shared.clock()
+            try:
+                events = machine.decide(state, c.Connect(join=arrival.join), by, now)
+            except Rejected as rejected:
+                return rejected
+            self._record(state, events, by, now)
         return None
 
     def on_drained(self) -> None:

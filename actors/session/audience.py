@@ -6,10 +6,9 @@ from typing import Any
 from msgspec import UnsetType
 
 from actors.session import events as e
-from actors.session.errors import Reason, Rejected
 from actors.session.ids import UserId
 from actors.session.permissions import allowed, known_to_all
-from actors.session.state import Features, State
+from actors.session.state import State
 
 
 def audience(state: State, event: e.Event, actor_id: UserId | None) -> frozenset[UserId] | None:
@@ -109,22 +108,11 @@ def cut(event: e.Event) -> tuple[UserId, str] | None:
 CUTS: dict[type, str] = {e.ParticipantKicked: "kicked", e.ParticipantDenied: "kicked", e.ParticipantLeft: "left"}
 
 
-def open_to_all(features: Features) -> bool:
-    """Say whether people may look on of whom the session does not know."""
-    return features.guests and not features.lobby
-
-
-def require_open(state: State) -> None:
-    """Refuse whoever only wants to look on, where that is not for everybody. Raises: Rejected."""
-    if not open_to_all(state.session.features):
-        raise Rejected(Reason.NOT_JOINED, "This session is not open to everybody; join it first.")
-
-
 def shuts_out(event: e.Event) -> bool:
     """Say whether those who only look on have to go with this event: the session is not open to everybody any more."""
     if not isinstance(event, e.SessionUpdated) or isinstance(event.features, UnsetType):
         return False
-    return not open_to_all(event.features)
+    return event.features.lobby or not event.features.guests
 
 
 def closes(event: e.Event) -> bool:

@@ -15,7 +15,6 @@ from actors.messages import (
     Passivate,
     Repeated,
     Snapshot,
-    Subscribe,
     Unavailable,
     UnknownSession,
 )
@@ -25,7 +24,7 @@ from actors.session import events as e
 from actors.session import machine
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import MessageId, Millis, UserId
-from actors.session.state import FeaturesUpdate, State
+from actors.session.state import State
 from storage.memory import Trouble
 from tests.actors.stage import (
     ANN,
@@ -35,7 +34,6 @@ from tests.actors.stage import (
     TEACHER,
     Noted,
     Process,
-    Watcher,
     process,
     says,
     texts,
@@ -418,20 +416,6 @@ async def test_whoever_is_removed_as_they_come_in_is_not_let_in(room: Process) -
         assert outcome.reason is Reason.KICKED
         await room.written()
         assert not watcher.is_in
-
-
-async def test_who_only_looks_on_is_not_let_in_past_a_door_that_is_shut(room: Process) -> None:
-    await room.do(c.Update(features=FeaturesUpdate(guests=True)), TEACHER)
-    watcher, noted = Watcher(BEN), Noted(room.diary, "open")
-    room.tell(Subscribe(watcher, None, False, noted))
-    assert isinstance(await noted.came(), Answer)
-    await room.diary.until(lambda: watcher.is_in)
-    late, refused = Watcher(BEN), Noted(room.diary, "shut")
-    room.send(c.Update(features=FeaturesUpdate(guests=False)), TEACHER)
-    room.tell(Subscribe(late, None, False, refused))
-    assert isinstance(await refused.came(), Rejected)
-    await room.written()
-    assert not late.is_in
 
 
 async def test_one_stream_closing_while_another_is_let_in_leaves_its_user_online(room: Process) -> None:
