@@ -107,14 +107,14 @@ class Subscribe(Struct):
     subscriber: Any
     by: c.Caller | None
     join: bool
-    reply: Reply
+    reply: Reply | None = None
 
 
 class Look(Struct):
     """Read the state: `view` must take what it needs and keep nothing."""
 
     view: Callable[[State], Any]
-    reply: Reply
+    reply: Reply | None = None
 
 
 class Start(Struct, frozen=True):

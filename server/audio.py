@@ -56,8 +56,9 @@ async def page(services: Services, call: Call) -> Listed:
 
 
 async def find(services: Services, call: Call) -> Audio:
-    """Find the piece that the path names, for one who may read it. Raises: Problem 404."""
+    """Find the piece that the path names, for one who may read it. Raises: Problem 404, 403."""
     principal = call.principal
+    await services.require_current(principal)
     found = await readable(services, call.params["audio_id"], principal.user_id, principal.scope)
     # Where its owner has filed it is nobody else's business.
     return found if found.owner_id == principal.user_id else msgspec.structs.replace(found, session_id=None)
@@ -78,6 +79,8 @@ def unknown_audio(audio_id: str) -> Problem:
 async def content(services: Services, call: Call) -> Content:
     """Find a piece's content for its reader, who is asked anew each time: a URL of someone kicked is over."""
     audio_id = call.params["audio_id"]
+    if call.caller is not None:
+        await services.require_current(call.caller)
     audio = await readable(services, audio_id, *reader(services, call, audio_id))
     return Content(audio.blob_key, audio.size_bytes, audio.content_type, f'"{audio.sha256}"')
 

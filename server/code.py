@@ -1,12 +1,10 @@
 """The code of a session: the document with what merging clients begin with, and earlier versions to bring back."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from actors.messages import Look, Snapshot
 from actors.session.commands import RestoreCode
 from actors.session.ids import SessionId
 from actors.session.permissions import allowed
@@ -54,8 +52,7 @@ async def earlier(
     def view(state: State) -> bool:
         return allowed(state, principal.user_id, "edit_code") and command.version <= state.code.version
 
-    outcome = await services.directory.ask(session_id, Look(view, asyncio.get_running_loop().create_future()))
-    if not (isinstance(outcome, Snapshot) and outcome.value):
+    if not await services.look(session_id, session_id, view):
         return {}
     if command.version == 0:
         return {"texts": {0: ""}}

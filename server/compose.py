@@ -3,7 +3,6 @@
 **Law:** what is begun here ends when the stack is left, in the opposite order.
 """
 
-import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Mapping
@@ -111,8 +110,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
 
     async def report(session_id: SessionId, command: ReportRecording) -> bool:
         """Tell a session what a provider says of a recording; False: it could not listen now."""
-        reply = asyncio.get_running_loop().create_future()
-        outcome = await directory.ask(session_id, Execute(command, SYSTEM, reply))
+        outcome = await directory.ask(session_id, Execute(command, SYSTEM))
         return not isinstance(outcome, Unavailable)
 
     tokens = await verifying(settings, key, users, stack)

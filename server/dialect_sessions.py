@@ -3,7 +3,6 @@
 **Law:** what a row sees of a session it sees inside the session's actor, and nothing that it raises there ends that.
 """
 
-import asyncio
 import re
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from aiohttp import web
 from msgspec import structs
 
-from actors.messages import Answer, Execute, Key, Look, Outcome, Repeated, Snapshot
+from actors.messages import Answer, Execute, Key, Outcome, Repeated
 from actors.session.commands import Caller, Command
 from actors.session.errors import Rejected
 from actors.session.events import Recorded
@@ -86,10 +85,7 @@ async def seen(services: Services, call: Call, see: See) -> Any:
             return None, error
 
     ref = call.params.get("ref", "")
-    outcome = await services.directory.ask(call.session_id, Look(look, asyncio.get_running_loop().create_future()))
-    if not isinstance(outcome, Snapshot):
-        raise refused(outcome, ref)
-    value, error = outcome.value
+    value, error = await services.look(call.session_id, ref, look)
     if isinstance(error, Rejected):
         raise refused(error, ref)
     if error is not None:

@@ -69,6 +69,7 @@ async def content(services: Services, call: Call) -> Content:
     text, principal = call.params["audio_id"], call.principal
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
         raise audio.unknown_audio(text)
+    await services.require_current(principal)
     found = await audio.readable(services, await audio_id(services, int(text)), principal.user_id, principal.scope)
     return Content(found.blob_key, found.size_bytes, found.content_type, f'"{found.sha256}"')
 

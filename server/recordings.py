@@ -26,7 +26,7 @@ from server.clock import now_millis
 from server.errors import Problem, unauthenticated, unknown_session
 from server.formats import Cursor, Format
 from server.lists import Listed
-from server.records import CHECK_S, look, still, took_part
+from server.records import CHECK_S, still, took_part
 from server.routes import Call, Download, Playing
 from server.services import Services
 from storage.records import TAKEN_AT_ONCE
@@ -95,9 +95,10 @@ async def recordings(services: Services, call: Call) -> list[Recording]:
     def seen(state: State) -> tuple[Room | None, list[Recording]]:
         return state.session.room, [structs.replace(recording) for recording in state.recordings]
 
-    room, found = await look(services, call, seen)
+    ref = call.params["ref"]
+    room, found = await services.look(call.session_id, ref, seen)
     if await services.overdue.ask(call.session_id, room, found):
-        _, found = await look(services, call, seen)
+        _, found = await services.look(call.session_id, ref, seen)
     return list(found)
 
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from actors.messages import Look, Snapshot
 from actors.session import attendance, lifecycle
 from actors.session.attendance import Attendance
 from actors.session.events import Recorded
@@ -21,7 +20,7 @@ from actors.session.permissions import allowed
 from actors.session.state import Question, Session, State
 from server.auth import Principal
 from server.clock import now_millis
-from server.errors import Problem, refused
+from server.errors import Problem
 from server.lists import Listed, listed
 from server.routes import Call, Download
 from server.seats import Cut
@@ -234,14 +233,6 @@ async def public_chat(services: Services, call: Call) -> ChatPage:
     return await chat(services, call, direct=False)
 
 
-async def look(services: Services, call: Call, view: Callable[[State], Any]) -> Any:
-    """Read the state. `view` must take what it needs and keep nothing. Raises: Problem."""
-    outcome = await services.directory.ask(call.session_id, Look(view, asyncio.get_running_loop().create_future()))
-    if not isinstance(outcome, Snapshot):
-        raise refused(outcome, call.params["ref"])
-    return outcome.value
-
-
 async def questions(services: Services, call: Call, show: Callable[[State, Question, bool], Any]) -> Listed:
     """List questions, in the order they were asked: those shown to everyone, one's own, and for moderators the rest."""
     viewer = call.principal.user_id
@@ -255,7 +246,7 @@ async def questions(services: Services, call: Call, show: Callable[[State, Quest
             if all_of_them or question.shown or question.user_id == viewer
         ]
 
-    return Listed(await look(services, call, view), None)
+    return Listed(await services.look(call.session_id, call.params["ref"], view), None)
 
 
 class CodeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,13 +1,19 @@
 """What handlers work with: everything the composition root has put together, in one place."""
 
+from collections.abc import Callable
+from typing import Any
+
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from actors.directory import Directory
+from actors.messages import Look, Snapshot
 from actors.session.ids import SessionId
+from actors.session.permissions import outlived
+from actors.session.state import State
 from server.auth import Principal, Tickets, Tokens
 from server.config import Settings
-from server.errors import Problem, unknown_session
+from server.errors import Problem, refused, unknown_session
 from server.forms import Places
 from server.hub import Hub
 from server.limits import Rate
@@ -85,6 +91,21 @@ class Services(Struct, frozen=True):
     """What providers of rooms say."""
     ledger: RoomLedger
 
+    async def look(self, session_id: SessionId, ref: str, view: Callable[[State], Any]) -> Any:
+        """Give what `view` makes of a session's state: it takes what it needs and keeps nothing. Raises: Problem."""
+        outcome = await self.directory.ask(session_id, Look(view))
+        if not isinstance(outcome, Snapshot):
+            raise refused(outcome, ref)
+        return outcome.value
+
+    async def require_current(self, principal: Principal, ref: str = "") -> None:
+        """See that a credential for one session alone has not ended with its holder's removal. Raises: Problem 403."""
+        if principal.scope is not None:
+            caller = principal.caller()
+            over = await self.look(principal.scope, ref, lambda state: outlived(state, caller))
+            if over is not None:
+                raise refused(over, ref)
+
     async def visible(self, session_id: SessionId, principal: Principal, ref: str) -> Found:
         """Find a session for someone who owns it or has a place in it. Raises: Problem 404, 403."""
         found = await self.sessions.find(session_id, principal.user_id)
@@ -92,6 +113,7 @@ class Services(Struct, frozen=True):
             raise unknown_session(ref)
         if found.session.owner_id != principal.user_id and found.place in (None, "kicked", "denied"):
             raise Problem(403, "not_joined", "You have no place in this session; join it first.")
+        await self.require_current(principal, ref)
         return found
 
     async def moderated(self, session_id: SessionId, principal: Principal, ref: str) -> Found:

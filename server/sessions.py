@@ -3,13 +3,11 @@
 Each takes the services and a verified call, and gives plain values for the API's own view to print.
 """
 
-import asyncio
 from collections.abc import Callable, Hashable
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct, structs
 
-from actors.messages import Look, Snapshot
 from actors.session import lifecycle
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.permissions import role_of
@@ -17,7 +15,7 @@ from actors.session.state import Kind, Session, State, Status
 from server.accounts import UserRef
 from server.auth import Principal
 from server.clock import now_millis
-from server.errors import Problem, refused, unknown_session
+from server.errors import Problem, unknown_session
 from server.lists import PAGE, Cursor, Listed, listed
 from server.routes import Call
 from server.services import Services
@@ -96,12 +94,10 @@ async def look(services: Services, call: Call, view: Callable[[State], Any]) -> 
         waiting = place is not None and place.status == "waiting"
         return (view(state),) if over or waiting or role_of(state, viewer) else None
 
-    outcome = await services.directory.ask(call.session_id, Look(permitted, asyncio.get_running_loop().create_future()))
-    if not isinstance(outcome, Snapshot):
-        raise refused(outcome, ref)
-    if outcome.value is None:
+    seen = await services.look(call.session_id, ref, permitted)
+    if seen is None:
         raise Problem(403, "not_joined", "Join the session first.")
-    return outcome.value[0]
+    return seen[0]
 
 
 async def find_place(services: Services, call: Call) -> Found:

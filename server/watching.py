@@ -119,10 +119,8 @@ class StreamEndpoint(Endpoint):
                 hub.unregister(subscriber)
 
     async def _attach(self, subscriber: Subscriber, principal: Principal, session_id: SessionId, ref: str) -> None:
-        reply = asyncio.get_running_loop().create_future()
         caller = None if isinstance(principal, Onlooker) else principal.caller(holds_code=self.admits)
-        message = Subscribe(subscriber, caller, self.streamed.join, reply)
-        outcome = await self._services.directory.ask(session_id, message)
+        outcome = await self._services.directory.ask(session_id, Subscribe(subscriber, caller, self.streamed.join))
         if not isinstance(outcome, Answer):
             raise refused(outcome, ref)
         await subscriber.attached
@@ -142,9 +140,7 @@ class StreamEndpoint(Endpoint):
         def shown(state: State) -> list[Published]:
             return [outgoing(row, state) for row in missed]
 
-        outcome = await self._services.directory.ask(
-            session_id, Look(shown, asyncio.get_running_loop().create_future())
-        )
+        outcome = await self._services.directory.ask(session_id, Look(shown))
         return replayed(subscriber, cursor, outcome.value) if isinstance(outcome, Snapshot) else None
 
     async def _stream(

@@ -16,6 +16,7 @@ from server.v1.table import API
 from storage.users import User
 from tests.server.client import Client, Person, Reply, Seat
 from tests.server.serving import KEY, Town, serving
+from tests.server.test_live import upload
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -174,12 +175,20 @@ async def test_being_removed_ends_it_at_once(town: Town, ban: bool) -> None:
 
 async def test_an_older_token_stays_over_when_its_holder_is_back(town: Town) -> None:
     host, anna = await town.classroom("Anna")
+    piece_id = await upload(host.person)
+    await host.do("select_audio", audio_id=piece_id)
     seat = await scoped(anna)
     await host.do("kick", user_id=anna.user_id)
     await anna.join()
     await town.passivate(host)
     (await seat.command("raise_hand")).refused(403, "kicked")
     (await seat.person.get(f"{seat.path}/events")).refused(403, "kicked")
+    for path in ("", "/state", "/media", "/permissions", "/chat", "/code", "/attendance", "/playback", "/replay"):
+        (await seat.person.get(f"{seat.path}{path}")).refused(403, "kicked")
+    for path in ("tokens", "tickets"):
+        (await seat.person.post(f"{seat.path}/{path}")).refused(403, "kicked")
+    for path in ("", "/content", "/url"):
+        (await seat.person.get(f"/v1/audio/{piece_id}{path}")).refused(403, "kicked")
     await (await scoped(anna)).do("raise_hand")
 
 
