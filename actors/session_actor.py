@@ -405,8 +405,9 @@ class SessionActor(LoopActor):
         self._epoch = claim.epoch
         for key in claim.keys:
             self._keep_key(key)
-        if message.missed:
-            self.channel.publish([outgoing(row, state) for row in message.missed])
+        # Read after the claim: what another owner has written since then is for whoever restores the session next.
+        if missed := [row for row in message.missed if row.seq <= state.seq]:
+            self.channel.publish([outgoing(row, state) for row in missed])
         self.channel.last_seq = state.seq
         self._reconcile(state)
         due = machine.deadline(state)

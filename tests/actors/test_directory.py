@@ -146,6 +146,22 @@ async def test_looking_at_a_session_that_was_taken_over(room: Process) -> None:
         assert await look == Snapshot(["over there", "and back"])
 
 
+async def test_streams_here_get_each_event_once_however_often_a_session_goes_there_and_back(room: Process) -> None:
+    """What another server writes between a restored session's state and what its streams missed comes with the next."""
+    watcher = await room.watched(ANN)
+    await room.written()
+    async with process(beside=room, owner="two") as two:
+        await ask(two, says("before it is restored here"))
+        with room.log.held("read"):
+            said = asyncio.create_task(ask(room, says("and back")))
+            await turns()
+            await ask(two, says("while it is"))
+        await said
+        await ask(room, says("once more"))
+        await room.streams.reaches(len(room.rows))
+    assert watcher.seen == list(range(watcher.seen[0], len(room.rows) + 1))
+
+
 async def test_a_fenced_command_whose_key_was_used_over_there_is_not_done_again(room: Process) -> None:
     await room.written()
     async with process(beside=room, owner="two") as two:
