@@ -209,20 +209,25 @@ class Front(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _go_on(self) -> None:
-        """Look at what has come meanwhile."""
+        """Look at what has come meanwhile; read on when that is little: no answer lets in more than it used."""
         if self._paused:
             return
-        if self._withheld:
-            assert self._transport is not None
+        self._advance()
+        if not self._paused and not (self._busy and len(self._data) > self._limits.body_bytes):
+            self._read_on()
+
+    def _read_on(self) -> None:
+        assert self._transport is not None
+        if self._withheld and not self._transport.is_closing():
             self._withheld = False
             self._transport.resume_reading()
-        self._advance()
 
     def _hand_over(self) -> None:
         if self._inner is None:
             self._inner, self._boundary = self._make(), Boundary()
             self._inner.connection_made(self._transport)
         data, self._data = self._data, b""
+        self._read_on()  # from here on that is for aiohttp to say
         self._pass_on(data)
 
     def detach(self, ended: "asyncio.Future[None]", lost: Callable[[], None]) -> None:

@@ -165,6 +165,8 @@ class Listener:
                 return
             await self.slots.acquire()
             await self.take(bytes(message.data))
+            # Nothing above waits while messages are there: whoever sends thousands at once would hold up everybody.
+            await asyncio.sleep(0)
 
     async def take(self, raw: bytes) -> None:
         """Do what a message says, or say why not; release the slot when it has been answered."""

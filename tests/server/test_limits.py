@@ -310,6 +310,31 @@ async def test_who_does_not_read_answers_is_not_given_more(town: Town, before: s
     await host.say("others are served")
 
 
+async def test_who_sends_commands_faster_than_they_are_done_is_not_read_ahead_of(town: Town) -> None:
+    host, *_ = await town.classroom()
+    reader, writer = await town.open_socket()
+    body = b'{"type":"raise_hand"}'
+    one = head(host, f"Content-Length: {len(body)}") + body
+    sent = 0
+
+    async def send() -> None:
+        nonlocal sent
+        while True:
+            writer.write(one * 200)
+            sent += 200 * len(one)
+            await writer.drain()
+
+    sending = asyncio.create_task(send())
+    count = 1_000
+    async with asyncio.timeout(PATIENCE_S):
+        for _ in range(count):
+            assert (await read_answer(reader))[0] == 200
+    sending.cancel()
+    writer.transport.abort()
+    # What the kernel holds for both sides is a few megabytes.
+    assert sent - count * len(one) < 16_000_000
+
+
 async def test_an_address_has_so_many_connections(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"connections_per_ip": 3}) as town:
         open_ = [await town.open_socket() for _ in range(3)]

@@ -19,7 +19,7 @@ from actors.session.ids import SessionId, UserId
 from server.formats import Bye, message
 from server.sockets import ENVELOPE, IN_FLIGHT
 from server.v1.frames import CLOSES
-from tests.server.client import Seat
+from tests.server.client import PATIENCE_S, Seat
 from tests.server.serving import Town, serving, wait_for
 from tests.server.talking import Closed, Talk, talk
 
@@ -100,6 +100,27 @@ async def test_more_commands_than_may_be_in_flight_wait_and_are_answered(town: T
         for id_ in ids:
             assert (await one.answer(id_))["status"] == 200
         assert actor.backlog == 0
+
+
+async def test_who_sends_much_at_once_holds_nobody_up_and_gets_every_answer(town: Town) -> None:
+    """What one socket sends in one piece is done a message at a time: others come between, and its answers go out."""
+    host, anna = await town.classroom("Anna")
+    reader, writer = await raw_socket(town, anna)
+    count = 5_000
+    writer.write(b"\x81\x81\0\0\0\0{" * count)
+    answers = 0
+
+    async def read() -> None:
+        nonlocal answers
+        while answers < count:
+            answers += (await reader.readuntil(b"}}")).count(b"refused")
+
+    async with asyncio.timeout(PATIENCE_S):
+        reading = asyncio.create_task(read())
+        await host.say("in between")
+        assert answers < count
+        await reading
+    writer.close()
 
 
 async def test_a_key_used_again_gets_the_first_answer(town: Town) -> None:
