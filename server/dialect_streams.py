@@ -26,7 +26,7 @@ from server.routes import Call, Row
 from server.services import Services
 from server.sockets import Listener, SocketEndpoint
 from server.subscriber import Subscriber
-from server.watching import StreamEndpoint
+from server.watching import StreamEndpoint, place_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,9 @@ class Watch(StreamEndpoint):
     async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
         return await self._door.entry(request)
 
+    async def look_again(self, request: web.Request, session_id: SessionId) -> None:
+        await self._door.look(request, None, session_id)
+
 
 class Door:
     """Lets in who may watch a session of a dialect."""
@@ -77,12 +80,15 @@ class Door:
     async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
         principal = await self._identity.of(request, request.query)
         session_id = await named_session(self._dialect, self._services, request, principal, self._endpoint)
-        address = self._endpoint.address(request)
+        await self.look(request, principal, session_id)
+        return principal or onlooker(session_id, self._endpoint.address(request)), session_id
+
+    async def look(self, request: web.Request, principal: Principal | None, session_id: SessionId) -> None:
+        """See whether the session is open to a caller; None: to whoever looks on. Raises: Problem."""
         if self._row.find is not None:
-            since = request.headers.get("Last-Event-ID") or request.query.get("cursor")
+            address, since = self._endpoint.address(request), place_of(request)
             call = Call(request.match_info, None, None, principal, session_id, address, last_event_id=since)
             await seen(self._services, call, self._row.find)
-        return principal or onlooker(session_id, address), session_id
 
 
 class Talk(SocketEndpoint):
@@ -97,7 +103,7 @@ class Talk(SocketEndpoint):
         # A client that is not ours takes the end of its socket for the end of its token, or of the session.
         self.lifetime_s = math.inf
         self.admits = row.admits
-        self.door = Door(dialect, row, services, self)
+        self._door = Door(dialect, row, services, self)
         self.dialect = dialect
         self.row = row
         self.services = services
@@ -120,7 +126,10 @@ class Talk(SocketEndpoint):
             return socket
 
     async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
-        return await self.door.entry(request)
+        return await self._door.entry(request)
+
+    async def look_again(self, request: web.Request, session_id: SessionId) -> None:
+        await self._door.look(request, None, session_id)
 
     async def listener(self, request: web.Request, principal: Principal, subscriber: Subscriber) -> "Talking":
         caller = None if isinstance(principal, Onlooker) else principal

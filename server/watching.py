@@ -82,11 +82,17 @@ class StreamEndpoint(Endpoint):
         assert principal is not None
         return principal, session_id
 
+    async def look_again(self, request: web.Request, session_id: SessionId) -> None:
+        """See that whoever only looks on still may, of whom the session knows nothing: from here on, a door that is
+        shut sends them away; one that was shut just before has not. Raises: Problem."""
+
     async def _serve(
         self, request: web.Request, principal: Principal, session_id: SessionId, cursor: Cursor | None
     ) -> web.StreamResponse:
         with self.counted(principal, cursor) as subscriber:
             await self._attach(subscriber, principal, session_id, request.match_info["ref"])
+            if subscriber.onlooker:
+                await self.look_again(request, session_id)
             missed = b"" if subscriber.missing is None else await self._missed(subscriber, session_id)
             if missed is not None:
                 bound_kernel(request, self._services)
@@ -173,11 +179,15 @@ class StreamEndpoint(Endpoint):
 
 def cursor_of(request: web.Request) -> Cursor | None:
     """Read where a client wants to go on from. Raises: Problem 422."""
-    place = request.headers.get("Last-Event-ID") or request.query.get("cursor")
+    place = place_of(request)
     cursor = None if place is None else Cursor.parse(place)
     if place is not None and cursor is None:
         raise Problem(422, "invalid", "`cursor` must be as in a frame's id: `<number>-<number>`.", field="cursor")
     return cursor
+
+
+def place_of(request: web.Request) -> str | None:
+    return request.headers.get("Last-Event-ID") or request.query.get("cursor")
 
 
 def bound_kernel(request: web.Request, services: Services) -> None:

@@ -1,5 +1,6 @@
 """The socket of the `interview` contract."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,26 @@ async def test_onlookers_go_when_the_link_is_shut(town: Town) -> None:
             await talk.send("ping")
             await talk.frame("ping")
         (await ivy.patch(f"/v1/sessions/{ivy.ref}", {"features": {"lobby": False, "guests": True, "chat": True}})).ok()
+
+
+async def test_an_onlooker_who_comes_as_the_link_is_shut_is_not_let_in(town: Town) -> None:
+    ivy, carl = await pair(town)
+    (session_id,) = town.query("select session_id::text from sessions where name = %s", ivy.ref)[0]
+    [actor] = [one for one in town.server.services.directory if one.session_id == session_id]
+    async with carl.talk() as talk:
+        with town.locked("session_head", "session_id", session_id):
+            # The door is looked at behind what is on its way to the log; meanwhile it is shut, on its way too.
+            title = asyncio.create_task(ivy.patch(f"/v1/sessions/{ivy.ref}", {"title": "Interview 2"}))
+            await wait_for(lambda: actor.backlog == 1)
+            late = asyncio.create_task(ivy.upgrade(token=None))
+            await wait_for(lambda: actor.backlog == 2)
+            shut = asyncio.create_task(ivy.patch(f"/v1/sessions/{ivy.ref}", {"features": {"guests": False}}))
+            await wait_for(lambda: actor.backlog == 3)
+        refused(await late, 403, "FORBIDDEN")
+        for answer in (await title, await shut):
+            assert answer.status == 200
+        await talk.send("ping")
+        await talk.frame("ping")
 
 
 async def test_onlookers_are_counted(dsn: str, data: Path) -> None:
