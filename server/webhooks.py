@@ -24,6 +24,7 @@ from server.limits import Rate
 from server.outbox import Outcome
 from server.outward import NotPublic, Outward
 from server.sealing import Seal, Unreadable
+from server.upstream import retry_after_s
 from storage.endpoints import Aim, Endpoints
 from storage.outbox import Delivery, Outbox
 
@@ -195,7 +196,7 @@ class WebhookSender:
             response.close()
             return Outcome(status)
         response.close()
-        return Outcome(status, f"the answer was {status}", retry_after_s=retry_after_s(response))
+        return Outcome(status, f"the answer was {status}", retry_after_s=retry_after_s(response.headers))
 
 
 def told(error: Exception) -> str:
@@ -216,12 +217,6 @@ def told(error: Exception) -> str:
         case ValueError() if not isinstance(error, aiohttp.ClientError):
             return f"its URL {error}"
     return type(error).__name__
-
-
-def retry_after_s(response: aiohttp.ClientResponse) -> float | None:
-    """Read `Retry-After` in seconds; a date, which is rare, is passed over."""
-    text = response.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 class Hooks(Struct, frozen=True):

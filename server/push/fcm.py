@@ -15,7 +15,7 @@ from yarl import URL
 
 from server.push.messages import Gone, Later, Message, Reception, Refused, Sent
 from server.push.oauth import AccessTokens, NotGranted
-from server.push.replies import body_of, retry_after_s
+from server.upstream import body_of, retry_after_s
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import jwt
 import msgspec
 from msgspec import Meta, Struct
 
-from server.push.replies import body_of, retry_after_s
 from server.setting_types import SafeUrl
+from server.upstream import body_of, retry_after_s
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"

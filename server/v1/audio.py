@@ -1,7 +1,5 @@
 """The audio library and the clock in `/v1`: what they say, and their rows."""
 
-from typing import Any
-
 from msgspec import Struct
 
 from server import audio as do
@@ -9,7 +7,7 @@ from server import clock, uploads
 from server.lists import Listed
 from server.routes import ActionRoute, ContentRoute, Reply, UploadRoute
 from server.v1.times import rfc3339
-from server.v1.views import Page, encode
+from server.v1.views import Page, encode, nothing
 from storage.audio import Audio
 
 
@@ -78,10 +76,6 @@ def pieces(listed: Listed) -> Reply:
 
 def signed(made: do.SignedUrl) -> Reply:
     return Reply(200, encode(SignedUrlView(made.url, rfc3339(made.expires_at))), {"Cache-Control": "no-store"})
-
-
-def nothing(_: Any) -> Reply:
-    return Reply(204)
 
 
 def time(reading: clock.Reading) -> Reply:

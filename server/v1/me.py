@@ -13,7 +13,7 @@ from server.formats import Cursor
 from server.routes import ActionRoute, Reply, UserStreamRoute
 from server.v1.frames import FRAMES, sse
 from server.v1.times import now, rfc3339, when
-from server.v1.views import Owner, Page, encode
+from server.v1.views import Owner, Page, encode, nothing
 from storage.devices import Device, Platform
 from storage.notifications import Invitation, Standing, Told
 
@@ -110,10 +110,6 @@ def one_device(device: Device) -> Reply:
 
 def all_devices(found: list[Device]) -> Reply:
     return Reply(200, encode(Page([shown(device) for device in found], None)))
-
-
-def nothing(_: object) -> Reply:
-    return Reply(204)
 
 
 ROWS: tuple[Any, ...] = (

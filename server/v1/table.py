@@ -23,7 +23,17 @@ from server.v1.me import ROWS as ME
 from server.v1.me import TicketView, ticket
 from server.v1.state_views import StateView, snapshot
 from server.v1.times import rfc3339
-from server.v1.views import Page, SessionView, SummaryView, UserView, encode, session_view, summary_view, user_view
+from server.v1.views import (
+    Page,
+    SessionView,
+    SummaryView,
+    UserView,
+    encode,
+    nothing,
+    session_view,
+    summary_view,
+    user_view,
+)
 from server.v1.webhooks import ROWS as WEBHOOKS
 from storage.event_log import Summary
 from storage.sessions import Found
@@ -123,10 +133,6 @@ def logged_in(status: int) -> Any:
         return Reply(status, encode(shown), {"Cache-Control": "no-store"})
 
     return view
-
-
-def nothing(_: object) -> Reply:
-    return Reply(204)
 
 
 def user(found: User) -> Reply:

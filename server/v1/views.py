@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from actors.session import state as s
 from actors.session.ids import UserId
+from server.routes import Reply
 from server.v1.times import rfc3339, when
 from storage.event_log import Summary
 from storage.users import AccountRole, User
@@ -141,3 +142,7 @@ def seconds(ms: int | None) -> float | None:
 
 def encode(value: Any) -> bytes:
     return msgspec.json.encode(value)
+
+
+def nothing(_: object) -> Reply:
+    return Reply(204)

@@ -13,7 +13,7 @@ from server.services import Services
 from server.session_log import EVENT_TYPES, withheld
 from server.v1.frames import NAMES, SILENT, event_json
 from server.v1.times import rfc3339, when
-from server.v1.views import Page, encode
+from server.v1.views import Page, encode, nothing
 from server.webhooks import message_id
 from storage.endpoints import Delivered, DeliveryStatus, Disabled, Endpoint
 from storage.outbox import Attempt, Delivery
@@ -151,10 +151,6 @@ def created(made: do.WithSecret) -> Reply:
 
 def rotated(made: do.WithSecret) -> Reply:
     return Reply(200, with_secret(made), {"Cache-Control": "no-store"})
-
-
-def nothing(_: object) -> Reply:
-    return Reply(204)
 
 
 def attempt_view(attempt: Attempt) -> AttemptView:

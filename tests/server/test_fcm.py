@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from server.push.fcm import Fcm, received
 from server.push.messages import Gone, Later, Message, Reception, Refused, Sent
 from server.push.oauth import AccessTokens, read_account
-from server.push.replies import retry_after_s
+from server.upstream import retry_after_s
 from tests.server import fcm as fake
 
 DEVICE = "cJug2GoHzEfcshCE_OLL24:APA91bHa8-Viell9xjbeV96V4Njhufk9V7KcOA940Gp7FY1Dxsxmo8AJ7"

@@ -1,4 +1,4 @@
-"""Reading what a provider's server answers, within bounds."""
+"""What others' servers answer, read within bounds: those of providers, and those that webhooks go to."""
 
 import time
 from collections.abc import Mapping
