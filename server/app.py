@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.typedefs import Handler, Middleware
 
 from actors.event_log import LogUnavailable
@@ -155,6 +156,20 @@ class Protocol(web.RequestHandler):
     def stay(self) -> None:
         """Count its patience with an idle connection from now on: somebody else has answered a request there."""
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+
+    def break_off(self) -> None:
+        """Let nobody wait for the rest of a body: what has come instead is none. aiohttp alone would not say so."""
+        request = self._current_request
+        if request is not None and not request._payload.is_eof():
+            request._payload.set_exception(BadHttpMessage("it breaks off"))
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if isinstance(resp, web.HTTPException):
+            # Raised where there is no handler yet, and so nothing that makes problems of refusals: `Expect`.
+            resp = printed(Problem(resp.status, "expectation_failed", "`Expect` may be 100-continue and nothing else."))
+        return await super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,

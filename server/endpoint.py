@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from actors.messages import Key
 from actors.session.ids import SessionId
 from server.auth import Principal
 from server.decoding import Decoder, from_query
-from server.errors import Problem, too_fast, unauthenticated, unsupported_encoding
-from server.forms import Form
+from server.errors import Problem, too_fast, unauthenticated
+from server.forms import Form, require_unencoded
 from server.routes import Reply, Row
 from server.services import Services
 from storage.sessions import CODE
@@ -78,9 +79,8 @@ class Endpoint:
         return self._decode(b"{}" if self._row.bare and not raw else raw)
 
     async def raw(self, request: web.Request) -> bytes:
-        """Read a body as it comes. Raises: Problem 408, 415, HTTPRequestEntityTooLarge."""
-        if request.headers.get("Content-Encoding", "identity") != "identity":
-            raise unsupported_encoding()
+        """Read a body as it comes. Raises: Problem 400, 408, 415, HTTPRequestEntityTooLarge."""
+        require_unencoded(request)
         most = self._services.settings.limits.body_bytes
         if (announced := request.content_length or 0) > most:
             raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=announced)
@@ -91,6 +91,8 @@ class Endpoint:
             raise Problem(
                 408, "too_slow", f"The body took more than {self._body_timeout_s:g} s.", headers={"Connection": "close"}
             ) from error
+        except BadHttpMessage as error:
+            raise Problem(400, "malformed", "The body breaks off.", headers={"Connection": "close"}) from error
 
     def upload(self, request: web.Request) -> Form:
         """Give a body to be read part by part, and at its sender's pace within bounds."""

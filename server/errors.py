@@ -105,9 +105,7 @@ def unauthenticated(detail: str, reason: str = "unauthenticated") -> Problem:
 
 
 def unsupported_encoding() -> Problem:
-    # aiohttp decodes what comes even so, and where it cannot it ends the connection.
-    headers = {"Connection": "close"}
-    return Problem(415, "unsupported_encoding", "Send the body without Content-Encoding.", headers=headers)
+    return Problem(415, "unsupported_encoding", "Send the body as it is: without Content-Encoding, and not compressed.")
 
 
 def too_fast(detail: str, retry_s: float) -> Problem:

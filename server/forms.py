@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Hashable, Iterator
 from typing import TypeVar
 
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from server.errors import Problem, unsupported_encoding
@@ -131,8 +131,7 @@ class Form:
     async def _parts(self) -> AsyncIterator[Part]:
         if self._request.content_type != "multipart/form-data":
             raise Problem(415, "unsupported_type", "Send the body as multipart/form-data.")
-        if self._request.headers.get("Content-Encoding", "identity") != "identity":
-            raise unsupported_encoding()
+        require_unencoded(self._request)
         try:
             reader = await self._request.multipart()
         except ValueError as error:
@@ -164,6 +163,15 @@ class Form:
             raise malformed(error) from error
         finally:
             self._waited_s += loop.time() - started
+
+
+def require_unencoded(request: web.Request) -> None:
+    """Refuse a body that is not what was sent, but something made of it. Raises: Problem 415."""
+    encodings = request.headers.getall(hdrs.CONTENT_ENCODING, ["identity"])
+    codings = request.headers.getall(hdrs.TRANSFER_ENCODING, ["chunked"])
+    names = {name.strip().lower() for name in ",".join([*encodings, *codings]).split(",")}
+    if not names <= {"identity", "chunked"}:
+        raise unsupported_encoding()
 
 
 def malformed(error: Exception) -> Problem:

@@ -7,7 +7,9 @@ and that ended where a request does.
 """
 
 import asyncio
+import contextlib
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
@@ -40,40 +42,62 @@ TOO_LARGE = last_word(Problem(431, "too_large", "The request's line and headers 
 
 
 class Messages:
-    """Counts the requests that have begun and not ended, for llhttp's parser."""
+    """Counts the requests that have begun and not ended, and those that have, for llhttp's parser."""
 
-    __slots__ = ("open",)
+    __slots__ = ("ended", "open")
 
     def __init__(self) -> None:
         self.open = 0
+        self.ended = 0
 
     def on_message_begin(self) -> None:
         self.open += 1
 
     def on_message_complete(self) -> None:
         self.open -= 1
+        self.ended += 1
+
+
+def whole(data: bytes) -> int:
+    """Give the length of the whole requests that something begins with which goes on as none."""
+
+    def ended(size: int) -> int:
+        messages = Messages()
+        with contextlib.suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):
+            httptools.HttpRequestParser(messages).feed_data(data[:size])
+        return messages.ended
+
+    return bisect_left(range(len(data)), ended(len(data)), key=ended)
 
 
 class Boundary:
     """Follows what aiohttp is given, with a parser like its own: whether that ends where a request does."""
 
-    __slots__ = ("_messages", "_parser")
+    __slots__ = ("_messages", "_parser", "broken")
 
     def __init__(self) -> None:
         self._messages = Messages()
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self._messages)
+        self.broken = False
+        """What has come goes on as no request, in the midst of one."""
 
     @property
     def reached(self) -> bool:
         return self._parser is not None and not self._messages.open
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> int:
+        """Follow a piece. Gives how much of it is requests, if after them comes what is none; else 0."""
+        between = self.reached
         if self._parser is not None:
             try:
                 self._parser.feed_data(data)
-            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-                # No request any more, or another protocol from here on.
+            except httptools.HttpParserUpgrade:
+                self._parser = None  # another protocol from here on
+            except httptools.HttpParserError:
                 self._parser = None
+                self.broken = not between
+                return whole(data) if between else 0
+        return 0
 
 
 class Front(asyncio.Protocol):
@@ -164,8 +188,12 @@ class Front(asyncio.Protocol):
 
     def _pass_on(self, data: bytes) -> None:
         assert self._boundary is not None
-        self._boundary.feed(data)
-        self._inner.data_received(data)
+        # Of a piece in which anything is wrong aiohttp answers nothing, not even what came before that.
+        if requests := self._boundary.feed(data):
+            self._inner.data_received(data[:requests])
+        self._inner.data_received(data[requests:])
+        if self._boundary.broken:
+            self._inner.break_off()
 
     def _advance(self) -> None:
         """Answer requests as long as they are for the fast lane and all here; then wait, or hand over."""

@@ -56,6 +56,7 @@ async def running(
         runner = web.AppRunner(
             app,
             access_log=None,
+            auto_decompress=False,  # what is encoded is refused; aiohttp would unpack it first, wanted or not
             handler_cancellation=True,
             keepalive_timeout=settings.limits.keepalive_s,
             max_line_size=settings.limits.header_bytes,

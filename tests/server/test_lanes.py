@@ -303,3 +303,40 @@ async def test_who_reads_slowly_gets_every_answer(town: Town) -> None:
     assert (await connection.answer())[0] == 200
     await sending
     connection.close()
+
+
+CHUNKED = b"2\r\n{}\r\n0;last\r\n\r\n"
+
+
+@pytest.mark.parametrize("after", [b"", b"HELLO\r\n\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize("kind", ["command", "get", "chunked"])
+async def test_the_last_request_of_a_connection_is_answered_whatever_comes_after_it(
+    town: Town, kind: str, after: bytes
+) -> None:
+    """In one piece: what follows `Connection: close` is not looked at."""
+    host, *_ = await town.classroom()
+    last = "Connection: close"
+    sent, status = {
+        "command": (post(host, "goodbye", last), 200),
+        "get": (get(host, "/v1/me", last), 200),
+        "chunked": (head("POST", f"{host.path}/commands", host, last, "Transfer-Encoding: chunked") + CHUNKED, 422),
+    }[kind]
+    connection = await connected(town)
+    # With one before it that was answered, and one that was not.
+    await connection.ask(get(host))
+    assert (await connection.ask(get(host) + sent + after))[0] == 200
+    answered, headers, _ = await connection.answer()
+    assert (answered, headers["connection"]) == (status, "close")
+    with pytest.raises(asyncio.IncompleteReadError, match="0 bytes read"):
+        await connection.answer()
+    connection.close()
+    assert len(await host.log(type="chat_message")) == (kind == "command")
+
+
+async def test_what_is_no_request_costs_only_itself(town: Town) -> None:
+    """What came before it, in the same piece, has its answer."""
+    host, *_ = await town.classroom()
+    connection = await connected(town)
+    assert (await connection.ask(get(host) + post(host, "odd", "X-Odd: 1") + b"HELLO\r\n\r\n"))[0] == 200
+    assert [(await connection.answer())[0] for _ in range(2)] == [200, 400]
+    connection.close()

@@ -177,11 +177,52 @@ async def test_bodies_have_a_size(town: Town) -> None:
 async def test_bodies_come_unencoded(town: Town) -> None:
     host, *_ = await town.classroom()
     body = b'{"type":"lock"}'
-    for encoding, encoded in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("x-unknown", body)):
+    for encoding, encoded in (
+        ("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("x-unknown", body), ("br", body),
+        ("identity\r\nContent-Encoding: gzip", body), ("identity, gzip", gzip.compress(body)),
+        ("identity\r\nContent-Encoding: gzip", gzip.compress(body)), ("zstd", body), ("", body),
+    ):  # fmt: skip
         lines = f"Content-Encoding: {encoding}", f"Content-Length: {len(encoded)}"
         assert problem(await town.exchange(head(host, *lines) + encoded)) == (415, "unsupported_encoding"), encoding
-    plain = head(host, "Content-Encoding: identity", "Content-Length: 15") + b'{"type":"lock"}'
-    assert (await town.exchange(plain))[0] == 200
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    packed = await town.exchange(head(host, "Transfer-Encoding: gzip, chunked") + chunked)
+    assert problem(packed) == (415, "unsupported_encoding")
+    for encoding in ("identity", "Identity"):
+        plain = head(host, f"Content-Encoding: {encoding}", f"Content-Length: {len(body)}") + body
+        assert (await town.exchange(plain))[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/sessions", "/v1/audio"])
+async def test_a_body_that_breaks_off_into_something_else_is_refused_at_once(town: Town, path: str) -> None:
+    host, *_ = await town.classroom()
+    lines = "Transfer-Encoding: chunked", "Content-Type: multipart/form-data; boundary=b"
+    sent = head(host, *lines).replace(f"{host.path}/commands".encode(), path.encode())
+    reader, writer = await town.open_socket()
+    writer.write(sent + b"5\r\n--b\r\n\r\n")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    writer.write(b"no chunk\r\n")
+    async with asyncio.timeout(PATIENCE_S):
+        assert problem(await read_answer(reader)) == (400, "malformed")
+        assert await reader.read() == b""
+    writer.close()
+
+
+@pytest.mark.parametrize("path", ["/v1/me", "/nowhere", "/seeds/nowhere", "/livez"])
+async def test_who_expects_what_nobody_promised_is_told_so(town: Town, path: str) -> None:
+    host, *_ = await town.classroom()
+    sent = head(host, "Expect: miracles").replace(f"POST {host.path}/commands".encode(), f"GET {path}".encode())
+    answer = await town.exchange(sent)
+    assert problem(answer) == (417, "expectation_failed")
+    assert answer[1]["x-content-type-options"] == "nosniff"
+    body = b'{"type":"raise_hand"}'
+    reader, writer = await town.open_socket()
+    writer.write(head(host, f"Content-Length: {len(body)}", "Expect: 100-continue"))
+    async with asyncio.timeout(PATIENCE_S):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await read_answer(reader))[0] == 200
+    writer.close()
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(dsn: str, data: Path) -> None:
