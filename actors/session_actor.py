@@ -179,8 +179,8 @@ class SessionActor(LoopActor):
         if by is not SYSTEM and self._shared.full():
             self._answer(reply, Unavailable("the log is behind"))
             return
-        if type(message.command) is c.Disconnect and self._awaited(by.user_id):
-            # The session hears of it when the stream that is coming closes, or does not come after all.
+        if type(message.command) is c.Disconnect and self._listens(by.user_id):
+            # Another stream of theirs has come meanwhile: when that closes, or does not come after all, we hear of it.
             self._answer(reply, Answer(state.seq, []))
             return
         now = self._shared.clock()
@@ -247,10 +247,11 @@ class SessionActor(LoopActor):
         self._allowance_at = due
         return True
 
-    def _awaited(self, user_id: UserId) -> bool:
-        """Say whether a stream of somebody's has been decided on, and is not in yet."""
+    def _listens(self, user_id: UserId) -> bool:
+        """Say whether somebody has a stream open, or one that has been let in and waits for its commit."""
         turns = (*self._flights, *self._unshown)
-        return any(one.by is not None and one.by.user_id == user_id for turn in turns for one in turn.arrivals)
+        awaited = any(one.by is not None and one.by.user_id == user_id for turn in turns for one in turn.arrivals)
+        return awaited or user_id in self.channel.users()
 
     def _let_in(self, turn: Turn, state: State) -> None:
         """Decide on those who want to watch: whoever may is among the turn's arrivals from now on."""
