@@ -116,7 +116,9 @@ class Directory:
                 if len(rows) < MISSED_ROWS:
                     break
         except LogUnavailable as error:
-            tell(actor, StartFailed(f"the log cannot be reached: {error}"))
+            # Why is for the log: it may name the database, and whoever asked hears the answer.
+            logger.warning("session %s cannot be restored: %s", session_id, error)
+            tell(actor, StartFailed("the log cannot be reached"))
         except Exception:
             logger.exception("restoring session %s failed", session_id)
             tell(actor, StartFailed("this session could not be restored"))

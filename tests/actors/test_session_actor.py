@@ -345,7 +345,7 @@ async def test_a_session_that_cannot_be_restored_now(room: Process, call: Any) -
     room.log.fail(call)
     outcome = await room.ask(says("Hello"))
     assert isinstance(outcome, Unavailable)
-    assert "cannot be reached" in outcome.why
+    assert outcome.why == "the log cannot be reached", "and nothing of where it is"
     assert isinstance(await room.ask(says("Hello")), Answer)
 
 
