@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,8 @@ class Ledger:
     """(session, text) of every message that was sent at least once."""
     retries: int = 0
     statuses: dict[int, int] = field(default_factory=dict)
+    slowest_s: float = 0.0
+    """How long the slowest attempt at a command took, answered or not."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, acked: Acked) -> None:
@@ -97,8 +100,10 @@ class Talker:
             while True:
                 status: int = 0
                 answer: Any = None
+                began = time.monotonic()
                 with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
                     status, answer = await self.post(path, body, **{"Idempotency-Key": key})
+                self.ledger.slowest_s = max(self.ledger.slowest_s, time.monotonic() - began)
                 self.ledger.statuses[status] = self.ledger.statuses.get(status, 0) + 1
                 if status == 200:
                     break

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 
 import psutil
+import psycopg2
 import pytest
 
 from storage import embedded
@@ -13,6 +14,8 @@ from storage.embedded import Embedded
 from tests.e2e.checker import check_log, check_streams, read
 from tests.e2e.load import School, school
 from tests.e2e.processes import Server, directory, family, homeroom
+
+TERMINATE = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'homeroom'"
 
 
 def fast(postgres: Embedded) -> None:
@@ -90,3 +93,23 @@ async def test_the_embedded_database_killed_under_load(scratch: str | None) -> N
             await full.ledger.grows(300)
             await full.finish()
             print("\n" + hold(full, server.dsn))
+
+
+@pytest.mark.parametrize("times", [30, pytest.param(300, marks=pytest.mark.long)])
+async def test_every_connection_ended_again_and_again_under_load(scratch: str | None, times: int) -> None:
+    with directory(scratch) as data:
+        server = Server(data)
+        async with homeroom(server), school(server, talkers=20, sessions=20, each=3) as full:
+            await full.listen(20)
+            full.talk()
+            with contextlib.closing(psycopg2.connect(f"{server.dsn} application_name=adversary")) as connection:
+                for _ in range(times):
+                    await full.ledger.grows(40)
+                    full.check()
+                    with connection, connection.cursor() as cursor:
+                        cursor.execute(TERMINATE)
+            await full.ledger.grows(100)
+            await full.finish()
+            print("\n" + hold(full, server.dsn))
+            assert full.ledger.slowest_s < 3.0
+            assert "Traceback" not in server.complaints()

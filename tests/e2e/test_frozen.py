@@ -1,0 +1,101 @@
+"""Processes that stand still (SIGSTOP) and go on later: a server, a connection's half of the database, all of it.
+
+Nothing acknowledged is lost or done twice, nobody is told what is not in the log, and nobody waits longer than the
+settings say.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterable, Iterator
+
+import psycopg2
+import pytest
+
+from storage import embedded
+from tests.e2e.load import PATIENCE_S, School, school
+from tests.e2e.processes import LIFTED, Server, directory, homeroom
+from tests.e2e.test_database_restart import hold
+
+KEYED = {**LIFTED, "auth": {**LIFTED["auth"], "signing_key": "one key for both of these servers"}}
+HASTY = {**LIFTED, "database": {"statement_timeout_s": 0.5, "connect_timeout_s": 1.0}}
+LEASE_OVER = "select count(*) from nodes where seen_at < now() - interval '6 s'"
+WRITERS = "select pid from pg_stat_activity where application_name = 'homeroom' and query like 'execute append%'"
+
+
+def query(dsn: str, sql: str) -> list[int]:
+    connection = psycopg2.connect(dsn)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return [row[0] for row in cursor.fetchall()]
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def frozen(pids: Iterable[int]) -> Iterator[None]:
+    stopped = list(pids)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+async def refusals(full: School) -> None:
+    """Wait until somebody has been told to try again."""
+    before = full.ledger.statuses.get(503, 0)
+    async with asyncio.timeout(PATIENCE_S):
+        while full.ledger.statuses.get(503, 0) == before:
+            full.check()
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("lease", ["kept", pytest.param("over", marks=pytest.mark.long)])
+async def test_a_server_that_stood_still_while_another_had_its_sessions(scratch: str | None, lease: str) -> None:
+    with directory(scratch) as place:
+        for name in ("one", "two"):
+            (place / name).mkdir()
+        with await asyncio.to_thread(embedded.start, place / "database") as postgres:
+            one, two = (Server(place / name / "data", dsn=postgres.dsn, settings=KEYED) for name in ("one", "two"))
+            async with homeroom(one), homeroom(two), school(one, talkers=12, sessions=8, each=3) as full:
+                await full.listen(16)
+                for talker in full.talkers[::2]:
+                    talker.url = two.url
+                full.talk()
+                for _ in range(2):
+                    await full.ledger.grows(200)
+                    with frozen([one.process.pid]):
+                        await full.ledger.grows(300)
+                        while lease == "over" and not query(postgres.dsn, LEASE_OVER)[0]:
+                            await full.ledger.grows(100)
+                await full.ledger.grows(200)
+                await full.finish()
+                print("\n" + hold(full, postgres.dsn))
+                assert "Traceback" not in one.complaints() + two.complaints()
+
+
+async def test_a_database_that_stands_still(scratch: str | None) -> None:
+    """First what commits, then all of it: whoever waits is told so, and what they repeat is done once."""
+    with directory(scratch) as data:
+        server = Server(data, settings=HASTY)
+        async with homeroom(server), school(server, talkers=16, sessions=16, each=2) as full:
+            await full.listen(16)
+            full.talk()
+            await full.ledger.grows(200)
+            with frozen(query(server.dsn, WRITERS)):
+                await refusals(full)
+                # The others have a new connection.
+                await full.ledger.grows(200)
+            with frozen(process.pid for process in server.postgres()):
+                await refusals(full)
+            await full.ledger.grows(200)
+            await full.finish()
+            print("\n" + hold(full, server.dsn))
+            assert full.ledger.slowest_s < 3.0
+            assert "Traceback" not in server.complaints()
