@@ -26,13 +26,15 @@ HOOK_TIMEOUT_S = 5.0
 
 
 class Fault(Struct):
-    """What the next `times` calls of a method and path meet with: a status, after a while, or a closed connection."""
+    """What the next `times` calls of a method and path meet with: a status, after a while, or a closed connection; or
+    what they ask for is done, and an answer comes only `silent_s` later."""
 
     method: str
     path: str
     status: int = 0
     after_s: float = 0.0
     closes: bool = False
+    silent_s: float = 0.0
     times: int = 1
     headers: dict[str, str] = {}
 
@@ -89,7 +91,10 @@ class FakeDaily:
             return refused(401, "authentication-error")
         raw = await request.read()
         self.calls.append((request.method, request.path, msgspec.json.decode(raw) if raw else None))
-        return await handler(request)
+        answered = await handler(request)
+        if fault is not None:
+            await asyncio.sleep(fault.silent_s)
+        return answered
 
     def _fault(self, request: web.Request) -> Fault | None:
         for fault in self.faults:
