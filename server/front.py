@@ -105,7 +105,7 @@ class Front(asyncio.Protocol):
 
     __slots__ = (
         "_active_at", "_address", "_boundary", "_busy", "_counts", "_data", "_fast", "_fresh", "_inner", "_limits",
-        "_lost", "_make", "_paused", "_taking", "_timer", "_transport", "_trusted", "_withheld",
+        "_lost", "_make", "_paused_at", "_taking", "_timer", "_transport", "_trusted", "_withheld",
     )  # fmt: skip
 
     def __init__(
@@ -128,7 +128,8 @@ class Front(asyncio.Protocol):
         self._busy = False
         self._taking = False
         self._fresh = True
-        self._paused = False
+        self._paused_at: float | None = None
+        """Since when answers wait to be read, and no more are given."""
         self._withheld = False
         """Nothing is read, since what has been read is too much already."""
         self._active_at = 0.0
@@ -152,15 +153,20 @@ class Front(asyncio.Protocol):
         self._timer = loop.call_later(self._limits.header_timeout_s, self._check)
 
     def _check(self) -> None:
-        """Close a connection whose head is late, or that is idle too long; aiohttp does the latter for those it has."""
-        idle = time.monotonic() - self._active_at
+        """Close a connection whose head is late, that is idle (aiohttp closes its own), or that reads nothing."""
+        now = time.monotonic()
+        idle = now - self._active_at
         alone = self._inner is None
         late = (bool(self._data) or (alone and self._fresh)) and idle >= self._limits.header_timeout_s
         assert self._transport is not None
-        if not self._busy and late and HEAD_END in self._data:
+        if self._paused_at is not None:
+            if now - self._paused_at >= self._limits.keepalive_s:
+                self._transport.abort()  # closing would wait until the rest has been read
+                return
+        elif not self._busy and late and HEAD_END in self._data:
             self._hand_over()  # only its body is late: aiohttp has a longer patience for that, and an answer
         elif not self._busy and (late or (alone and idle >= self._limits.keepalive_s)):
-            self._transport.close()
+            self._close()
             return
         self._timer = asyncio.get_running_loop().call_later(self._limits.header_timeout_s, self._check)
 
@@ -175,7 +181,7 @@ class Front(asyncio.Protocol):
             if self._inner is not None:
                 self._inner.stay()
         self._data += data
-        if not self._busy and not self._paused:
+        if not self._busy and self._paused_at is None:
             self._advance()
         elif len(self._data) > self._limits.body_bytes:
             self._withhold()
@@ -197,7 +203,7 @@ class Front(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Answer requests as long as they are for the fast lane and all here; then wait, or hand over."""
-        while self._data and not self._busy and not self._paused:
+        while self._data and not self._busy and self._paused_at is None:
             self._busy = self._taking = True
             taken = self._fast.take(self._data, self._write)
             self._taking = False
@@ -216,7 +222,7 @@ class Front(asyncio.Protocol):
         assert self._transport is not None
         self._data = b""
         self._transport.write(answer)
-        self._transport.close()
+        self._close()
 
     def _write(self, answer: bytes) -> None:
         assert self._transport is not None
@@ -238,10 +244,10 @@ class Front(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Look at what has come meanwhile; read on when that is little: no answer lets in more than it used."""
-        if self._paused:
+        if self._paused_at is not None:
             return
         self._advance()
-        if not self._paused and not (self._busy and len(self._data) > self._limits.body_bytes):
+        if self._paused_at is None and not (self._busy and len(self._data) > self._limits.body_bytes):
             self._read_on()
 
     def _read_on(self) -> None:
@@ -279,21 +285,28 @@ class Front(asyncio.Protocol):
     def _end_of_stream(self, ended: "asyncio.Future[None]") -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(LAST_CHUNK)
-            self._transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            # Whoever does not read what is left is not waited for.
+            asyncio.get_running_loop().call_later(self._limits.keepalive_s, self._transport.abort)
 
     def eof_received(self) -> Any:
         return None if self._inner is None else self._inner.eof_received()
 
     def pause_writing(self) -> None:
         # Who does not read answers gets no more of them.
-        self._paused = True
+        self._paused_at = time.monotonic()
         if self._inner is not None:
             self._inner.pause_writing()
         elif self._lost is None:
             self._withhold()
 
     def resume_writing(self) -> None:
-        self._paused = False
+        self._paused_at = None
         if self._inner is not None:
             self._inner.resume_writing()
         if self._lost is None:

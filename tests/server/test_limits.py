@@ -6,7 +6,7 @@ import gzip
 import json
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -349,6 +349,46 @@ async def test_who_does_not_read_answers_is_not_given_more(town: Town, before: s
     assert sent < 32_000_000
     writer.transport.abort()
     await host.say("others are served")
+
+
+@pytest.mark.parametrize("before", ["nothing", "something else"])
+async def test_who_never_reads_answers_is_let_go(dsn: str, data: Path, before: str) -> None:
+    async with serving(dsn, data, limits={"header_timeout_s": 0.1, "keepalive_s": 0.5}) as town:
+        host, *_ = await town.classroom()
+        reader, writer = await town.open_socket(receive_buffer=4_096)
+        if before == "something else":
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await read_answer(reader))[0] == 200
+        body = b'{"type":"dance"}'
+        one = head(host, f"Content-Length: {len(body)}") + body
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(PATIENCE_S):
+                while sent < 64_000_000:
+                    writer.write(one * 200)
+                    sent += 200 * len(one)
+                    await writer.drain()
+        assert sent < 32_000_000
+        writer.transport.abort()
+
+
+async def test_a_stream_that_is_over_does_not_wait_for_who_reads_nothing(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, limits={"keepalive_s": 0.3}, streams={"send_buffer_bytes": 4_096}) as town:
+        host, anna = await town.classroom("Anna")
+        _, writer = await town.open_socket(receive_buffer=4_096)
+        lines = f"GET {anna.path}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {anna.person.token}\r\n\r\n"
+        writer.write(lines.encode())
+        await wait_for(lambda: len(town.server.services.hub) == 1)
+        cast(asyncio.Transport, writer.transport).pause_reading()
+        for _ in range(20):
+            await host.say("x" * 2_000)
+        await host.do("kick", user_id=anna.user_id)
+
+        def gone() -> bool:
+            writer.write(b" ")  # who reads nothing learns of it only so
+            return writer.transport.is_closing()
+
+        await wait_for(gone)
 
 
 async def test_who_sends_commands_faster_than_they_are_done_is_not_read_ahead_of(town: Town) -> None:
