@@ -20,6 +20,8 @@ from server.services import Services
 
 COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 5)
 COMMIT_ROWS = (1, 2, 5, 10, 25, 50, 100, 256)
+PROXIED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+"""What proxies say of themselves: one of these at least, as a rule."""
 
 
 class Commits:
@@ -116,7 +118,9 @@ def add(app: web.Application, services: Services) -> None:
 
 def local(request: web.Request) -> bool:
     """Say whether the caller is on this machine itself, and not behind a proxy that is."""
+    if any(name in request.headers for name in PROXIED):
+        return False
     try:
-        return ip_address(request.remote or "").is_loopback and "X-Forwarded-For" not in request.headers
+        return ip_address(request.remote or "").is_loopback
     except ValueError:
         return False

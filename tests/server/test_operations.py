@@ -278,6 +278,8 @@ async def test_metrics_count_without_naming_anybody(dsn: str, data: Path) -> Non
         assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-7", text)
         for name in (host.code, host.id, anna.user_id, "Anna", host.session["name"]):
             assert name not in text
+        for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"):
+            (await town.anyone.call("GET", "/metrics", headers={header: "for=203.0.113.1"})).refused(404)
         proxied = await town.anyone.call("GET", "/metrics", headers={"X-Forwarded-For": "203.0.113.1"})
         proxied.refused(404, "not_found")
 
