@@ -480,20 +480,24 @@ async def test_while_the_database_is_away_it_is_said_in_the_dialect_s_words(data
     postgres = await asyncio.to_thread(embedded.start, directory, settings={"fsync": "off"})
     away: dict[str, set[str]] = {product: set() for product in DIALECTS}
     try:
-        async with serving(postgres.dsn, data, database={"connect_timeout_s": 0.05}) as town:
+        async with serving(postgres.dsn, data, database={"connect_timeout_s": 0.5}) as town:
             cast = Cast(await town.teacher(), await town.student("Anna"), await town.student("Ben"))
             made = {product: await held(town, product, cast) for product in DIALECTS}
             await asyncio.to_thread(postgres.stop)
-            for name, (dialect, row) in ROWS.items():
-                if name not in LASTING:
-                    continue
+
+            async def ask(name: str) -> None:
+                dialect, row = ROWS[name]
                 body = None if row.body is None else itself(body_of(row), cast.host.id)
                 reply = await send(cast.host, name, made[dialect.name].ref, body)
                 if reply.status >= 500:
                     refused(name, reply, 503)
                     assert int(reply.headers["Retry-After"]) >= 1, name
                     away[dialect.name].add(name)
+
+            # All at once, as each waits for the database.
+            await asyncio.gather(*(ask(name) for name in ROWS if name in LASTING))
     finally:
+        await asyncio.to_thread(postgres.stop)
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
     # The others need no database for this: a health check, and bodies that are refused for what they say.
     assert sum(map(len, away.values())) >= len(LASTING) - 5, sorted(set(LASTING).difference(*away.values()))
