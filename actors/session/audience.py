@@ -64,6 +64,12 @@ def those_who_know(state: State, event: Any, actor_id: UserId | None) -> frozens
     return None if known_to_all(state, event.user_id) else concerned(state, event, actor_id)
 
 
+def those_who_knew(state: State, event: Any, actor_id: UserId | None) -> frozenset[UserId] | None:
+    """Of a departure: whoever had them in their roster. By what stays true, as logs are read later, too."""
+    place = state.participants.get(event.user_id)
+    return None if place is not None and place.joined_at is not None else concerned(state, event, actor_id)
+
+
 AUDIENCES: dict[type, Callable[[State, Any, UserId | None], frozenset[UserId] | None]] = {
     **dict.fromkeys((e.ChatMessage, e.MessageDeleted), two_sides),
     e.MessageReacted: named,
@@ -74,10 +80,9 @@ AUDIENCES: dict[type, Callable[[State, Any, UserId | None], frozenset[UserId] | 
     e.ConnectionsLost: lost,
     **dict.fromkeys((e.UnmuteRequested, e.ParticipantWaiting, e.ParticipantDenied), concerned),
     **dict.fromkeys(
-        (e.ParticipantOnline, e.ParticipantOffline, e.ParticipantLeft, e.ParticipantKicked, e.RoleChanged,
-         e.PermissionsChanged),
-        those_who_know,
+        (e.ParticipantOnline, e.ParticipantOffline, e.RoleChanged, e.PermissionsChanged), those_who_know
     ),
+    **dict.fromkeys((e.ParticipantLeft, e.ParticipantKicked), those_who_knew),
 }  # fmt: skip
 """What is not here concerns everyone."""
 

@@ -140,3 +140,13 @@ def test_of_streams_that_are_lost_only_those_in_charge_hear_whose_they_were_in_t
     assert audience(script.state, waiting.event, None) == of(*STAFF, CAT)
     # As logs from before hold them.
     assert audience(script.state, e.ConnectionsLost([ANN.user_id, CAT.user_id]), None) == of(*STAFF, ANN, CAT)
+
+
+def test_whoever_reads_later_that_somebody_went_reads_it_though_they_wait_or_are_invited_again() -> None:
+    """What is read from the log is shown by the state as it is now."""
+    script = room(does(ANN, c.Leave(), c.Join()), does(TEACHER, c.Kick(user_id=BEN.user_id)))
+    script = script.given(does(TEACHER, c.Invite(user_id=BEN.user_id)))
+    assert (script.place(ANN).status, script.place(BEN).status) == ("waiting", "invited")
+    for went in (e.ParticipantLeft(ANN.user_id), e.ParticipantKicked(BEN.user_id)):
+        assert audience(script.state, went, None) is None
+    assert audience(script.state, e.ParticipantLeft(CAT.user_id), None) == of(*STAFF, CAT), "who has only waited"
