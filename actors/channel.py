@@ -32,6 +32,9 @@ class Channel(Protocol):
     def publish(self, batch: Sequence[Published]) -> None:
         """Write committed events, in order, to those concerned."""
 
+    def restored(self, state: State) -> None:
+        """Go by a new actor's state from now on, for what has gone out too."""
+
     def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None, state: State) -> None:
         """Write an ephemeral event."""
 

@@ -41,6 +41,8 @@ class LoopInbox:
 
     def unbind(self) -> None:
         self.awake = True
+        # Else the two keep each other, and what an actor held waits for a full collection: hours, and a gigabyte.
+        self._drain = _nothing
 
     def put(self, envelope: Any) -> None:
         self._envelopes.append(envelope)
@@ -56,6 +58,10 @@ class LoopInbox:
 
     def __len__(self) -> int:
         return len(self._envelopes)
+
+
+def _nothing() -> None:
+    pass
 
 
 class Stopped:

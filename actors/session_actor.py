@@ -409,7 +409,7 @@ class SessionActor(LoopActor):
         # Read after the claim: what another owner has written since then is for whoever restores the session next.
         if missed := [row for row in message.missed if row.seq <= state.seq]:
             self.channel.publish([outgoing(row, state) for row in missed])
-        self.channel.last_seq = state.seq
+        self.channel.restored(state)
         self._reconcile(state)
         due = machine.deadline(state)
         if due is not None and due <= self._shared.clock():

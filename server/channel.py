@@ -97,6 +97,13 @@ class Channel:
         if start < len(batch):
             self._write(batch[start:])
 
+    def restored(self, state: State) -> None:
+        self.last_seq = state.seq
+        # Each state that an actor leaves behind would stay for as long as one of its events is remembered; and it may
+        # hold what was never committed.
+        for out in self._tail:
+            out.state = state
+
     def _cut_off(self, who: tuple[UserId, str] | None) -> None:
         """End one user's streams, or all. Being admitted ends those in the lobby: they come back for everything."""
         for subscriber in list(self._subscribers):

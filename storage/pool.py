@@ -56,7 +56,13 @@ def translated(error: psycopg2.Error, *, lost: bool = False) -> StorageError:
 
 
 class _Connection(aiopg.Connection):
-    """aiopg's connection with four faults mended, each shown by a test in tests/storage/test_pool.py."""
+    """aiopg's connection with five faults mended, each shown by a test in tests/storage/test_pool.py."""
+
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        # 5: the queue of notifications, which nobody reads, keeps the error that ends a connection, and that keeps the
+        # connection by its traceback. The queue keeps the first error that it is given.
+        self._notifies_proxy.close(psycopg2.OperationalError("nobody listens"))
 
     @staticmethod
     def _ready(weak_self: Any) -> None:
@@ -130,10 +136,12 @@ class _Connection(aiopg.Connection):
             await self._poll(waiter, self.timeout)
             rows = cursor.fetchall() if cursor.description else []
             return rows, cursor.rowcount
+        # The waiter keeps its error, whose traceback keeps this frame, which has the waiter: without its traceback none
+        # of them, nor the parameters, wait for a full collection.
         except TimeoutError as error:
-            raise UnknownOutcome(f"no answer within {self.timeout:g} s") from error
+            raise UnknownOutcome(f"no answer within {self.timeout:g} s") from error.with_traceback(None)
         except psycopg2.Error as error:
-            raise translated(error, lost=bool(self.closed)) from error
+            raise translated(error, lost=bool(self.closed)) from error.with_traceback(None)
         except ValueError as error:  # from the driver, before anything is sent: a NUL or half a surrogate in a text
             raise StorageError(f"a parameter cannot be stored: {error}") from error
         finally:

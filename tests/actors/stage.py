@@ -150,6 +150,9 @@ class Streams:
         for out in batch:
             self.diary.add(("published", out.recorded.seq))
 
+    def restored(self, state: State) -> None:
+        self.last_seq = state.seq
+
     def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None, state: State) -> None:
         self.relayed.append((event, by))
         self.diary.add(("relayed", type(event).__name__))

@@ -1,6 +1,7 @@
 """Streams: a snapshot and everything after it; a cursor and exactly what was missed; and a word at the end."""
 
 import asyncio
+import gc
 import json
 import socket
 import struct
@@ -12,6 +13,7 @@ from typing import Any
 import jwt
 import pytest
 
+from actors.session.state import State
 from tests.server.client import Client, Frame, Seat, Stream
 from tests.server.serving import KEY, Town, serving, wait_for
 
@@ -126,6 +128,19 @@ async def test_resuming_from_the_log_when_memory_has_forgotten(town: Town) -> No
     ids = [cursor, *(frame.id for frame in frames if frame.id)]
     for cut, again in enumerate(ids):
         assert (await missed(anna, again))[: len(frames) - cut] == frames[cut:]
+
+
+async def test_of_what_went_out_before_a_takeover_no_state_is_kept(town: Town) -> None:
+    """A session's state is large, and its latest events are remembered across as many takeovers as there are."""
+    host, anna = await town.classroom("Anna")
+    async with anna.stream() as stream:
+        for text in ("one", "two", "three", "four"):
+            town.fence(host)
+            await host.say(text)
+            await stream.until("chat_message")
+        gc.collect()
+        kept = [one for one in gc.get_objects() if isinstance(one, State) and one.session.id == host.id]
+        assert len(kept) == 1
 
 
 async def test_resuming_when_memory_is_short(dsn: str, data: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiopg
 import psycopg2
 import pytest
 
@@ -288,6 +289,33 @@ async def test_losing_the_connection_under_a_write_is_an_unknown_outcome_and_a_r
     await administrator.waiting()
     administrator.query("select pg_advisory_unlock(7)")
     assert (await read)[0][2] == "done"
+
+
+async def test_what_a_lost_connection_held_is_gone_with_it(pool: Pool, administrator: Administrator) -> None:
+    """Without a collection, which may be hours away: a commit is large, and a bad day may lose thousands."""
+
+    class Large(str):  # a plain one cannot be watched
+        pass
+
+    def counted(kind: type) -> int:
+        return sum(isinstance(one, kind) for one in gc.get_objects())
+
+    gc.collect()
+    connections = counted(aiopg.Connection)
+    gc.disable()
+    try:
+        for _ in range(3):
+            write = asyncio.create_task(pool.execute(f"{STUCK}, %s", (Large("x" * 100_000),)))
+            administrator.terminate(await administrator.waiting())
+            with pytest.raises(UnknownOutcome):
+                await write
+            with pytest.raises(StorageError):
+                await pool.execute("select nothing, %s", (Large("x" * 100_000),))
+            del write
+        assert counted(Large) == 0
+        assert counted(aiopg.Connection) == connections
+    finally:
+        gc.enable()
 
 
 async def test_a_session_ended_before_it_read_the_statement_is_an_unknown_outcome_at_once(data: Path) -> None:
