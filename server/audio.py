@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from actors.session.ids import Millis, SessionId, UserId
 from server.errors import Problem, unauthenticated
-from server.lists import PAGE, Cursor, Listed, listed
+from server.lists import PAGE, Listed, PageCursor, listed
 from server.routes import Call, Content
 from server.services import Services
 from server.uploads import Id, discard
@@ -21,7 +21,7 @@ from storage.sessions import UUID
 class AudioQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session_id: Id | None = None
     limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
-    cursor: Cursor | None = None
+    cursor: PageCursor | None = None
 
 
 class ContentQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,7 +36,7 @@ class ContentQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 class HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
-    cursor: Cursor | None = None
+    cursor: PageCursor | None = None
 
 
 class SignedUrl(Struct, frozen=True):

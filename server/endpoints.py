@@ -16,7 +16,7 @@ from actors.session.ids import Millis, UserId
 from server.auth import Principal, new_id
 from server.clock import now_millis
 from server.errors import Problem, too_fast
-from server.lists import PAGE, Cursor, Listed, LongCursor, listed
+from server.lists import PAGE, Listed, LongCursor, PageCursor, listed
 from server.routes import Call
 from server.services import Services
 from server.webhooks import Message, new_secret, parsed_message_id, parsed_secret, printed_secret
@@ -60,7 +60,7 @@ class Since(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class EndpointQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
-    cursor: Cursor | None = None
+    cursor: PageCursor | None = None
 
 
 class DeliveryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

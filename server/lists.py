@@ -12,7 +12,7 @@ PAGE = 100
 """Items at most, of most lists."""
 _WORDS = "a `next` that this list has given"
 
-Cursor = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$(?!\n)", description=_WORDS)]
+PageCursor = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$(?!\n)", description=_WORDS)]
 """Of a list whose order is an `integer`'s."""
 LongCursor = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$(?!\n)", description=_WORDS)]
 """Of a list whose order is a `bigint`'s."""

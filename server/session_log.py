@@ -13,7 +13,7 @@ from actors.session.events import ChatMessage, DurableEvent, Recorded
 from actors.session.ids import UserId
 from server.accounts import UserRef
 from server.errors import Problem
-from server.lists import Cursor, Listed, listed
+from server.lists import Listed, PageCursor, listed
 from server.routes import Call
 from server.services import Services
 from storage.event_log import Summary
@@ -30,7 +30,7 @@ class LogQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     until: c.When | None = None
     order: Literal["asc", "desc"] = "asc"
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
-    cursor: Cursor | None = None
+    cursor: PageCursor | None = None
 
 
 async def log_page(services: Services, call: Call) -> Listed:

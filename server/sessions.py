@@ -16,7 +16,7 @@ from server.accounts import UserRef
 from server.auth import Principal
 from server.clock import now_millis
 from server.errors import Problem, unknown_session
-from server.lists import PAGE, Cursor, Listed, listed
+from server.lists import PAGE, Listed, PageCursor, listed
 from server.routes import Call
 from server.services import Services
 from storage.sessions import UUID, Found
@@ -29,7 +29,7 @@ class SessionQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     participant: UserRef | None = None
     course_id: Annotated[str, Meta(max_length=64)] | None = None
     limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
-    cursor: Cursor | None = None
+    cursor: PageCursor | None = None
 
 
 class Slice(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from actors.session.ids import SessionId, UserId
 from server.auth import Tokens, new_id
-from server.rooms.providers import Link, Pass, RoomFailed, Taped, Wanted
+from server.rooms.providers import Link, NewRoom, Pass, RoomFailed, Taped
 from storage.users import User
 
 
@@ -18,7 +18,7 @@ class Builtin:
         self._tokens = tokens
         self._public_url = public_url.rstrip("/")
 
-    async def make(self, wanted: Wanted) -> str:
+    async def make(self, wanted: NewRoom) -> str:
         return f"{self._public_url}/rooms/{wanted.name}"
 
     async def delete(self, name: str) -> None:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from actors.session.ids import Millis, UserId
 from actors.session.state import RecordingStatus
-from server.rooms.providers import Link, Pass, RoomFailed, Taped, Wanted
+from server.rooms.providers import Link, NewRoom, Pass, RoomFailed, Taped
 from server.upstream import body_of, retry_after_s
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class Daily:
         self._pause_s = pause_s
         self._patience_s = patience_s
 
-    async def make(self, wanted: Wanted) -> str:
+    async def make(self, wanted: NewRoom) -> str:
         properties: dict[str, Any] = {
             "max_participants": wanted.capacity,
             "enable_screenshare": True,

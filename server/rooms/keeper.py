@@ -21,7 +21,7 @@ from actors.session.state import Room, Session
 from server.auth import Principal
 from server.config import Rooms
 from server.errors import Problem
-from server.rooms.providers import Pass, Provider, RoomFailed, Wanted
+from server.rooms.providers import NewRoom, Pass, Provider, RoomFailed
 from storage.errors import Conflict
 from storage.rooms import Due, RoomLedger
 
@@ -72,7 +72,7 @@ class Keeper:
             yield None
             return
         chosen = self._settings.provider
-        wanted = Wanted(
+        wanted = NewRoom(
             name=name,
             capacity=capacity,
             chat=new.features.chat,

@@ -20,7 +20,7 @@ class RoomFailed(Exception):
         self.status = status
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class NewRoom(Struct, frozen=True, kw_only=True):
     """A room to be made; `expires_at` in unix seconds."""
 
     name: str
@@ -60,7 +60,7 @@ class Taped(Struct, frozen=True, kw_only=True):
 class Provider(Protocol):
     """Each of these raises RoomFailed."""
 
-    async def make(self, wanted: Wanted) -> str:
+    async def make(self, wanted: NewRoom) -> str:
         """Make a room; give its URL, as `Room` has it."""
 
     async def delete(self, name: str) -> None:

@@ -1,5 +1,5 @@
-"""Presence and streams, whatever comes between: streams that open and close, people who are removed, commits that take
-their time and fail. Actors, hub and channels are the real ones; the log is in memory, and what happens is drawn by lot.
+"""Presence and streams, whatever comes between: streams that open and close, people who go or are removed, commits that
+take their time and fail. Actors, hub and channels are the real ones; the log is in memory, and what happens is by lot.
 
 **Law:** once all is still, a session has those online who have a stream, and nobody has one who may not. Every stream
 got what came after its snapshot, each event once, in order.
@@ -16,7 +16,7 @@ import pytest
 from msgspec import structs
 
 from actors.directory import Directory
-from actors.messages import Answer, Subscribe
+from actors.messages import SYSTEM, Answer, Subscribe
 from actors.session import commands as c
 from actors.session.ids import UserId
 from server.config import Streams
@@ -134,12 +134,34 @@ async def busy(lot: random.Random) -> AsyncIterator[Busy]:
     log.lot = lot
     process = Busy(log, clock)
     try:
-        await process.create(grace_ms=3_600_000)
+        await process.create(grace_ms=2_000)
         for caller in (TEACHER, *PEOPLE):
             await process.do(c.Join(), caller)
         yield process
     finally:
         await process.close()
+
+
+def happens(process: Busy, lot: random.Random, opening: list[asyncio.Task[None]]) -> None:
+    """Have something happen, to whomever the lot falls on."""
+    by, chance = lot.choice(PEOPLE), lot.random()
+    if chance < 0.4:
+        opening.append(asyncio.create_task(process.stream(by)))
+    elif chance < 0.58 and process.streams_open:
+        process.hub.unregister(process.streams_open.pop(lot.randrange(len(process.streams_open))))
+    elif chance < 0.62 and opening:
+        lot.choice(opening).cancel()
+    elif chance < 0.7:
+        process.send(c.Kick(user_id=by.user_id), TEACHER)
+    elif chance < 0.72:
+        process.send(c.Leave(), by)
+    elif chance < 0.8:
+        process.clock.passes(lot.choice([1, 500, 2_500]))
+        process.send(c.Tick(), SYSTEM)
+    elif chance < 0.81:
+        process.log.fail("append", lot.choice(["before", "after"]))
+    else:
+        process.send(says("Hello"), TEACHER)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -149,21 +171,7 @@ async def test_who_has_a_stream_is_online_and_whoever_may_not_has_none(seed: int
         opening: list[asyncio.Task[None]] = []
         for _ in range(ROUNDS):
             for _ in range(STEPS):
-                by, chance = lot.choice(PEOPLE), lot.random()
-                if chance < 0.4:
-                    opening.append(asyncio.create_task(process.stream(by)))
-                elif chance < 0.58 and process.streams_open:
-                    process.hub.unregister(process.streams_open.pop(lot.randrange(len(process.streams_open))))
-                elif chance < 0.62 and opening:
-                    lot.choice(opening).cancel()
-                elif chance < 0.7:
-                    process.send(c.Kick(user_id=by.user_id), TEACHER)
-                elif chance < 0.72:
-                    process.send(c.Leave(), by)
-                elif chance < 0.73:
-                    process.log.fail("append", lot.choice(["before", "after"]))
-                else:
-                    process.send(says("Hello"), TEACHER)
+                happens(process, lot, opening)
                 await turns(lot.choice([0, 0, 0, 1, 1, 2, 5]))
             process.log._trouble.clear()
             assert await process.wrong() == []

@@ -13,7 +13,7 @@ from server.auth import Tokens
 from server.demo import daily
 from server.demo.daily import FakeDaily, Fault
 from server.rooms.builtin import Builtin
-from server.rooms.providers import Wanted
+from server.rooms.providers import NewRoom
 from tests.server.client import Seat
 from tests.server.serving import KEY, Town, serving, wait_for
 from tests.server.test_rooms import rooms_at
@@ -202,5 +202,5 @@ async def test_who_creates_a_session_does_not_say_where_others_reach_this_server
         session = (await anna.get(f"/v1/sessions/{joined['room_name']}")).ok()
         assert session["room"]["url"] == f"/rooms/{joined['room_name']}"
     builtin = Builtin(Tokens(KEY, issuer="x", audience="x", ttl_s=1), "https://live.example.org/")
-    wanted = Wanted(name="r", capacity=2, chat=True, recording=False, expires_at=0)
+    wanted = NewRoom(name="r", capacity=2, chat=True, recording=False, expires_at=0)
     assert await builtin.make(wanted) == "https://live.example.org/rooms/r", "whoever set the server up does"
