@@ -12,7 +12,7 @@ from actors.session.commands import Command
 from actors.session.ids import SessionId
 from server.auth import Principal
 from server.endpoint import SESSION, Endpoint, digest, idempotency_key, response
-from server.errors import refused
+from server.errors import Problem, refused
 from server.lookups import NOTHING, Fields, looked_up
 from server.routes import ActionRoute, Call, CommandRoute, HookRoute, Reply, UploadRoute
 
@@ -29,15 +29,32 @@ class CommandEndpoint(Endpoint):
         key = idempotency_key(request.headers.get("Idempotency-Key"))
         body = await self.body(request)
         self.admit(principal)
-        ref = row.ref(request.match_info, body)
-        session_id, by_code = await self.resolve(request, ref, principal)
+        ref, command = row.ref(request.match_info, body), row.command(body)
+        outcome: Outcome | None = None
+        try:
+            session_id, by_code = await self.resolve(request, ref, principal)
+        except Problem as problem:
+            before = None if key is None or problem.status != 404 else await self.before(ref, principal, command, key)
+            if before is None:
+                raise
+            (session_id, outcome), by_code = before, False
         request[SESSION] = session_id
-        principal.require_scope(session_id)
-        command = row.command(body)
-        found = await looked_up(services, session_id, principal, command)
-        outcome = await services.directory.ask(session_id, self.execute(principal, by_code, command, key, found))
+        if outcome is None:
+            principal.require_scope(session_id)
+            found = await looked_up(services, session_id, principal, command)
+            outcome = await services.directory.ask(session_id, self.execute(principal, by_code, command, key, found))
         call = Call(request.match_info, None, body, principal, session_id, self.address(request))
         return response(await self.reply(outcome, ref, call))
+
+    async def before(
+        self, ref: str, principal: Principal, command: Command, key: str
+    ) -> tuple[SessionId, Outcome] | None:
+        """Give what a key did in a session that has been deleted since, perhaps by that; None: nothing."""
+        session_id = await self._services.refs.deleted(ref)
+        if session_id is None or principal.scope not in (None, session_id):
+            return None
+        used = await self._services.log.find_key(session_id, principal.user_id, key)
+        return None if used is None else (session_id, Key(key, digest(command)).outcome(used))
 
     def execute(
         self, principal: Principal, by_code: bool, command: Command, key: str | None, found: Fields = NOTHING

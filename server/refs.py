@@ -36,6 +36,10 @@ class Refs:
             self._keep(ref, known)
         return known
 
+    async def deleted(self, ref: str) -> SessionId | None:
+        """Give the id of a session that is not found any more; None: there never was one."""
+        return await self._sessions.deleted(ref) if ref.isprintable() else None
+
     def _keep(self, place: Place, known: tuple[SessionId, bool]) -> tuple[SessionId, bool]:
         if place not in self._known:
             self._known[place] = known

@@ -48,6 +48,19 @@ class Sessions:
             return await self._one("resolve_code", ref.upper(), True)
         return await self._one("resolve_name", ref, False)
 
+    async def deleted(self, ref: str) -> SessionId | None:
+        """Find a session that is not found any more, by what `resolve` found it by."""
+        by_id, by_number = UUID.fullmatch(ref), ref.isascii() and ref.isdigit() and len(ref) < 10
+        by_code = not by_number and CODE.fullmatch(ref)
+        params = {
+            "id": ref if by_id else None,
+            "number": int(ref) if by_number else None,
+            "code": ref.upper() if by_code else None,
+            "name": None if by_id or by_number or by_code else ref,
+        }
+        rows = await self._pool.fetch(SQL["resolve_deleted"], params, retry=True)
+        return rows[0][0] if rows else None
+
     async def within(self, kind: Kind, dialect: str | None, named: Naming, ref: str) -> SessionId | None:
         """Find a session of a kind by what names it there; with `dialect`, one that was made through it."""
         if named == "number" and not NUMBER.fullmatch(ref):

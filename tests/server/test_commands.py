@@ -324,6 +324,22 @@ async def test_patch_join_and_delete_take_keys_too(town: Town) -> None:
     other.refused(422, "key_reused")
 
 
+async def test_a_key_keeps_its_answer_though_the_session_is_deleted_since(town: Town) -> None:
+    host, anna = await town.classroom("Anna")
+    said = (await anna.command("send_message", text="Hello", idempotency_key="k-1")).ok()
+    key = {"Idempotency-Key": "k-2"}
+    (await host.person.call("DELETE", host.path, headers=key)).ok(204)
+    for path in (host.path, f"/v1/sessions/{host.session['number']}", f"/v1/sessions/{host.code.lower()}"):
+        (await host.person.call("DELETE", path, headers=key)).ok(204)
+    assert (await anna.command("send_message", text="Hello", idempotency_key="k-1")).ok() == said
+    (await anna.command("send_message", text="Bye", idempotency_key="k-1")).refused(422, "key_reused")
+    # To anybody else, and without that key, there is no such session.
+    (await host.person.call("DELETE", host.path)).refused(404, "unknown_session")
+    (await host.person.call("DELETE", host.path, headers={"Idempotency-Key": "k-3"})).refused(404, "unknown_session")
+    (await anna.command("send_message", text="Hello", idempotency_key="k-2")).refused(404, "unknown_session")
+    (await anna.person.call("DELETE", host.path, headers=key)).refused(404, "unknown_session")
+
+
 async def test_commands_at_once_are_each_answered_with_their_own_event(town: Town) -> None:
     host, *seats = await town.classroom("Anna", "Ben", "Cleo")
     texts = [(seat, f"{seat.person.name} {number}") for number in range(25) for seat in seats]

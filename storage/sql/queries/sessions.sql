@@ -10,6 +10,10 @@ select session_id::text, kind, body ->> 'dialect' from sessions where name = %(r
 -- name: resolve_code
 select session_id::text, kind, body ->> 'dialect' from sessions where code = %(ref)s and not deleted
 
+-- name: resolve_deleted
+select session_id::text from sessions
+where deleted and (session_id = %(id)s or number = %(number)s or code = %(code)s or name = %(name)s) limit 1
+
 -- name: find
 select s.body::text, p.status, p.role, p.joined_at is not null
 from sessions s left join participants p on p.session_id = s.session_id and p.user_id = %(user_id)s
