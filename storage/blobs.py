@@ -40,6 +40,7 @@ class Blobs:
     def __init__(self, store: LocalStore | S3Store, directory: Path | None = None) -> None:
         self._store = store
         self._directory = directory
+        self._given_up: set[asyncio.Task[None]] = set()
 
     @classmethod
     def local(cls, directory: Path) -> "Blobs":
@@ -71,7 +72,7 @@ class Blobs:
             await obstore.delete_async(self._store, "probe")
 
     async def put(self, key: str, content: AsyncIterator[bytes]) -> None:
-        """Store what `content` gives. If that raises, or this is cancelled, nothing is left.
+        """Store what `content` gives. If that raises, or this is cancelled, nothing is left: where both happen, soon.
 
         Raises: BlobsUnavailable, and whatever `content` raises."""
         feed = _Feed()
@@ -92,10 +93,17 @@ class Blobs:
                 upload.result()
         except BaseException as error:
             feed.fail(error)
-            await asyncio.wait({upload})
-            if upload.exception() is None:
-                await self.delete(key)
+            taking_back = asyncio.create_task(self._taken_back(key, upload))
+            self._given_up.add(taking_back)
+            taking_back.add_done_callback(self._given_up.discard)
+            # A client who goes away breaks off the source, and has this cancelled, too.
+            await asyncio.shield(taking_back)
             raise
+
+    async def _taken_back(self, key: str, upload: "asyncio.Future[Any]") -> None:
+        await asyncio.wait({upload})
+        if upload.exception() is None:
+            await self.delete(key)
 
     async def read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         """Give the bytes from `start` up to, not with, `end`. Raises: UnknownBlob, BlobsUnavailable.

@@ -1,6 +1,7 @@
 """Blobs, in a directory and in a bucket: whole or not at all, by ranges, and nothing left after a failure."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -106,6 +107,33 @@ async def test_an_upload_that_is_cancelled_leaves_nothing(store: Store) -> None:
     with pytest.raises(asyncio.CancelledError):
         await upload
     assert store.keys() == []
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_one_that_is_given_up_twice_leaves_nothing_either(
+    store: Store, ends: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client who goes away both breaks the source off and has the handler cancelled."""
+    loop = asyncio.get_running_loop()
+
+    async def breaking_off() -> AsyncIterator[bytes]:
+        async for chunk in chunks(2):
+            yield chunk
+        # Before the store can have said what came of it.
+        loop.call_soon(upload.cancel)
+        if not ends:
+            raise ConnectionResetError("the client went away")
+        loop.call_soon(lambda: loop.call_soon(upload.cancel))
+
+    upload = asyncio.create_task(store.blobs.put("audio/a", breaking_off()))
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    async with asyncio.timeout(8):
+        while store.blobs._given_up:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.005)
+    assert store.keys() == []
+    gc.collect()
+    assert caplog.messages == []
 
 
 async def test_the_source_is_drawn_no_faster_than_the_store_takes(bucket: Bucket) -> None:
