@@ -64,6 +64,13 @@ class Principal(Struct, frozen=True):
             issued_at=None if self.scope is None else Millis(round(self.issued_at * 1000)),
         )
 
+    @property
+    def dates_from(self) -> float | None:
+        """From when on what is got with this credential counts as made (unix s); None: from when it is made.
+
+        One that is for one session alone makes nothing that would outlive what ends it: its holder's removal."""
+        return None if self.scope is None else self.issued_at
+
     def require_scope(self, session_id: SessionId | None) -> None:
         """Refuse a credential for another session; None: what is asked for is no session's. Raises: Problem 403."""
         if self.scope is not None and self.scope != session_id:
@@ -117,17 +124,25 @@ class Tokens:
         return self._signed(user, login, now, now + self.ttl_s)
 
     def issue_scoped(
-        self, user: User, login: str, scope: SessionId, expires_at: float, *, alias: str | None = None, **claims: object
+        self,
+        user: User,
+        login: str,
+        scope: SessionId,
+        expires_at: float,
+        *,
+        dates_from: float | None = None,
+        alias: str | None = None,
+        **claims: object,
     ) -> str:
         """Make a token that is good for one session. It ends with the login, or when its holder is removed.
 
-        `claims` are for whoever reads it besides us; with `room` it is an invitation, too."""
+        `dates_from`: see `Principal`. `claims` are for whoever reads it besides us; with `room` it is an invitation."""
         # To the millisecond: whether it is older than its holder's removal must be clear within a second too. Rounded
         # down, as the removal's is: up, it would outlive one in its own millisecond.
         return self._signed(
             user,
             login,
-            time.time_ns() // 1_000_000 / 1000,
+            time.time_ns() // 1_000_000 / 1000 if dates_from is None else dates_from,
             int(expires_at),
             session=scope,
             colour=user.colour,

@@ -54,7 +54,9 @@ async def session_token(services: Services, call: Call) -> SessionToken:
     expires_at = scoped_end(services)
     if principal.scope is not None:
         expires_at = min(expires_at, int(principal.expires_at))
-    token = services.tokens.issue_scoped(user, principal.login, call.session_id, expires_at)
+    token = services.tokens.issue_scoped(
+        user, principal.login, call.session_id, expires_at, dates_from=principal.dates_from
+    )
     # Who waits in the lobby, or has left, is not let into the room by another door.
     meeting = await services.rooms.meeting(session, principal, call.origin) if inside else None
     return SessionToken(token, Millis(expires_at * 1000), permissions, meeting)

@@ -5,7 +5,6 @@ token. The same id in another session is somebody else. No id of an account or a
 """
 
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Participant, State
 from server.accounts import digest
 from server.auth import Principal, new_id
+from server.clock import now_millis
 from server.credentials import scoped_end
 from server.dialect import See
 from server.dialect_sessions import seen
@@ -85,7 +85,7 @@ def meant(state: State, named: Newcomer | str | None) -> Principal | None:
         return None
     return Principal(
         place.user_id, place.user_number, place.name, "guest" if place.guest else "student", "", NEVER, session.id,
-        place.colour, time.time(), place.alias,
+        place.colour, now_millis() / 1000, place.alias,
     )  # fmt: skip
 
 
@@ -116,7 +116,8 @@ async def taken_in(services: Services, call: Call, kind: str, newcomer: Newcomer
     if user is None:
         raise taken()
     return Principal(
-        user.user_id, user.number, user.name, "guest", "", NEVER, session_id, user.colour, time.time(), newcomer.id
+        user.user_id, user.number, user.name, "guest", "", NEVER, session_id, user.colour, now_millis() / 1000,
+        newcomer.id,
     )  # fmt: skip
 
 
@@ -148,7 +149,9 @@ async def first_token(services: Services, call: Call, *_: Any) -> str | None:
         return None
     if principal.login and principal.scope is not None:
         expires_at = min(expires_at, int(principal.expires_at))
-    return services.tokens.issue_scoped(user, login, call.session_id, expires_at, alias=principal.alias)
+    return services.tokens.issue_scoped(
+        user, login, call.session_id, expires_at, dates_from=principal.dates_from, alias=principal.alias
+    )
 
 
 async def only_login(services: Services, user: User, expires_at: int) -> str | None:

@@ -32,6 +32,7 @@ class Builtin:
             who.login or new_id(),
             SessionId(wanted.session_id),
             wanted.expires_at,
+            dates_from=who.dates_from,
             alias=who.alias,
             room=wanted.room.name,
             user_name=who.name,

@@ -1,11 +1,14 @@
 """Credentials for one session alone: what they open, what they do not, and when they are over."""
 
+import asyncio
+import contextlib
 import re
 import time
 from pathlib import Path
 from typing import Any
 
 import jwt
+import psycopg2
 import pytest
 
 from actors.session.ids import SessionId, UserId
@@ -15,7 +18,8 @@ from server.routes import CommandRoute, Row, SocketRoute, UploadRoute
 from server.v1.table import API
 from storage.users import User
 from tests.server.client import Client, Person, Reply, Seat
-from tests.server.serving import KEY, Town, serving
+from tests.server.serving import KEY, Town, serving, wait_for
+from tests.server.test_accounts import WAITING
 from tests.server.test_live import upload
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -290,6 +294,20 @@ async def test_a_guest_has_no_account(town: Town) -> None:
     (await seat.person.post("/v1/sessions", {"title": "Mine"})).refused(403, "wrong_scope")
     body = {"name": "Gus", "email": "gus@example.org", "password": "correct horse", "role": "guest"}
     (await town.anyone.post("/v1/auth/register", body)).refused(422, "invalid", "role")
+
+
+async def test_a_token_that_a_guest_asks_for_as_they_are_removed_is_no_way_back(town: Town) -> None:
+    host, _ = await party(town, "Anna")
+    seat = await guest(town, host)
+    await seat.do("join")
+    with contextlib.closing(psycopg2.connect(town.dsn)) as connection, connection.cursor() as cursor:
+        # Whether they may have one has been seen; who they are is still being read.
+        cursor.execute("lock table users in access exclusive mode")
+        asked = asyncio.create_task(seat.person.post(f"{seat.path}/tokens"))
+        await wait_for(lambda: town.query(WAITING) == [(1,)])
+        await host.do("kick", user_id=seat.user_id)
+    late = Seat(Bearer(town.anyone, (await asked).ok(201)["token"], seat.user_id), seat.session)
+    (await late.command("join")).refused(403, "kicked")
 
 
 async def test_a_removed_guest_is_out(town: Town) -> None:
