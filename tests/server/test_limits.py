@@ -351,6 +351,30 @@ async def test_who_does_not_read_answers_is_not_given_more(town: Town, before: s
     await host.say("others are served")
 
 
+async def test_who_sends_commands_by_the_thousand_holds_nobody_up(town: Town) -> None:
+    host, *_ = await town.classroom()
+    reader, writer = await town.open_socket()
+    body = b'{"type":"dance"}'
+    one = head(host, f"Content-Length: {len(body)}") + body
+    count, answers = 4_000, 0
+
+    async def read() -> None:
+        nonlocal answers
+        while answers < count:
+            assert (await read_answer(reader))[0] == 422
+            answers += 1
+
+    async with asyncio.timeout(PATIENCE_S):
+        writer.write(one * count)
+        reading = asyncio.create_task(read())
+        await wait_for(lambda: answers > 0)
+        (await town.anyone.get("/livez")).ok()
+        meanwhile = answers
+        await reading
+    writer.close()
+    assert meanwhile < count / 8, "that took a few turns of the loop, and a few of these are done in each"
+
+
 @pytest.mark.parametrize("before", ["nothing", "something else"])
 async def test_who_never_reads_answers_is_let_go(dsn: str, data: Path, before: str) -> None:
     async with serving(dsn, data, limits={"header_timeout_s": 0.1, "keepalive_s": 0.5}) as town:
