@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from actors.session.commands import RestoreCode
 from actors.session.ids import SessionId
-from actors.session.permissions import allowed
+from actors.session.permissions import allowed, waiting
 from actors.session.state import State
 from server.auth import Principal
 from server.errors import Problem
@@ -33,14 +33,13 @@ async def document(services: Services, call: Call) -> Document:
     """Read the code as it is now."""
     viewer = call.principal.user_id
 
-    def view(state: State) -> Document | None:
-        place, code = state.participants.get(viewer), state.code
-        waiting = place is not None and place.status == "waiting"
-        return None if waiting else Document(code.version, code.language, code.text, code.updates)
+    def view(state: State) -> Document:
+        if waiting(state, viewer):
+            raise Problem(403, "waiting", "You are in the lobby; a host has to admit you first.")
+        code = state.code
+        return Document(code.version, code.language, code.text, code.updates)
 
-    found: Document | None = await look(services, call, view)
-    if found is None:
-        raise Problem(403, "waiting", "You are in the lobby; a host has to admit you first.")
+    found: Document = await look(services, call, view)
     return found
 
 

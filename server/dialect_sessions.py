@@ -12,7 +12,6 @@ from msgspec import structs
 
 from actors.messages import Answer, Execute, Key, Outcome, Repeated
 from actors.session.commands import Caller, Command
-from actors.session.errors import Rejected
 from actors.session.events import Recorded
 from actors.session.ids import SessionId
 from actors.session.state import State
@@ -74,20 +73,12 @@ async def made(services: Services, call: Call, outcome: Outcome) -> list[Recorde
 async def seen(services: Services, call: Call, see: See) -> Any:
     """Give what a dialect sees in a session. Raises: Problem."""
 
-    def look(state: State) -> Any:
-        # What it raises must not end the session's actor: it is raised again outside of it.
-        try:
-            if state.session.deleted:
-                # Found by a name that was looked up before.
-                raise unknown_session(ref)
-            return see(state, structs.replace(call, now=now_millis())), None
-        except Exception as error:  # noqa: BLE001 - raised below
-            return None, error
-
     ref = call.params.get("ref", "")
-    value, error = await services.look(call.session_id, ref, look)
-    if isinstance(error, Rejected):
-        raise refused(error, ref)
-    if error is not None:
-        raise error
-    return value
+
+    def look(state: State) -> Any:
+        if state.session.deleted:
+            # Found by a name that was looked up before.
+            raise unknown_session(ref)
+        return see(state, structs.replace(call, now=now_millis()))
+
+    return await services.look(call.session_id, ref, look)

@@ -1,6 +1,6 @@
 """Single looks at a session's state: who sends what, and who may do what."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -53,25 +53,25 @@ async def permissions(services: Services, call: Call) -> Rights:
     viewer = call.principal.user_id
     user_id = viewer if query.user_id is None else UserId(query.user_id)
 
-    def view(state: State) -> Rights | Problem:
+    def view(state: State) -> Rights:
         if user_id != viewer and not allowed(state, viewer, "moderate"):
-            return Problem(403, "not_permitted", "Only moderators may ask what others may do.", field="user_id")
+            raise Problem(403, "not_permitted", "Only moderators may ask what others may do.", field="user_id")
         place = state.participants.get(user_id)
         owner = user_id == state.session.owner_id
         if user_id != viewer and place is None and not owner:
-            return unknown(user_id, "user_id")
+            raise unknown(user_id, "user_id")
         why = explain(state, user_id)
         role: Role | None = "host" if owner else place.role if place else None
         return Rights(user_id, role, [one.permission for one in why if one.allowed], why if query.explain else UNSET)
 
-    rights: Rights = given(await look(services, call, view))
+    rights: Rights = await look(services, call, view)
     return rights
 
 
 async def media(services: Services, call: Call) -> Sending:
     """Say what everyone in the session sends."""
     viewer = call.principal.user_id
-    sending: Sending = given(await look(services, call, lambda state: sending_now(state, viewer)))
+    sending: Sending = await look(services, call, lambda state: sending_now(state, viewer))
     return sending
 
 
@@ -79,11 +79,13 @@ async def media_of(services: Services, call: Call) -> Sends:
     """Say what one participant sends."""
     viewer, user_id = call.principal.user_id, UserId(call.params["user_id"])
 
-    def view(state: State) -> Sends | Problem:
+    def view(state: State) -> Sends:
         place = state.participants.get(user_id)
-        return sends(place) if place is not None and shown(state, place, viewer) else unknown(user_id)
+        if place is None or not shown(state, place, viewer):
+            raise unknown(user_id)
+        return sends(place)
 
-    found: Sends = given(await look(services, call, view))
+    found: Sends = await look(services, call, view)
     return found
 
 
@@ -103,10 +105,3 @@ def sends(place: Participant) -> Sends:
 
 def unknown(user_id: UserId, field: str | None = None) -> Problem:
     return Problem(404, "unknown_participant", f"There is no participant {user_id!r} in this session.", field=field)
-
-
-def given(seen: Any) -> Any:
-    """Raises: Problem, where that is what a view gave: it must not raise inside the session's actor."""
-    if isinstance(seen, Problem):
-        raise seen
-    return seen

@@ -8,8 +8,9 @@ from prometheus_client import CollectorRegistry
 
 from actors.directory import Directory
 from actors.messages import Look, Snapshot
+from actors.session.errors import Rejected
 from actors.session.ids import SessionId
-from actors.session.permissions import outlived
+from actors.session.permissions import require_current
 from actors.session.state import State
 from server.auth import Principal, Tickets, Tokens
 from server.config import Settings
@@ -92,19 +93,31 @@ class Services(Struct, frozen=True):
     ledger: RoomLedger
 
     async def look(self, session_id: SessionId, ref: str, view: Callable[[State], Any]) -> Any:
-        """Give what `view` makes of a session's state: it takes what it needs and keeps nothing. Raises: Problem."""
-        outcome = await self.directory.ask(session_id, Look(view))
+        """Give what `view` makes of a session's state: it takes what it needs and keeps nothing.
+
+        Raises: Problem, and what `view` raises, which does not end the session's actor."""
+
+        def seen(state: State) -> tuple[Any, Exception | None]:
+            try:
+                return view(state), None
+            except Exception as error:  # noqa: BLE001 - raised below
+                return None, error
+
+        outcome = await self.directory.ask(session_id, Look(seen))
         if not isinstance(outcome, Snapshot):
             raise refused(outcome, ref)
-        return outcome.value
+        value, error = outcome.value
+        if isinstance(error, Rejected):
+            raise refused(error, ref) from error
+        if error is not None:
+            raise error
+        return value
 
     async def require_current(self, principal: Principal, ref: str = "") -> None:
         """See that a credential for one session alone has not ended with its holder's removal. Raises: Problem 403."""
         if principal.scope is not None:
             caller = principal.caller()
-            over = await self.look(principal.scope, ref, lambda state: outlived(state, caller))
-            if over is not None:
-                raise refused(over, ref)
+            await self.look(principal.scope, ref, lambda state: require_current(state, caller))
 
     async def visible(self, session_id: SessionId, principal: Principal, ref: str) -> Found:
         """Find a session for someone who owns it or has a place in it. Raises: Problem 404, 403."""

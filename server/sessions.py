@@ -88,16 +88,15 @@ async def look(services: Services, call: Call, view: Callable[[State], Any]) -> 
     ref, viewer = call.params["ref"], call.principal.user_id
     await services.visible(call.session_id, call.principal, ref)
 
-    def permitted(state: State) -> tuple[Any] | None:
+    def permitted(state: State) -> Any:
         place = state.participants.get(viewer)
         over = state.session.status in lifecycle.CLOSED and place is not None and place.joined_at is not None
         waiting = place is not None and place.status == "waiting"
-        return (view(state),) if over or waiting or role_of(state, viewer) else None
+        if not (over or waiting or role_of(state, viewer)):
+            raise Problem(403, "not_joined", "Join the session first.")
+        return view(state)
 
-    seen = await services.look(call.session_id, ref, permitted)
-    if seen is None:
-        raise Problem(403, "not_joined", "Join the session first.")
-    return seen[0]
+    return await services.look(call.session_id, ref, permitted)
 
 
 async def find_place(services: Services, call: Call) -> Found:

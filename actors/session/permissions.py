@@ -130,18 +130,11 @@ def not_in(state: State, user_id: UserId) -> Rejected:
 
 def require_current(state: State, by: Caller) -> None:
     """Refuse a credential for this session alone that is older than its holder's removal, which it does not survive."""
-    if (over := outlived(state, by)) is not None:
-        raise over
-
-
-def outlived(state: State, by: Caller) -> Rejected | None:
-    """Say why a credential for this session alone is good no more; None: it is, or is an account's."""
     if by.issued_at is None:
-        return None
+        return
     place = state.participants.get(by.user_id)
     if place and place.kicked_at is not None and by.issued_at <= place.kicked_at:
-        return Rejected(Reason.KICKED, "You were removed from this session, and what let you in is good no more.")
-    return None
+        raise Rejected(Reason.KICKED, "You were removed from this session, and what let you in is good no more.")
 
 
 def joined(state: State, by: Caller) -> Participant:

@@ -10,7 +10,8 @@ from msgspec import structs
 
 from actors.channel import Published
 from actors.session import events as e
-from server.routes import Api, StreamRoute
+from server.routes import ActionRoute, Api, Call, StreamRoute
+from server.services import Services
 from server.v1.frames import FRAMES
 from server.v1.table import API
 from tests.server.client import Seat
@@ -33,13 +34,20 @@ def no_hands(out: Published) -> bytes | None:
     return misprint() if isinstance(out.recorded.event, e.HandRaised) else FRAMES.event(out)
 
 
+async def mislook(services: Services, call: Call) -> Any:
+    return await services.look(call.session_id, call.params["ref"], misprint)
+
+
 MISPRINTING = Misprinting(
     name="misprinting",
     title="An API with mistakes",
     prefix="/misprinting",
-    rows=tuple(
-        StreamRoute(path=f"/{what}/{{ref}}", summary="Misprint", format=structs.replace(FRAMES, **{what: form}))
-        for what, form in {"event": no_hands, "relayed": misprint, "snapshot": misprint}.items()
+    rows=(
+        *(
+            StreamRoute(path=f"/{what}/{{ref}}", summary="Misprint", format=structs.replace(FRAMES, **{what: form}))
+            for what, form in {"event": no_hands, "relayed": misprint, "snapshot": misprint}.items()
+        ),
+        ActionRoute(path="/look/{ref}", summary="Mislook", session=True, act=mislook, view=misprint),
     ),
 )
 
@@ -48,6 +56,15 @@ MISPRINTING = Misprinting(
 async def printing(town_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
     async with serving(town_dsn, tmp_path_factory.mktemp("misprints"), apis=(API, MISPRINTING)) as town:
         yield town
+
+
+async def test_a_look_that_fails_costs_the_session_nothing(printing: Town, caplog: pytest.LogCaptureFixture) -> None:
+    host, anna = await printing.classroom("Anna")
+    [actor] = [one for one in printing.server.services.directory if one.session_id == host.id]
+    answers = await asyncio.gather(anna.say("Hello"), anna.person.get(f"/misprinting/look/{host.id}"), anna.say("Bye"))
+    answers[1].refused(500, "internal")
+    assert [one for one in printing.server.services.directory if one.session_id == host.id] == [actor]
+    assert len(caplog.messages) == 1
 
 
 def misprinted(seat: Seat, what: str) -> Any:
