@@ -111,5 +111,5 @@ async def test_every_connection_ended_again_and_again_under_load(scratch: str | 
             await full.ledger.grows(100)
             await full.finish()
             print("\n" + hold(full, server.dsn))
-            assert full.ledger.slowest_s < 3.0
+            assert full.ledger.slowest_s < 5.0
             assert "Traceback" not in server.complaints()

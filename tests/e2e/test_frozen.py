@@ -97,5 +97,5 @@ async def test_a_database_that_stands_still(scratch: str | None) -> None:
             await full.ledger.grows(200)
             await full.finish()
             print("\n" + hold(full, server.dsn))
-            assert full.ledger.slowest_s < 3.0
+            assert full.ledger.slowest_s < 5.0
             assert "Traceback" not in server.complaints()
