@@ -6,6 +6,7 @@ order. Commands are decided in the order they came; each is answered once, after
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import Awaitable, Mapping
 from typing import Annotated, Any
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 32
 """Commands of one socket that may wait for their answers; with more, reading pauses."""
+AT_ONCE = 8
+"""Messages of one socket that are taken before others have their turn."""
 CLOSE_S = 2.0
 """How long a client may take to say goodbye."""
 SAFE_INT = (1 << 53) - 1
@@ -157,7 +160,7 @@ class Listener:
 
     async def read(self, socket: "web.WebSocketResponse[Any]") -> None:
         """Take messages, one after the other, until the client is gone or says what no client may."""
-        while True:
+        for number in itertools.count(1):
             message = await socket.receive()
             if message.type is WSMsgType.BINARY:
                 self.code = WSCloseCode.UNSUPPORTED_DATA
@@ -165,8 +168,9 @@ class Listener:
                 return
             await self.slots.acquire()
             await self.take(bytes(message.data))
-            # Nothing above waits while messages are there: whoever sends thousands at once would hold up everybody.
-            await asyncio.sleep(0)
+            if not number % AT_ONCE:
+                # Nothing above waits while messages are there: whoever sends thousands would hold up everybody.
+                await asyncio.sleep(0)
 
     async def take(self, raw: bytes) -> None:
         """Do what a message says, or say why not; release the slot when it has been answered."""
