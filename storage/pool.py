@@ -56,7 +56,7 @@ def translated(error: psycopg2.Error, *, lost: bool = False) -> StorageError:
 
 
 class _Connection(aiopg.Connection):
-    """aiopg's connection with five faults mended, each shown by a test in tests/storage/test_pool.py."""
+    """aiopg's connection with six faults mended, each shown by a test in tests/storage/test_pool.py."""
 
     def __init__(self, *args: Any, **how: Any) -> None:
         super().__init__(*args, **how)
@@ -84,6 +84,11 @@ class _Connection(aiopg.Connection):
         # this the statement would wait for its time-out to learn that there is no answer.
         elif self._waiter is not None and not self._waiter.done() and self._failed:
             self._loop.call_soon(self._ready, weak_self)
+
+    def _close(self) -> None:
+        super()._close()
+        # 6: closed twice, it took the number's next owner off the loop, who then waited for answers until the time-out.
+        self._fileno = None
 
     async def _poll(self, waiter: "asyncio.Future[None]", timeout: float) -> None:  # noqa: ASYNC109 - as in aiopg
         # 3: aiopg turns the server's "canceling statement" into a CancelledError of our own task.
@@ -141,7 +146,10 @@ class _Connection(aiopg.Connection):
         except TimeoutError as error:
             raise UnknownOutcome(f"no answer within {self.timeout:g} s") from error.with_traceback(None)
         except psycopg2.Error as error:
-            raise translated(error, lost=bool(self.closed)) from error.with_traceback(None)
+            lost = bool(self.closed)
+            if lost:
+                self._close()  # the driver has closed the socket, perhaps while it sent: its number is free already
+            raise translated(error, lost=lost) from error.with_traceback(None)
         except ValueError as error:  # from the driver, before anything is sent: a NUL or half a surrogate in a text
             raise StorageError(f"a parameter cannot be stored: {error}") from error
         finally:

@@ -357,6 +357,29 @@ async def _kill(pid: int) -> None:
     os.kill(pid, 9)
 
 
+async def test_a_lost_connection_takes_nothing_from_the_next_one_of_its_number(data: Path) -> None:
+    class Killing:
+        """A parameter that kills the session just before it is sent: so large that the driver notices."""
+
+        def __conform__(self, protocol: object) -> "Killing":
+            return self
+
+        def getquoted(self) -> bytes:
+            os.kill(pid, signal.SIGKILL)
+            await_the_end_of(pid)
+            return b"'%b'" % (b"x" * 100_000)
+
+    with embedded.start(data) as server:
+        writer = Writer(server.dsn)
+        (pid,) = (await writer.fetch(MY_PID))[0]
+        with pytest.raises(UnknownOutcome):
+            await writer.fetch("select %s", (Killing(),))
+        async with await Pool.open(server.dsn, size=1, statement_timeout_s=3) as pool:
+            assert await writer.fetch("select 1") == [(1,)]
+            assert await pool.fetch("select 1") == [(1,)]
+        await writer.close()
+
+
 async def test_a_restart_of_postgres_goes_unnoticed_between_statements(data: Path) -> None:
     first = embedded.start(data)
     async with await Pool.open(first.dsn, size=4) as pool:
