@@ -186,7 +186,7 @@ class Protocol(web.RequestHandler):
         else:
             problem = Problem(status, "malformed", "This is no HTTP request, or one with too long a line.")
         response = printed(problem)
-        response.headers[hdrs.SERVER] = SERVER  # `on_prepare` is not called here
+        head(response, new_id())  # `on_prepare` is not called here
         response.force_close()
         return response
 
@@ -230,8 +230,13 @@ def logged(log: RequestLog) -> Middleware:
 
 async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Headers of every answer, streams included."""
-    response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers[hdrs.SERVER] = SERVER
+    # What is refused before there is a handler has none yet.
+    head(response, request.get(REQUEST_ID) or new_id())
     if origin := request.get(cors.ORIGIN):
         cors.allow(response, origin)
+
+
+def head(response: web.StreamResponse, request_id: str) -> None:
+    response.headers["X-Request-Id"] = request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers[hdrs.SERVER] = SERVER
