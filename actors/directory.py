@@ -12,8 +12,6 @@ from typing import Any
 
 from pykka import ActorRef
 
-from actors.channel import Channel
-from actors.event_log import EventLog, LogUnavailable
 from actors.messages import (
     SYSTEM,
     Execute,
@@ -27,6 +25,7 @@ from actors.messages import (
     Unavailable,
 )
 from actors.persistence import tell
+from actors.ports import Channel, EventLog, LogUnavailable
 from actors.session import commands as c
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId

@@ -8,8 +8,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from actors.channel import Published
-from actors.event_log import Claim, KeyRow
+from actors.ports import Claim, KeyRow, Published
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Rejected

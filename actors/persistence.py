@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 from pykka import ActorDeadError, ActorRef
 
-from actors.event_log import Append, EventLog, LogUnavailable
+from actors.ports import Append, EventLog, LogUnavailable
 from actors.runtime import LoopActor
 from actors.session.ids import SessionId
 

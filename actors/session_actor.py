@@ -15,9 +15,7 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
-from actors.channel import Channel, Published
-from actors.code_document import CodeDocument
-from actors.event_log import KeyRow, Redaction
+from actors.commit import JSON, Turn, notification_rows, outgoing
 from actors.messages import (
     SYSTEM,
     Answer,
@@ -37,15 +35,16 @@ from actors.messages import (
     Wake,
 )
 from actors.persistence import CommitFailed, Committed, SaveSnapshot, tell
-from actors.rows import JSON, notification_rows, outgoing
+from actors.ports import Channel, KeyRow, Published, Redaction
 from actors.runtime import Deferred, LoopActor
-from actors.session import audience, chat, machine, notifications
+from actors.session import audience, machine, notifications
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session.aspects import chat
 from actors.session.errors import Rejected
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Room, State, Status
-from actors.turn import Turn
+from actors.yjs import CodeDocument
 
 logger = logging.getLogger(__name__)
 

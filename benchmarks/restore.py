@@ -11,16 +11,17 @@ from aiohttp import ClientSession
 from msgspec import Raw
 from pykka import ActorRef
 
-from actors.event_log import Append, Creation, LogRow
+from actors.ports import Append, Creation, LogRow
 from actors.runtime import LoopActor
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session import lifecycle, machine
+from actors.session import machine
+from actors.session.aspects import lifecycle
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
 from benchmarks.load import TEXT
 from benchmarks.servers import Homeroom, StartError
-from server.auth import new_id
+from server.http.uuids import new_id
 from storage.event_log import PREPARE, PostgresEventLog
 from storage.pool import Pool, Writer
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import server
-from server import logs
-from server.config import BadSetting, Settings
-from server.sources import load, render
+from server.bootstrap import logging
+from server.settings.loader import load, render
+from server.settings.sections import BadSetting, Settings
 from storage.errors import StorageError
 
 DEFAULT_CONFIG = Path("config.toml")
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "data.dir": options.data,
             },
         )
-        logs.set_up(settings.server.log_level)
+        logging.set_up(settings.server.log_level)
         return COMMANDS[options.command](settings, options)
     except (BadSetting, StorageError) as error:
         print(f"homeroom: {error}", file=sys.stderr)
@@ -103,7 +103,7 @@ def run(work: Coroutine[Any, Any, int | None]) -> int:
 
 
 def serve(settings: Settings, options: argparse.Namespace) -> int:
-    from server.serve import serve
+    from server.bootstrap.lifecycle import serve
 
     return run(serve(settings, say))
 
@@ -115,19 +115,19 @@ def demo(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def migrate(settings: Settings, options: argparse.Namespace) -> int:
-    from server.offline import migrate
+    from server.bootstrap.offline_commands import migrate
 
     return run(migrate(settings, say))
 
 
 def token(settings: Settings, options: argparse.Namespace) -> int:
-    from server.offline import token
+    from server.bootstrap.offline_commands import token
 
     return run(token(settings, options.user, options.ttl))
 
 
 def replay(settings: Settings, options: argparse.Namespace) -> int:
-    from server.offline import replay
+    from server.bootstrap.offline_commands import replay
 
     return run(replay(settings, options.session, first=options.first, speed=options.speed, follow=options.follow))
 
@@ -139,11 +139,11 @@ def fake_daily(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def check_config(settings: Settings, options: argparse.Namespace) -> int:
-    from server import claims
+    from server.api import mounting
     from server.dialects import tables
     from server.v1.table import API
 
-    claims.check((API, *tables(settings)), [])
+    mounting.check((API, *tables(settings)), [])
     print(render(settings), end="")
     return 0
 

@@ -5,7 +5,7 @@
 
 from msgspec import Struct
 
-from actors.event_log import CreationKey, Taken
+from actors.ports import CreationKey, Taken
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Status
 from storage import queries

@@ -3,7 +3,7 @@
 The law: `Unavailable` promises that nothing was changed, so trying again is safe; `UnknownOutcome` promises nothing.
 """
 
-from actors.event_log import LogUnavailable
+from actors.ports import LogUnavailable
 
 
 class StorageError(Exception):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 from msgspec import Raw, Struct
 
-from actors.event_log import (
+from actors.ports import (
     Append,
     AudioUse,
     Claim,

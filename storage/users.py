@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from actors.event_log import Taken
+from actors.ports import Taken
 from actors.session.commands import Person
 from actors.session.ids import Millis, UserId
 from storage import queries

@@ -8,15 +8,17 @@ from typing import Any
 
 import msgspec
 
-from actors.session import (
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.aspects import (
     board,
     chat,
+    client_events,
     code,
     hands,
     lifecycle,
     media,
     mutes,
-    notes,
     playback,
     polls,
     presence,
@@ -25,8 +27,6 @@ from actors.session import (
     roles,
     roster,
 )
-from actors.session import commands as c
-from actors.session import events as e
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.permissions import require_current
@@ -37,7 +37,7 @@ Applier = Callable[[State, Any, e.Recorded], None]
 
 ASPECTS = (
     lifecycle, roster, presence, roles, mutes, hands, media, playback, chat, questions, polls, code, board, recording,
-    notes,
+    client_events,
 )  # fmt: skip
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import aiohttp
 from msgspec.structs import replace
 
-from server.config import Settings
+from server.bootstrap.lifecycle import running
 from server.demo.classes import play
 from server.demo.people import Refused
-from server.serve import running
+from server.settings.sections import Settings
 
 
 async def demo(settings: Settings, say: Callable[[str], None]) -> int:

@@ -3,9 +3,9 @@
 **Law:** a module here says what a contract says: rows, shapes, words. It waits for nothing and keeps nothing.
 """
 
-from server.config import Settings
-from server.dialect import Dialect
+from server.api.dialect import Dialect
 from server.dialects import interview, lesson, live, seeds, tutorium
+from server.settings.sections import Settings
 
 
 def tables(settings: Settings) -> tuple[Dialect, ...]:

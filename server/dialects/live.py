@@ -14,13 +14,13 @@ from actors.session.ids import Id, Millis, Title, UserId
 from actors.session.permissions import effective
 from actors.session.state import Features, FeaturesUpdate, Participant, Permission, Session, State
 from actors.session.state import Status as Ours
-from server import meetings, sessions
-from server.config import Settings
-from server.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, under
-from server.errors import Problem
-from server.meetings import Taped
-from server.routes import Call
-from server.v1.times import rfc3339, when
+from server.api.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, under
+from server.http.problems import Problem
+from server.http.timestamps import rfc3339, when
+from server.settings.sections import Settings
+from server.usecases import room_access, sessions
+from server.usecases.call import Call
+from server.usecases.room_access import Taped
 
 Status = Literal["scheduled", "live", "ended"]
 STATUSES: Mapping[Ours, Status] = {"scheduled": "scheduled", "live": "live", "ended": "ended", "cancelled": "ended"}
@@ -350,11 +350,11 @@ ROWS = (
     ),
     FetchRoute(
         path="/{ref}/recording", summary="Read the latest recording", whose="participant",
-        act=meetings.latest_recording, out=recording, answer=RecordingView,
+        act=room_access.latest_recording, out=recording, answer=RecordingView,
         errors=denied("access recording for session"),
     ),
     FetchRoute(
-        method="POST", path="/{ref}/token", summary="Get a token for the session's room", act=meetings.met,
+        method="POST", path="/{ref}/token", summary="Get a token for the session's room", act=room_access.met,
         out=lambda met, call: Token(met.pass_.token), answer=Token,
         errors=dict.fromkeys(("unknown_session", "room_failed", "no_room"), (500, "Failed to get session token")),
     ),

@@ -12,15 +12,15 @@ from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
 from actors.session.state import Features, Participant, Presence, Session, State
 from actors.session.state import Status as Ours
-from server import accounts, meetings, sessions
-from server.config import Settings
-from server.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, detailed, under
-from server.errors import Problem
-from server.meetings import Met
-from server.openings import Opening, room_name
-from server.room_hooks import DAILY
-from server.routes import Call
-from server.v1.times import rfc3339
+from server.api.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, detailed, under
+from server.api.provider_webhooks import DAILY
+from server.http.problems import Problem
+from server.http.timestamps import rfc3339
+from server.settings.sections import Settings
+from server.usecases import accounts, room_access, sessions
+from server.usecases.call import Call
+from server.usecases.room_access import Met
+from server.usecases.session_creation import Opening, room_name
 
 Status = Literal["scheduled", "active", "ended", "cancelled"]
 ConnectionStatus = Literal["invited", "joined", "left", "kicked"]
@@ -333,7 +333,7 @@ SESSIONS = (
     CreateRoute(
         path="/sessions", summary="Create a session, and its room", teachers=True, body=SessionCreate,
         new=new_session, opening=lambda call: Opening(seat="invited", named=room_name),
-        then=meetings.met_at_creation, out=detail, answer=SessionDetail,
+        then=room_access.met_at_creation, out=detail, answer=SessionDetail,
     ),
     FetchRoute(
         path="/sessions", summary="List one's sessions, newest first", query=SessionQuery, into=listed,
@@ -341,7 +341,7 @@ SESSIONS = (
         out=lambda found, call: SessionList([response(one, call) for one in found[0]], found[1]),
     ),
     FetchRoute(
-        path="/sessions/{ref}", summary="Read a session", whose="participant", act=meetings.met_as_owner, out=detail,
+        path="/sessions/{ref}", summary="Read a session", whose="participant", act=room_access.met_as_owner, out=detail,
         answer=SessionDetail,
     ),
     AskRoute(
@@ -355,7 +355,7 @@ SESSIONS = (
     ),
     AskRoute(
         path="/sessions/{ref}/join", summary="Join", admits=True, find=may_join, ask=lambda call: c.Join(),
-        then=meetings.met, out=joined, answer=Joined,
+        then=room_access.met, out=joined, answer=Joined,
     ),
     AskRoute(
         path="/sessions/{ref}/leave", summary="Leave", ask=lambda call: c.Leave(), see=lambda state, call: Left(),
@@ -363,7 +363,7 @@ SESSIONS = (
     ),
     AskRoute(
         path="/sessions/join-by-code", summary="Join by code", body=JoinByCode, ref=lambda body: body.room_code,
-        admits=True, find=may_join, ask=lambda call: c.Join(), then=meetings.met, out=joined_by_code,
+        admits=True, find=may_join, ask=lambda call: c.Join(), then=room_access.met, out=joined_by_code,
         errors={"unknown_session": (404, "Invalid room code")}, answer=JoinedByCode,
     ),
     LookRoute(

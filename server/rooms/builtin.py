@@ -6,8 +6,9 @@ A room's token is a token for its session, which says besides for which room it 
 from collections.abc import Sequence
 
 from actors.session.ids import SessionId, UserId
-from server.auth import Tokens, new_id
+from server.http.uuids import new_id
 from server.rooms.providers import Link, NewRoom, Pass, RoomFailed, Taped
+from server.security.tokens import Tokens
 from storage.users import User
 
 

@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from actors.session.ids import Millis, UserId
 from actors.session.state import RecordingStatus
+from server.http.client_responses import body_of, retry_after_s
 from server.rooms.providers import Link, NewRoom, Pass, RoomFailed, Taped
-from server.upstream import body_of, retry_after_s
 
 T = TypeVar("T")
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})

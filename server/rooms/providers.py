@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from actors.session.ids import Millis, UserId
 from actors.session.state import RecordingStatus, Room
-from server.auth import Principal
+from server.security.principal import Principal
 
 
 class RoomFailed(Exception):

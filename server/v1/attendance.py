@@ -5,12 +5,12 @@ import io
 
 from msgspec import Struct
 
-from actors.session import attendance
+from actors.session.attendance import Line
 from actors.session.ids import UserId
 from actors.session.state import Presence, Role
-from server import records as do
-from server.routes import Reply
-from server.v1.times import rfc3339, when
+from server.http.reply import Reply
+from server.http.timestamps import rfc3339, when
+from server.usecases.records.attendance import Attended
 from server.v1.views import encode
 from storage.rooms import Visit
 
@@ -68,7 +68,7 @@ class AttendanceView(Struct, frozen=True):
 COLUMNS = tuple(AttendanceLine.__struct_fields__)
 
 
-def attended(found: do.Attended) -> Reply:
+def attended(found: Attended) -> Reply:
     lines = [attendance_line(line) for line in found.lines]
     if found.csv:
         disposition = f'attachment; filename="{found.session.name}-attendance.csv"'
@@ -89,7 +89,7 @@ def visit(found: Visit) -> VisitView:
     return VisitView(found.user_id, found.name, found.owner, rfc3339(found.joined_at), when(found.left_at))
 
 
-def attendance_line(line: attendance.Line) -> AttendanceLine:
+def attendance_line(line: Line) -> AttendanceLine:
     return AttendanceLine(
         user_id=line.user_id,
         number=line.number,

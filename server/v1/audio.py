@@ -2,11 +2,13 @@
 
 from msgspec import Struct
 
-from server import audio as do
-from server import clock, uploads
-from server.lists import Listed
-from server.routes import ActionRoute, ContentRoute, Reply, UploadRoute
-from server.v1.times import rfc3339
+from server.api.routes import ActionRoute, ContentRoute, UploadRoute
+from server.http.pagination import Listed
+from server.http.reply import Reply
+from server.http.timestamps import rfc3339
+from server.usecases import clock
+from server.usecases.audio import library as do
+from server.usecases.audio import upload
 from server.v1.views import Page, encode, nothing
 from storage.audio import Audio
 
@@ -90,8 +92,8 @@ ROWS = (
         query=clock.ClockQuery, act=clock.clock, view=time, answer=TimeView,
     ),
     UploadRoute(
-        path="/audio", summary="Upload a piece of audio: mp3, wav, m4a, ogg, webm or flac", form=uploads.AudioForm,
-        act=uploads.upload, view=uploaded, status=201, answer=AudioView,
+        path="/audio", summary="Upload a piece of audio: mp3, wav, m4a, ogg, webm or flac", form=upload.AudioForm,
+        act=upload.upload, view=uploaded, status=201, answer=AudioView,
     ),
     ActionRoute(
         path="/audio", summary="List one's own pieces, newest first", query=do.AudioQuery, act=do.page, view=pieces,

@@ -4,10 +4,11 @@ from msgspec import Struct
 
 from actors.session.ids import UserId
 from actors.session.state import Session, Status
-from server import bookings as do
-from server.lists import Listed
-from server.routes import ActionRoute, Reply
-from server.v1.times import rfc3339
+from server.api.routes import ActionRoute
+from server.http.pagination import Listed
+from server.http.reply import Reply
+from server.http.timestamps import rfc3339
+from server.usecases import bookings as do
 from server.v1.views import Page, SessionView, encode, session_view
 
 

@@ -4,15 +4,15 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from actors.channel import Published
+from actors.ports import Published
 from actors.session import events as e
 from actors.session.audience import anonymous
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
-from server.formats import Bye, Cursor, Format, bare, message
-from server.routes import Reply
+from server.http.reply import Reply
+from server.http.timestamps import now, rfc3339
+from server.streams.format import Bye, Cursor, Format, bare, message
 from server.v1.state_views import snapshot
-from server.v1.times import now, rfc3339
 
 _encode = msgspec.json.Encoder().encode
 

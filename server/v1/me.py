@@ -8,11 +8,12 @@ from msgspec import Struct
 from actors.session.ids import UserId
 from actors.session.notifications import SessionInvitation
 from actors.session.state import Kind, Session, Status
-from server import devices, sessions
-from server.formats import Cursor
-from server.routes import ActionRoute, Reply, UserStreamRoute
+from server.api.routes import ActionRoute, UserStreamRoute
+from server.http.reply import Reply
+from server.http.timestamps import now, rfc3339, when
+from server.streams.format import Cursor
+from server.usecases import devices, sessions
 from server.v1.frames import FRAMES, sse
-from server.v1.times import now, rfc3339, when
 from server.v1.views import Owner, Page, encode, nothing
 from storage.devices import Device, Platform
 from storage.notifications import Invitation, Standing, Told

@@ -9,17 +9,27 @@ from msgspec import UNSET, Struct, UnsetType
 from actors.session.events import ChatMessage, Recorded
 from actors.session.ids import Millis, UserId
 from actors.session.state import Recording, RecordingStatus, Session
-from server import meetings, recordings
-from server import records as do
-from server.lists import Listed
+from server.api.routes import ActionRoute, DownloadRoute, ReplayRoute
+from server.http.pagination import Listed
+from server.http.reply import Reply
+from server.http.timestamps import rfc3339, when
 from server.rooms.providers import Link
-from server.routes import ActionRoute, DownloadRoute, ReplayRoute, Reply
+from server.usecases import room_access
+from server.usecases.records import (
+    archive,
+    attendance,
+    chat_history,
+    code_history,
+    export,
+    recordings,
+    replay,
+    statistics,
+)
 from server.v1.attendance import AttendanceView, attended
 from server.v1.frames import REPLAYED, gap, replay_end
 from server.v1.state_views import MessageView, QuestionView, StateView, VoiceView, question_view, state_view
-from server.v1.times import rfc3339, when
 from server.v1.views import Page, SessionView, encode, session_view
-from storage.records import Edit
+from storage.history import Edit
 
 NDJSON = "application/x-ndjson"
 
@@ -54,11 +64,11 @@ class EditsView(Struct, frozen=True):
     next: str | None
 
 
-def chat(page: do.ChatPage) -> Reply:
+def chat(page: chat_history.ChatPage) -> Reply:
     return Reply(200, encode(ChatView([message(page, row) for row in page.chatted.rows], page.next)))
 
 
-def message(page: do.ChatPage, row: Recorded) -> MessageView:
+def message(page: chat_history.ChatPage, row: Recorded) -> MessageView:
     event, session, author = row.event, page.session, row.actor_id or page.session.owner_id
     assert isinstance(event, ChatMessage)
     return MessageView(
@@ -138,7 +148,7 @@ class StatisticsView(Struct, frozen=True, kw_only=True):
     polls: list[PollStatistics]
 
 
-def statistics(found: Any) -> Reply:
+def statistics_view(found: Any) -> Reply:
     joined, asked = found["joined"], found["questions"]
     view = StatisticsView(
         joined=joined,
@@ -268,43 +278,43 @@ def export_head(session: Session, last_seq: int, now: Millis) -> bytes:
     return encode(ExportHead(session_view(session), last_seq, rfc3339(now))) + b"\n"
 
 
-def archive_head(head: recordings.ArchiveHead) -> bytes:
+def archive_head(head: archive.ArchiveHead) -> bytes:
     line = RecordingLine(**recording_fields(head.recording))
-    state = state_view(head.state, recordings.NOBODY, head.recording.recording.started_at)
+    state = state_view(head.state, replay.NOBODY, head.recording.recording.started_at)
     return encode(ArchiveHead(line, state, head.chat_count, head.audio_ids)) + b"\n"
 
 
 def rows(line: Callable[[Recorded], bytes]) -> tuple[ActionRoute | DownloadRoute | ReplayRoute, ...]:
     """Give the routes. `line` prints a row of the log as `/log` does, on a line."""
-    export = do.Export(export_head, line)
-    archive = recordings.Archive(archive_head, line)
-    frames = recordings.Frames(REPLAYED, gap, replay_end)
+    export_lines = export.Export(export_head, line)
+    archive_lines = archive.Archive(archive_head, line)
+    frames = replay.Frames(REPLAYED, gap, replay_end)
     return (
         ActionRoute(
             path="/sessions/{ref}/log/statistics", summary="Count who did what, minute by minute", session=True,
-            act=do.statistics, view=statistics, answer=StatisticsView,
+            act=statistics.statistics, view=statistics_view, answer=StatisticsView,
         ),
         ActionRoute(
             path="/sessions/{ref}/attendance", session=True,
             summary="Read who was there, when and for how long; members, of themselves",
-            query=do.AttendanceQuery, act=do.attended, view=attended, answer=AttendanceView,
+            query=attendance.AttendanceQuery, act=attendance.attended, view=attended, answer=AttendanceView,
             text_types=("text/csv",),
         ),
         DownloadRoute(
             path="/sessions/{ref}/export", summary="Download the whole log, as lines of JSON; owner, hosts and cohosts",
-            act=partial(do.export, lines=export), content_type=NDJSON,
+            act=partial(export.export, lines=export_lines), content_type=NDJSON,
         ),
         ActionRoute(
             path="/sessions/{ref}/chat", summary="Read the chat, latest first: what was to all, and one's own",
-            session=True, query=do.ChatQuery, act=do.chat, view=chat, answer=ChatView,
+            session=True, query=chat_history.ChatQuery, act=chat_history.chat, view=chat, answer=ChatView,
         ),
         ActionRoute(
             path="/sessions/{ref}/questions", summary="Read the questions, in the order they were asked", session=True,
-            act=partial(do.questions, show=question_view), view=listed, answer=QuestionsView,
+            act=partial(chat_history.questions, show=question_view), view=listed, answer=QuestionsView,
         ),
         ActionRoute(
             path="/sessions/{ref}/code/history", summary="Read the code's versions, latest first; one with its text",
-            session=True, query=do.CodeQuery, act=do.code_history, view=edits, answer=EditsView,
+            session=True, query=code_history.CodeQuery, act=code_history.code_history, view=edits, answer=EditsView,
         ),
         ActionRoute(
             path="/sessions/{ref}/recordings", summary="List the recordings", session=True,
@@ -316,16 +326,16 @@ def rows(line: Callable[[Recorded], bytes]) -> tuple[ActionRoute | DownloadRoute
         ),
         ActionRoute(
             path="/sessions/{ref}/recordings/{recording}/file", summary="Get the URL of the room provider's own file",
-            session=True, act=meetings.recording_file, view=file, answer=RecordingFile,
+            session=True, act=room_access.recording_file, view=file, answer=RecordingFile,
         ),
         DownloadRoute(
             path="/sessions/{ref}/recordings/{recording}/archive", public=True, query=recordings.SignedQuery,
             summary="Download a recording, as lines of JSON, by the URL that `/recordings/{recording}` gave",
-            act=partial(recordings.archive, lines=archive), content_type=NDJSON,
+            act=partial(archive.archive, lines=archive_lines), content_type=NDJSON,
         ),
         ReplayRoute(
-            path="/sessions/{ref}/replay", public=True, query=recordings.ReplayQuery, format=REPLAYED,
+            path="/sessions/{ref}/replay", public=True, query=replay.ReplayQuery, format=REPLAYED,
             summary="Play what has been, in its own rhythm (SSE); with a token, a ticket or a recording's signed URL",
-            play=partial(recordings.replay, frames=frames),
+            play=partial(replay.replay, frames=frames),
         ),
     )  # fmt: skip

@@ -5,11 +5,11 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from actors.session import playback, polls, recording
 from actors.session import state as s
+from actors.session.aspects import playback, polls, recording
 from actors.session.ids import MessageId, Millis, UserId
 from actors.session.permissions import allowed, effective, waiting
-from server.v1.times import rfc3339, when
+from server.http.timestamps import rfc3339, when
 from server.v1.views import SessionView, encode, session_view
 
 CHAT_SHOWN = 50

@@ -9,12 +9,17 @@ from actors.session import commands as c
 from actors.session.events import Recorded
 from actors.session.ids import UserId
 from actors.session.state import Permission, Presence, Role, Session
-from server import accounts, audio, code, credentials, looks, session_log, sessions
-from server.lists import Listed
-from server.openings import create_session
-from server.room_hooks import DAILY
-from server.routes import ActionRoute, Api, Call, CommandRoute, Reply, SocketRoute, StreamRoute
-from server.services import Services
+from server.api.provider_webhooks import DAILY
+from server.api.routes import ActionRoute, Api, CommandRoute, SocketRoute, StreamRoute
+from server.http.pagination import Listed
+from server.http.reply import Reply
+from server.http.timestamps import rfc3339
+from server.usecases import accounts, code, session_queries, session_tokens, sessions
+from server.usecases.audio import library
+from server.usecases.call import Call
+from server.usecases.records import log_pages
+from server.usecases.services import Services
+from server.usecases.session_creation import create_session
 from server.v1 import records
 from server.v1.audio import ROWS as AUDIO
 from server.v1.bookings import ROWS as BOOKINGS
@@ -22,7 +27,6 @@ from server.v1.frames import CLOSES, FRAMES, MESSAGES, SILENT, answered, event_f
 from server.v1.me import ROWS as ME
 from server.v1.me import TicketView, ticket
 from server.v1.state_views import StateView, snapshot
-from server.v1.times import rfc3339
 from server.v1.views import (
     Page,
     SessionView,
@@ -155,14 +159,14 @@ def joined(found: Found) -> Reply:
     return Reply(200, encode(Joined(session_view(found.session), found.place, found.role)))
 
 
-def session_token(made: credentials.SessionToken) -> Reply:
+def session_token(made: session_tokens.SessionToken) -> Reply:
     meeting = made.meeting
     met = None if meeting is None else MeetingView(meeting.room_name, meeting.token, meeting.join_url)
     shown = SessionTokenView(made.token, rfc3339(made.expires_at), made.permissions, met)
     return Reply(201, encode(shown), {"Cache-Control": "no-store"})
 
 
-def guest_token(made: credentials.GuestToken) -> Reply:
+def guest_token(made: session_tokens.GuestToken) -> Reply:
     user = made.user
     shown = GuestView(user.user_id, user.number, user.name, user.role, user.colour)
     return Reply(
@@ -274,7 +278,7 @@ API = Api(
         ),
         ActionRoute(
             path="/sessions/{ref}/playback", summary="Read what was played and when, oldest first", session=True,
-            query=audio.HistoryQuery, act=audio.history, view=log, answer=LogView,
+            query=library.HistoryQuery, act=library.history, view=log, answer=LogView,
         ),
         ActionRoute(
             method="POST", path="/sessions/{ref}/tickets", summary="Get a single-use ticket for a stream or socket",
@@ -282,32 +286,33 @@ API = Api(
         ),
         ActionRoute(
             method="POST", path="/sessions/{ref}/tokens", summary="Get a token that is good for this session alone",
-            session=True, act=credentials.session_token, view=session_token, status=201, answer=SessionTokenView,
+            session=True, act=session_tokens.session_token, view=session_token, status=201, answer=SessionTokenView,
         ),
         ActionRoute(
-            method="POST", path="/sessions/{ref}/guests", public=True, body=credentials.NewGuest, session=True,
+            method="POST", path="/sessions/{ref}/guests", public=True, body=session_tokens.NewGuest, session=True,
             summary="Come in without an account, by join code or id, where the session takes guests",
-            act=credentials.new_guest, view=guest_token, status=201, answer=GuestTokenView,
+            act=session_tokens.new_guest, view=guest_token, status=201, answer=GuestTokenView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/permissions", session=True, query=looks.PermissionsQuery, act=looks.permissions,
+            path="/sessions/{ref}/permissions", session=True, query=session_queries.PermissionsQuery,
+            act=session_queries.permissions,
             summary="Read what one may do; for moderators, what another may; with `explain`, why", view=plain,
-            answer=looks.Rights,
+            answer=session_queries.Rights,
         ),
         ActionRoute(
             path="/sessions/{ref}/media", summary="Read who sends video, audio and their screen", session=True,
-            act=looks.media, view=plain, answer=looks.Sending,
+            act=session_queries.media, view=plain, answer=session_queries.Sending,
         ),
         ActionRoute(
             path="/sessions/{ref}/media/{user_id}", summary="Read what one participant sends", session=True,
-            act=looks.media_of, view=plain, answer=looks.Sends,
+            act=session_queries.media_of, view=plain, answer=session_queries.Sends,
         ),
         ActionRoute(
             path="/sessions/{ref}/log", summary="Read the log, by filters; owner, hosts and cohosts",
-            session=True, query=session_log.LogQuery, act=session_log.log_page, view=log, answer=LogView,
+            session=True, query=log_pages.LogQuery, act=log_pages.log_page, view=log, answer=LogView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/log/summary", summary="Add the log up", session=True, act=session_log.log_summary,
+            path="/sessions/{ref}/log/summary", summary="Add the log up", session=True, act=log_pages.log_summary,
             view=summary, answer=SummaryView,
         ),
         DAILY,

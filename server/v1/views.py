@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from actors.session import state as s
 from actors.session.ids import UserId
-from server.routes import Reply
-from server.v1.times import rfc3339, when
+from server.http.reply import Reply
+from server.http.timestamps import rfc3339, when
 from storage.event_log import Summary
 from storage.users import AccountRole, User
 

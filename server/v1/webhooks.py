@@ -6,15 +6,17 @@ from msgspec import Struct, structs
 
 from actors.session.audience import anonymous
 from actors.session.ids import Millis, UserId
-from server import endpoints as do
-from server.lists import Listed
-from server.routes import ActionRoute, Call, Reply
-from server.services import Services
-from server.session_log import EVENT_TYPES, withheld
+from server.api.routes import ActionRoute
+from server.http.pagination import Listed
+from server.http.reply import Reply
+from server.http.timestamps import rfc3339, when
+from server.outbound.webhooks import message_id
+from server.usecases import webhook_endpoints as do
+from server.usecases.call import Call
+from server.usecases.records.log_pages import EVENT_TYPES, withheld
+from server.usecases.services import Services
 from server.v1.frames import NAMES, SILENT, event_json
-from server.v1.times import rfc3339, when
 from server.v1.views import Page, encode, nothing
-from server.webhooks import message_id
 from storage.endpoints import Delivered, DeliveryStatus, Disabled, Endpoint
 from storage.outbox import Attempt, Delivery
 

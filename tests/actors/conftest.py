@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.actors.stage import Process, process
+from tests.support.stage import Process, process
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec import structs
 from pycrdt import Doc, Map, Text
 
-from actors.code_document import LOOSE_BYTES, LOOSE_UPDATES, CodeDocument, Replica, decoded, difference
-from actors.session import code, machine
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session import machine
+from actors.session.aspects import code
 from actors.session.errors import Reason, Rejected
-from tests.session.script import ANN, BEN, TEACHER, Script, class_of, grants, person
+from actors.yjs import LOOSE_BYTES, LOOSE_UPDATES, CodeDocument, Replica, decoded, difference
+from tests.support.script import ANN, BEN, TEACHER, Script, class_of, grants, person
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 pytestmark = pytest.mark.timeout(1_800 if LONG else 300)

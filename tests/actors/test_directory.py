@@ -11,20 +11,8 @@ from actors.persistence import CommitFailed
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.ids import SessionId
-from storage.memory import Trouble
-from tests.actors.stage import (
-    ANN,
-    BEN,
-    PATIENCE_S,
-    SESSION,
-    TEACHER,
-    Noted,
-    Process,
-    process,
-    says,
-    texts,
-    turns,
-)
+from storage.testing import Trouble
+from tests.support.stage import ANN, BEN, PATIENCE_S, SESSION, TEACHER, Noted, Process, process, says, texts, turns
 
 OTHER = SessionId("01990000-0000-7000-8000-000000000002")
 

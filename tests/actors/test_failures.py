@@ -7,8 +7,8 @@ import pytest
 from actors.messages import Execute, Look, Outcome, Snapshot, Unavailable
 from actors.session import commands as c
 from actors.session import events as e
-from storage.memory import Held, Trouble
-from tests.actors.stage import ANN, BEN, PATIENCE_S, SESSION, TEACHER, Noted, Process, process, says, texts, turns
+from storage.testing import Held, Trouble
+from tests.support.stage import ANN, BEN, PATIENCE_S, SESSION, TEACHER, Noted, Process, process, says, texts, turns
 
 EVE = c.Caller(BEN.user_id[:-1] + "e", "Eve")  # type: ignore[arg-type]
 

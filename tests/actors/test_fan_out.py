@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from actors.channel import Published
 from actors.messages import Answer, Execute, Outcome, Unavailable
+from actors.ports import Published
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.ids import UserId
 from actors.session.state import State
-from tests.actors.stage import ANN, SESSION, TEACHER, Process, Streams, process, says, turns
+from tests.support.stage import ANN, SESSION, TEACHER, Process, Streams, process, says, turns
 
 
 class SlowStreams(Streams):

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from actors.event_log import Append
 from actors.persistence import CommitFailed, Committed, Idle, Persistence, SaveSnapshot
+from actors.ports import Append
 from actors.runtime import LoopActor
 from actors.session import machine
-from storage.memory import Trouble
-from tests.actors.author import Author, message
-from tests.actors.stage import PATIENCE_S, Log, turns
+from storage.testing import Trouble
+from tests.support.author import Author, message
+from tests.support.stage import PATIENCE_S, Log, turns
 
 
 class Teller(LoopActor):

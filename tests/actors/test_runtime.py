@@ -9,7 +9,7 @@ import pykka
 import pytest
 
 from actors.runtime import Deferred, LoopActor
-from tests.actors.stage import turns
+from tests.support.stage import turns
 
 
 class Notes(LoopActor):

@@ -25,20 +25,8 @@ from actors.session import machine
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import MessageId, Millis, UserId
 from actors.session.state import State
-from storage.memory import Trouble
-from tests.actors.stage import (
-    ANN,
-    BEN,
-    SESSION,
-    START,
-    TEACHER,
-    Noted,
-    Process,
-    process,
-    says,
-    texts,
-    turns,
-)
+from storage.testing import Trouble
+from tests.support.stage import ANN, BEN, SESSION, START, TEACHER, Noted, Process, process, says, texts, turns
 
 OPEN = 5
 """Rows in the log of `room`."""

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from server.serve import Running
-from server.serve import running as serving
-from tests.browser import chromium
-from tests.browser.chromium import Chromium
-from tests.server.serving import settings
+from server.bootstrap.lifecycle import Running
+from server.bootstrap.lifecycle import running as serving
+from tests.support import chromium
+from tests.support.chromium import Chromium
+from tests.support.serving import settings
 
 
 @pytest.fixture

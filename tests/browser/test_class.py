@@ -7,9 +7,9 @@ from pathlib import Path
 
 import aiohttp
 
-from server.serve import Running
-from tests.browser.chromium import Chromium, Page
-from tests.server.client import PASSWORD, Person
+from server.bootstrap.lifecycle import Running
+from tests.support.chromium import Chromium, Page
+from tests.support.client import PASSWORD, Person
 
 SCREENSHOTS = "HOMEROOM_TEST_SCREENSHOTS"
 """A directory to leave pictures in."""

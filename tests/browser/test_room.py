@@ -2,9 +2,9 @@
 
 import aiohttp
 
-from server.serve import Running
-from tests.browser.chromium import Chromium
-from tests.server.client import Client, Person
+from server.bootstrap.lifecycle import Running
+from tests.support.chromium import Chromium
+from tests.support.client import Client, Person
 
 
 async def test_the_link_of_a_room_leads_into_its_session(browser: Chromium, server: Running) -> None:

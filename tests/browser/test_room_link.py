@@ -5,9 +5,9 @@ from pathlib import Path
 
 import aiohttp
 
-from server.serve import Running
-from tests.browser.chromium import Chromium
-from tests.server.client import Person
+from server.bootstrap.lifecycle import Running
+from tests.support.chromium import Chromium
+from tests.support.client import Person
 
 TUTORIUM = "/tutorium/api/v1"
 

@@ -7,9 +7,9 @@ from typing import Any
 import aiohttp
 import psycopg2
 
-from tests.e2e.processes import Server, directory, homeroom
-from tests.server.booking import book
-from tests.server.client import Person
+from tests.support.booking import book
+from tests.support.client import Person
+from tests.support.processes import Server, directory, homeroom
 
 BOOKINGS = 24
 CALLS = 3

@@ -11,9 +11,9 @@ import pytest
 
 from storage import embedded
 from storage.embedded import Embedded
-from tests.e2e.checker import check_log, check_streams, read
-from tests.e2e.load import School, school
-from tests.e2e.processes import Server, directory, family, homeroom
+from tests.support.checker import check_log, check_streams, read
+from tests.support.load import School, school
+from tests.support.processes import Server, directory, family, homeroom
 
 TERMINATE = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'homeroom'"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import aiohttp
 
+from server.bootstrap.lifecycle import running
 from server.demo.classes import play
 from server.demo.lessons import LESSONS, STUDENTS, TEACHER
-from server.serve import running
-from tests.server.client import Person
-from tests.server.serving import settings
+from tests.support.client import Person
+from tests.support.serving import settings
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 40.0

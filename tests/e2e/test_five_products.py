@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import aiohttp
 import pytest
 
-from tests.e2e.processes import LIFTED, Server, directory, homeroom
-from tests.e2e.products import FLOWS, ISSUER, SECRET, Flow, Interview, Lesson, Seeds
-from tests.server.client import Client
+from tests.support.client import Client
+from tests.support.processes import LIFTED, Server, directory, homeroom
+from tests.support.product_flows import FLOWS, ISSUER, SECRET, Flow, Interview, Lesson, Seeds
 
 SESSIONS = 100
 """Of each product."""

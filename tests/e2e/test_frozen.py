@@ -14,9 +14,9 @@ import psycopg2
 import pytest
 
 from storage import embedded
-from tests.e2e.load import PATIENCE_S, School, school
-from tests.e2e.processes import LIFTED, Server, directory, homeroom
 from tests.e2e.test_database_restart import hold
+from tests.support.load import PATIENCE_S, School, school
+from tests.support.processes import LIFTED, Server, directory, homeroom
 
 KEYED = {**LIFTED, "auth": {**LIFTED["auth"], "signing_key": "one key for both of these servers"}}
 HASTY = {**LIFTED, "database": {"statement_timeout_s": 0.5, "connect_timeout_s": 1.0}}

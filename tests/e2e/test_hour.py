@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 
-from tests.e2e.processes import Server, directory, homeroom
-from tests.server.client import PATIENCE_S, Client, Frame, Person, Reply, Seat, Stream, StreamOver
-from tests.server.sounds import wav
-from tests.server.talking import Closed, Talk, talk
+from tests.support.audio_files import wav
+from tests.support.client import PATIENCE_S, Client, Frame, Person, Reply, Seat, Stream, StreamOver
+from tests.support.processes import Server, directory, homeroom
+from tests.support.talking import Closed, Talk, talk
 
 STUDENTS = 30
 TRACK_S = 20.0

@@ -7,9 +7,9 @@ from typing import Any
 import aiohttp
 import psycopg2
 
-from tests.e2e.processes import LIFTED, Server, homeroom
-from tests.server import fcm as fake
-from tests.server.client import PATIENCE_S, Client, Person, Seat
+from tests.support import fcm as fake
+from tests.support.client import PATIENCE_S, Client, Person, Seat
+from tests.support.processes import LIFTED, Server, homeroom
 
 NAMES = ("phone", "tablet", "watch")
 

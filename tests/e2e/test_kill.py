@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from tests.e2e.checker import check_log, check_streams, read
-from tests.e2e.load import school
-from tests.e2e.processes import Server, directory, homeroom
+from tests.support.checker import check_log, check_streams, read
+from tests.support.load import school
+from tests.support.processes import Server, directory, homeroom
 
 READY_S = 3.0
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from server.serve import running
-from tests.server.serving import settings
+from server.bootstrap.lifecycle import running
+from tests.support.serving import settings
 
 README = Path(__file__).parents[2] / "README.md"
 MARK = "<!-- tests/e2e/test_readme.py runs this block as it stands -->\n```bash\n"

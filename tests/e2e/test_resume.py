@@ -2,9 +2,9 @@
 
 import asyncio
 
-from tests.e2e.checker import check_log, check_streams, read
-from tests.e2e.load import school
-from tests.e2e.processes import LIFTED, Server, directory, homeroom
+from tests.support.checker import check_log, check_streams, read
+from tests.support.load import school
+from tests.support.processes import LIFTED, Server, directory, homeroom
 
 CUTS = 1_000
 # Small, so that many of those who come back are behind what the server remembers and are served from the log.

@@ -13,8 +13,8 @@ import pytest
 
 from server.demo import daily
 from server.demo.daily import FakeDaily, Fault
-from tests.e2e.processes import LIFTED, PATIENCE_S, Server, homeroom
-from tests.server.client import Client, Person
+from tests.support.client import Client, Person
+from tests.support.processes import LIFTED, PATIENCE_S, Server, homeroom
 
 ACCOUNT = "the key of an account at Daily, for tests"
 WAITING = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"

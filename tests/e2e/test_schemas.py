@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from server.config import Settings
 from server.dialects import tables
+from server.settings.sections import Settings
 from server.v1.table import API
-from tests.dialects.toy import dialect as toy
-from tests.server.client import Person
-from tests.server.serving import Town, serving
+from tests.support.client import Person
+from tests.support.dialects.toy import dialect as toy
+from tests.support.serving import Town, serving
 
 APIS = (API, *tables(Settings()), toy())
 CHECKS = "status_code_conformance,content_type_conformance,response_schema_conformance"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from server.config import Dialects, Seeds
-from server.serve import running
+from server.bootstrap.lifecycle import running
+from server.settings.sections import Dialects, Seeds
 from tests.e2e.test_readme import README, pasted
-from tests.server.serving import settings
+from tests.support.serving import settings
 
 MARK = "<!-- tests/e2e/test_seeds.py runs this block as it stands -->\n```bash\n"
 NO_TOKEN = """

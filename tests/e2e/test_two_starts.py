@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn
 
-from tests.e2e.processes import LIFTED, Server, directory, homeroom
+from tests.support.processes import LIFTED, Server, directory, homeroom
 
 
 @pytest.fixture

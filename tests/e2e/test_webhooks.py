@@ -6,9 +6,9 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.e2e.processes import LIFTED, Server, homeroom
-from tests.server.client import Person
-from tests.server.receiver import HANGS, Got, Receiver, receiving
+from tests.support.client import Person
+from tests.support.processes import LIFTED, Server, homeroom
+from tests.support.receiver import HANGS, Got, Receiver, receiving
 
 # What a killed server had in hand is taken up once that attempt would have been over.
 QUICK = {"attempt_s": 1.0, "margin_s": 0.1, "poll_s": 0.05}

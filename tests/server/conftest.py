@@ -13,7 +13,7 @@ import uvloop
 from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 
-from tests.server.serving import Town, serving
+from tests.support.serving import Town, serving
 
 _towns = itertools.count(1)
 

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 from msgspec import Raw, structs
 
-from actors.event_log import Append, AudioUse, Creation, LogRow, ParticipantRow, Redaction
+from actors.ports import Append, AudioUse, Creation, LogRow, ParticipantRow, Redaction
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Presence, Session
 from storage.audio import Audio, Library, OverQuota
 from storage.event_log import PREPARE, PostgresEventLog
 from storage.pool import Pool, Writer
-from tests.session.script import given
+from tests.support.script import given
 
 QUOTA = 1_000
 _numbers = itertools.count(1)

@@ -12,7 +12,7 @@ from storage.errors import StorageError
 from storage.event_log import PREPARE, PostgresEventLog
 from storage.pool import Pool, Writer
 from storage.users import User, Users
-from tests.actors.author import ANN, BEN, START, TEACHER, Author, user
+from tests.support.author import ANN, BEN, START, TEACHER, Author, user
 
 HOUR = 3_600_000
 

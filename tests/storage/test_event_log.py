@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest
 from msgspec import structs
 
-from actors.event_log import CreationKey, EventLog, LogUnavailable, Taken
+from actors.ports import CreationKey, EventLog, LogUnavailable, Taken
 from actors.session import events as e
 from actors.session import machine
 from actors.session.ids import Millis, SessionId
@@ -15,10 +15,10 @@ from storage.bookings import Bookings
 from storage.creations import Creations, Made
 from storage.errors import StorageError, Unavailable, UnknownOutcome
 from storage.event_log import PREPARE, PostgresEventLog, Summary
-from storage.memory import ALIVE_S, KEYS_KEPT, MemoryEventLog, Tables
 from storage.pool import Pool, Writer
+from storage.testing import ALIVE_S, KEYS_KEPT, MemoryEventLog, Tables
 from storage.users import User, Users
-from tests.actors.author import ANN, BEN, START, TEACHER, Author, joined, message, session_id, used
+from tests.support.author import ANN, BEN, START, TEACHER, Author, joined, message, session_id, used
 
 ME, OTHER = "node:1", "node:2"
 BOOKING = "01990000-0000-7000-a000-000000000001"

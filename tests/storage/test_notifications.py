@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from actors.event_log import NotificationRow
+from actors.ports import NotificationRow
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.notifications import InvitationClosed, SessionInvitation
@@ -15,7 +15,7 @@ from storage import notifications as n
 from storage.event_log import PREPARE, PostgresEventLog
 from storage.notifications import Invitation, Notifications, Standing, Told
 from storage.pool import Pool, Writer
-from tests.actors.author import ANN, BEN, START, TEACHER, Author, user
+from tests.support.author import ANN, BEN, START, TEACHER, Author, user
 
 ME, OTHER = "node:1", "node:2"
 

@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import structs
 
-from actors.event_log import Append, Creation, Notice
-from actors.rows import notices
+from actors.commit import notices
+from actors.ports import Append, Creation, Notice
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from storage.errors import StorageError
 from storage.event_log import PREPARE, PostgresEventLog, batched
 from storage.outbox import HISTORY, Attempt, Delivery, Outbox
 from storage.pool import Pool, Writer
-from tests.actors.author import ANN, BEN, TEACHER, Author, message, used
+from tests.support.author import ANN, BEN, TEACHER, Author, message, used
 
 ALL = frozenset({"chat_message", "session_started", "participant_invited", "session_created"})
 WELL, BROKEN = Attempt(Millis(1), 5, 200), Attempt(Millis(2), 7, 500, "the answer was 500")

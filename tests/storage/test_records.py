@@ -6,8 +6,8 @@ import psycopg2
 import pytest
 
 from actors.session import events as e
+from storage.history import PART_BYTES, PART_ROWS, TYPED_ROWS, Records
 from storage.pool import Pool
-from storage.records import PART_BYTES, PART_ROWS, TYPED_ROWS, Records
 
 SESSION = "01990000-0000-7000-8000-000000000001"
 ROWS = 30_000

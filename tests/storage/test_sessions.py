@@ -10,7 +10,7 @@ from actors.session.state import Presence
 from storage.event_log import PREPARE, PostgresEventLog
 from storage.pool import Pool, Writer
 from storage.sessions import Sessions
-from tests.actors.author import ANN, BEN, TEACHER, Author, joined, user
+from tests.support.author import ANN, BEN, TEACHER, Author, joined, user
 
 
 class Shelf:

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import structs
 
-from actors.event_log import Taken
+from actors.ports import Taken
 from actors.session.commands import Person
 from actors.session.ids import Millis
 from storage.devices import Devices
 from storage.pool import Pool
 from storage.users import User, Users
-from tests.actors.author import ANN, BEN, user
+from tests.support.author import ANN, BEN, user
 
 LOGIN, OTHER_LOGIN = "01990000-0000-7000-a000-000000000001", "01990000-0000-7000-a000-000000000002"
 ANNA = User(ANN, 0, "Ann", "ann@example.org", "+4930123456", "student", "hash")

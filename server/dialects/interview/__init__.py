@@ -9,10 +9,8 @@ from msgspec import structs
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Reason
-from server import clock, code, guests, sessions
-from server import dialect_frames as frames
-from server.config import Settings
-from server.dialect import AskRoute, CreateRoute, Dialect, DialectRow, FetchRoute, LookRoute, TalkRoute, under
+from server.api import dialect_frames as frames
+from server.api.dialect import AskRoute, CreateRoute, Dialect, DialectRow, FetchRoute, LookRoute, TalkRoute, under
 from server.dialects.interview.bodies import (
     Change,
     Join,
@@ -50,7 +48,9 @@ from server.dialects.interview.views import (
     snapshots,
     unveiled,
 )
-from server.errors import STATUS
+from server.http.problems import STATUS
+from server.settings.sections import Settings
+from server.usecases import clock, code, guest_identity, sessions
 
 KIND = "interview"
 ERRORS: Mapping[Reason, tuple[int, str]] = {
@@ -109,8 +109,8 @@ CHANGES = (
 )  # fmt: skip
 JOIN = AskRoute(
     path="/sessions/{ref}/join", summary="Join, and get a token for this session alone", public=True, body=Join,
-    comes=guests.arriving(KIND, joiner, readable), admits=True, ask=lambda call: c.Join(), see=unveiled,
-    then=guests.token, out=entered, answer=Success[Entered],
+    comes=guest_identity.arriving(KIND, joiner, readable), admits=True, ask=lambda call: c.Join(), see=unveiled,
+    then=guest_identity.token, out=entered, answer=Success[Entered],
 )  # fmt: skip
 SOCKET = TalkRoute(
     path="/ws/sessions/{ref}", summary="Take part in a session, or without a token look on (WebSocket)", public=True,
@@ -122,14 +122,15 @@ SOCKET = TalkRoute(
 def create(ttl_s: int) -> DialectRow:
     return CreateRoute(
         path="/sessions", summary="Create a session, and get its interviewer's token", public=True, body=NewSession,
-        comes=guests.arriving(KIND, creator), new=partial(new_session, ttl_s=ttl_s), opening=opening, see=unveiled,
-        then=guests.token, out=entered, answer=Success[Entered],
+        comes=guest_identity.arriving(KIND, creator), new=partial(new_session, ttl_s=ttl_s), opening=opening,
+        see=unveiled,
+        then=guest_identity.token, out=entered, answer=Success[Entered],
     )  # fmt: skip
 
 
 def opened(row: DialectRow) -> DialectRow:
     """Let everybody who has the link do what a row does: as the creator."""
-    return structs.replace(row, public=True, comes=guests.believing(KIND, lambda call: None, readable))
+    return structs.replace(row, public=True, comes=guest_identity.believing(KIND, lambda call: None, readable))
 
 
 def table(settings: Settings) -> Dialect:
@@ -139,8 +140,10 @@ def table(settings: Settings) -> Dialect:
     join, socket = JOIN, SOCKET
     if mine.open:
         changes = tuple(map(opened, CHANGES))
-        join = structs.replace(JOIN, comes=guests.believing(KIND, joiner, readable), then=guests.first_token)
-        socket = structs.replace(SOCKET, comes=guests.believing(KIND, speaker, readable))
+        join = structs.replace(
+            JOIN, comes=guest_identity.believing(KIND, joiner, readable), then=guest_identity.first_token
+        )
+        socket = structs.replace(SOCKET, comes=guest_identity.believing(KIND, speaker, readable))
     return Dialect(
         name=KIND,
         title="Interview",

@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from actors.session import commands as c
+from actors.session.aspects.lifecycle import CLOSED
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Name, UserId
-from actors.session.lifecycle import CLOSED
 from actors.session.state import Features, Participant, State
-from server.errors import Problem
-from server.guests import Newcomer
-from server.openings import Opening, hex_name
-from server.routes import Call
+from server.http.problems import Problem
+from server.usecases.call import Call
+from server.usecases.guest_identity import Newcomer
+from server.usecases.session_creation import Opening, hex_name
 
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$(?!\n)", description="a UUID")]
 # What CSS takes for a colour: `#f80`, `teal`, `hsl(120, 80%, 40%)`.

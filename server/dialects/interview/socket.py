@@ -9,8 +9,8 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
-from server import dialect_frames as frames
-from server.dialect import Frame, Shown
+from server.api import dialect_frames as frames
+from server.api.dialect import Frame, Shown
 from server.dialects.interview.bodies import (
     CodeChange,
     CursorPosition,
@@ -20,9 +20,9 @@ from server.dialects.interview.bodies import (
     id_of,
 )
 from server.dialects.interview.views import failure, participant
-from server.errors import Problem
-from server.formats import Bye
-from server.routes import Call
+from server.http.problems import Problem
+from server.streams.format import Bye
+from server.usecases.call import Call
 
 ECHOED = 4_000
 """Characters of code that are passed on though they change nothing: longer ones are no frame to relay."""

@@ -7,10 +7,10 @@ from msgspec import UNSET, Struct, UnsetType, structs
 
 from actors.session.ids import Millis, UserId
 from actors.session.state import Participant, State
-from server.code import Version
 from server.dialects.interview.bodies import id_of, known_as, listed, readable
-from server.errors import Problem
-from server.routes import Call
+from server.http.problems import Problem
+from server.usecases.call import Call
+from server.usecases.code import Version
 
 T = TypeVar("T")
 COLORS = ("#e6194b", "#4363d8", "#3cb44b", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")

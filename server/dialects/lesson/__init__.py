@@ -6,10 +6,8 @@ from msgspec import Struct
 
 from actors.session import commands as c
 from actors.session.errors import Reason
-from server import bookings, credentials, records
-from server import dialect_frames as frames
-from server.config import Settings
-from server.dialect import PLAIN, AskRoute, Dialect, FetchRoute, LookRoute, TalkRoute, under
+from server.api import dialect_frames as frames
+from server.api.dialect import PLAIN, AskRoute, Dialect, FetchRoute, LookRoute, TalkRoute, under
 from server.dialects.lesson.bodies import (
     ErrorsQuery,
     EventsQuery,
@@ -47,7 +45,10 @@ from server.dialects.lesson.views import (
     own_role,
     token,
 )
-from server.errors import Problem
+from server.http.problems import Problem
+from server.settings.sections import Settings
+from server.usecases import bookings, session_tokens
+from server.usecases.records import noted
 
 ERRORS: Mapping[Reason, tuple[int, str]] = {
     **PLAIN,
@@ -70,7 +71,7 @@ def error_body(status: int, text: str, problem: Problem) -> Refused:
 SESSION = (
     AskRoute(
         path="/jwt/", summary="Come in, and get a token for this session alone", ask=lambda call: c.Join(),
-        see=entrance, then=credentials.session_token, out=token, answer=TokenView,
+        see=entrance, then=session_tokens.session_token, out=token, answer=TokenView,
     ),
     LookRoute(path="/permissions/", summary="Read one's role, and what one may do", see=own_role, answer=RoleView),
     AskRoute(
@@ -91,16 +92,16 @@ SESSION = (
     ),
     FetchRoute(
         path="/events/", summary="Read noted events, newest first: a student their own", query=EventsQuery,
-        into=lambda call: records.NotedQuery(event_type=call.query.event_type, limit=call.query.limit),
-        act=records.noted, out=event_views, answer=list[EventView],
+        into=lambda call: noted.NotedQuery(event_type=call.query.event_type, limit=call.query.limit),
+        act=noted.noted, out=event_views, answer=list[EventView],
     ),
     FetchRoute(
-        path="/events/stats/", summary="Count noted events by type", act=records.noted_counts, answer=dict[str, int],
+        path="/events/stats/", summary="Count noted events by type", act=noted.noted_counts, answer=dict[str, int],
     ),
     FetchRoute(
         path="/events/errors/", summary="Read the latest errors that were noted", query=ErrorsQuery,
-        into=lambda call: records.NotedQuery(event_type="error", limit=call.query.limit),
-        act=records.noted, out=event_views, answer=list[EventView],
+        into=lambda call: noted.NotedQuery(event_type="error", limit=call.query.limit),
+        act=noted.noted, out=event_views, answer=list[EventView],
     ),
     AskRoute(
         path="/kick/", summary="Remove a participant", body=Whom, ask=kick,

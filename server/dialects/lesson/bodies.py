@@ -8,9 +8,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from actors.session import commands as c
 from actors.session.ids import UserId
 from actors.session.state import Permission, State, Status
-from server import bookings
-from server.errors import Problem
-from server.routes import Call
+from server.http.problems import Problem
+from server.usecases import bookings
+from server.usecases.call import Call
 
 EventType = Literal[
     "layout_change", "tool_select", "export_board", "manual_save", "reconnect_attempt", "error", "board_clear",

@@ -10,8 +10,8 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
-from server import dialect_frames as frames
-from server.dialect import Frame, Told
+from server.api import dialect_frames as frames
+from server.api.dialect import Frame, Told
 from server.dialects.lesson.bodies import (
     EventType,
     Media,
@@ -36,8 +36,8 @@ from server.dialects.lesson.views import (
     session_state,
     session_view,
 )
-from server.errors import Problem
-from server.formats import Bye
+from server.http.problems import Problem
+from server.streams.format import Bye
 
 
 def plain(recorded: e.Recorded, state: State) -> dict[str, Any]:

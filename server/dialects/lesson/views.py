@@ -9,10 +9,10 @@ from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis, UserId
 from actors.session.permissions import ALL, RANKS, allowed, effective, known_to_all
 from actors.session.state import Participant, Presence, Session, State, Status, Stroke
-from server import bookings, credentials
 from server.dialects.lesson.bodies import PERMISSIONS, Media, Permissions
-from server.routes import Call
-from server.v1.times import rfc3339
+from server.http.timestamps import rfc3339
+from server.usecases import bookings, session_tokens
+from server.usecases.call import Call
 
 Role = Literal["tutor", "student"]
 
@@ -200,7 +200,7 @@ def entrance(state: State, call: Call) -> tuple[Permissions, SessionView]:
     return permissions_of(state, call.principal.user_id), session_view(state.session)
 
 
-def token(made: credentials.SessionToken, call: Call) -> TokenView:
+def token(made: session_tokens.SessionToken, call: Call) -> TokenView:
     return TokenView(made.token, moment(made.expires_at), *call.seen)
 
 

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 
 from actors.session import commands as c
 from actors.session.errors import Reason
-from server import accounts, devices, pieces, records, sessions
-from server import dialect_frames as frames
-from server.config import Settings
-from server.dialect import (
+from server.api import dialect_frames as frames
+from server.api.dialect import (
     PLAIN,
     AskRoute,
     CreateRoute,
@@ -22,7 +20,11 @@ from server.dialect import (
 )
 from server.dialects.seeds import audio, bodies, talk, views
 from server.dialects.seeds.stream import EVENTS, RELAYS, SILENT, first, last
-from server.openings import Opening
+from server.settings.sections import Settings
+from server.usecases import accounts, devices, sessions
+from server.usecases.audio import by_number
+from server.usecases.records import chat_history, log_pages
+from server.usecases.session_creation import Opening
 
 INACTIVE = (400, "Session is not active")
 TEACHER = (403, "Teacher permission required")
@@ -133,10 +135,10 @@ SESSION = (
 LOGS = (
     FetchRoute(
         path="/logs", summary="Read one's session's log, newest first", teachers=True, whose="owner",
-        query=records.LinesQuery, act=records.lines, out=talk.logs, answer=talk.LogsView,
+        query=log_pages.LinesQuery, act=log_pages.lines, out=talk.logs, answer=talk.LogsView,
     ),
     FetchRoute(
-        path="/logs/summary", summary="Add the whole log up", whose="owner", act=records.lines_summary,
+        path="/logs/summary", summary="Add the whole log up", whose="owner", act=log_pages.lines_summary,
         out=talk.summary, answer=talk.SummaryView,
     ),
 )  # fmt: skip
@@ -146,12 +148,12 @@ CHAT = (
         ask=bodies.say, see=talk.sent, answer=talk.MessageView,
     ),
     LookRoute(
-        path="/chat", summary="Read the latest messages, oldest first", query=records.ChatQuery, see=talk.senders,
-        then=records.public_chat, out=talk.chat, answer=list[talk.MessageView],
+        path="/chat", summary="Read the latest messages, oldest first", query=chat_history.ChatQuery, see=talk.senders,
+        then=chat_history.public_chat, out=talk.chat, answer=list[talk.MessageView],
     ),
     TakeRoute(
-        path="/voice", summary="Send a recording as a message", whose="participant", form=pieces.VoiceForm,
-        act=pieces.saying(talk.sent), answer=talk.MessageView,
+        path="/voice", summary="Send a recording as a message", whose="participant", form=by_number.VoiceForm,
+        act=by_number.saying(talk.sent), answer=talk.MessageView,
     ),
     AskRoute(
         path="/questions", summary="Ask a question", whose="participant", body=bodies.Question, ask=bodies.ask,
@@ -167,29 +169,30 @@ CHAT = (
 AUDIO = (
     TakeRoute(
         path="/audio/upload", summary="Upload a piece: mp3, wav, m4a, ogg or webm", teachers=True,
-        form=pieces.UploadForm, act=pieces.filing(bodies.KIND, bodies.NAME), out=audio.piece, answer=audio.AudioView,
+        form=by_number.UploadForm, act=by_number.filing(bodies.KIND, bodies.NAME), out=audio.piece,
+        answer=audio.AudioView,
     ),
     FetchRoute(
-        path="/audio/list", summary="List one's own pieces, newest first", query=pieces.ListQuery, act=pieces.mine,
-        out=audio.pieces, answer=list[audio.AudioView],
+        path="/audio/list", summary="List one's own pieces, newest first", query=by_number.ListQuery,
+        act=by_number.mine, out=audio.pieces, answer=list[audio.AudioView],
     ),
     PlayRoute(
         path="/audio/{audio_id}/stream", summary="Read a piece, whole or a range of it", query_token=True,
-        act=pieces.content,
+        act=by_number.content,
     ),
     PlayRoute(
-        path="/audio/{audio_id}/play", summary="Read a whole piece", query_token=True, act=pieces.whole,
+        path="/audio/{audio_id}/play", summary="Read a whole piece", query_token=True, act=by_number.whole,
     ),
 )  # fmt: skip
 PLAYBACK = (
     AskRoute(
         path="/audio/select", summary="Put a piece on", whose="participant", body=bodies.Selection,
-        lookup=pieces.numbered(lambda call: call.body.audio_id), ask=bodies.select, see=audio.selected,
+        lookup=by_number.numbered(lambda call: call.body.audio_id), ask=bodies.select, see=audio.selected,
         answer=audio.Selected,
     ),
     AskRoute(
         path="/audio/play", summary="Play what is on, or another piece", whose="participant", body=bodies.Playing,
-        lookup=pieces.numbered(lambda call: call.body.audio_id), find=bodies.on, ask=bodies.playing,
+        lookup=by_number.numbered(lambda call: call.body.audio_id), find=bodies.on, ask=bodies.playing,
         see=audio.controlled, answer=audio.Controlled,
     ),
     AskRoute(
@@ -198,14 +201,14 @@ PLAYBACK = (
     ),
     AskRoute(
         path="/audio/control", summary="Play, pause, seek, or change the speed", whose="participant",
-        body=bodies.Control, lookup=pieces.numbered(lambda call: call.body.audio_id), find=bodies.on,
+        body=bodies.Control, lookup=by_number.numbered(lambda call: call.body.audio_id), find=bodies.on,
         ask=bodies.control, see=audio.controlled, answer=audio.Controlled,
     ),
     LookRoute(path="/audio/state", summary="Read what is on, and where it stands now", see=audio.playback,
         answer=audio.PlaybackView),
     FetchRoute(
         path="/playback", summary="Read what was played, newest first", whose="participant",
-        query=records.PlaybackQuery, act=records.played, out=talk.lines, answer=list[talk.LogView],
+        query=log_pages.PlaybackQuery, act=log_pages.played, out=talk.lines, answer=list[talk.LogView],
     ),
 )  # fmt: skip
 STREAM = WatchRoute(

@@ -4,13 +4,13 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from actors.session.aspects.playback import position_at
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
-from actors.session.playback import position_at
 from actors.session.state import Playback, State
 from server.dialects.seeds.views import inside, naive
-from server.pieces import Piece
-from server.routes import Call
+from server.usecases.audio.by_number import Piece
+from server.usecases.call import Call
 
 
 class AudioView(Struct, frozen=True, kw_only=True):

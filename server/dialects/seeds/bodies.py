@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from actors.session import commands as c
+from actors.session.aspects.lifecycle import CLOSED, closed
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import AnswerText, MessageText, Name, Position, QuestionText, Speed, Title, UserId
-from actors.session.lifecycle import CLOSED, closed
 from actors.session.permissions import allowed, not_in, role_of
 from actors.session.state import Kind, Participant, State, Status
-from server import accounts, devices, sessions
-from server.errors import Problem
-from server.pieces import Number
-from server.routes import Call
+from server.http.problems import Problem
+from server.usecases import accounts, devices, sessions
+from server.usecases.audio.by_number import Number
+from server.usecases.call import Call
 
 NAME = "seeds"
 KIND: Kind = "classroom"

@@ -6,11 +6,11 @@ from typing import Any, get_args
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import Participant, State
-from server.dialect import Relayed, Told
+from server.api.dialect import Relayed, Told
 from server.dialects.seeds.audio import standing
 from server.dialects.seeds.bodies import REMOVED
 from server.dialects.seeds.views import joined, naive, number_of, teaches
-from server.formats import Bye
+from server.streams.format import Bye
 
 Data = dict[str, Any]
 

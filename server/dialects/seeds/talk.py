@@ -10,8 +10,9 @@ from actors.session.ids import UserId
 from actors.session.permissions import allowed
 from actors.session.state import Question, State
 from server.dialects.seeds.views import inside, naive, naive_or_none
-from server.records import ChatPage, LogLine, LogSummary
-from server.routes import Call
+from server.usecases.call import Call
+from server.usecases.records.chat_history import ChatPage
+from server.usecases.records.log_pages import LogLine, LogSummary
 
 # Chat and questions
 

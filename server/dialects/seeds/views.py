@@ -5,13 +5,13 @@ from typing import Literal
 
 from msgspec import Struct
 
+from actors.session.aspects.lifecycle import CLOSED
 from actors.session.ids import Millis, UserId
-from actors.session.lifecycle import CLOSED
 from actors.session.permissions import RANKS, not_in, role_of
 from actors.session.state import Participant, Playback, Session, State
-from server import accounts
-from server.devices import Registered
-from server.routes import Call
+from server.usecases import accounts
+from server.usecases.call import Call
+from server.usecases.devices import Registered
 
 
 def naive(at: Millis) -> str:

@@ -1,0 +1,141 @@
+"""The shared document: versions, edits against a base version, and Yjs updates for clients that merge.
+
+**Law:** the text is in the log, whoever edits it and however; `updates` only let merging clients agree on it.
+"""
+
+from collections.abc import Sequence
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.errors import Reason, Rejected
+from actors.session.ids import Millis
+from actors.session.permissions import require
+from actors.session.rope import Pieces
+from actors.session.state import Code, State
+
+LIMIT_BYTES = 1 << 20
+
+
+def edit_code(state: State, command: c.EditCode, by: c.Caller, now: Millis) -> list[e.Event]:
+    code = editable(state, by)
+    if (command.text is None) == (command.changes is None):
+        raise Rejected(Reason.NOT_ALLOWED, "Give either `text` or `changes`.", field="text")
+    if command.base_version is not None:
+        current(code, command.base_version)
+    elif command.text is None:
+        raise Rejected(Reason.NOT_ALLOWED, "`changes` need the `base_version` they are made of.", field="base_version")
+    text = command.text if command.text is not None else changed(code.text, command.changes or ())
+    bounded(text)
+    if text == code.text:
+        return []
+    return [e.CodeEdited(version=code.version + 1, changes=command.changes, text=command.text)]
+
+
+def editable(state: State, by: c.Caller) -> Code:
+    require(state, by, "edit_code")
+    if not state.session.features.code:
+        raise Rejected(Reason.FEATURE_OFF, "The code document is switched off in this session.")
+    return state.code
+
+
+def current(code: Code, base_version: int) -> None:
+    """Refuse an edit of a version that is not the current one."""
+    if base_version != code.version:
+        raise Rejected(
+            Reason.BEHIND,
+            f"The document is at version {code.version}; yours is {base_version}.",
+            field="base_version",
+            current={"version": code.version, "text": code.text, "language": code.language},
+        )
+
+
+def changed(text: str, changes: Sequence[c.Change]) -> str:
+    """Make changes one after the other. Raises: Rejected when one is outside of the text."""
+    pieces, length = Pieces(text), len(text)
+    for index, change in enumerate(changes):
+        if change.at + change.delete > length:
+            raise Rejected(
+                Reason.NOT_ALLOWED,
+                f"`changes[{index}]` reaches to {change.at + change.delete}; the text has {length} characters.",
+                field=f"changes[{index}]",
+            )
+        pieces.change(change)
+        length += len(change.insert) - change.delete
+    return str(pieces)
+
+
+def bounded(text: str) -> None:
+    size = len(text.encode())
+    if size > LIMIT_BYTES:
+        raise Rejected(Reason.TOO_LARGE, f"The document would be {size} bytes; at most {LIMIT_BYTES} are kept.")
+
+
+def set_language(state: State, command: c.SetLanguage, by: c.Caller, now: Millis) -> list[e.Event]:
+    code = editable(state, by)
+    return [] if command.language == code.language else [e.LanguageChanged(language=command.language)]
+
+
+def restore_code(state: State, command: c.RestoreCode, by: c.Caller, now: Millis) -> list[e.Event]:
+    code = editable(state, by)
+    text = by.texts.get(command.version)
+    if text is None:
+        raise Rejected(Reason.UNKNOWN_VERSION, f"There is no version {command.version}.", field="version")
+    return [] if text == code.text else [e.CodeEdited(version=code.version + 1, text=text)]
+
+
+def merge(state: State, command: c.Merge, by: c.Caller, now: Millis) -> list[e.Event]:
+    code = editable(state, by)
+    text = changed(code.text, command.changes)
+    bounded(text)
+    if text == code.text:
+        return [e.CodeMerged(version=code.version, update=command.update)]
+    version = code.version + 1
+    return [
+        e.CodeEdited(version=version, changes=command.changes),
+        e.CodeMerged(version=version, update=command.update),
+    ]
+
+
+def compact(state: State, command: c.Compact, by: c.Caller, now: Millis) -> list[e.Event]:
+    return [e.CodeCompacted(update=command.update)]
+
+
+def merge_code(state: State, command: c.MergeCode, by: c.Caller, now: Millis) -> list[e.Event]:
+    """The shell turns this into a `Merge`; by itself it only says whether the caller may."""
+    editable(state, by)
+    return []
+
+
+def on_edited(state: State, event: e.CodeEdited, recorded: e.Recorded) -> None:
+    code = state.code
+    code.text = event.text if event.text is not None else changed(code.text, event.changes or ())
+    code.version = event.version
+    code.edited_by, code.edited_at = recorded.actor_id, recorded.at
+
+
+def on_merged(state: State, event: e.CodeMerged, recorded: e.Recorded) -> None:
+    state.code.updates = [*state.code.updates, event.update]
+
+
+def on_compacted(state: State, event: e.CodeCompacted, recorded: e.Recorded) -> None:
+    state.code.updates = [event.update]
+
+
+def on_language(state: State, event: e.LanguageChanged, recorded: e.Recorded) -> None:
+    state.code.language = event.language
+
+
+HANDLERS = {
+    c.EditCode: edit_code,
+    c.SetLanguage: set_language,
+    c.RestoreCode: restore_code,
+    c.MergeCode: merge_code,
+    c.Merge: merge,
+    c.Compact: compact,
+}
+APPLIERS = {
+    e.CodeEdited: on_edited,
+    e.CodeMerged: on_merged,
+    e.CodeCompacted: on_compacted,
+    e.LanguageChanged: on_language,
+}

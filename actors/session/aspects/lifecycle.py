@@ -1,0 +1,315 @@
+"""A session's life: scheduled → live → ended, scheduled → cancelled; its settings; its end by time."""
+
+from datetime import datetime
+
+from msgspec import UNSET, structs
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.aspects import code, media, playback, recording
+from actors.session.errors import Reason, Rejected
+from actors.session.ids import Millis
+from actors.session.permissions import require, role_of
+from actors.session.state import Code, EndReason, Features, Session, State, Status
+
+CLOSED: frozenset[Status] = frozenset({"ended", "cancelled"})
+
+
+def millis(moment: datetime | None) -> Millis | None:
+    return None if moment is None else Millis(round(moment.timestamp() * 1000))
+
+
+def closed(session: Session) -> Rejected:
+    """Say that the session is over."""
+    if session.status == "cancelled":
+        return Rejected(Reason.CANCELLED, "The session was cancelled.")
+    return Rejected(Reason.ENDED, "The session has ended.")
+
+
+def require_host(state: State, by: c.Caller) -> None:
+    require(state, by, "moderate")
+    if role_of(state, by.user_id) != "host":
+        raise Rejected(Reason.NOT_PERMITTED, "Only a host may do this.")
+
+
+def in_order(starts_at: Millis | None, ends_at: Millis | None) -> None:
+    if starts_at is not None and ends_at is not None and ends_at <= starts_at:
+        raise Rejected(Reason.NOT_ALLOWED, "`ends_at` must be after `starts_at`.", field="ends_at")
+
+
+def create(command: c.Create, by: c.Caller, now: Millis) -> list[e.Event]:
+    new = command.new
+    starts_at, ends_at = millis(new.starts_at), millis(new.ends_at)
+    in_order(starts_at, ends_at)
+    if new.auto_start and starts_at is None:
+        raise Rejected(Reason.NOT_ALLOWED, "`auto_start` needs `starts_at`.", field="auto_start")
+    if new.early is not None and not new.auto_start:
+        raise Rejected(Reason.NOT_ALLOWED, "`early` goes with `auto_start`.", field="early")
+    return [
+        e.SessionCreated(
+            number=command.number,
+            name=command.name,
+            code=command.code,
+            kind=new.kind,
+            title=new.title,
+            owner_name=by.name,
+            capacity=new.capacity or command.default_capacity,
+            features=new.features,
+            grace_ms=command.grace_ms,
+            description=new.description,
+            mute_on_join=new.mute_on_join,
+            locked=new.locked,
+            course_id=new.course_id,
+            language=new.language,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            expires_at=None if new.ttl is None else Millis(now + new.ttl * 1000),
+            auto_start=new.auto_start,
+            early_ms=(new.early or 0) * 1000,
+            empty_after_ms=None if new.empty_after is None else new.empty_after * 1000,
+            host_gone_after_ms=None if new.host_gone_after is None else new.host_gone_after * 1000,
+            owner_number=by.number,
+            room=command.room,
+            dialect=command.dialect,
+        ),
+        *opening(command, by),
+    ]
+
+
+def opening(command: c.Create, by: c.Caller) -> list[e.Event]:
+    """Give what happens at the creation itself: who has a place from the beginning, whether it is live, what it has."""
+    events: list[e.Event] = [e.SessionStarted()] if command.live else []
+    if command.seat == "joined":
+        events.append(
+            e.ParticipantJoined(
+                by.user_id, by.name, 1, "host",
+                guest=by.guest, colour=by.colour, user_number=by.number, alias=by.alias,
+            )
+        )  # fmt: skip
+    elif command.seat == "invited":
+        events.append(e.ParticipantInvited(by.user_id, by.name, 1, by.number))
+    for number, user_id in enumerate(command.invited, 2 if command.seat else 1):
+        whom = by.people[user_id]
+        events.append(e.ParticipantInvited(user_id, whom.name, number, whom.number))
+    if command.text_language not in (None, Code().language):
+        events.append(e.LanguageChanged(command.text_language))
+    if command.text:
+        code.bounded(command.text)
+        events.append(e.CodeEdited(version=1, text=command.text))
+    return events
+
+
+def start(state: State, command: c.Start, by: c.Caller, now: Millis) -> list[e.Event]:
+    require_host(state, by)
+    return [] if state.session.status == "live" else [e.SessionStarted()]
+
+
+def end(state: State, command: c.End, by: c.Caller, now: Millis) -> list[e.Event]:
+    require(state, by, "end")
+    return ending(state, now, "host")
+
+
+def cancel(state: State, command: c.Cancel, by: c.Caller, now: Millis) -> list[e.Event]:
+    require_host(state, by)
+    if state.session.status == "live":
+        raise Rejected(Reason.NOT_SCHEDULED, "The session is live: `end` it instead.")
+    return [e.SessionCancelled()]
+
+
+def update(state: State, command: c.Update, by: c.Caller, now: Millis) -> list[e.Event]:
+    require(state, by, "moderate")
+    session = state.session
+    sent = {name: value for name, value in structs.asdict(command).items() if value is not UNSET}
+    for name in ("starts_at", "ends_at"):
+        if name in sent:
+            sent[name] = millis(sent[name])
+    if "features" in sent:
+        sent["features"] = merged(session.features, sent["features"])
+    changed = {name: value for name, value in sent.items() if value != getattr(session, name)}
+    if not changed:
+        return []
+    in_order(changed.get("starts_at", session.starts_at), changed.get("ends_at", session.ends_at))
+    if "capacity" in changed and changed["capacity"] < session.joined:
+        raise Rejected(
+            Reason.NOT_ALLOWED, f"`capacity` must be at least {session.joined}: so many have joined.", field="capacity"
+        )
+    return [e.SessionUpdated(**changed)]
+
+
+def merged(features: Features, change: object) -> Features:
+    sent = {name: value for name, value in structs.asdict(change).items() if value is not UNSET}  # type: ignore[arg-type]
+    return structs.replace(features, **sent)
+
+
+def lock(state: State, command: c.Lock, by: c.Caller, now: Millis) -> list[e.Event]:
+    require(state, by, "moderate")
+    return [] if state.session.locked else [e.SessionLocked()]
+
+
+def unlock(state: State, command: c.Unlock, by: c.Caller, now: Millis) -> list[e.Event]:
+    require(state, by, "moderate")
+    return [e.SessionUnlocked()] if state.session.locked else []
+
+
+def delete(state: State, command: c.Delete, by: c.Caller, now: Millis) -> list[e.Event]:
+    if by.user_id != state.session.owner_id:
+        raise Rejected(Reason.NOT_PERMITTED, "Only the owner may delete a session.")
+    if state.session.deleted:
+        return []
+    over: dict[Status, list[e.Event]] = {"live": ending(state, now, "host"), "scheduled": [e.SessionCancelled()]}
+    return [*over.get(state.session.status, []), e.SessionDeleted()]
+
+
+def by_time(state: State, now: Millis) -> list[e.Event]:
+    """Give the start or end that time brings; [] while none is due."""
+    due = min(deadlines(state), key=lambda deadline: deadline[0], default=None)
+    if due is None or now < due[0]:
+        return []
+    return ending(state, now, due[1]) if due[1] is not None else [e.SessionStarted()]
+
+
+def deadlines(state: State) -> list[tuple[Millis, EndReason | None]]:
+    """List when a session ends by itself, and why; None as the reason: it starts."""
+    session = state.session
+    if session.status in CLOSED:
+        return []
+    found: list[tuple[Millis, EndReason | None]] = []
+    if session.expires_at is not None:
+        found.append((session.expires_at, "expired"))
+    if session.status == "scheduled" and session.auto_start and session.starts_at is not None:
+        found.append((Millis(session.starts_at - session.early_ms), None))
+    if session.empty_after_ms is not None and state.emptied_at is not None:
+        found.append((Millis(state.emptied_at + session.empty_after_ms), "empty"))
+    if session.host_gone_after_ms is not None and state.hostless_at is not None:
+        found.append((Millis(state.hostless_at + session.host_gone_after_ms), "host_gone"))
+    return found
+
+
+def ending(state: State, now: Millis, reason: EndReason) -> list[e.Event]:
+    """Give the end of a session, a running recording's first."""
+    return [*recording.finish(state, now), e.SessionEnded(reason=reason)]
+
+
+def occupied(state: State, at: Millis) -> None:
+    """Note since when nobody, or no host, has been in the live session."""
+    live = state.session.status == "live"
+    state.emptied_at = (state.emptied_at or at) if live and not state.session.joined else None
+    state.hostless_at = (state.hostless_at or at) if live and not state.hosts else None
+
+
+def created(recorded: e.Recorded) -> State:
+    """Make the state that a log's first row describes."""
+    event, at = recorded.event, recorded.at
+    if not isinstance(event, e.SessionCreated) or recorded.actor_id is None:
+        raise TypeError(f"a session's log starts with session_created, not {type(event).__name__}")
+    session = Session(
+        id=recorded.session_id,
+        number=event.number,
+        name=event.name,
+        code=event.code,
+        kind=event.kind,
+        title=event.title,
+        description=event.description,
+        owner_id=recorded.actor_id,
+        owner_name=event.owner_name,
+        capacity=event.capacity,
+        features=event.features,
+        mute_on_join=event.mute_on_join,
+        locked=event.locked,
+        grace_ms=event.grace_ms,
+        created_at=at,
+        updated_at=at,
+        course_id=event.course_id,
+        language=event.language,
+        starts_at=event.starts_at,
+        ends_at=event.ends_at,
+        expires_at=event.expires_at,
+        auto_start=event.auto_start,
+        early_ms=event.early_ms,
+        empty_after_ms=event.empty_after_ms,
+        host_gone_after_ms=event.host_gone_after_ms,
+        owner_number=event.owner_number,
+        room=event.room,
+        dialect=event.dialect,
+    )
+    return State(session=session, epoch=recorded.epoch, seq=recorded.seq, at=at)
+
+
+def on_created(state: State, event: e.SessionCreated, recorded: e.Recorded) -> None:
+    """The state began with it (`created`)."""
+
+
+def on_started(state: State, event: e.SessionStarted, recorded: e.Recorded) -> None:
+    state.session.status = "live"
+    state.session.started_at = recorded.at
+    occupied(state, recorded.at)
+
+
+def on_ended(state: State, event: e.SessionEnded, recorded: e.Recorded) -> None:
+    state.session.end_reason = event.reason
+    close(state, "ended", recorded.at)
+
+
+def on_cancelled(state: State, event: e.SessionCancelled, recorded: e.Recorded) -> None:
+    close(state, "cancelled", recorded.at)
+
+
+def close(state: State, status: Status, at: Millis) -> None:
+    """Send everyone home."""
+    session = state.session
+    session.status = status
+    session.ended_at = at
+    session.joined = session.online = state.hosts = 0
+    state.emptied_at = state.hostless_at = None
+    playback.halt(state, at)
+    state.away.clear()
+    state.hands.clear()
+    for participant in state.participants.values():
+        participant.online = False
+        media.silence(state, participant)
+        if participant.status in ("joined", "waiting"):
+            participant.status = "left"
+            participant.left_at = at
+
+
+def on_updated(state: State, event: e.SessionUpdated, recorded: e.Recorded) -> None:
+    for name, value in structs.asdict(event).items():
+        if value is not UNSET:
+            setattr(state.session, name, value)
+    state.session.updated_at = recorded.at
+
+
+def on_locked(state: State, event: e.SessionLocked, recorded: e.Recorded) -> None:
+    state.session.locked = True
+    state.session.updated_at = recorded.at
+
+
+def on_unlocked(state: State, event: e.SessionUnlocked, recorded: e.Recorded) -> None:
+    state.session.locked = False
+    state.session.updated_at = recorded.at
+
+
+def on_deleted(state: State, event: e.SessionDeleted, recorded: e.Recorded) -> None:
+    state.session.deleted = True
+    state.session.updated_at = recorded.at
+
+
+HANDLERS = {
+    c.Start: start,
+    c.End: end,
+    c.Cancel: cancel,
+    c.Update: update,
+    c.Lock: lock,
+    c.Unlock: unlock,
+    c.Delete: delete,
+}
+APPLIERS = {
+    e.SessionCreated: on_created,
+    e.SessionStarted: on_started,
+    e.SessionEnded: on_ended,
+    e.SessionCancelled: on_cancelled,
+    e.SessionUpdated: on_updated,
+    e.SessionLocked: on_locked,
+    e.SessionUnlocked: on_unlocked,
+    e.SessionDeleted: on_deleted,
+}

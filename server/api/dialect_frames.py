@@ -1,0 +1,107 @@
+"""Frames of dialects' streams, made from what a dialect says of each event: its name and its data.
+
+An event may make no frame, one, or several; the place in the log stands with the last, so that a client that comes
+back after it has missed none.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from actors.ports import Published
+from actors.session import events as e
+from actors.session.ids import Millis, UserId
+from actors.session.state import State
+from server.api.dialect import Relayed, Told
+from server.streams.format import Bye, Cursor, Format, bare, chunk, message
+
+_encode = msgspec.json.Encoder().encode
+
+Named = tuple[str, Any]
+First = Callable[[State, UserId, Millis], list[Named]]
+"""What a newcomer gets first: frames, by name."""
+Last = Callable[[Bye], Named | None]
+"""What somebody gets last, if anything."""
+Write = Callable[[str, bytes, Cursor | None], bytes]
+
+
+def sse(name: str, data: bytes, place: Cursor | None) -> bytes:
+    at = b"" if place is None else b"id: %d-%d\n" % (place.epoch, place.seq)
+    return b"%bevent: %b\ndata: %b\n\n" % (at, name.encode(), data)
+
+
+def typed(name: str, data: bytes, place: Cursor | None) -> bytes:
+    """Write a WebSocket message `{type, data}`."""
+    return message(b'{"type":%b,"data":%b}' % (_encode(name), data))
+
+
+def stream(events: Mapping[type[e.Event], Told], first: First, last: Last, relays: Mapping[type, Relayed]) -> Format:
+    """Make the format of an SSE stream."""
+    return _format(sse, events, first, last, relays, b": heartbeat\n\n", chunk)
+
+
+def talk(events: Mapping[type[e.Event], Told], first: First, last: Last, relays: Mapping[type, Relayed]) -> Format:
+    """Make the format of a socket of `{type, data}` messages."""
+    return _format(typed, events, first, last, relays, b"", bare)
+
+
+def _format(
+    write: Write,
+    events: Mapping[type[e.Event], Told],
+    first: First,
+    last: Last,
+    relays: Mapping[type, Relayed],
+    heartbeat: bytes,
+    wrap: Callable[[bytes], bytes],
+) -> Format:
+    def written(frames: list[Named], place: Cursor | None) -> bytes:
+        ends = len(frames) - 1
+        return b"".join(
+            write(name, _encode(data), place if index == ends else None) for index, (name, data) in enumerate(frames)
+        )
+
+    def event(out: Published) -> bytes | None:
+        place = Cursor(out.recorded.epoch, out.recorded.seq)
+        return written(list(shown(events, out)), place) or None
+
+    def relayed(one: e.Event, by: UserId, at: Millis, state: State) -> bytes | None:
+        relay = relays.get(type(one))
+        frame = None if relay is None else relay(one, by, at, state)
+        return None if frame is None else written([frame], None)
+
+    def bye(reason: Bye, retry_ms: int | None) -> bytes:
+        frame = last(reason)
+        return b"" if frame is None else written([frame], None)
+
+    # A snapshot is kept as its frames are, until it is known at which place it stands.
+    def snapshot(state: State, viewer: UserId, now: Millis, shared: object) -> bytes:
+        return msgspec.msgpack.encode([(name, _encode(data)) for name, data in first(state, viewer, now)])
+
+    def opening(place: Cursor | None, body: bytes) -> bytes:
+        frames = msgspec.msgpack.decode(body, type=list[tuple[str, bytes]])
+        ends = len(frames) - 1
+        return b"".join(write(name, data, place if i == ends else None) for i, (name, data) in enumerate(frames))
+
+    return Format(
+        event=event,
+        unplaced=lambda out: written(list(shown(events, out)), None) or None,
+        relayed=relayed,
+        snapshot=snapshot,
+        first=opening,
+        resumed=lambda since, to, missed: b"",
+        reset=lambda reason: b"",
+        bye=bye,
+        heartbeat=heartbeat,
+        wrap=wrap,
+    )
+
+
+def shown(events: Mapping[type[e.Event], Told], out: Published) -> Iterator[Named]:
+    """Give the frames of an event."""
+    told = events.get(type(out.recorded.event), [])
+    for name, data_of in told if isinstance(told, list) else [told]:
+        data = data_of(out.recorded, out.state)
+        for one in data if isinstance(data, list) else [data]:
+            if one is not None:
+                yield name, one

@@ -1,0 +1,134 @@
+"""What surrounds every request: its id, its line in the log, and refusals in the words of its API."""
+
+import logging
+import time
+from collections.abc import Mapping
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from actors.ports import LogUnavailable
+from server.api import cors, mounting
+from server.api.endpoint import SESSION, USER, response
+from server.api.routes import (
+    Api,
+    Row,
+)
+from server.api.sse import DETACHED
+from server.http.access_log import RequestLog
+from server.http.problems import Problem, problem_body
+from server.http.uuids import new_id
+
+logger = logging.getLogger(__name__)
+
+
+SERVER = "Homeroom"
+"""Instead of aiohttp's name and version, of use to those only who look for holes. The fast lane spares the bytes."""
+
+
+KEY = "Idempotency-Key"
+
+
+REQUEST_ID = web.RequestKey("id", str)
+
+
+STATUS_REASONS = {404: ("not_found", "There is nothing at this path; see /docs."), 405: ("method_not_allowed", "")}
+
+
+def keyless(handler: Handler) -> Handler:
+    """Refuse Idempotency-Keys: who sends one relies on it."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if KEY in request.headers:
+            raise Problem(422, "key_not_taken", "This route takes no Idempotency-Key; send none.", field=KEY)
+        return await handler(request)
+
+    return handle
+
+
+def problems(apis: tuple[Api, ...], known: Mapping[web.AbstractRoute, tuple[Api, Row]]) -> Middleware:
+    """Turn every refusal into what its API makes of it, and every surprise into a 500 that is logged once."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Exception as error:  # noqa: BLE001 - `refusal` raises it again where nobody can be told
+            problem = refusal(request, error)
+            api, row = known.get(request.match_info.route) or (mounting.api_at(apis, request.path), None)
+            return response(api.refusal(problem, row, request.match_info))
+
+    return middleware
+
+
+def refusal(request: web.Request, error: Exception) -> Problem:
+    """Say what an error is to the client. Raises it again when there is none any more."""
+    match error:
+        case Problem():
+            return error
+        case web.HTTPRequestEntityTooLarge():
+            most = request.client_max_size
+            return Problem(413, "too_large", f"The body is larger than {most} bytes.", headers=kept(error))
+        case web.HTTPException():
+            reason, detail = STATUS_REASONS.get(error.status, ("refused", ""))
+            if error.status == 405:
+                detail = f"Use {', '.join(sorted(error.headers.get(hdrs.ALLOW, 'another method').split(',')))}."
+            return Problem(error.status, reason, detail or error.reason, headers=kept(error))
+        case LogUnavailable():
+            logger.warning("the database is away: %s", error)
+            return Problem(503, "unavailable", "Try again: the database is away.", retry_s=1)
+    if request.transport is None or request.transport.is_closing():
+        raise error
+    logger.error("request %s failed", request.get(REQUEST_ID), exc_info=error)
+    return Problem(500, "internal", f"Something went wrong here; report request {request.get(REQUEST_ID)}.")
+
+
+def kept(error: web.HTTPException) -> dict[str, str]:
+    return {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
+
+
+def printed(problem: Problem) -> web.Response:
+    return web.Response(
+        body=problem_body(problem),
+        status=problem.status,
+        headers=problem.headers,
+        content_type="application/problem+json",
+    )
+
+
+def logged(log: RequestLog) -> Middleware:
+    """Give each request an id, and a line in the log."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request_id = request[REQUEST_ID] = new_id()
+        if not log.wanted:
+            return await handler(request)
+        started, status = time.perf_counter(), 499
+        try:
+            response = await handler(request)
+            status = response.status
+            return response
+        finally:
+            if DETACHED in request:
+                status = 200
+            resource = request.match_info.route.resource
+            route = "unknown" if resource is None else resource.canonical
+            took = time.perf_counter() - started
+            log.add(request_id, request.method, route, status, took, request.get(USER), request.get(SESSION))
+
+    return middleware
+
+
+async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
+    """Headers of every answer, streams included."""
+    # What is refused before there is a handler has none yet.
+    head(response, request.get(REQUEST_ID) or new_id())
+    if origin := request.get(cors.ORIGIN):
+        cors.allow(response, origin)
+
+
+def head(response: web.StreamResponse, request_id: str) -> None:
+    response.headers["X-Request-Id"] = request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers[hdrs.SERVER] = SERVER

@@ -1,0 +1,34 @@
+"""Serves the stream of the caller's own notifications: the generic stream, of another source (`notifications.py`)."""
+
+from typing import cast
+
+from aiohttp import web
+
+from server.api.endpoint import USER
+from server.api.routes import UserStreamRoute
+from server.api.sse import StreamEndpoint, bound_kernel, cursor_of
+from server.streams.notification_feed import Reader
+
+
+class UserStreamEndpoint(StreamEndpoint):
+    _row: UserStreamRoute
+    subscriber = Reader
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        services, row = self._services, self._row
+        ticket = request.query.get("ticket")
+        if ticket is not None:
+            self.admit_read(request, None)
+            principal = services.tickets.redeem(ticket, None)
+            services.tokens.require_open(principal.login)
+            request[USER] = principal.user_id
+        else:
+            verified = await self.principal(request)
+            assert verified is not None
+            principal = verified
+        principal.require_scope(None)
+        with self.counted(principal, cursor_of(request)) as subscriber:
+            reader = cast(Reader, subscriber)
+            first = await services.user_streams.attach(reader, standing=row.standing, show=row.told)
+            bound_kernel(request, services)
+            return await self._stream(request, principal, reader, first)

@@ -1,0 +1,13 @@
+"""Where providers of rooms send their webhooks."""
+
+from collections.abc import Mapping
+
+from server.api.routes import HookRoute
+from server.usecases.services import Services
+
+
+async def daily(services: Services, headers: Mapping[str, str], raw: bytes) -> None:
+    await services.ears.hear(headers, raw)
+
+
+DAILY = HookRoute(path="/webhooks/daily", summary="Take in what Daily says, by its signature", act=daily)

@@ -1,0 +1,1 @@
+"""Constructs everything, starts it, and stops it in reverse order. Nothing else constructs long-lived objects."""

@@ -1,0 +1,82 @@
+"""The aiohttp application: routes from the tables, and what surrounds every request."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from server.api import cors, dialect_streams, mounting, openapi, pages
+from server.api.dialect import Dialect, PlayRoute
+from server.api.downloads import ContentEndpoint, DownloadEndpoint
+from server.api.endpoint import Endpoint
+from server.api.handlers import ActionEndpoint, CommandEndpoint, HookEndpoint, UploadEndpoint
+from server.api.middleware import keyless, logged, on_prepare, problems
+from server.api.notification_stream import UserStreamEndpoint
+from server.api.replay_stream import ReplayEndpoint
+from server.api.routes import (
+    ActionRoute,
+    Api,
+    CommandRoute,
+    ContentRoute,
+    DownloadRoute,
+    HookRoute,
+    ReplayRoute,
+    Row,
+    SocketRoute,
+    StreamRoute,
+    UploadRoute,
+    UserStreamRoute,
+)
+from server.api.sse import StreamEndpoint
+from server.api.websocket import Socket
+from server.bootstrap import health, metrics
+from server.usecases.services import Services
+
+ENDPOINTS: Mapping[type[Row], Callable[[Any, Services], Endpoint]] = {
+    ActionRoute: ActionEndpoint,
+    CommandRoute: CommandEndpoint,
+    ContentRoute: ContentEndpoint,
+    DownloadRoute: DownloadEndpoint,
+    HookRoute: HookEndpoint,
+    ReplayRoute: ReplayEndpoint,
+    SocketRoute: Socket,
+    StreamRoute: StreamEndpoint,
+    UploadRoute: UploadEndpoint,
+    UserStreamRoute: UserStreamEndpoint,
+}
+"""What serves the rows of which type."""
+
+
+def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
+    """Make the application that serves these APIs."""
+    known: dict[web.AbstractRoute, tuple[Api, Row]] = {}
+    app = web.Application(
+        middlewares=[logged(services.requests), cors.middleware(services.settings, apis), problems(apis, known)],
+        client_max_size=services.settings.limits.body_bytes,
+    )
+    app.on_response_prepare.append(on_prepare)
+    health.add(app, services, [name for api in apis for name in api.open])
+    metrics.add(app, services)
+    pages.add(app, apis)
+    mounting.check(apis, [(route.method, route.resource.canonical) for route in app.router.routes() if route.resource])
+    for api in apis:
+        for row in api.rows:
+            handler = bound(api, row, services)
+            for path in mounting.paths(api, row):
+                known[app.router.add_route(row.method, path, handler)] = api, row
+                if isinstance(row, ContentRoute | PlayRoute):
+                    known[app.router.add_route(hdrs.METH_HEAD, path, handler)] = api, row
+        openapi.add(app, api)
+    return app
+
+
+def bound(api: Api, row: Row, services: Services) -> Handler:
+    """Make the handler of a row."""
+    if isinstance(row, HookRoute) or not isinstance(api, Dialect):
+        # A bound method, since aiohttp deprecates objects that are merely callable.
+        handler: Handler = ENDPOINTS[type(row)](row, services).__call__
+    else:
+        handler = dialect_streams.bind(api, row, services)
+    # What another service sends along with its news is its own affair.
+    return handler if row.keyed or row.method == "GET" or isinstance(row, HookRoute) else keyless(handler)

@@ -1,0 +1,152 @@
+"""A server's life: the database comes up, the parts are put together, it listens; and the way back down."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+from msgspec import Struct
+
+from actors.persistence import Idle, Persistence
+from actors.ports import LogUnavailable
+from server import dialects
+from server.api.endpoint import within
+from server.api.routes import Api
+from server.bootstrap import health
+from server.bootstrap.application import build
+from server.bootstrap.compose import SENDING_S, compose
+from server.bootstrap.database import database
+from server.settings.sections import BadSetting, Settings
+from server.transport.aiohttp_protocol import Protocol
+from server.transport.connection import Front
+from server.transport.fast_lane import FastLane, lanes
+from server.usecases.services import Services
+from server.v1.table import API
+
+logger = logging.getLogger(__name__)
+
+SHUTDOWN_S = 2.0
+
+
+class Running(Struct, frozen=True):
+    """A server that is up. `url` is where it answers."""
+
+    services: Services
+    url: str
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, say: Callable[[str], None] = lambda text: None, apis: tuple[Api, ...] | None = None
+) -> AsyncIterator[Running]:
+    """Start everything, and stop it in the opposite order when the block ends. `apis`: others than the settings'.
+
+    Raises: BadSetting, storage.errors.StorageError."""
+    apis = apis or (API, *dialects.tables(settings))
+    for name in (name for api in apis for name in api.open):
+        logger.warning("%s is on: whoever can reach this server is believed", name)
+    async with contextlib.AsyncExitStack() as stack:
+        # A start that is in vain ends before it has made a database. It is seen again when there is one.
+        (await bind(settings, asyncio.Protocol, start_serving=False)).close()
+        dsn = await database(settings, stack, say)
+        services, persistence = await compose(settings, dsn, stack)
+        app = build(services, apis)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            auto_decompress=False,  # what is encoded is refused; aiohttp would unpack it first, wanted or not
+            handler_cancellation=True,
+            keepalive_timeout=settings.limits.keepalive_s,
+            max_line_size=settings.limits.header_bytes,
+            max_field_size=settings.limits.header_bytes,
+            shutdown_timeout=SHUTDOWN_S,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        server = await bind(settings, fronts(settings, runner, FastLane(lanes(apis, services), services)))
+        try:
+            yield Running(services, address(settings, server))
+        finally:
+            health.drain(app)
+            server.close()
+            await drain(settings, services, persistence)
+
+
+def fronts(settings: Settings, runner: web.AppRunner, fast: FastLane) -> Callable[[], Front]:
+    """Give what makes the first protocol of each connection."""
+    counts: Counter[str] = Counter()
+    trusted = within(settings.server.trusted_proxies)
+    inner = runner.server
+    assert inner is not None
+
+    def make() -> Protocol:
+        # As aiohttp's Server does, but for the class; there is no setting for it.
+        return Protocol(inner, loop=asyncio.get_running_loop(), **inner._kwargs)
+
+    return lambda: Front(make, fast, settings.limits, counts, trusted)
+
+
+async def bind(
+    settings: Settings, protocol: Callable[[], asyncio.Protocol], *, start_serving: bool = True
+) -> asyncio.Server:
+    """Take the address and the port of the settings, and let everyone in. Raises: BadSetting."""
+    host, port = settings.server.host, settings.server.port
+    try:
+        return await asyncio.get_running_loop().create_server(
+            protocol, host, port, backlog=4096, reuse_address=True, start_serving=start_serving
+        )
+    except OSError as error:
+        raise BadSetting(
+            f"server.host = {host!r}, server.port = {port}: cannot listen there: {error.strerror or error}. "
+            "Choose another port, or stop what uses it."
+        ) from error
+
+
+def address(settings: Settings, server: asyncio.Server) -> str:
+    """Give the URL at which the server answers."""
+    host, bound = settings.server.host, server.sockets[0].getsockname()[1]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    shown = f"[{shown}]" if ":" in shown else shown
+    return settings.server.public_url.rstrip("/") or f"http://{shown}:{bound}"
+
+
+async def drain(settings: Settings, services: Services, persistence: Persistence) -> None:
+    """Send streams away, let commits finish, and let every session go with a snapshot."""
+    services.hub.drain()
+    try:
+        async with asyncio.timeout(settings.server.drain_s):
+            await idle(persistence)
+            await services.directory.drain()
+            await idle(persistence)
+            await services.dispatcher.drain(SENDING_S)
+    except TimeoutError:
+        logger.warning("still busy after %g s: what was acknowledged is in the log", settings.server.drain_s)
+    with contextlib.suppress(LogUnavailable):
+        await services.log.bury()
+
+
+async def idle(persistence: Persistence) -> None:
+    reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    persistence.actor_ref.tell(Idle(reply))
+    await reply
+
+
+async def serve(settings: Settings, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, say) as server:
+        # What is there now stays; what comes is mostly freed by counting. Looking for cycles less often takes a
+        # tenth off each command.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+        say(f"ready at {server.url}")
+        await stop.wait()
+        say("shutting down")

@@ -1,0 +1,89 @@
+"""Backends: what the settings choose for blobs, for push messages and for rooms.
+
+**Law:** what a choice needs and does not have stops the start, with the name of the setting.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+
+from server.outbound.push.fcm import Fcm
+from server.outbound.push.messages import Push
+from server.outbound.push.none import NoPush
+from server.outbound.push.oauth import AccessTokens, read_account
+from server.rooms.builtin import Builtin
+from server.rooms.daily import Daily
+from server.rooms.providers import Provider
+from server.security.tokens import Tokens
+from server.settings.sections import BadSetting, Settings
+from storage.blobs import Blobs, BlobsUnavailable
+
+
+async def push_provider(settings: Settings, stack: contextlib.AsyncExitStack) -> Push:
+    """Make what brings messages to devices. Raises: BadSetting."""
+    chosen = settings.push
+    if chosen.provider == "none":
+        return NoPush()
+    if not chosen.fcm_key_file:
+        raise BadSetting('push.fcm_key_file = "": with push.provider = "fcm" it must name a key file')
+    try:
+        account = await asyncio.to_thread(read_account, Path(chosen.fcm_key_file))
+    except ValueError as error:
+        raise BadSetting(f"push.fcm_key_file = {chosen.fcm_key_file!r}: {error}") from error
+    timeout = aiohttp.ClientTimeout(total=chosen.timeout_s)
+    http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+    tokens = AccessTokens(account, http, url=chosen.fcm_token_url)
+    return Fcm(http, tokens, url=chosen.fcm_url, project_id=account.project_id)
+
+
+async def room_providers(
+    settings: Settings, tokens: Tokens, stack: contextlib.AsyncExitStack
+) -> Mapping[str, Provider]:
+    """Make who makes rooms, and those who made them before and are still set up. Raises: BadSetting."""
+    chosen = settings.rooms
+    providers: dict[str, Provider] = {"builtin": Builtin(tokens, settings.server.public_url)}
+    if chosen.daily_api_key:
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        providers["daily"] = Daily(
+            http,
+            url=chosen.daily_api_url,
+            key=chosen.daily_api_key.reveal(),
+            timeout_s=chosen.timeout_s,
+            tries=chosen.tries,
+            pause_s=chosen.pause_s,
+            patience_s=chosen.patience_s,
+        )
+    elif chosen.provider == "daily":
+        raise BadSetting('rooms.daily_api_key = "": with rooms.provider = "daily" it must be the key of an account')
+    return providers
+
+
+async def blob_store(settings: Settings) -> Blobs:
+    """Open the store of uploads, and see that it takes them. Raises: BadSetting."""
+    chosen = settings.blobs
+    if chosen.store == "s3":
+        if not chosen.s3_bucket:
+            raise BadSetting('blobs.s3_bucket = "": with blobs.store = "s3" it must name a bucket')
+        blobs = Blobs.s3(
+            chosen.s3_bucket,
+            endpoint=chosen.s3_endpoint,
+            region=chosen.s3_region,
+            access_key=chosen.s3_access_key.reveal(),
+            secret_key=chosen.s3_secret_key.reveal(),
+            path_style=chosen.s3_path_style,
+        )
+        where = f"blobs.s3_bucket = {chosen.s3_bucket!r}"
+    else:
+        where = f"data.dir = {settings.data.dir!r}"
+        try:
+            blobs = Blobs.local(Path(settings.data.dir) / "blobs")
+        except OSError as error:
+            raise BadSetting(f"{where}: uploads cannot be kept there: {error}") from error
+    try:
+        await blobs.probe()
+    except BlobsUnavailable as error:
+        raise BadSetting(f"{where}: uploads cannot be kept there: {error}") from error
+    return blobs

@@ -1,0 +1,161 @@
+"""Bodies and queries into Structs. What is wrong is named: the field, what it may be, where it stands.
+
+**Law:** nothing is decoded that is nested too deep to decode safely; no text with a NUL gets in: PostgreSQL has none.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Literal
+
+import msgspec
+from msgspec import inspect
+
+from server.http.problems import Problem
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_PLACE = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+_NAMED = re.compile(r"(?:unknown|required) field `([^`]+)`")
+
+
+class Decoder:
+    """Decodes JSON of one type."""
+
+    def __init__(self, type_: Any, *, max_depth: int) -> None:
+        self._type = type_
+        self._max_depth = max_depth
+        self._decoder = msgspec.json.Decoder(type_)
+
+    def __call__(self, raw: bytes) -> Any:
+        """Raises: Problem 400 for what is no JSON, 422 for what is not of the type."""
+        if raw.count(b"{") + raw.count(b"[") > self._max_depth and depth(raw) > self._max_depth:
+            raise Problem(422, "too_deep", f"The body is nested more than {self._max_depth} levels deep.")
+        try:
+            value = self._decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            raise invalid(error, self._type) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Problem(400, "malformed", f"The body is not JSON: {error}.") from error
+        # By way of JSON, for what is still raw in it.
+        if b"\\u0000" in raw and (place := next(nuls(msgspec.json.decode(msgspec.json.encode(value))), None)):
+            raise Problem(422, "invalid", f"`{place}` has a NUL character in it.", field=place)
+        return value
+
+
+def from_query(query: Mapping[str, str], type_: Any, where: Literal["body", "query"] = "query") -> Any:
+    """Decode a query string's parameters, or a form's. Raises: Problem 422."""
+    try:
+        value = msgspec.convert(dict(query), type_, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid(error, type_, where) from error
+    if place := next(nuls(msgspec.to_builtins(value)), None):
+        raise Problem(422, "invalid", f"`{place}` has a NUL character in it.", field=place, place=where)
+    return value
+
+
+def depth(raw: bytes) -> int:
+    """Measure how deep JSON is nested, without decoding it."""
+    level = deepest = 0
+    for byte in _STRING.sub(b"", raw):
+        if byte in b"[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif byte in b"]}":
+            level -= 1
+    return deepest
+
+
+def nuls(value: object, place: str = "") -> Iterator[str]:
+    """Name the places of texts with a NUL in them."""
+    match value:
+        case str():
+            if "\0" in value:
+                yield place or "body"
+        case dict():
+            for key, inner in value.items():
+                where = f"{place}.{key}" if place else str(key)
+                if "\0" in str(key):
+                    yield where.replace("\0", "")
+                yield from nuls(inner, where)
+        case list():
+            for index, inner in enumerate(value):
+                yield from nuls(inner, f"{place}[{index}]")
+
+
+def invalid(error: msgspec.ValidationError, type_: Any, where: Literal["body", "query"] = "body") -> Problem:
+    """Say what is wrong with a value: where, and what is allowed there."""
+    text = str(error)
+    place = match[1] if (match := _PLACE.search(text)) else ""
+    said = _PLACE.sub("", text)
+    if named := _NAMED.search(said):
+        place = f"{place}.{named[1]}" if place else named[1]
+        unknown = "unknown" in said
+        detail = f"There is no field `{place}`." if unknown else f"The field `{place}` is required."
+    else:
+        detail = f"`{place or 'body'}`: {said[:1].lower()}{said[1:]}."
+        if "matching regex '\\\\S'" in said:
+            detail = f"`{place}` must not be blank."
+        elif "matching regex" in said and (wanted := described_at(type_, place, said)):
+            detail = f"`{place}` must be {wanted}."
+        elif allowed := allowed_at(type_, place):
+            detail = f"`{place}` must be one of {allowed}."
+    return Problem(422, "invalid", detail, field=place or None, place=where)
+
+
+def allowed_at(type_: Any, place: str) -> str:
+    """List the values allowed at a place such as `features.chat`, when they can be listed."""
+    values: list[str] = []
+    for kind in flat(kinds_at(type_, place)):
+        if isinstance(kind, inspect.LiteralType):
+            values += [f"`{value}`" for value in kind.values]
+    return ", ".join(dict.fromkeys(values))
+
+
+def described_at(type_: Any, place: str, said: str) -> str:
+    """Say in words what the pattern is for that `said` quotes: it tells people nothing."""
+    for kind in alternatives(kinds_at(type_, place)):
+        text = kind.type if isinstance(kind, inspect.Metadata) else kind
+        if isinstance(text, inspect.StrType) and repr(text.pattern) in said and isinstance(kind, inspect.Metadata):
+            return str((kind.extra_json_schema or {}).get("description", ""))
+    return ""
+
+
+def kinds_at(type_: Any, place: str) -> list[inspect.Type]:
+    """Find the types that a value may have at a place such as `features.chat` or `options[0]`."""
+    kinds = [kind_of(type_)]
+    for step in re.findall(r"[^.\[\]]+", place):
+        kinds = [inner for kind in flat(kinds) for inner in inside(kind, step)]
+    return kinds
+
+
+@lru_cache(maxsize=256)
+def kind_of(type_: Any) -> inspect.Type:
+    """Describe a type; for a union of many Structs that takes milliseconds."""
+    return inspect.type_info(type_)
+
+
+def alternatives(kinds: Iterable[inspect.Type]) -> Iterator[inspect.Type]:
+    for kind in kinds:
+        if isinstance(kind, inspect.UnionType):
+            yield from alternatives(kind.types)
+        else:
+            yield kind
+
+
+def flat(kinds: Iterable[inspect.Type]) -> Iterator[inspect.Type]:
+    for kind in alternatives(kinds):
+        if isinstance(kind, inspect.Metadata):
+            yield from flat([kind.type])
+        else:
+            yield kind
+
+
+def inside(kind: inspect.Type, step: str) -> Iterator[inspect.Type]:
+    if isinstance(kind, inspect.StructType):
+        if step == kind.tag_field:
+            yield inspect.LiteralType((kind.tag,))
+        for field in kind.fields:
+            if field.encode_name == step:
+                yield field.type
+    elif isinstance(kind, inspect.ListType):
+        yield kind.item_type

@@ -1,0 +1,201 @@
+"""Who is calling: access tokens, tickets, and what revokes them.
+
+**Law:** identity comes from a verified credential and from nowhere else; a revoked login is refused from that moment.
+"""
+
+import time
+from collections import OrderedDict
+from typing import Any, Protocol
+
+import jwt
+
+from actors.session.ids import SessionId, UserId
+from server.http.problems import unauthenticated
+from server.http.uuids import new_id
+from server.security.principal import Principal
+from storage.users import User
+
+ALGORITHM = "HS256"
+
+
+REQUIRED = ["iss", "aud", "sub", "exp", "iat", "jti"]
+
+
+REMEMBERED = 100_000
+"""Verified tokens kept, so that each is checked once and not at every request."""
+
+
+SWEEP_AT = 10_000
+"""Logins that are over, of which none is dropped yet though no token names it any more."""
+
+
+class Elsewhere(Protocol):
+    """Tokens that are made elsewhere, as `Tokens` needs them."""
+
+    def names(self, token: str) -> bool:
+        """Say whether a token calls itself one of another issuer than Homeroom. Nothing of it is verified."""
+
+    async def verify(self, token: str) -> Principal:
+        """Raises: Problem 401; 503 while that cannot be found out."""
+
+
+class Tokens:
+    """Makes and verifies access tokens, and knows which logins are over."""
+
+    def __init__(
+        self,
+        key: str,
+        *,
+        issuer: str,
+        audience: str,
+        ttl_s: int,
+        scoped_ttl_s: int = 0,
+    ) -> None:
+        self._key = key
+        self.elsewhere: Elsewhere | None = None
+        self._issuer = issuer
+        self._audience = audience
+        self._verified: OrderedDict[str, Principal] = OrderedDict()
+        self._revoked: dict[str, float] = {}
+        self._sweep_at = SWEEP_AT
+        self.ttl_s = ttl_s
+        self.longest_s = max(ttl_s, scoped_ttl_s)
+
+    def issue(self, user: User, login: str) -> str:
+        """Make an account's token."""
+        now = int(time.time())
+        return self._signed(user, login, now, now + self.ttl_s)
+
+    def issue_scoped(
+        self,
+        user: User,
+        login: str,
+        scope: SessionId,
+        expires_at: float,
+        *,
+        dates_from: float | None = None,
+        alias: str | None = None,
+        **claims: object,
+    ) -> str:
+        """Make a token that is good for one session. It ends with the login, or when its holder is removed.
+
+        `dates_from`: see `Principal`. `claims` are for whoever reads it besides us; with `room` it is an invitation."""
+        # To the millisecond: whether it is older than its holder's removal must be clear within a second too. Rounded
+        # down, as the removal's is: up, it would outlive one in its own millisecond.
+        return self._signed(
+            user,
+            login,
+            time.time_ns() // 1_000_000 / 1000 if dates_from is None else dates_from,
+            int(expires_at),
+            session=scope,
+            colour=user.colour,
+            alias=alias,
+            **claims,
+        )
+
+    def _signed(self, user: User, login: str, now: float, expires_at: int, **more: object) -> str:
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": user.user_id,
+            "iat": now,
+            "exp": expires_at,
+            "jti": new_id(),
+            "login": login,
+            "name": user.name,
+            "number": user.number,
+            "role": user.role,
+            **more,
+        }
+        return jwt.encode(claims, self._key, algorithm=ALGORITHM)
+
+    async def verify(self, token: str) -> Principal:
+        """Verify a token, whoever made it. Raises: Problem 401, 503."""
+        principal = self.seen(token)
+        if principal is None:
+            assert self.elsewhere is not None
+            principal = await self.elsewhere.verify(token)
+            self.check(principal)
+            self._keep(token, principal)
+        return principal
+
+    def seen(self, token: str) -> Principal | None:
+        """Verify a token without looking anything up; None: that takes `verify`, as it was made elsewhere and is new.
+
+        Raises: Problem 401."""
+        principal = self._verified.get(token)
+        if principal is None:
+            if self.elsewhere is not None and self.elsewhere.names(token):
+                return None
+            principal = self._decode(token)
+            self._keep(token, principal)
+        if principal.expires_at <= time.time():
+            del self._verified[token]
+        self.check(principal)
+        return principal
+
+    def forget(self, user_id: UserId | None = None) -> None:
+        """Verify tokens anew, all of them or a user's: something has changed that they were verified by."""
+        self._verified = OrderedDict(
+            (token, principal)
+            for token, principal in self._verified.items()
+            if user_id not in (None, principal.user_id)
+        )
+
+    def _keep(self, token: str, principal: Principal) -> None:
+        self._verified[token] = principal
+        if len(self._verified) > REMEMBERED:
+            self._verified.popitem(last=False)
+
+    def check(self, principal: Principal) -> None:
+        """See that a caller who was verified earlier still is one. Raises: Problem 401."""
+        if principal.expires_at <= time.time():
+            raise unauthenticated("The access token has expired; refresh it.", "expired")
+        self.require_open(principal.login)
+
+    def require_open(self, login: str) -> None:
+        """Raises: Problem 401 for a login that is over, whatever credential came from it."""
+        if login in self._revoked:
+            raise unauthenticated("This login is over; log in again.", "revoked")
+
+    def _decode(self, token: str) -> Principal:
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._key,
+                algorithms=[ALGORITHM],
+                issuer=self._issuer,
+                audience=self._audience,
+                options={"require": REQUIRED},
+            )
+        except jwt.ExpiredSignatureError as error:
+            raise unauthenticated("The access token has expired; refresh it.", "expired") from error
+        except (jwt.PyJWTError, UnicodeEncodeError) as error:
+            raise unauthenticated("The access token is not valid; log in again.") from error
+        try:
+            return Principal(
+                user_id=UserId(claims["sub"]),
+                number=claims["number"],
+                name=claims["name"],
+                role=claims["role"],
+                login=claims["login"],
+                expires_at=float(claims["exp"]),
+                scope=claims.get("session"),
+                colour=claims.get("colour"),
+                issued_at=float(claims["iat"]),
+                alias=claims.get("alias"),
+                lets_in="room" in claims,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise unauthenticated("The access token lacks a claim; log in again.") from error
+
+    def is_revoked(self, login: str) -> bool:
+        return login in self._revoked
+
+    def revoke(self, login: str, until: float = 0.0) -> None:
+        """Refuse every token of a login from now on. `until` (unix s): where one may be good for longer than ours."""
+        now = time.time()
+        if len(self._revoked) >= self._sweep_at:
+            self._revoked = {known: until for known, until in self._revoked.items() if until > now}
+            self._sweep_at = max(SWEEP_AT, 2 * len(self._revoked))
+        self._revoked[login] = max(until, now + self.longest_s)

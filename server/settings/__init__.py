@@ -1,0 +1,1 @@
+"""Every setting, its bounds, and where its value came from."""

@@ -1,0 +1,1 @@
+"""Fan-out: bytes to subscribers. Knows no request and no database."""

@@ -1,0 +1,317 @@
+"""A channel: the streams of one session. One encoding per event and format, written in a plain loop to all of them.
+
+**Law:** a subscriber gets what came after its snapshot or cursor, each event once, in order; a cursor that cannot be
+served whole gets a reset, never a part. What a format fails to print costs those who read that format their streams,
+and nobody else anything.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from itertools import compress
+from typing import Any, Protocol
+
+from actors.ports import Published
+from actors.session import events as e
+from actors.session.audience import closes, cut, shuts_out
+from actors.session.ids import Millis, SessionId, UserId
+from actors.session.state import State
+from server.settings.sections import Streams
+from server.streams.format import Bye, Cursor, Format
+from server.streams.subscriber import Subscriber
+
+logger = logging.getLogger(__name__)
+
+
+class Home(Protocol):
+    """The hub, as its channels see it."""
+
+    settings: Streams
+    clock: Callable[[], Millis]
+    published: int
+    delivered: int
+
+    def disconnected(self, session_id: SessionId, user_id: UserId) -> None:
+        """A user's last stream of a session has closed."""
+
+
+class Channel:
+    """The streams of one session, and its latest events for those who come back."""
+
+    __slots__ = (
+        "_hub",
+        "_lobby",
+        "_onlookers",
+        "_subscribers",
+        "_tail",
+        "_tail_bytes",
+        "_users",
+        "last_seq",
+        "session_id",
+    )
+
+    def __init__(self, session_id: SessionId, hub: Home) -> None:
+        self.session_id = session_id
+        self.last_seq = 0
+        self._hub = hub
+        self._subscribers: dict[Subscriber, None] = {}
+        self._users: dict[UserId, int] = {}
+        self._lobby = 0
+        self._onlookers = 0
+        self._tail: list[Published] = []
+        self._tail_bytes = 0
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        return iter(self._subscribers)
+
+    def users(self) -> Collection[UserId]:
+        return self._users.keys()
+
+    # As its actor sees it
+
+    def publish(self, batch: Sequence[Published]) -> None:
+        if batch[0].recorded.seq <= self.last_seq:
+            batch = [out for out in batch if out.recorded.seq > self.last_seq]
+            if not batch:
+                return
+        self.last_seq = batch[-1].recorded.seq
+        self._remember(batch)
+        self._hub.published += len(batch)
+        if not self._subscribers:
+            return
+        # Whom an event cuts off still sees that event, and nothing after it.
+        start = 0
+        for index, out in enumerate(batch):
+            event = out.recorded.event
+            who = cut(event)
+            if who is None and self._lobby and isinstance(event, e.ParticipantJoined):
+                who = event.user_id, "admitted"
+            if who is not None or closes(event):
+                self._write(batch[start : index + 1])
+                start = index + 1
+                self._cut_off(who)
+            elif self._onlookers and shuts_out(event):
+                self._write(batch[start : index + 1])
+                start = index + 1
+                self._shut_out()
+        if start < len(batch):
+            self._write(batch[start:])
+
+    def restored(self, state: State) -> None:
+        self.last_seq = state.seq
+        # Each state that an actor leaves behind would stay for as long as one of its events is remembered; and it may
+        # hold what was never committed.
+        for out in self._tail:
+            out.state = state
+
+    def _cut_off(self, who: tuple[UserId, str] | None) -> None:
+        """End one user's streams, or all. Being admitted ends those in the lobby: they come back for everything."""
+        for subscriber in list(self._subscribers):
+            if who is None:
+                self._end(subscriber, "ended")
+            elif subscriber.user_id == who[0] and (subscriber.lobby or who[1] != "admitted"):
+                self._end(subscriber, who[1])  # type: ignore[arg-type]
+
+    def _shut_out(self) -> None:
+        for subscriber in list(self._subscribers):
+            if subscriber.onlooker:
+                self._end(subscriber, "kicked")
+
+    def _end(self, subscriber: Subscriber, reason: Bye) -> None:
+        subscriber.close(reason)
+        self.remove(subscriber)
+
+    def _write(self, batch: Sequence[Published]) -> None:
+        """Encode once per format and audience; then nothing but writes."""
+        private = [out for out in batch if out.audience is not None]
+        if self._lobby or private:
+            self._write_to_some(batch)
+            return
+        written: dict[Format, tuple[bytes, bytes] | None] = {}
+        format: Format | None = None
+        wire = bare = b""
+        for subscriber in list(self._subscribers):
+            if subscriber.format is not format:
+                format = subscriber.format
+                if format not in written:
+                    frames = printed(format.event, batch)
+                    written[format] = None if frames is None else wrapped(format, frames)
+                wire, bare = written[format] or (b"", b"")
+            if bare:
+                subscriber.write(wire, bare)
+            elif written[format] is None:
+                self._end(subscriber, "slow")
+        self._hub.delivered += len(batch) * len(self._subscribers)
+
+    def _write_to_some(self, batch: Sequence[Published]) -> None:
+        """Write what each may see: encoded once per format, joined once per audience."""
+        encoded: dict[object, list[bytes] | None] = {}
+        written: dict[object, tuple[bytes, bytes] | None] = {}
+        for subscriber in list(self._subscribers):
+            mask = tuple(subscriber.sees(out.audience) for out in batch)
+            key = subscriber.format, subscriber.lobby, mask
+            if key not in written:
+                form = subscriber.format.unplaced if subscriber.lobby else subscriber.format.event
+                if form not in encoded:
+                    encoded[form] = printed(form, batch)
+                frames = encoded[form]
+                written[key] = None if frames is None else wrapped(subscriber.format, compress(frames, mask))
+            ready = written[key]
+            if ready is None:
+                self._end(subscriber, "slow")
+            elif ready[1]:
+                subscriber.write(*ready)
+                self._hub.delivered += sum(mask)
+
+    def _remember(self, batch: Sequence[Published]) -> None:
+        for out in batch:
+            if type(out.recorded.event) is e.MessageDeleted:
+                # The log has been redacted; what is remembered here has not.
+                self._tail.clear()
+                self._tail_bytes = 0
+                return
+            self._tail_bytes += len(out.event)
+        settings = self._hub.settings
+        self._tail += batch
+        drop = 0
+        while len(self._tail) - drop > settings.replay_events or (
+            self._tail_bytes > settings.replay_bytes and drop < len(self._tail)
+        ):
+            self._tail_bytes -= len(self._tail[drop].event)
+            drop += 1
+        if drop:
+            del self._tail[:drop]
+
+    def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None, state: State) -> None:
+        frames: dict[Format, tuple[bytes, bytes] | None] = {}
+        for subscriber in list(self._subscribers):
+            if not subscriber.sees(audience):
+                continue
+            format = subscriber.format
+            if format not in frames:
+                try:
+                    frame = format.relayed(event, by, at, state)
+                except Exception:
+                    logger.exception("a %s cannot be printed; those who would read it miss it", type(event).__name__)
+                    frame = None
+                frames[format] = None if frame is None else (format.wrap(frame), frame)
+            if ready := frames[format]:
+                subscriber.relay(type(event), by, *ready)
+
+    def admit(self, subscribers: Sequence[Any], state: State) -> Callable[[], None]:
+        here = Cursor(state.epoch, state.seq)
+        now = self._hub.clock()
+        shared: defaultdict[Format, dict[Hashable, bytes]] = defaultdict(dict)
+        firsts: list[tuple[Subscriber, bytes | None]] = []
+
+        def first(subscriber: Subscriber) -> bytes | None:
+            """Give the first frame; None: what comes first is what was missed."""
+            cursor, format = subscriber.cursor, subscriber.format
+            place = state.participants.get(subscriber.user_id)
+            if place is not None and place.status == "waiting":
+                subscriber.lobby = True
+                body = format.snapshot(state, subscriber.user_id, now, shared[format])
+                return format.first(None, body)
+            if cursor is not None and 0 < cursor.seq < here.seq and cursor.epoch <= here.epoch:
+                return None
+            if cursor == here:
+                return format.resumed(here, here, 0)
+            body = format.snapshot(state, subscriber.user_id, now, shared[format])
+            reset = b"" if cursor is None else format.reset("unknown_cursor")
+            return reset + format.first(here, body)
+
+        for subscriber in subscribers:
+            try:
+                firsts.append((subscriber, first(subscriber)))
+            except Exception as error:  # noqa: BLE001 - whoever opens the stream raises it again
+                subscriber.attached.set_exception(error)
+                firsts.append((subscriber, b""))
+        over = state.session.status in ("ended", "cancelled")
+
+        def attach() -> None:
+            for subscriber, first in firsts:
+                try:
+                    self._attach(subscriber, first, here)
+                except Exception as error:  # noqa: BLE001 - as above
+                    subscriber.attached.set_exception(error)
+                    self._gone(subscriber)
+                if over:
+                    self._end(subscriber, "ended")
+
+        return attach
+
+    def _attach(self, subscriber: Subscriber, first: bytes | None, here: Cursor) -> None:
+        if subscriber.closed.done() or subscriber.attached.done():
+            self._gone(subscriber)
+            return
+        if first is None:
+            first = self._missed(subscriber)
+            if first is None:
+                subscriber.missing = here
+        if first:
+            subscriber.hold_first(first)
+        subscriber.leave = self.remove
+        self._subscribers[subscriber] = None
+        self._users[subscriber.user_id] = self._users.get(subscriber.user_id, 0) + 1
+        self._lobby += subscriber.lobby
+        self._onlookers += subscriber.onlooker
+        if not subscriber.attached.done():
+            subscriber.attached.set_result(None)
+
+    def _gone(self, subscriber: Subscriber) -> None:
+        """Deal with a stream that has ended before it was in: the session believes that it is."""
+        if subscriber.user_id not in self._users:
+            self._hub.disconnected(self.session_id, subscriber.user_id)
+
+    def _missed(self, subscriber: Subscriber) -> bytes | None:
+        """Give everything after a subscriber's cursor, if it is all remembered."""
+        cursor = subscriber.cursor
+        if cursor is None or not self._tail:
+            return None
+        offset = cursor.seq - self._tail[0].recorded.seq
+        if not 0 <= offset < len(self._tail) or self._tail[offset].recorded.epoch != cursor.epoch:
+            return None
+        return replayed(subscriber, cursor, self._tail[offset + 1 :])
+
+    # As its subscribers see it
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Take a stream out; its user's last one tells the session."""
+        if subscriber not in self._subscribers:
+            return
+        del self._subscribers[subscriber]
+        self._lobby -= subscriber.lobby
+        self._onlookers -= subscriber.onlooker
+        self._users[subscriber.user_id] -= 1
+        if not self._users[subscriber.user_id]:
+            del self._users[subscriber.user_id]
+            self._hub.disconnected(self.session_id, subscriber.user_id)
+
+    @property
+    def empty(self) -> bool:
+        return not self._subscribers
+
+
+def printed(form: Callable[[Published], bytes | None], batch: Sequence[Published]) -> list[bytes] | None:
+    """Print events as a format does; None: it cannot, which is logged."""
+    try:
+        return [form(out) or b"" for out in batch]
+    except Exception:
+        seqs = f"{batch[0].recorded.seq} to {batch[-1].recorded.seq}"
+        logger.exception("events %s of session %s cannot be printed", seqs, batch[0].recorded.session_id)
+        return None
+
+
+def wrapped(format: Format, frames: Iterable[bytes]) -> tuple[bytes, bytes]:
+    """Join frames: as they go on the wire, and bare."""
+    joined = b"".join(frames)
+    return format.wrap(joined) if joined else b"", joined
+
+
+def replayed(subscriber: Subscriber, cursor: Cursor, missed: Sequence[Published]) -> bytes:
+    """Give `resumed` and the events after a cursor that this subscriber may see."""
+    seen = (out for out in missed if subscriber.sees(out.audience))
+    frames = [frame for out in seen if (frame := subscriber.format.event(out))]
+    last = missed[-1].recorded if missed else None
+    to = Cursor(last.epoch, last.seq) if last else cursor
+    return subscriber.format.resumed(cursor, to, len(frames)) + b"".join(frames)

@@ -1,0 +1,253 @@
+"""Accounts: registering, logging in and out, and what a user changes of theirs. Shared by every API.
+
+**Law:** a login that is over in the database is over here, too, whatever becomes of the request that ended it.
+"""
+
+import asyncio
+import hashlib
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any, Literal, TypeVar
+
+from msgspec import Meta, Struct
+
+from actors.ports import Taken
+from actors.session.ids import Millis, Name, UserId
+from server.http.problems import Problem, too_fast, unauthenticated
+from server.http.timestamps import now_millis
+from server.http.uuids import new_id
+from server.security.principal import Principal
+from server.security.rate_limit import Rate
+from server.usecases.call import Call
+from server.usecases.services import Services
+from storage.sessions import UUID
+from storage.users import User
+
+T = TypeVar("T")
+Account = User
+# Python's `$` also matches before a newline at the end; with `(?!\n)` after it, it does not, as in JSON Schema.
+Email = Annotated[
+    str,
+    Meta(
+        min_length=3,
+        max_length=254,
+        pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$(?!\n)",
+        description="an e-mail address such as `you@school.org`",
+    ),
+]
+Phone = Annotated[
+    str,
+    Meta(
+        max_length=20,
+        pattern=r"^\+?([ ()-]*[0-9]){5,}[ ()-]*$(?!\n)",
+        description="a phone number such as `+49 30 123456`",
+    ),
+]
+Password = Annotated[str, Meta(min_length=8, max_length=200)]
+UserRef = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)", description="a user's id, a UUID")]
+
+
+class Register(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: Name
+    password: Password
+    role: Literal["teacher", "student"]
+    email: Email | None = None
+    phone: Phone | None = None
+
+
+class Login(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    password: Annotated[str, Meta(max_length=200)]
+    email: Annotated[str, Meta(max_length=254)] | None = None
+    phone: Annotated[str, Meta(max_length=20)] | None = None
+
+
+class Refresh(Struct, frozen=True, forbid_unknown_fields=True):
+    refresh_token: Annotated[str, Meta(max_length=200)]
+
+
+class ChangeMe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`current_password` is needed to change how one logs in."""
+
+    name: Name | None = None
+    email: Email | None = None
+    phone: Phone | None = None
+    password: Password | None = None
+    current_password: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class LoggedIn(Struct, frozen=True):
+    user: User
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+async def register(services: Services, call: Call) -> LoggedIn:
+    return await log_in(services, await enrol(services, call))
+
+
+async def enrol(services: Services, call: Call) -> User:
+    """Make an account, and no login. Raises: Problem."""
+    body: Register = call.body
+    if not services.settings.auth.registration:
+        raise Problem(403, "registration_off", "Accounts are made by an administrator here.")
+    if body.email is None and body.phone is None:
+        raise Problem(422, "invalid", "Give an `email` or a `phone` to log in with.", field="email")
+    attempt(services.addresses, call.address)
+    hashed = await services.passwords.hash(body.password)
+    user = User(UserId(new_id()), 0, body.name, lower(body.email), digits(body.phone), body.role, hashed)
+    try:
+        return await services.users.create(user)
+    except Taken as taken:
+        raise account_taken(taken) from taken
+
+
+def account_taken(taken: Taken) -> Problem:
+    return Problem(409, "taken", f"There is an account with this {taken.what} already.", field=taken.what)
+
+
+def lower(email: str | None) -> str | None:
+    return None if email is None else email.lower()
+
+
+def digits(phone: str | None) -> str | None:
+    return None if phone is None else re.sub(r"[^+0-9]", "", phone)
+
+
+async def login(services: Services, call: Call) -> LoggedIn:
+    body: Login = call.body
+    if (body.email is None) == (body.phone is None):
+        raise Problem(422, "invalid", "Log in with either `email` or `phone`.", field="email")
+    attempt(services.addresses, call.address)
+    attempt(services.attempts, lower(body.email) or digits(body.phone) or "")
+    user = await services.users.find_login(email=lower(body.email), phone=digits(body.phone))
+    if not await services.passwords.check(user.password_hash if user else None, body.password) or user is None:
+        raise unauthenticated("Wrong email, phone or password.", "bad_credentials")
+    return await log_in(services, user)
+
+
+def attempt(rate: Rate, key: str) -> None:
+    """Count an attempt to log in or to register. Raises: Problem 429."""
+    if wait := rate.take(key):
+        raise too_fast("Too many attempts; wait a little.", wait)
+
+
+async def log_in(services: Services, user: User) -> LoggedIn:
+    login_id, secret = new_id(), secrets.token_urlsafe(32)
+    await services.users.open_login(login_id, user.user_id, digest(secret), refresh_end(services))
+    return logged_in(services, user, login_id, secret)
+
+
+def logged_in(services: Services, user: User, login_id: str, secret: str) -> LoggedIn:
+    return LoggedIn(user, services.tokens.issue(user, login_id), f"{login_id}.{secret}", services.tokens.ttl_s)
+
+
+def digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def refresh_end(services: Services) -> Millis:
+    return Millis(now_millis() + services.settings.auth.refresh_ttl_s * 1000)
+
+
+async def refresh(services: Services, call: Call) -> LoggedIn:
+    """Exchange a refresh token for new tokens. One used before is stolen: its whole login ends."""
+    login_id, _, secret = call.body.refresh_token.partition(".")
+    if not UUID.fullmatch(login_id):
+        raise unauthenticated("The refresh token is not valid; log in again.", "bad_refresh_token")
+    fresh = secrets.token_urlsafe(32)
+    user_id = await services.users.rotate(login_id, digest(secret), digest(fresh), refresh_end(services))
+    user = None if user_id is None else await services.users.find(user_id)
+    if user is None:
+        # Only one that was ours: whoever knows no more than a login's name ends nobody's.
+        if await services.users.used(login_id, digest(secret)):
+            await whole(stolen(services, login_id))
+        raise unauthenticated("The refresh token is not valid any more; log in again.", "bad_refresh_token")
+    return logged_in(services, user, login_id, fresh)
+
+
+async def stolen(services: Services, login_id: str) -> None:
+    if await services.users.revoke(login_id):
+        services.tokens.revoke(login_id)
+        services.hub.cut_off(None, login_id)
+
+
+async def whole(work: Coroutine[Any, Any, T]) -> T:
+    """Do what must not stop half-way, though its client goes: what the database has ended has to end here, too."""
+    return await asyncio.shield(asyncio.create_task(work))
+
+
+async def logout(services: Services, call: Call) -> None:
+    # Without a login they are believed, and have none to end.
+    if call.principal.login:
+        await whole(logged_out(services, call.principal))
+
+
+async def logged_out(services: Services, principal: Principal) -> None:
+    await services.users.end_login(principal.login, principal.user_id, principal.expires_at)
+    services.tokens.revoke(principal.login, principal.expires_at)
+    services.hub.cut_off(principal.user_id, principal.login)
+
+
+async def me(services: Services, call: Call) -> User:
+    user = await services.users.find(call.principal.user_id)
+    if user is None:
+        raise unauthenticated("This account is gone.")
+    return user
+
+
+async def change_me(services: Services, call: Call) -> User:
+    body: ChangeMe = call.body
+    user = await me(services, call)
+    if body.email or body.phone or body.password:
+        attempt(services.attempts, user.user_id)
+        if not await services.passwords.check(user.password_hash, body.current_password or ""):
+            raise Problem(
+                403, "bad_credentials", "Changing this needs your `current_password`.", field="current_password"
+            )
+    hashed = None if body.password is None else await services.passwords.hash(body.password)
+    return await whole(changed(services, call, user, hashed))
+
+
+async def changed(services: Services, call: Call, user: User, hashed: str | None) -> User:
+    """Change an account. Raises: Problem 409."""
+    body: ChangeMe = call.body
+    try:
+        found = await services.users.change(
+            user.user_id, name=body.name, email=lower(body.email), phone=digits(body.phone), password_hash=hashed
+        )
+    except Taken as taken:
+        raise account_taken(taken) from taken
+    if hashed is not None:
+        # Whoever knew the old password is logged out, but for the one who has just changed it.
+        for login_id in await services.users.revoke_all(user.user_id, but=call.principal.login):
+            services.tokens.revoke(login_id)
+            services.hub.cut_off(user.user_id, login_id)
+    return found or user
+
+
+# Students
+
+
+def numbered_student(of: Callable[[Call], int]) -> Callable[[Services, Call], Awaitable[User]]:
+    """Make what finds the student whose account's number a call names. Raises: Problem 404."""
+
+    async def find(services: Services, call: Call) -> User:
+        number = of(call)
+        user = await services.users.find_number(number) if 0 < number < 1 << 31 else None
+        if user is None or user.role != "student":
+            raise Problem(404, "unknown_user", f"There is no student {number}.", field="student_id")
+        return user
+
+    return find
+
+
+class StudentsQuery(Struct, frozen=True):
+    skip: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
+
+
+async def students(services: Services, call: Call) -> list[User]:
+    """List all students. Who may see them has been seen to."""
+    return await services.users.students(skip=call.query.skip, limit=call.query.limit)

@@ -1,0 +1,1 @@
+"""Audio files: the library, uploads, what an upload contains, and access by number."""

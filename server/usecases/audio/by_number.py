@@ -1,0 +1,143 @@
+"""Pieces of audio by their numbers, and uploads that a session is to know of: for clients that work so.
+
+**Law:** an upload that its session does not take leaves nothing in the library.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, structs
+
+from actors.session import commands as c
+from actors.session.aspects import lifecycle
+from actors.session.ids import SessionId, Title
+from actors.session.state import Kind, Track
+from server.http.multipart import Form
+from server.http.problems import Problem, refused
+from server.usecases.audio import library, upload
+from server.usecases.call import Call, Content
+from server.usecases.services import Services
+from server.usecases.session_commands import See, asked, seen
+from storage.audio import Audio
+
+Piece = Audio
+MOST = (1 << 31) - 1
+Number = Annotated[int, Meta(ge=1, le=MOST)]
+Take = Callable[[Services, Call, Form], Awaitable[Any]]
+
+
+class UploadForm(Struct, frozen=True, kw_only=True):
+    """The fields of an upload, in any order. `session_id`: a session of one's own, whose log is to have it."""
+
+    file: Annotated[str, Meta(extra_json_schema={"format": "binary"})]
+    title: Title
+    session_id: Number | None = None
+
+
+class VoiceForm(Struct, frozen=True, kw_only=True):
+    """The fields of a voice note, in any order. Without a title, the tags' or the file's name is taken."""
+
+    file: Annotated[str, Meta(extra_json_schema={"format": "binary"})]
+    title: Title | None = None
+
+
+class ListQuery(Struct, frozen=True):
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
+
+
+def numbered(of: Callable[[Call], int | None]) -> Callable[[Services, Call], Awaitable[str | None]]:
+    """Make what finds the piece whose number a call names; None: it names none. Raises: Problem 404."""
+
+    async def find(services: Services, call: Call) -> str | None:
+        number = of(call)
+        return None if number is None else await audio_id(services, number)
+
+    return find
+
+
+async def audio_id(services: Services, number: int) -> str:
+    """Raises: Problem 404."""
+    found = await services.audio.numbered(number) if 0 < number <= MOST else None
+    if found is None:
+        raise library.unknown_audio(str(number))
+    return found
+
+
+async def content(services: Services, call: Call) -> Content:
+    """Find the content of the piece that the path names, for one who may have it. Raises: Problem 404."""
+    text, principal = call.params["audio_id"], call.principal
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        raise library.unknown_audio(text)
+    await services.require_current(principal)
+    found = await library.readable(services, await audio_id(services, int(text)), principal.user_id, principal.scope)
+    return Content(found.blob_key, found.size_bytes, found.content_type, f'"{found.sha256}"')
+
+
+async def whole(services: Services, call: Call) -> Content:
+    """The same, to be shown in its place, and never a part."""
+    return structs.replace(await content(services, call), whole=True, headers={"Content-Disposition": "inline"})
+
+
+async def mine(services: Services, call: Call) -> list[Audio]:
+    """List one's own pieces, newest first."""
+    return await services.audio.page(call.principal.user_id, before=None, limit=call.query.limit)
+
+
+def filing(kind: Kind, dialect: str) -> Take:
+    """Make what takes an upload that names, if it does, one of the caller's own sessions, whose log then has it."""
+
+    async def session_of(services: Services, call: Call, text: str) -> str:
+        try:
+            session_id = await services.refs.within(kind, dialect, "number", text)
+            found = await services.visible(session_id, call.principal, text)
+        except Problem as problem:
+            problem.field = "session_id"
+            raise
+        if found.session.owner_id != call.principal.user_id:
+            raise Problem(403, "not_owner", "Only the session's owner may do this.", field="session_id")
+        if found.session.status in lifecycle.CLOSED:
+            raise refused(lifecycle.closed(found.session), text)
+        return session_id
+
+    async def take(services: Services, call: Call, form: Form) -> Audio:
+        wanted = upload.Fields({"title": upload.titled, "session_id": session_of, "user_id": oneself}, ("title",))
+        piece, fields = await upload.taken(services, call, form, wanted)
+        if "session_id" in fields:
+            call = structs.replace(call, session_id=SessionId(fields["session_id"]))
+            await told(services, call, piece, lambda call: c.NoteAudio(track_of(piece)))
+        return piece
+
+    return take
+
+
+def saying(see: See) -> Take:
+    """Make what takes a recording, and sends it as a message; it gives what is seen then."""
+
+    async def take(services: Services, call: Call, form: Form) -> Any:
+        wanted = upload.Fields({"title": upload.titled, "user_id": oneself})
+        piece, _ = await upload.taken(services, call, form, wanted)
+        call = await told(services, call, piece, lambda call: c.SendVoice(piece.audio_id))
+        return await seen(services, call, see)
+
+    return take
+
+
+async def oneself(services: Services, call: Call, text: str) -> str:
+    """Raises: Problem 403."""
+    if text != str(call.principal.number):
+        raise Problem(403, "somebody_else", "`user_id` is not who the token says you are.", field="user_id")
+    return text
+
+
+def track_of(piece: Audio) -> Track:
+    return Track(piece.audio_id, piece.title, piece.duration_s, piece.number)
+
+
+async def told(services: Services, call: Call, piece: Audio, ask: Callable[[Call], c.Command]) -> Call:
+    """Have a session do something with a piece that has just come; without that it goes again. Raises: Problem."""
+    try:
+        return await asked(services, call, ask, None)
+    except Problem:
+        if blob_key := await services.audio.remove(piece.audio_id, call.principal.user_id):
+            await upload.discard(services.audio, services.blobs, blob_key)
+        raise

@@ -1,0 +1,137 @@
+"""The audio library: lists, content, signed URLs; and a session's playback history. `uploads.py` brings pieces in.
+
+**Law:** content goes to its owner, and to those whom a session has shown it.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from actors.session.ids import Millis, SessionId, UserId
+from server.http.pagination import PAGE, Listed, PageCursor, listed
+from server.http.problems import Problem, unauthenticated
+from server.usecases.audio.upload import Id, discard
+from server.usecases.call import Call, Content
+from server.usecases.services import Services
+from storage.audio import Audio
+from storage.sessions import UUID
+
+
+class AudioQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    session_id: Id | None = None
+    limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
+    cursor: PageCursor | None = None
+
+
+class ContentQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A signed URL's own credential; without it, send a bearer token."""
+
+    user: Id | None = None
+    login: Annotated[str, Meta(max_length=64)] | None = None
+    session: Id | None = None
+    expires: int | None = None
+    signature: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    cursor: PageCursor | None = None
+
+
+class SignedUrl(Struct, frozen=True):
+    url: str
+    expires_at: Millis
+
+
+async def page(services: Services, call: Call) -> Listed:
+    query: AudioQuery = call.query
+    found = await services.audio.page(
+        call.principal.user_id,
+        before=None if query.cursor is None else int(query.cursor),
+        limit=query.limit + 1,
+        session_id=None if query.session_id is None else SessionId(query.session_id),
+    )
+    return listed(found, query.limit, lambda one: one.number)
+
+
+async def find(services: Services, call: Call) -> Audio:
+    """Find the piece that the path names, for one who may read it. Raises: Problem 404, 403."""
+    principal = call.principal
+    await services.require_current(principal)
+    found = await readable(services, call.params["audio_id"], principal.user_id, principal.scope)
+    # Where its owner has filed it is nobody else's business.
+    return found if found.owner_id == principal.user_id else msgspec.structs.replace(found, session_id=None)
+
+
+async def readable(services: Services, audio_id: str, user_id: UserId, scope: SessionId | None) -> Audio:
+    """Raises: Problem 404, also for what is not for this user: whether it exists is not theirs to know."""
+    found = await services.audio.find(audio_id, user_id, scope) if UUID.fullmatch(audio_id) else None
+    if found is None:
+        raise unknown_audio(audio_id)
+    return found
+
+
+def unknown_audio(audio_id: str) -> Problem:
+    return Problem(404, "unknown_audio", f"There is no audio {audio_id!r}.", field="audio_id")
+
+
+async def content(services: Services, call: Call) -> Content:
+    """Find a piece's content for its reader, who is asked anew each time: a URL of someone kicked is over."""
+    audio_id = call.params["audio_id"]
+    if call.caller is not None:
+        await services.require_current(call.caller)
+    audio = await readable(services, audio_id, *reader(services, call, audio_id))
+    return Content(audio.blob_key, audio.size_bytes, audio.content_type, f'"{audio.sha256}"')
+
+
+def reader(services: Services, call: Call, audio_id: str) -> tuple[UserId, SessionId | None]:
+    """Name who reads, and their credential's scope: a signed URL says, or a bearer token. Raises: Problem 401, 403."""
+    query: ContentQuery = call.query
+    if query.user is None or query.login is None:
+        if call.caller is None:
+            raise unauthenticated("Send `Authorization: Bearer <access token>`, or use a signed URL.")
+        return call.caller.user_id, call.caller.scope
+    signed = resource(audio_id, query.user, query.login, query.session)
+    services.audio_urls.verify(signed, query.expires, query.signature)
+    if services.tokens.is_revoked(query.login):
+        raise unauthenticated("This login is over; log in again.", "revoked")
+    return UserId(query.user), None if query.session is None else SessionId(query.session)
+
+
+def resource(audio_id: str, user: str, login: str, session: str | None) -> str:
+    scope = "" if session is None else f"&session={session}"
+    return f"/v1/audio/{audio_id}/content?user={user}&login={login}{scope}"
+
+
+async def url(services: Services, call: Call) -> SignedUrl:
+    """Sign a URL of a piece's content, for `<audio>` elements, which cannot set headers."""
+    audio, principal, urls = await find(services, call), call.principal, services.audio_urls
+    expires = urls.expiry()
+    signed = urls.signed(resource(audio.audio_id, principal.user_id, principal.login, principal.scope), expires)
+    return SignedUrl(call.origin + signed, Millis(expires * 1000))
+
+
+async def remove(services: Services, call: Call) -> None:
+    """Delete one's own piece. Voice messages that sent it stay, without a sound; what is on in a live session stays.
+
+    Raises: Problem 404, 403, 409."""
+    audio, user_id = await find(services, call), call.principal.user_id
+    if audio.owner_id != user_id:
+        raise Problem(403, "not_permitted", "Only its owner may delete a piece of audio.")
+    if session_id := await services.audio.on_in(audio.audio_id):
+        raise Problem(409, "in_use", f"It is on in the live session {session_id}; select another there first.")
+    blob_key = await services.audio.remove(audio.audio_id, user_id)
+    if blob_key is None:
+        raise unknown_audio(audio.audio_id)
+    await discard(services.audio, services.blobs, blob_key)
+
+
+async def history(services: Services, call: Call) -> Listed:
+    """Read what was played in a session, and when; for who is or was in it."""
+    query, user_id = call.query, call.principal.user_id
+    found = await services.visible(call.session_id, call.principal, call.params["ref"])
+    if found.session.owner_id != user_id and not await services.audio.took_part(call.session_id, user_id):
+        raise Problem(403, "not_joined", "Join the session first.")
+    rows = await services.audio.history(call.session_id, after=int(query.cursor or 0), limit=query.limit + 1)
+    return listed(rows, query.limit, lambda row: row.seq)

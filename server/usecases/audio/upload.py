@@ -1,0 +1,285 @@
+"""Uploads: a form's file into the blob store, looked at on its way, and into the audio library.
+
+**Law:** content is never whole in memory; a refused or broken upload leaves no blob, and one whose deletion fails is
+not forgotten.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from pathlib import PurePath
+from typing import Annotated, BinaryIO, cast
+
+import msgspec
+from msgspec import Meta, Struct
+
+from actors.session.ids import SessionId, Title, UserId
+from server.http.multipart import OVERHEAD_BYTES, Form, Part
+from server.http.problems import Problem, away, too_fast
+from server.http.timestamps import now_millis
+from server.http.uuids import new_id
+from server.security.principal import Principal
+from server.usecases.audio import probe
+from server.usecases.call import Call
+from server.usecases.services import Services
+from storage.audio import Audio, Library, OverQuota
+from storage.blobs import Blobs, BlobsUnavailable
+from storage.errors import StorageError
+from storage.sessions import UUID
+
+logger = logging.getLogger(__name__)
+
+FIELD_BYTES = 4 * 500
+LATE_S = 3_600
+"""What an upload may take beyond its own slowest pace, before its blob counts as left behind."""
+SWEEP_S = 60.0
+SWEPT_AT_ONCE = 100
+UNTITLED = "Untitled"
+
+Id = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)", description="an id, a UUID")]
+
+
+class AudioForm(Struct, frozen=True, kw_only=True):
+    """The fields of an upload, in any order. Without a title, the tags' or the file's name is taken."""
+
+    file: Annotated[str, Meta(extra_json_schema={"format": "binary"})]
+    title: Title | None = None
+    session_id: Id | None = None
+
+
+class Allowance(Struct, frozen=True):
+    """How much an upload may bring, and why no more."""
+
+    bytes: int
+    refusal: Problem
+
+    def check(self, size: int) -> None:
+        """Raises: Problem 413."""
+        if size > self.bytes:
+            raise self.refusal
+
+
+class Draft:
+    """An upload on its way to becoming a piece."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self.audio_id = new_id()
+        self.blob_key = f"audio/{self.audio_id}"
+        self.kind: str | None = None
+        self.size = 0
+        self.hash = hashlib.sha256()
+        self.filename = ""
+        self.facts = probe.Facts()
+        self._allowance = allowance
+
+    async def checked(self, part: Part) -> AsyncIterator[bytes]:
+        """Pass a file on, as long as it is not too large, once its first bytes say what it is. Raises: Problem."""
+        head = b""
+        async for chunk in part.chunks():
+            self.size += len(chunk)
+            self._allowance.check(self.size)
+            self.hash.update(chunk)
+            if self.kind is not None:
+                yield chunk
+                continue
+            head += chunk
+            if len(head) >= probe.HEAD_BYTES:
+                self.kind = kind_of(head)
+                yield head
+        if self.kind is None:
+            self.kind = kind_of(head)
+            yield head
+
+
+def kind_of(head: bytes) -> str:
+    """Raises: Problem 415."""
+    kind = probe.kind_of(head)
+    if kind is None:
+        raise unsupported("The file's content is none of: mp3, wav, m4a, ogg, webm, flac.")
+    return kind
+
+
+def unsupported(detail: str) -> Problem:
+    return Problem(415, "unsupported_type", detail, field="file")
+
+
+class Fields(Struct, frozen=True):
+    """What a form has besides its file: what checks each text, and makes of it what is kept. Raises: Problem.
+
+    `strict`: anything else is a mistake, and not just left out."""
+
+    known: Mapping[str, Callable[[Services, Call, str], Awaitable[str]]]
+    required: Collection[str] = ()
+    strict: bool = False
+
+
+async def upload(services: Services, call: Call, form: Form) -> Audio:
+    return (await taken(services, call, form, Fields({"title": titled, "session_id": session_of}, strict=True)))[0]
+
+
+async def taken(services: Services, call: Call, form: Form, wanted: Fields) -> tuple[Audio, Mapping[str, str]]:
+    """Take a piece into the library; give it, and the form's other fields. Raises: Problem."""
+    principal = call.principal
+    if wait := services.commands.take(principal.user_id):
+        raise too_fast(f"At most {services.settings.limits.user_commands_per_s} commands a second.", wait)
+    with services.uploads.hold(principal.user_id):
+        allowance = await allowance_of(services, principal.user_id)
+        allowance.check((form.length or 0) - OVERHEAD_BYTES)
+        draft = Draft(allowance)
+        try:
+            fields = await received(services, call, form, draft, wanted)
+        except BaseException:
+            # Also when the client has gone, which cancels this.
+            await discard(services.audio, services.blobs, draft.blob_key)
+            raise
+        try:
+            return await added(services, principal, draft, fields), fields
+        except Problem:
+            # Only then: after anything else the piece may have been added all the same.
+            await discard(services.audio, services.blobs, draft.blob_key)
+            raise
+
+
+async def allowance_of(services: Services, user_id: UserId) -> Allowance:
+    limits = services.settings.audio
+    left = limits.quota_bytes - await services.audio.used(user_id)
+    if left < limits.max_bytes:
+        return Allowance(max(left, 0), over_quota(limits.quota_bytes))
+    most = limits.max_bytes
+    return Allowance(most, Problem(413, "too_large", f"The file is larger than {most} bytes.", field="file"))
+
+
+def over_quota(quota_bytes: int) -> Problem:
+    detail = f"Your pieces together may take {quota_bytes} bytes; delete some first."
+    return Problem(413, "quota", detail, field="file")
+
+
+async def received(services: Services, call: Call, form: Form, draft: Draft, wanted: Fields) -> dict[str, str]:
+    """Read a form, its file into the blob store; give its other fields. Raises: Problem."""
+    fields: dict[str, str] = {}
+    seen: set[str] = set()
+    async for part in form.parts():
+        name = part.name
+        if name in seen:
+            raise Problem(422, "invalid", f"There is more than one `{name}`.", field=name)
+        if name != "file" and name not in wanted.known:
+            if not wanted.strict:
+                continue
+            detail = f"There is no field `{name[:64]}`; it takes {', '.join(['file', *wanted.known])}."
+            raise Problem(422, "invalid", detail, field=name[:64])
+        seen.add(name)
+        if name == "file":
+            await stored(services, part, draft)
+        else:
+            fields[name] = await wanted.known[name](services, call, await part.text(FIELD_BYTES))
+    for name in ("file", *wanted.required):
+        if name not in seen:
+            raise Problem(422, "invalid", f"The field `{name}` is required.", field=name)
+    return fields
+
+
+async def stored(services: Services, part: Part, draft: Draft) -> None:
+    """Stream a file into the blob store, and measure it. Raises: Problem."""
+    limits = services.settings.audio
+    slowest_s = services.settings.limits.body_timeout_s + limits.max_bytes / limits.min_bytes_per_s
+    await services.audio.announce(draft.blob_key, slowest_s + LATE_S)
+    draft.filename = part.filename or ""
+    try:
+        await services.blobs.put(draft.blob_key, draft.checked(part))
+    except BlobsUnavailable as error:
+        raise away(error) from error
+    try:
+        draft.facts = await asyncio.to_thread(measured, services.blobs, draft)
+    except probe.NotSound as error:
+        raise unsupported(f"The file begins like {draft.kind}, but cannot be read as that.") from error
+    except OSError as error:
+        raise away(error) from error
+
+
+def measured(blobs: Blobs, draft: Draft) -> probe.Facts:
+    """Raises: NotSound, OSError."""
+    assert draft.kind is not None
+    with io.BufferedReader(blobs.open(draft.blob_key, draft.size), probe.BUFFER_BYTES) as file:
+        return probe.measured(draft.kind, cast(BinaryIO, file))
+
+
+async def titled(services: Services, call: Call, text: str) -> str:
+    """Raises: Problem 422."""
+    try:
+        return msgspec.convert(text, Title)
+    except msgspec.ValidationError as error:
+        detail = "`title` must have 1 to 500 characters, and not only spaces."
+        raise Problem(422, "invalid", detail, field="title") from error
+
+
+async def session_of(services: Services, call: Call, text: str) -> str:
+    """Check that a piece may be filed under a session: one that its owner has a part in. Raises: Problem."""
+    if not UUID.fullmatch(text):
+        raise Problem(422, "invalid", "`session_id` must be a session's id.", field="session_id")
+    try:
+        await services.visible(SessionId(text), call.principal, text)
+    except Problem as problem:
+        problem.field = "session_id"
+        raise
+    return text
+
+
+async def added(services: Services, principal: Principal, draft: Draft, fields: dict[str, str]) -> Audio:
+    """Give a stored blob its owner. Raises: Problem."""
+    quota_bytes = services.settings.audio.quota_bytes
+    assert draft.kind is not None
+    audio = Audio(
+        audio_id=draft.audio_id,
+        owner_id=principal.user_id,
+        session_id=SessionId(fields["session_id"]) if "session_id" in fields else None,
+        title=fields.get("title") or draft.facts.tags.get("title") or stem(draft.filename) or UNTITLED,
+        content_type=draft.kind,
+        size_bytes=draft.size,
+        duration_s=draft.facts.duration_s,
+        tags=dict(draft.facts.tags),
+        sha256=draft.hash.hexdigest(),
+        blob_key=draft.blob_key,
+        created_at=now_millis(),
+    )
+    try:
+        made = await services.audio.add(audio, quota_bytes)
+    except OverQuota as error:
+        raise over_quota(quota_bytes) from error
+    if made is None:
+        raise Problem(503, "unavailable", "The upload took too long; try again.", retry_s=1)
+    return made
+
+
+def stem(filename: str) -> str:
+    """Make a title of a file's name, whatever system it comes from."""
+    return probe.clean(PurePath(re.split(r"[/\\]", filename)[-1]).stem)
+
+
+async def discard(library: Library, blobs: Blobs, blob_key: str) -> None:
+    """Delete a blob that has no owner, now or later."""
+    try:
+        await blobs.delete(blob_key)
+        await library.deleted(blob_key)
+    except StorageError as error:
+        logger.warning("blob %s is deleted later: %s", blob_key, error)
+        with contextlib.suppress(StorageError):
+            await library.postpone(blob_key)
+
+
+async def sweeping(library: Library, blobs: Blobs) -> None:
+    """Delete every so often what was left behind: by a crash, or by a store that was away."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        try:
+            await sweep(library, blobs)
+        except StorageError as error:
+            logger.warning("sweeping later: %s", error)
+
+
+async def sweep(library: Library, blobs: Blobs) -> None:
+    for blob_key in await library.loose(SWEPT_AT_ONCE):
+        await discard(library, blobs, blob_key)

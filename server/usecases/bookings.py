@@ -1,0 +1,206 @@
+"""Bookings: who has a lesson with whom and when, and the session that it takes place in.
+
+**Law:** a booking has one session or none, whoever asks for it, through whichever server and however often at once.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, structs
+
+from actors.ports import CreationKey, Taken
+from actors.session import commands as c
+from actors.session.aspects.lifecycle import CLOSED, millis
+from actors.session.ids import Millis, Title, UserId
+from actors.session.state import Session
+from server.http.pagination import PAGE, IdCursor, Listed
+from server.http.problems import Problem
+from server.http.timestamps import now_millis
+from server.http.uuids import new_id
+from server.usecases.accounts import UserRef
+from server.usecases.call import Call
+from server.usecases.idempotent_creation import once
+from server.usecases.services import Services
+from server.usecases.session_creation import Opening, open_session
+from storage.bookings import Booking
+from storage.creations import Made
+from storage.sessions import UUID
+from storage.users import AccountRole
+
+YEARS = range(1970, 2200)
+LONGEST_MS = 24 * 3_600_000
+EARLY_S = 15 * 60
+"""People may come in so long before the lesson; the session goes live by then."""
+OVERRUN_S = 12 * 3_600
+"""A lesson that nobody ends is ended so long after it should have been over."""
+TITLE = "Lesson"
+
+
+class NewBooking(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Made by its tutor or its student. Without a title it is called "Lesson"."""
+
+    tutor_id: UserRef
+    student_id: UserRef
+    starts_at: c.When
+    ends_at: c.When
+    title: Title | None = None
+
+
+class BookingQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`since`: bookings that end later; `until`: those that start before."""
+
+    since: c.When | None = None
+    until: c.When | None = None
+    limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
+    cursor: IdCursor | None = None
+
+
+class Seen(Struct, frozen=True):
+    """A booking, and whether whoever looks may join its session now."""
+
+    booking: Booking
+    can_join: bool
+
+
+async def create(services: Services, call: Call) -> Seen:
+    """Make a booking, as its tutor or its student. Raises: Problem 403, 404, 422."""
+    body: NewBooking = call.body
+    caller = call.principal.user_id
+    if caller not in (body.tutor_id, body.student_id):
+        raise Problem(403, "not_permitted", "A booking is made by its tutor or its student.", field="tutor_id")
+    starts_at, ends_at = lasting(body.starts_at, body.ends_at)
+    if body.tutor_id == body.student_id:
+        raise invalid("student_id", "`student_id` must be somebody else than `tutor_id`.")
+    await require_role(services, "tutor_id", body.tutor_id, "teacher")
+    await require_role(services, "student_id", body.student_id, "student")
+
+    async def make(key: CreationKey | None) -> Seen:
+        booking_id = new_id()
+        await services.bookings.create(
+            booking_id,
+            tutor_id=UserId(body.tutor_id),
+            student_id=UserId(body.student_id),
+            starts_at=starts_at,
+            ends_at=ends_at,
+            title=TITLE if body.title is None else body.title,
+            created_by=caller,
+            key=key,
+        )
+        return await seen(services, booking_id, caller)
+
+    async def again(made: Made) -> Seen:
+        now = (await seen(services, made.made_id, caller)).booking
+        then = structs.replace(now, session_id=None, session_status=None)
+        return Seen(then, can_join(then, caller, then.created_at))
+
+    return await once(services, call, make, again)
+
+
+def lasting(starts_at: datetime, ends_at: datetime) -> tuple[Millis, Millis]:
+    """Give a lesson's first and last moment. Raises: Problem 422."""
+    start, end = Millis(round(starts_at.timestamp() * 1000)), Millis(round(ends_at.timestamp() * 1000))
+    if starts_at.year not in YEARS:
+        raise invalid("starts_at", f"`starts_at` must be in the years {YEARS[0]} to {YEARS[-1]}.")
+    if end <= start:
+        raise invalid("ends_at", "`ends_at` must be after `starts_at`.")
+    if end - start > LONGEST_MS:
+        raise invalid("ends_at", f"`ends_at` must be at most {LONGEST_MS // 3_600_000} hours after `starts_at`.")
+    return start, end
+
+
+def invalid(field: str, detail: str) -> Problem:
+    return Problem(422, "invalid", detail, field=field)
+
+
+async def require_role(services: Services, field: str, user_id: str, role: AccountRole) -> None:
+    """See that a booking's field names somebody of a role. Raises: Problem 404, 422."""
+    user = await services.users.find(UserId(user_id))
+    if user is None:
+        raise Problem(404, "unknown_user", f"There is no user {user_id!r}.", field=field)
+    if user.role != role:
+        raise invalid(field, f"`{field}` must be a {role}'s; {user.name} is a {user.role}.")
+
+
+async def find(services: Services, call: Call) -> Seen:
+    """Read the booking that the path names, as its tutor or its student. Raises: Problem 403, 404."""
+    return await seen(services, call.params["booking_id"], call.principal.user_id)
+
+
+async def seen(services: Services, booking_id: str, user_id: UserId) -> Seen:
+    booking = await services.bookings.find(booking_id) if UUID.fullmatch(booking_id) else None
+    if booking is None:
+        raise Problem(404, "unknown_booking", f"There is no booking {booking_id!r}.", field="booking_id", place="path")
+    if not booking.names(user_id):
+        raise Problem(403, "not_permitted", "This is somebody else's booking.")
+    return Seen(booking, can_join(booking, user_id, now_millis()))
+
+
+async def page(services: Services, call: Call) -> Listed:
+    """List the caller's bookings, earliest first."""
+    query: BookingQuery = call.query
+    caller, now = call.principal.user_id, now_millis()
+    found = await services.bookings.page(
+        caller, after=query.cursor, limit=query.limit + 1, since=millis(query.since), until=millis(query.until)
+    )
+    if query.cursor is not None and not found:
+        last = await services.bookings.find(query.cursor)
+        if last is None or not last.names(caller):
+            raise invalid("cursor", "`cursor` must be a `next` of this list.")
+    shown = [Seen(booking, can_join(booking, caller, now)) for booking in found[: query.limit]]
+    return Listed(shown, found[query.limit - 1].booking_id if len(found) > query.limit else None)
+
+
+def can_join(booking: Booking, user_id: UserId, now: Millis) -> bool:
+    """Say whether a user may join a booking's session now, or could if it were made."""
+    over = booking.session_status in CLOSED
+    return booking.names(user_id) and not over and booking.starts_at - EARLY_S * 1000 <= now < booking.ends_at
+
+
+async def ensure_session(services: Services, call: Call) -> Seen:
+    """See that the booking that the path names has its session: the same one, whoever asks. Raises: Problem."""
+    made = await find(services, call)
+    if made.booking.session_id is not None:
+        return made
+    try:
+        new, opening = lesson(made.booking, await people(services, made.booking), now_millis())
+        await open_session(services, call.principal, new, opening)
+    except Taken:
+        pass  # Somebody else has been faster: theirs is the one.
+    return await find(services, call)
+
+
+async def people(services: Services, booking: Booking) -> dict[UserId, c.Person]:
+    return await services.users.people([booking.tutor_id, booking.student_id])
+
+
+def lesson(booking: Booking, people: dict[UserId, c.Person], now: Millis) -> tuple[c.NewSession, Opening]:
+    """Describe a booking's session: the tutor's own, in whose name it is made, with the student invited."""
+    tutor, student = people[booking.tutor_id], people[booking.student_id]
+    new = c.NewSession(
+        title=booking.title,
+        kind="lesson",
+        starts_at=moment(booking.starts_at),
+        ends_at=moment(booking.ends_at),
+        auto_start=True,
+        early=EARLY_S,
+        ttl=max(booking.ends_at - now, 0) // 1000 + OVERRUN_S,
+    )
+    return new, Opening(
+        live=booking.starts_at - EARLY_S * 1000 <= now,
+        owner=c.Caller(booking.tutor_id, tutor.name, number=tutor.number),
+        invited={booking.student_id: student},
+        booking_id=booking.booking_id,
+    )
+
+
+def moment(at: Millis) -> datetime:
+    return datetime.fromtimestamp(at / 1000, UTC)
+
+
+async def session(services: Services, call: Call) -> Session:
+    """Give the session of the booking that the path names, made if it is not there yet. Raises: Problem."""
+    booking: Any = (await ensure_session(services, call)).booking
+    found = await services.sessions.find(booking.session_id, call.principal.user_id)
+    if found is None:
+        raise Problem(410, "deleted", "This booking's session has been deleted.")
+    return found.session

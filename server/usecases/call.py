@@ -1,0 +1,73 @@
+"""A verified and decoded request, and what a use case may answer besides a plain value."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from actors.messages import Key
+from actors.session.events import Recorded
+from actors.session.ids import Millis, SessionId
+from server.security.principal import Principal
+
+
+class Call(Struct, frozen=True):
+    """A request, verified and decoded. `session_id` is what the row's reference led to."""
+
+    params: Mapping[str, str]
+    query: Any
+    body: Any
+    caller: Principal | None
+    session_id: SessionId
+    address: str
+    by_code: bool = False
+    """The reference was the session's join code."""
+    origin: str = ""
+    """How the client reached the server, for links: `https://live.example.org`."""
+    last_event_id: str | None = None
+    key: Key | None = None
+    """The Idempotency-Key, where the row takes one."""
+    now: Millis = Millis(0)
+    """When a row's functions look at the session."""
+    known: Any = None
+    """What a row's `lookup` found outside of the session."""
+    found: Any = None
+    """What a row's `find` saw in the session before its command."""
+    seen: Any = None
+    """What its `see` saw after it."""
+    made: Sequence[Recorded] = ()
+    """What a row's command has made happen."""
+
+    @property
+    def principal(self) -> Principal:
+        if self.caller is None:
+            raise TypeError("this route takes callers without a credential")
+        return self.caller
+
+
+class Download(Struct, frozen=True):
+    """A body of any length: each part is made when the one before has gone out. `reader` is None for a signed URL."""
+
+    filename: str
+    content_type: str
+    parts: AsyncGenerator[bytes, None]
+    reader: Principal | None
+
+
+class Content(Struct, frozen=True):
+    """A blob as an answer. `etag` is strong, in its quotes: what a key leads to never changes."""
+
+    blob_key: str
+    size_bytes: int
+    content_type: str
+    etag: str
+    whole: bool = False
+    """Ranges are not minded."""
+    headers: Mapping[str, str] = {}
+
+
+class Playing(Struct, frozen=True):
+    """Whole SSE frames, each given when it is due."""
+
+    frames: AsyncGenerator[bytes, None]
+    reader: Principal | None

@@ -1,0 +1,39 @@
+"""The server's clock, read so that clients can work their own offset out (docs/clock.md)."""
+
+import time
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from actors.session.ids import Millis
+from server.usecases.call import Call
+from server.usecases.services import Services
+
+
+class ClockQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`t0`: the client's clock as it asked, in milliseconds; it comes back as it was."""
+
+    t0: Annotated[float, Meta(ge=-1e15, le=1e15)] | None = None
+
+
+class Reading(Struct, frozen=True):
+    t0: float | None
+    t1: float
+    """When the question came, in milliseconds since 1970."""
+
+
+def now_ms() -> float:
+    """Read the clock more finely than events are stamped."""
+    return time.time_ns() / 1e6
+
+
+def millis(at_ms: float) -> Millis:
+    return Millis(int(at_ms))
+
+
+async def now(services: Services, call: Call) -> Millis:
+    return millis(now_ms())
+
+
+async def clock(services: Services, call: Call) -> Reading:
+    return Reading(call.query.t0, now_ms())

@@ -1,0 +1,76 @@
+"""The code of a session: the document with what merging clients begin with, and earlier versions to bring back."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from actors.session.commands import RestoreCode
+from actors.session.ids import SessionId
+from actors.session.permissions import allowed, waiting
+from actors.session.state import State
+from server.http.problems import Problem
+from server.security.principal import Principal
+from server.usecases.call import Call
+from server.usecases.services import Services
+from server.usecases.sessions import look
+from storage.history import Edit
+
+TEXTS = 1 << 20
+"""Characters in a page of earlier texts; a single one may be longer."""
+
+
+class Document(Struct, frozen=True):
+    """`updates`: Yjs updates, base64; applied in this order they give the text. [] until somebody merges."""
+
+    version: int
+    language: str
+    text: str
+    updates: list[str]
+
+
+async def document(services: Services, call: Call) -> Document:
+    """Read the code as it is now."""
+    viewer = call.principal.user_id
+
+    def view(state: State) -> Document:
+        if waiting(state, viewer):
+            raise Problem(403, "waiting", "You are in the lobby; a host has to admit you first.")
+        code = state.code
+        return Document(code.version, code.language, code.text, code.updates)
+
+    found: Document = await look(services, call, view)
+    return found
+
+
+async def earlier(
+    services: Services, session_id: SessionId, principal: Principal, command: RestoreCode
+) -> Mapping[str, object]:
+    """Rebuild the version to bring back, for one who may edit: for others no log is read."""
+
+    def view(state: State) -> bool:
+        return allowed(state, principal.user_id, "edit_code") and command.version <= state.code.version
+
+    if not await services.look(session_id, session_id, view):
+        return {}
+    if command.version == 0:
+        return {"texts": {0: ""}}
+    edit = await services.records.edit(session_id, command.version)
+    return {} if edit is None else {"texts": {command.version: edit.text}}
+
+
+Version = Edit
+
+
+class VersionsQuery(Struct, frozen=True, kw_only=True):
+    """`before`: the version that the page ends before."""
+
+    before: Annotated[int, Meta(ge=1, lt=1 << 31)] = (1 << 31) - 1
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+async def versions(services: Services, call: Call) -> list[Edit]:
+    """Give versions with their texts, latest first. Whether the caller may see them has been seen to."""
+    query: VersionsQuery = call.query
+    edits = await services.records.edits(call.session_id, before=query.before, limit=query.limit)
+    return await services.records.with_texts(call.session_id, edits, TEXTS)

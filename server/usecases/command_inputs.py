@@ -1,0 +1,56 @@
+"""What some commands need looked up before they are decided: a table, command type → what the `Caller` then knows.
+
+The machine reads no stores; the shell asks here first, and gives it what was found as fields of the `Caller`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from actors.session import commands as c
+from actors.session.ids import SessionId
+from server.http.problems import Problem
+from server.security.principal import Principal
+from server.usecases.code import earlier
+from server.usecases.services import Services
+from storage.sessions import UUID
+
+Fields = Mapping[str, Any]
+"""Fields of `Caller`, by name."""
+NOTHING: Fields = {}
+LookUp = Callable[[Services, SessionId, Principal, Any], Awaitable[Fields]]
+
+
+async def people(services: Services, session_id: SessionId, principal: Principal, command: c.Invite) -> Fields:
+    """Find whom an invitation is for. Raises: Problem 404."""
+    found = await services.users.people([command.user_id]) if UUID.fullmatch(command.user_id) else {}
+    if command.user_id not in found:
+        raise Problem(404, "unknown_user", f"There is no user {command.user_id!r}.", field="user_id")
+    return {"people": found}
+
+
+async def tracks(
+    services: Services, session_id: SessionId, principal: Principal, command: c.SelectAudio | c.SendVoice
+) -> Fields:
+    """Find a piece of audio that the caller owns, or that this session has shown them before."""
+    track = await services.audio.track(command.audio_id, principal.user_id, session_id, owned=principal.scope is None)
+    return NOTHING if track is None else {"tracks": {track.audio_id: track}}
+
+
+LOOKUPS: Mapping[type[c.Command], LookUp] = {
+    c.Invite: people,
+    c.SelectAudio: tracks,
+    c.SendVoice: tracks,
+    c.RestoreCode: earlier,
+}
+
+
+async def looked_up(services: Services, session_id: SessionId, principal: Principal, command: c.Command) -> Fields:
+    """Look up what a command needs, which is nothing for most. Raises: Problem."""
+    if isinstance(command, c.Together):
+        found: dict[str, Any] = {}
+        for one in command.commands:
+            for name, value in (await looked_up(services, session_id, principal, one)).items():
+                found[name] = {**found.get(name, {}), **value}
+        return found
+    look_up = LOOKUPS.get(type(command))
+    return NOTHING if look_up is None else await look_up(services, session_id, principal, command)

@@ -1,0 +1,82 @@
+"""The devices that get push messages for a user: registering them, and taking them back."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from server.http.problems import Problem, unauthenticated
+from server.security.principal import Principal
+from server.usecases.call import Call
+from server.usecases.services import Services
+from storage.devices import Device, Platform
+
+Registered = Device
+TOKEN_LENGTH = 2_048
+"""FCM's tokens have about 160 characters today, and no promised length; an index of PostgreSQL takes 2,700 bytes."""
+DeviceToken = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=TOKEN_LENGTH,
+        pattern=r"^[\x21-\x7e]+$(?!\n)",
+        description="printable ASCII characters without spaces",
+    ),
+]
+
+
+class NewDevice(Struct, frozen=True, forbid_unknown_fields=True):
+    platform: Platform
+
+
+class NamedDevice(Struct, frozen=True):
+    """The same, for APIs whose bodies name the token."""
+
+    token: DeviceToken
+    platform: Platform
+
+
+async def put(services: Services, call: Call) -> Device:
+    return await register(services, call.principal, device_token(call), call.body.platform)
+
+
+async def remove(services: Services, call: Call) -> None:
+    """Take a device back; one that is not there, or another user's, is no mistake."""
+    await services.devices.remove(call.principal.user_id, device_token(call))
+
+
+async def put_named(services: Services, call: Call) -> Device:
+    body: NamedDevice = call.body
+    return await register(services, call.principal, body.token, body.platform)
+
+
+async def remove_named(services: Services, call: Call) -> None:
+    """As `remove`; of the body only the `token` counts."""
+    await services.devices.remove(call.principal.user_id, call.body.token)
+
+
+async def mine(services: Services, call: Call) -> list[Device]:
+    return await services.devices.of_user(call.principal.user_id)
+
+
+async def register(services: Services, principal: Principal, token: str, platform: Platform) -> Device:
+    """Have push messages for a user go to a device, until the login ends that said so. Raises: Problem 401."""
+    device = await services.devices.put(principal.user_id, principal.login, token, platform)
+    if device is None:
+        raise unauthenticated("This login is over; log in again.", "revoked")
+    return device
+
+
+def device_token(call: Call) -> str:
+    """Read the token in a path. Raises: Problem 422."""
+    try:
+        return msgspec.convert(call.params["token"], DeviceToken)
+    except msgspec.ValidationError as error:
+        raise Problem(
+            422, "invalid", f"`token` must be 1 to {TOKEN_LENGTH} printable ASCII characters.", field="token"
+        ) from error
+
+
+async def reached(services: Services, call: Call) -> int:
+    """After an invitation: count the devices that it goes to. None, if they were invited already."""
+    return await services.invitations.count(call.known.user_id) if call.made else 0

@@ -1,0 +1,161 @@
+"""Guests by an id of their own client's making, in dialects where the link to a session is the invitation to it.
+
+**Law:** an id belongs, within one session, to whoever first got a token by it; who presents it later has to send that
+token. The same id in another session is somebody else. No id of an account or a guest of Homeroom's own is to be had.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from msgspec import Struct, structs
+
+from actors.session.ids import Millis, SessionId, UserId
+from actors.session.state import Participant, State
+from server.http.problems import Problem, too_fast, unauthenticated, unknown_session
+from server.http.timestamps import now_millis
+from server.http.uuids import new_id
+from server.security.principal import Principal
+from server.usecases.accounts import digest
+from server.usecases.call import Call
+from server.usecases.services import Services
+from server.usecases.session_commands import See, seen
+from server.usecases.session_tokens import scoped_end
+from storage.users import User
+
+NEVER = float("inf")
+OUTLIVES_S = 86_400
+"""How long a token outlives its session: who comes too late is to learn that it is over, not that they are nobody."""
+Comes = Callable[[Services, Call], Awaitable[Principal]]
+
+
+class Newcomer(Struct, frozen=True):
+    """Who somebody without an account says they are. `id` is a UUID."""
+
+    id: str
+    name: str
+    colour: str | None = None
+
+
+def arriving(kind: str, of: Callable[[Call], Newcomer], gate: See | None = None) -> Comes:
+    """Make what lets people into a session, or into one that is about to be: as who they say, if that is nobody yet.
+
+    With a credential they are who that says. `gate` looks at the session first, and may refuse. Raises: Problem 403,
+    409, 429."""
+
+    async def comes(services: Services, call: Call) -> Principal:
+        if gate is not None:
+            await seen(services, call, gate)
+        newcomer = of(call)
+        if call.caller is not None:
+            return oneself(call.caller, newcomer)
+        return await taken_in(services, call, kind, newcomer)
+
+    return comes
+
+
+def believing(kind: str, of: Callable[[Call], Newcomer | str | None], gate: See) -> Comes:
+    """Make what takes calls without a credential at their word: as the guest with the id that they name.
+
+    Who names nobody that is there is a newcomer, if they say all of that, or else stands for the session's owner."""
+
+    async def comes(services: Services, call: Call) -> Principal:
+        await seen(services, call, gate)
+        named = of(call)
+        if call.caller is not None:
+            return oneself(call.caller, named) if isinstance(named, Newcomer) else call.caller
+        known: Principal | None = await seen(services, call, lambda state, call: meant(state, named))
+        if known is not None:
+            return known
+        if isinstance(named, Newcomer):
+            return await taken_in(services, call, kind, named)
+        raise unauthenticated("There is nobody in this session to stand for.")
+
+    return comes
+
+
+def meant(state: State, named: Newcomer | str | None) -> Principal | None:
+    """Give whom a call without a credential means."""
+    session = state.session
+    alias = named.id if isinstance(named, Newcomer) else named
+    place = None if alias is None else guest_called(state.participants, alias)
+    if place is None and not isinstance(named, Newcomer):
+        place = state.participants.get(session.owner_id)
+    if place is None:
+        return None
+    return Principal(
+        place.user_id, place.user_number, place.name, "guest" if place.guest else "student", "", NEVER, session.id,
+        place.colour, now_millis() / 1000, place.alias,
+    )  # fmt: skip
+
+
+def guest_called(places: Mapping[UserId, Participant], alias: str) -> Participant | None:
+    sought = alias.lower()
+    return next((one for one in places.values() if one.alias is not None and one.alias.lower() == sought), None)
+
+
+def oneself(principal: Principal, newcomer: Newcomer) -> Principal:
+    """See that somebody with a credential says to be who that says. Raises: Problem 403."""
+    if newcomer.id.lower() not in (principal.user_id, (principal.alias or "").lower()):
+        raise Problem(403, "somebody_else", "`id` is not who the token says you are.", field="id")
+    return principal if principal.colour else structs.replace(principal, colour=newcomer.colour)
+
+
+async def taken_in(services: Services, call: Call, kind: str, newcomer: Newcomer) -> Principal:
+    """Make a guest of a newcomer. Until they get a token the id is not theirs yet. Raises: Problem 409, 429."""
+    if wait := services.guests.take(call.address):
+        raise too_fast("Too many guests from this address; wait a little.", wait)
+    session_id = call.session_id or SessionId(new_id())
+    user = await services.users.take_in_guest(
+        f"{kind}:{session_id}",
+        newcomer.id.lower(),
+        new_id=UserId(new_id()),
+        name=newcomer.name,
+        colour=newcomer.colour,
+    )
+    if user is None:
+        raise taken()
+    return Principal(
+        user.user_id, user.number, user.name, "guest", "", NEVER, session_id, user.colour, now_millis() / 1000,
+        newcomer.id,
+    )  # fmt: skip
+
+
+def taken() -> Problem:
+    return Problem(409, "taken", "This id is somebody else's in this session; with it, send their token.", field="id")
+
+
+async def token(services: Services, call: Call, *_: Any) -> str:
+    """Make a caller's token for a session that they are in. Raises: Problem 409."""
+    issued = await first_token(services, call)
+    if issued is None:
+        raise taken()
+    return issued
+
+
+async def first_token(services: Services, call: Call, *_: Any) -> str | None:
+    """Make a caller's token; None for a guest who has shown none, and has been given one before."""
+    principal = call.principal
+    found = await services.sessions.find(call.session_id, principal.user_id)
+    user = await services.users.find(principal.user_id)
+    if found is None:
+        raise unknown_session(call.params.get("ref", ""))
+    if user is None:
+        raise unauthenticated("This account is gone.")
+    ends_at = found.session.expires_at
+    expires_at = scoped_end(services) if ends_at is None else ends_at // 1000 + OUTLIVES_S
+    login = principal.login or await only_login(services, user, expires_at)
+    if not login:
+        return None
+    if principal.login and principal.scope is not None:
+        expires_at = min(expires_at, int(principal.expires_at))
+    return services.tokens.issue_scoped(
+        user, login, call.session_id, expires_at, dates_from=principal.dates_from, alias=principal.alias
+    )
+
+
+async def only_login(services: Services, user: User, expires_at: int) -> str | None:
+    """Open a guest's login, which no refresh token continues; None: they have one. Of two at a time one wins."""
+    secret = digest(secrets.token_urlsafe(32))
+    opened = await services.users.open_only_login(user.user_id, secret, Millis(expires_at * 1000))
+    return user.user_id if opened else None

@@ -1,0 +1,1 @@
+"""Records of a session, made from its log: who was there, what was said, exports, recordings, replays."""

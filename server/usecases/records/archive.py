@@ -1,0 +1,103 @@
+"""A recording as an archive to keep."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+
+from msgspec import Struct, structs
+
+from actors.session import events as e
+from actors.session import machine
+from actors.session.audience import anonymous, audience
+from actors.session.events import Recorded
+from actors.session.ids import SessionId
+from actors.session.state import State, VoiceNote
+from server.http.problems import unknown_session
+from server.http.timestamps import now_millis
+from server.usecases.call import Call, Download
+from server.usecases.records.recordings import Found, SignedQuery, archive_path, recording_named
+from server.usecases.services import Services
+from storage.history import TAKEN_AT_ONCE
+
+TRACKS = 1_000
+"""Pieces of audio that an archive names at most."""
+
+
+class Archive(Struct, frozen=True):
+    """How an API prints an archive: a line about the recording, and one per row."""
+
+    head: Callable[["ArchiveHead"], bytes]
+    row: Callable[[Recorded], bytes]
+
+
+class ArchiveHead(Struct, frozen=True):
+    """A recording's first line: what the session was when it began, as everyone saw it."""
+
+    recording: Found
+    state: State
+    chat_count: int
+    audio_ids: list[str]
+    """What was on, was put on or was sent, in that order."""
+
+
+async def archive(services: Services, call: Call, lines: Archive) -> Download:
+    """Give a recording, line by line, to whoever has its URL."""
+    query: SignedQuery = call.query
+    resource = archive_path(call.session_id, recording_number(call.params["recording"]))
+    services.urls.verify(resource, query.expires, query.signature)
+    recording = await recording_named(services, call, call.params["recording"])
+    first = recording.first_seq
+    upto = recording.last_seq or await services.records.last_seq(call.session_id)
+    state = await services.records.state_at(call.session_id, first - 1)
+    if state is None:
+        raise unknown_session(call.params["ref"])
+    # The code lets people in; an archive may go further than those it is for.
+    state.session.code = ""
+    audio_ids = await audio_in(services, call.session_id, state, first, upto)
+    head = ArchiveHead(
+        Found(state.session, recording, now_millis()),
+        state,
+        await services.records.chat_count(call.session_id, first - 1),
+        audio_ids,
+    )
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        yield lines.head(head)
+        async with contextlib.aclosing(services.records.parts(call.session_id, after=first - 1, upto=upto)) as parts:
+            async for rows in parts:
+                shown = []
+                for index, row in enumerate(rows):
+                    machine.apply(state, row)
+                    if audience(state, row.event, row.actor_id) is None:
+                        shown.append(lines.row(unnamed(row)))
+                    if index % TAKEN_AT_ONCE == TAKEN_AT_ONCE - 1:
+                        await asyncio.sleep(0)
+                if shown:
+                    yield b"".join(shown)
+
+    return Download(f"{state.session.name}-{recording.recording_id}.ndjson", "application/x-ndjson", body(), None)
+
+
+def recording_number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+def unnamed(recorded: Recorded) -> Recorded:
+    return structs.replace(recorded, actor_id=None) if anonymous(recorded.event) else recorded
+
+
+async def audio_in(services: Services, session_id: SessionId, state: State, first: int, upto: int) -> list[str]:
+    found = {} if state.playback is None else {state.playback.track.audio_id: None}
+    types = (e.AudioSelected, e.ChatMessage)
+    reading = services.records.parts(session_id, after=first - 1, upto=upto, types=types)
+    async with contextlib.aclosing(reading) as parts:
+        async for rows in parts:
+            for row in rows:
+                match row.event:
+                    case e.AudioSelected(audio_id=audio_id):
+                        found[audio_id] = None
+                    case e.ChatMessage(voice=VoiceNote(audio_id=audio_id), to=None):
+                        found[audio_id] = None
+            if len(found) >= TRACKS:
+                break
+    return list(found)[:TRACKS]

@@ -1,0 +1,52 @@
+"""Who was in a session, and when."""
+
+import asyncio
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from actors.session import attendance
+from actors.session.attendance import Attendance
+from actors.session.ids import Millis
+from actors.session.state import Session
+from server.http.timestamps import now_millis
+from server.usecases.call import Call
+from server.usecases.services import Services
+from storage.rooms import Visit
+
+
+class AttendanceQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`late_after_s`: how long after the start is late, and before the end early."""
+
+    late_after_s: Annotated[int, Meta(ge=0, le=86_400)] = 300
+    format: Literal["json", "csv"] = "json"
+
+
+class Attended(Struct, frozen=True):
+    session: Session
+    started_at: Millis | None
+    until: Millis | None
+    """Up to when it is counted: the session's end, or now."""
+    lines: list[attendance.Line]
+    csv: bool
+    visits: list[Visit] = []
+
+
+async def attended(services: Services, call: Call) -> Attended:
+    """Say who was there: to owner, hosts and cohosts everyone, to others themselves."""
+    query: AttendanceQuery = call.query
+    viewer = call.principal.user_id
+    found = await services.visible(call.session_id, call.principal, call.params["ref"])
+    now, fold = now_millis(), Attendance()
+    upto = await services.records.last_seq(call.session_id)
+    async for rows in services.records.parts(call.session_id, upto=upto, types=attendance.TYPES):
+        for row in rows:
+            fold.take(row)
+        await asyncio.sleep(0)
+    lines = fold.lines(now, tolerance_ms=query.late_after_s * 1000)
+    if not found.moderates(viewer):
+        lines = [line for line in lines if line.user_id == viewer]
+    visits: list[Visit] = []
+    if found.session.room is not None:
+        visits = await services.ledger.visits(call.session_id, None if found.moderates(viewer) else viewer)
+    return Attended(found.session, fold.started_at, fold.end(now), lines, query.format == "csv", visits)

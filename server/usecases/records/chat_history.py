@@ -1,0 +1,60 @@
+"""Chat and questions of a session."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from actors.session.permissions import allowed
+from actors.session.state import Question, Session, State
+from server.http.pagination import Listed
+from server.usecases.call import Call
+from server.usecases.records.readers import took_part
+from server.usecases.services import Services
+from storage.history import Chatted
+
+
+class ChatQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`before`: the `seq` of the message that the page ends before."""
+
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    before: Annotated[int, Meta(ge=1, lt=1 << 31)] = (1 << 31) - 1
+
+
+class ChatPage(Struct, frozen=True):
+    session: Session
+    chatted: Chatted
+    next: int | None
+
+
+async def chat(services: Services, call: Call, *, direct: bool = True) -> ChatPage:
+    """Give messages, latest first: those to everyone, and with `direct` those to one, for their two sides."""
+    query: ChatQuery = call.query
+    session = await took_part(services, call.session_id, call.principal, call.params["ref"])
+    chatted = await services.records.chat(
+        call.session_id, call.principal.user_id, before=query.before, limit=query.limit + 1, direct=direct
+    )
+    more = len(chatted.rows) > query.limit
+    del chatted.rows[query.limit :]
+    return ChatPage(session, chatted, chatted.rows[-1].seq if more else None)
+
+
+async def public_chat(services: Services, call: Call) -> ChatPage:
+    """The same without direct messages, for clients that know of none."""
+    return await chat(services, call, direct=False)
+
+
+async def questions(services: Services, call: Call, show: Callable[[State, Question, bool], Any]) -> Listed:
+    """List questions, in the order they were asked: those shown to everyone, one's own, and for moderators the rest."""
+    viewer = call.principal.user_id
+    await took_part(services, call.session_id, call.principal, call.params["ref"])
+
+    def view(state: State) -> list[Any]:
+        all_of_them = allowed(state, viewer, "moderate")
+        return [
+            show(state, question, all_of_them)
+            for question in state.questions.values()
+            if all_of_them or question.shown or question.user_id == viewer
+        ]
+
+    return Listed(await services.look(call.session_id, call.params["ref"], view), None)

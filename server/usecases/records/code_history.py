@@ -1,0 +1,39 @@
+"""The versions of a session's code."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from actors.session.ids import SessionId
+from server.http.pagination import Listed, listed
+from server.http.problems import Problem
+from server.usecases.call import Call
+from server.usecases.records.readers import took_part
+from server.usecases.services import Services
+from storage.history import Edit
+
+
+class CodeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`version`: that one alone, with its text."""
+
+    version: Annotated[int, Meta(ge=1, lt=1 << 31)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    cursor: Annotated[int, Meta(ge=1, lt=1 << 31)] = (1 << 31) - 1
+
+
+async def code_history(services: Services, call: Call) -> Listed:
+    """List versions of the code, latest first."""
+    query: CodeQuery = call.query
+    await took_part(services, call.session_id, call.principal, call.params["ref"])
+    if query.version is not None:
+        return Listed([await version(services, call.session_id, query.version)], None)
+    edits = await services.records.edits(call.session_id, before=query.cursor, limit=query.limit + 1)
+    return listed(edits, query.limit, lambda edit: edit.version)
+
+
+async def version(services: Services, session_id: SessionId, number: int) -> Edit:
+    """Rebuild a version of the code. Raises: Problem 404."""
+    edit = await services.records.edit(session_id, number)
+    if edit is None:
+        raise Problem(404, "unknown_version", f"There is no version {number}.", field="version")
+    return edit

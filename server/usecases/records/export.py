@@ -1,0 +1,39 @@
+"""The whole log of a session, line by line."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+
+from msgspec import Struct
+
+from actors.session.events import Recorded
+from actors.session.ids import Millis
+from actors.session.state import Session
+from server.http.timestamps import now_millis
+from server.usecases.call import Call, Download
+from server.usecases.records.log_pages import withheld
+from server.usecases.records.readers import moderates, still
+from server.usecases.services import Services
+
+
+class Export(Struct, frozen=True):
+    """What an API prints of an export: a line about the session, and one per row."""
+
+    head: Callable[[Session, int, Millis], bytes]
+    row: Callable[[Recorded], bytes]
+
+
+async def export(services: Services, call: Call, lines: Export) -> Download:
+    """Give the whole log as it is now, line by line."""
+    ref, session_id, viewer = call.params["ref"], call.session_id, call.principal.user_id
+    session = await moderates(services, session_id, call.principal, ref)
+    upto = await services.records.last_seq(session_id)
+    checked = still(lambda: moderates(services, session_id, call.principal, ref))
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        yield lines.head(session, upto, now_millis())
+        async with contextlib.aclosing(services.records.parts(session_id, upto=upto)) as parts:
+            async for rows in parts:
+                yield b"".join([lines.row(withheld(row, viewer)) for row in rows])
+                await checked()
+
+    return Download(f"{session.name}.ndjson", "application/x-ndjson", body(), call.principal)

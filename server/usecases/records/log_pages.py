@@ -1,0 +1,110 @@
+"""A session's log, in pages and in numbers, for those who lead it.
+
+**Law:** what a direct message says is for its two sides; who leads a session learns that there was one.
+"""
+
+from typing import Annotated, Literal, get_args
+
+from msgspec import Meta, Struct, structs
+
+from actors.session import commands as c
+from actors.session.aspects import lifecycle
+from actors.session.events import ChatMessage, DurableEvent, Recorded
+from actors.session.ids import UserId
+from server.http.pagination import Listed, PageCursor, listed
+from server.http.problems import Problem
+from server.usecases.accounts import UserRef
+from server.usecases.call import Call
+from server.usecases.records.readers import took_part
+from server.usecases.services import Services
+from storage.event_log import Summary
+from storage.seeds_log import Line
+
+LogLine = Line
+
+
+LogSummary = Summary
+
+
+class LinesQuery(Struct, frozen=True, kw_only=True):
+    event_type: Annotated[str, Meta(max_length=64)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+
+
+class PlaybackQuery(Struct, frozen=True):
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+
+
+PLAYBACK = ("audio_selected", "audio_play", "audio_pause", "audio_seek")
+
+
+async def lines(services: Services, call: Call) -> list[Line]:
+    """Read a log, newest first. Whether the caller may has been seen to; `ref` is the session's number."""
+    query: LinesQuery = call.query
+    types = None if query.event_type is None else [query.event_type]
+    return await services.logs.latest(int(call.params["ref"]), types=types, limit=query.limit)
+
+
+async def lines_summary(services: Services, call: Call) -> Summary:
+    """Add up what `lines` reads."""
+    return await services.logs.summary(int(call.params["ref"]))
+
+
+async def played(services: Services, call: Call) -> list[Line]:
+    """Read what was played in a session, newest first; for who is in it, or was until its end."""
+    await took_part(services, call.session_id, call.principal, call.params["ref"])
+    return await services.logs.latest(int(call.params["ref"]), types=PLAYBACK, limit=call.query.limit)
+
+
+EVENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(DurableEvent))
+
+
+class LogQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`type`: one or several, repeated or with commas between. `since` is in, `until` is out."""
+
+    type: Annotated[str, Meta(max_length=2_000)] | None = None
+    user: UserRef | None = None
+    since: c.When | None = None
+    until: c.When | None = None
+    order: Literal["asc", "desc"] = "asc"
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    cursor: PageCursor | None = None
+
+
+async def log_page(services: Services, call: Call) -> Listed:
+    query: LogQuery = call.query
+    await services.moderated(call.session_id, call.principal, call.params["ref"])
+    rows = await services.log.page(
+        call.session_id,
+        after=None if query.cursor is None else int(query.cursor),
+        limit=query.limit + 1,
+        types=None if query.type is None else event_types(query.type),
+        user_id=None if query.user is None else UserId(query.user),
+        since=lifecycle.millis(query.since),
+        until=lifecycle.millis(query.until),
+        descending=query.order == "desc",
+    )
+    page = listed(rows, query.limit, lambda row: row.seq)
+    return structs.replace(page, items=[withheld(row, call.principal.user_id) for row in page.items])
+
+
+def withheld(row: Recorded, viewer: UserId) -> Recorded:
+    """Leave out what a direct message between others says: moderators learn that there was one."""
+    event = row.event
+    if not isinstance(event, ChatMessage) or event.to is None or viewer in (event.to, row.actor_id):
+        return row
+    return structs.replace(row, event=structs.replace(event, text="", voice=None))
+
+
+def event_types(listed: str) -> list[str]:
+    """Split names of event types. Raises: Problem 422 for one that there is not."""
+    types = listed.split(",")
+    for name in types:
+        if name not in EVENT_TYPES:
+            raise Problem(422, "invalid", f"There is no event type {name!r}.", field="type")
+    return types
+
+
+async def log_summary(services: Services, call: Call) -> Summary:
+    await services.moderated(call.session_id, call.principal, call.params["ref"])
+    return await services.log.summary(call.session_id)

@@ -1,0 +1,32 @@
+"""What clients have noted in a session (`log_event`)."""
+
+from msgspec import Struct
+
+from actors.session.events import Recorded
+from actors.session.ids import UserId
+from server.usecases.call import Call
+from server.usecases.services import Services
+
+
+class NotedQuery(Struct, frozen=True, kw_only=True):
+    event_type: str | None = None
+    limit: int = 100
+
+
+async def noted(services: Services, call: Call) -> list[Recorded]:
+    """Read what clients have noted, latest first: everybody's for owner, hosts and cohosts, one's own for others."""
+    query: NotedQuery = call.body
+    whose = await noted_by(services, call)
+    return await services.records.noted(call.session_id, event_type=query.event_type, user_id=whose, limit=query.limit)
+
+
+async def noted_counts(services: Services, call: Call) -> dict[str, int]:
+    """Count by type what `noted` reads."""
+    return await services.records.noted_counts(call.session_id, user_id=await noted_by(services, call))
+
+
+async def noted_by(services: Services, call: Call) -> UserId | None:
+    """Say whose notes the caller may read; None: everybody's. Raises: Problem 403, 404."""
+    caller = call.principal.user_id
+    found = await services.visible(call.session_id, call.principal, call.params["ref"])
+    return None if found.moderates(caller) else caller

@@ -1,0 +1,218 @@
+"""A session or a recording of it as a stream to watch, in its own rhythm."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from actors.commit import JSON
+from actors.ports import Published
+from actors.session import machine, replay_pacing
+from actors.session.audience import audience
+from actors.session.events import Recorded
+from actors.session.ids import Millis, UserId
+from actors.session.state import State
+from server.http.problems import Problem, unauthenticated, unknown_session
+from server.security.principal import Principal
+from server.streams.format import Cursor, Format
+from server.usecases.call import Call, Playing
+from server.usecases.records.readers import CHECK_S, still, took_part
+from server.usecases.records.recordings import Expires, Signature, recording_named, replay_path
+from server.usecases.services import Services
+
+NOBODY = UserId("")
+"""Sees what everyone sees."""
+
+
+FRESH_S = 2.0
+"""How old rows may be when they are shown: a message can be deleted meanwhile."""
+
+
+REPLAY_ROWS = 100
+
+
+Position = Annotated[
+    str,
+    Meta(
+        pattern=r"^([1-9][0-9]{0,8}|[0-9]{1,8}(\.[0-9]{1,3})?s)$(?!\n)",
+        description="a `seq` such as `12`, or seconds such as `90.5s`",
+    ),
+]
+
+
+class ReplayQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """`from`: a `seq`, or with an `s` the seconds since the start, of the recording where there is one.
+
+    `gaps`: play silences of more than half a minute as long as they were."""
+
+    speed: Annotated[float, Meta(ge=0.25, le=100)] = 1.0
+    from_: Position | None = None
+    recording: Annotated[int, Meta(ge=1, le=1_000)] | None = None
+    gaps: bool = False
+    cursor: Annotated[str, Meta(max_length=24)] | None = None
+    ticket: Annotated[str, Meta(max_length=64)] | None = None
+    expires: Expires | None = None
+    signature: Signature | None = None
+
+
+class Frames(Struct, frozen=True):
+    """How an API prints what a replay has besides a stream's frames."""
+
+    format: Format
+    gap: Callable[[Millis, Millis], bytes]
+    end: Callable[[Cursor, Millis], bytes]
+
+
+class Stretch(Struct, frozen=True):
+    """What is played: the rows after one and up to another, the clock starting at a moment.
+
+    `resumes`: a good cursor, and that of the last row. `lost`: there was a cursor, and it was not good."""
+
+    after: int
+    upto: int
+    at: Millis
+    resumes: tuple[Cursor, Cursor] | None = None
+    lost: bool = False
+
+
+async def replay(services: Services, call: Call, frames: Frames) -> Playing:
+    query: ReplayQuery = call.query
+    session_id, ref = call.session_id, call.params["ref"]
+    reader = await replay_reader(services, call)
+    stretch = await stretch_of(services, call)
+    state = await services.records.state_at(session_id, stretch.after)
+    if state is None:
+        raise unknown_session(ref)
+
+    async def check() -> None:
+        if reader is not None:
+            await took_part(services, session_id, reader, ref)
+
+    viewer = NOBODY if reader is None else reader.user_id
+    if reader is None:
+        state.session.code = ""
+    return Playing(play(services, state, stretch, query, viewer, frames, still(check)), reader)
+
+
+async def replay_reader(services: Services, call: Call) -> Principal | None:
+    """Verify who watches; None: whoever has a signed URL. Raises: Problem 401, 403, 404."""
+    query: ReplayQuery = call.query
+    if query.signature is not None or query.expires is not None:
+        services.urls.verify(replay_path(call.session_id, query.recording or 0), query.expires, query.signature)
+        return None
+    reader = call.caller
+    if query.ticket is not None:
+        reader = services.tickets.redeem(query.ticket, call.session_id)
+        reader.require_scope(call.session_id)
+    if reader is None:
+        raise unauthenticated("Send `Authorization: Bearer <access token>`, a `ticket`, or use a signed URL.")
+    await took_part(services, call.session_id, reader, call.params["ref"])
+    return reader
+
+
+async def stretch_of(services: Services, call: Call) -> Stretch:
+    """Find what is to be played. Raises: Problem."""
+    query: ReplayQuery = call.query
+    session_id, records = call.session_id, services.records
+    last = await records.last_seq(session_id)
+    first, upto = 2, last
+    begins_at = None
+    if query.recording is not None:
+        recording = await recording_named(services, call, query.recording)
+        first, upto = recording.first_seq, recording.last_seq or last
+        begins_at = recording.started_at
+    if (place := call.last_event_id or query.cursor) is not None:
+        return await resumed(services, call, place, first, upto)
+    after, at = first - 1, None
+    if query.from_ is not None and query.from_.endswith("s"):
+        base = begins_at or await records.started(session_id)
+        if base is not None:
+            at = Millis(base + round(float(query.from_[:-1]) * 1000))
+            after = max(after, await records.at_position(session_id, at, upto))
+    elif query.from_ is not None:
+        after = max(after, int(query.from_) - 1)
+    after = min(after, upto)
+    if at is None:
+        at = (await services.log.read(session_id, min(after, upto - 1), 1))[0].at
+    return Stretch(after, upto, at)
+
+
+async def resumed(services: Services, call: Call, place: str, first: int, upto: int) -> Stretch:
+    """Go on from a cursor; from the beginning if it is not of this log. Raises: Problem 422."""
+    cursor = Cursor.parse(place)
+    if cursor is None:
+        raise Problem(422, "invalid", "`cursor` must be `<epoch>-<seq>`, as in a frame's id.", field="cursor")
+    if first - 1 <= cursor.seq <= upto and cursor.seq > 0:
+        row = (await services.log.read(call.session_id, cursor.seq - 1, 1))[0]
+        if row.epoch == cursor.epoch:
+            last = (await services.log.read(call.session_id, upto - 1, 1))[0]
+            return Stretch(cursor.seq, upto, row.at, (cursor, Cursor(last.epoch, upto)))
+    row = (await services.log.read(call.session_id, first - 2, 1))[0]
+    return Stretch(first - 1, upto, row.at, lost=True)
+
+
+async def play(
+    services: Services,
+    state: State,
+    stretch: Stretch,
+    query: ReplayQuery,
+    viewer: UserId,
+    frames: Frames,
+    checked: Callable[[], Awaitable[None]],
+) -> AsyncGenerator[bytes, None]:
+    """Give a stretch in its own rhythm, each frame when it is due."""
+    loop = asyncio.get_running_loop()
+    yield opening(state, stretch, viewer, frames)
+    rows: deque[Recorded] = deque()
+    read_at, due, before = 0.0, loop.time(), stretch.at
+
+    async def fresh() -> None:
+        """Read on, anew if what is held is no longer fresh."""
+        nonlocal rows, read_at
+        if not rows or loop.time() - read_at > FRESH_S:
+            part = await services.records.part(state.session.id, after=state.seq, upto=stretch.upto, limit=REPLAY_ROWS)
+            rows, read_at = deque(part), loop.time()
+
+    while state.seq < stretch.upto:
+        await fresh()
+        await checked()
+        at = rows[0].at
+        wait, shortened = replay_pacing.pause(before, at, speed=query.speed, gaps=query.gaps)
+        if shortened:
+            yield frames.gap(before, at)
+        due += wait
+        while (ahead := due - loop.time()) > 0:
+            await asyncio.sleep(min(ahead, CHECK_S))
+            await checked()
+        await fresh()
+        row = rows.popleft()
+        machine.apply(state, row)
+        before = row.at
+        if frame := shown(row, state, viewer, frames.format):
+            yield frame
+    yield frames.end(Cursor(state.epoch, state.seq), before)
+
+
+def shown(row: Recorded, state: State, viewer: UserId, format: Format) -> bytes | None:
+    whom = audience(state, row.event, row.actor_id)
+    if whom is not None and viewer not in whom:
+        return None
+    return format.event(Published(row, JSON.encode(row.event), whom, state))
+
+
+def opening(state: State, stretch: Stretch, viewer: UserId, frames: Frames) -> bytes:
+    """Say where it begins: `resumed` after a good cursor, else the state."""
+    format, here = frames.format, Cursor(state.epoch, state.seq)
+    if stretch.resumes is not None:
+        since, to = stretch.resumes
+        return format.resumed(since, to, to.seq - since.seq)
+    place = state.participants.get(viewer)
+    if place is not None and place.status == "waiting":
+        # Whoever was in the lobby then has been let in since.
+        viewer = NOBODY
+    shared: dict[Hashable, bytes] = {}
+    body = format.snapshot(state, viewer, stretch.at, shared)
+    reset = format.reset("unknown_cursor") if stretch.lost else b""
+    return reset + format.first(here, body)

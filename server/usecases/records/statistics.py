@@ -1,0 +1,11 @@
+"""A session in numbers."""
+
+from typing import Any
+
+from server.usecases.call import Call
+from server.usecases.services import Services
+
+
+async def statistics(services: Services, call: Call) -> Any:
+    await services.moderated(call.session_id, call.principal, call.params["ref"])
+    return await services.records.statistics(call.session_id)

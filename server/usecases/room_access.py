@@ -1,0 +1,134 @@
+"""What lets people into a session's room, and what was recorded in it."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from actors.session.ids import Millis
+from actors.session.state import Recording, Session, State
+from server.http.problems import Problem, unknown_session
+from server.rooms.providers import Link, RoomFailed
+from server.rooms.provisioning import Meeting
+from server.usecases.call import Call
+from server.usecases.records import recordings
+from server.usecases.records.readers import took_part
+from server.usecases.services import Services
+from storage.sessions import Found
+
+Taping = Literal["in-progress", "processing", "finished", "failed"]
+
+
+class Met(Struct, frozen=True):
+    """A session, and what lets the caller into its room; None: it has none, or they were not let in."""
+
+    session: Session
+    meeting: Meeting | None
+
+    @property
+    def pass_(self) -> Meeting:
+        """What lets the caller in. Raises: Problem 409."""
+        if self.meeting is None:
+            raise Problem(409, "no_room", "This session has no room.")
+        return self.meeting
+
+
+class Links(Struct, frozen=True):
+    """URLs that need no token, until they expire."""
+
+    download_url: str
+    access_url: str
+    expires_at: Millis
+
+
+class Taped(Struct, frozen=True):
+    session_id: str
+    recording: Recording
+    status: Taping
+    links: Links | None
+
+
+async def met(services: Services, call: Call) -> Met:
+    """Let the caller into a session's room. Raises: Problem 403, 404, 502."""
+    found = await place_of(services, call)
+    session = found.session
+    # Whoever was removed, or waits in the lobby, is not let into the room by another door.
+    if found.place in ("kicked", "denied", "waiting") and session.owner_id != call.principal.user_id:
+        reason = "waiting" if found.place == "waiting" else "kicked"
+        raise Problem(403, reason, "The session does not let you in.")
+    return Met(session, await services.rooms.meeting(session, call.principal, call.origin))
+
+
+async def met_as_owner(services: Services, call: Call) -> Met:
+    """Read a session; let its owner into its room. Raises: Problem 404."""
+    session = await session_of(services, call)
+    if session.owner_id != call.principal.user_id:
+        return Met(session, None)
+    return await met_at_creation(services, call, session)
+
+
+async def met_at_creation(services: Services, call: Call, made: State | Session) -> Met:
+    """Let its owner into a session's room; a provider that is away takes nothing from the session itself."""
+    session = made.session if isinstance(made, State) else made
+    try:
+        return Met(session, await services.rooms.shown_meeting(session, call.principal, call.origin))
+    except Problem:
+        return Met(session, None)
+
+
+async def session_of(services: Services, call: Call) -> Session:
+    return (await place_of(services, call)).session
+
+
+async def place_of(services: Services, call: Call) -> Found:
+    found = await services.sessions.find(call.session_id, call.principal.user_id)
+    if found is None:
+        raise unknown_session(call.params.get("ref", ""))
+    return found
+
+
+async def latest_recording(services: Services, call: Call) -> Taped:
+    """Find a session's latest recording, with links to it once it is finished. Raises: Problem 404, 502."""
+    found = await recordings.recordings(services, call)
+    if not found:
+        raise Problem(404, "not_recorded", "This session has not been recorded.")
+    latest = found[-1]
+    status = taping(latest)
+    links = await linked(services, call, latest) if status == "finished" else None
+    return Taped(call.session_id, latest, status, links)
+
+
+def taping(recording: Recording) -> Taping:
+    if recording.status == "failed":
+        return "failed"
+    if recording.stopped_at is None:
+        return "in-progress"
+    return "finished" if recording.status == "completed" else "processing"
+
+
+async def recording_file(services: Services, call: Call) -> Link:
+    """Say where the file is that the room's provider has recorded. Raises: Problem 404, 409, 502."""
+    await took_part(services, call.session_id, call.principal, call.params["ref"])
+    recording = await recordings.recording_named(services, call, call.params["recording"])
+    if recording.provider is None:
+        raise Problem(404, "no_file", "No provider of rooms has recorded this: see its archive.", field="recording")
+    if recording.status != "completed" or recording.provider_id is None:
+        raise Problem(409, "not_ready", f"{recording.provider}'s recording is {recording.status}.", field="recording")
+    return await provider_link(services, recording.provider, recording.provider_id)
+
+
+async def provider_link(services: Services, provider: str, recording_id: str) -> Link:
+    """Ask a provider for the link to its recording: it is never kept, since it expires. Raises: Problem 502."""
+    try:
+        return await services.rooms.provider(provider).link(recording_id)
+    except RoomFailed as failed:
+        raise Problem(502, "room_failed", f"The recording's link is not to be had: {failed.why}") from failed
+
+
+async def linked(services: Services, call: Call, recording: Recording) -> Links:
+    if recording.provider is not None and recording.provider_id is not None:
+        link = await provider_link(services, recording.provider, recording.provider_id)
+        return Links(link.url, link.url, link.expires_at)
+    expires = services.urls.expiry()
+    path = recordings.archive_path(call.session_id, recording.recording_id)
+    url = call.origin + services.urls.signed(path, expires)
+    return Links(url, url, Millis(expires * 1000))

@@ -1,0 +1,139 @@
+"""What handlers work with: everything the composition root has put together, in one place."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+
+from actors.directory import Directory
+from actors.messages import Look, Snapshot
+from actors.session.errors import Rejected
+from actors.session.ids import SessionId
+from actors.session.permissions import require_current
+from actors.session.state import State
+from server.http.access_log import RequestLog
+from server.http.problems import Problem, refused, unknown_session
+from server.outbound.dispatcher import Dispatcher
+from server.outbound.push.invitations import Invitations
+from server.outbound.webhooks import Hooks
+from server.rooms.daily_webhooks import Ears
+from server.rooms.provisioning import Keeper
+from server.rooms.recording_poll import Overdue
+from server.security.passwords import Passwords
+from server.security.principal import Principal
+from server.security.rate_limit import Rate
+from server.security.signed_urls import SignedUrls
+from server.security.tickets import Tickets
+from server.security.tokens import Tokens
+from server.security.upload_slots import Places
+from server.settings.sections import Settings
+from server.streams.hub import Hub
+from server.streams.notification_feed import UserStreams
+from server.usecases.session_lookup import Refs
+from storage.audio import Library
+from storage.blobs import Blobs
+from storage.bookings import Bookings
+from storage.creations import Creations
+from storage.devices import Devices
+from storage.event_log import PostgresEventLog
+from storage.history import Records
+from storage.rooms import RoomLedger
+from storage.seeds_log import Logs
+from storage.sessions import Found, Sessions
+from storage.users import Users
+
+
+class Services(Struct, frozen=True):
+    settings: Settings
+    requests: RequestLog
+    directory: Directory
+    hub: Hub
+    log: PostgresEventLog
+    sessions: Sessions
+    bookings: Bookings
+    creations: Creations
+    records: Records
+    logs: Logs
+    """Classrooms' logs, by numbers."""
+    users: Users
+    refs: Refs
+    tokens: Tokens
+    tickets: Tickets
+    urls: SignedUrls
+    """To recordings."""
+    passwords: Passwords
+    registry: CollectorRegistry
+    commands: Rate
+    """Per user."""
+    reads: Rate
+    """Per user."""
+    address_reads: Rate
+    """Per address, of who has no credential."""
+    attempts: Rate
+    """At logging in: per account."""
+    addresses: Rate
+    """At logging in and registering: per address, behind which a whole school may be."""
+    joins: Rate
+    """With a code that leads nowhere: per user, and per address of who has no account."""
+    guests: Rate
+    """Per address."""
+    audio: Library
+    blobs: Blobs
+    uploads: Places
+    audio_urls: SignedUrls
+    """To pieces of audio."""
+    dispatcher: Dispatcher
+    hooks: Hooks
+    devices: Devices
+    invitations: Invitations
+    user_streams: UserStreams
+    rooms: Keeper
+    ears: Ears
+    overdue: Overdue
+    """What providers of rooms say."""
+    ledger: RoomLedger
+
+    async def look(self, session_id: SessionId, ref: str, view: Callable[[State], Any]) -> Any:
+        """Give what `view` makes of a session's state: it takes what it needs and keeps nothing.
+
+        Raises: Problem, and what `view` raises, which does not end the session's actor."""
+
+        def seen(state: State) -> tuple[Any, Exception | None]:
+            try:
+                return view(state), None
+            except Exception as error:  # noqa: BLE001 - raised below
+                return None, error
+
+        outcome = await self.directory.ask(session_id, Look(seen))
+        if not isinstance(outcome, Snapshot):
+            raise refused(outcome, ref)
+        value, error = outcome.value
+        if isinstance(error, Rejected):
+            raise refused(error, ref) from error
+        if error is not None:
+            raise error
+        return value
+
+    async def require_current(self, principal: Principal, ref: str = "") -> None:
+        """See that a credential for one session alone has not ended with its holder's removal. Raises: Problem 403."""
+        if principal.scope is not None:
+            caller = principal.caller()
+            await self.look(principal.scope, ref, lambda state: require_current(state, caller))
+
+    async def visible(self, session_id: SessionId, principal: Principal, ref: str) -> Found:
+        """Find a session for someone who owns it or has a place in it. Raises: Problem 404, 403."""
+        found = await self.sessions.find(session_id, principal.user_id)
+        if found is None:
+            raise unknown_session(ref)
+        if found.session.owner_id != principal.user_id and found.place in (None, "kicked", "denied"):
+            raise Problem(403, "not_joined", "You have no place in this session; join it first.")
+        await self.require_current(principal, ref)
+        return found
+
+    async def moderated(self, session_id: SessionId, principal: Principal, ref: str) -> Found:
+        """Find a session for its owner, hosts and cohosts. Raises: Problem 404, 403."""
+        found = await self.visible(session_id, principal, ref)
+        if found.session.owner_id != principal.user_id and found.role not in ("host", "cohost"):
+            raise Problem(403, "not_permitted", "Only hosts and cohosts may see this.")
+        return found

@@ -1,0 +1,65 @@
+"""Commands to a session and readings of it, from the functions of a row.
+
+**Law:** what a row reads of a session it reads inside the session's actor, and nothing that it raises ends that.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import structs
+
+from actors.messages import Answer, Execute, Key, Outcome, Repeated
+from actors.session.commands import Caller, Command
+from actors.session.events import Recorded
+from actors.session.state import State
+from server.http.problems import refused, unknown_session
+from server.http.timestamps import now_millis
+from server.usecases.call import Call
+from server.usecases.command_inputs import looked_up
+from server.usecases.services import Services
+
+See = Callable[[State, Call], Any]
+
+
+async def asked(
+    services: Services,
+    call: Call,
+    ask: Callable[[Call], Command],
+    find: See | None,
+    key: Key | None = None,
+    *,
+    admits: bool = False,
+) -> Call:
+    """Have a session do what a call asks for; give the call with what it `found` and `made`. Raises: Problem."""
+    if find is not None:
+        call = structs.replace(call, found=await seen(services, call, find))
+    principal, command = call.principal, ask(call)
+    known = await looked_up(services, call.session_id, principal, command)
+    caller: Caller = structs.replace(principal.caller(holds_code=admits), **known)
+    outcome = await services.directory.ask(call.session_id, Execute(command, caller, key=key))
+    return structs.replace(call, made=await made(services, call, outcome))
+
+
+async def made(services: Services, call: Call, outcome: Outcome) -> list[Recorded]:
+    """Give the events of a command, this time's or the first time's. Raises: Problem."""
+    match outcome:
+        case Answer(published=published):
+            return [out.recorded for out in published]
+        case Repeated(first_seq=first, last_seq=last):
+            return await services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
+        case _:
+            raise refused(outcome, call.params.get("ref", ""))
+
+
+async def seen(services: Services, call: Call, see: See) -> Any:
+    """Give what a dialect sees in a session. Raises: Problem."""
+
+    ref = call.params.get("ref", "")
+
+    def look(state: State) -> Any:
+        if state.session.deleted:
+            # Found by a name that was looked up before.
+            raise unknown_session(ref)
+        return see(state, structs.replace(call, now=now_millis()))
+
+    return await services.look(call.session_id, ref, look)

@@ -1,0 +1,107 @@
+"""Single looks at a session's state: who sends what, and who may do what."""
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from actors.session.ids import UserId
+from actors.session.permissions import Why, allowed, explain, waiting
+from actors.session.state import Participant, Permission, Role, State
+from server.http.problems import Problem
+from server.usecases.accounts import UserRef
+from server.usecases.call import Call
+from server.usecases.services import Services
+from server.usecases.sessions import look
+
+
+class PermissionsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """`user_id`: somebody else's, for moderators. `explain=1`: why."""
+
+    user_id: UserRef | None = None
+    explain: Annotated[int, Meta(ge=0, le=1)] = 0
+
+
+class Rights(Struct, frozen=True):
+    """What a user may do now. `role` is None for one who has no place in the roster; `explain` has every permission."""
+
+    user_id: UserId
+    role: Role | None
+    permissions: list[Permission]
+    explain: list[Why] | UnsetType = UNSET
+
+
+class Sends(Struct, frozen=True):
+    """What one participant sends. `muted`: no audio until they unmute."""
+
+    user_id: UserId
+    video: bool
+    audio: bool
+    screen: bool
+    muted: bool
+
+
+class Sending(Struct, frozen=True):
+    """What everyone in the session sends, and whose screen is shown."""
+
+    items: list[Sends]
+    sharer: UserId | None
+
+
+async def permissions(services: Services, call: Call) -> Rights:
+    """Say what the caller may do, or for moderators what another participant may."""
+    query: PermissionsQuery = call.query
+    viewer = call.principal.user_id
+    user_id = viewer if query.user_id is None else UserId(query.user_id)
+
+    def view(state: State) -> Rights:
+        if user_id != viewer and not allowed(state, viewer, "moderate"):
+            raise Problem(403, "not_permitted", "Only moderators may ask what others may do.", field="user_id")
+        place = state.participants.get(user_id)
+        owner = user_id == state.session.owner_id
+        if user_id != viewer and place is None and not owner:
+            raise unknown(user_id, "user_id")
+        why = explain(state, user_id)
+        role: Role | None = "host" if owner else place.role if place else None
+        return Rights(user_id, role, [one.permission for one in why if one.allowed], why if query.explain else UNSET)
+
+    rights: Rights = await look(services, call, view)
+    return rights
+
+
+async def media(services: Services, call: Call) -> Sending:
+    """Say what everyone in the session sends."""
+    viewer = call.principal.user_id
+    sending: Sending = await look(services, call, lambda state: sending_now(state, viewer))
+    return sending
+
+
+async def media_of(services: Services, call: Call) -> Sends:
+    """Say what one participant sends."""
+    viewer, user_id = call.principal.user_id, UserId(call.params["user_id"])
+
+    def view(state: State) -> Sends:
+        place = state.participants.get(user_id)
+        if place is None or not shown(state, place, viewer):
+            raise unknown(user_id)
+        return sends(place)
+
+    found: Sends = await look(services, call, view)
+    return found
+
+
+def sending_now(state: State, viewer: UserId) -> Sending:
+    places = [place for place in state.participants.values() if shown(state, place, viewer)]
+    return Sending(list(map(sends, places)), None if waiting(state, viewer) else state.sharer)
+
+
+def shown(state: State, place: Participant, viewer: UserId) -> bool:
+    """Say whether a viewer may see what someone sends: who is in the session; from the lobby only oneself."""
+    return place.user_id == viewer if waiting(state, viewer) else place.status == "joined"
+
+
+def sends(place: Participant) -> Sends:
+    return Sends(place.user_id, place.video, place.audio, place.screen, place.muted)
+
+
+def unknown(user_id: UserId, field: str | None = None) -> Problem:
+    return Problem(404, "unknown_participant", f"There is no participant {user_id!r} in this session.", field=field)

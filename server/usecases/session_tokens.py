@@ -1,0 +1,89 @@
+"""Credentials for one session alone: tokens that an account hands to a page, and guests, who have no other."""
+
+import secrets
+
+from msgspec import Struct, structs
+
+from actors.session.aspects.lifecycle import CLOSED
+from actors.session.ids import Colour, Millis, Name, UserId
+from actors.session.permissions import explain, role_of
+from actors.session.state import Permission, Session, State
+from server.http.problems import Problem, too_fast, unauthenticated, unknown_session
+from server.http.timestamps import now_millis
+from server.http.uuids import new_id
+from server.rooms.provisioning import Meeting
+from server.usecases.accounts import digest
+from server.usecases.call import Call
+from server.usecases.services import Services
+from server.usecases.sessions import look
+from storage.users import User
+
+
+class NewGuest(Struct, frozen=True, forbid_unknown_fields=True):
+    name: Name
+    colour: Colour | None = None
+
+
+class SessionToken(Struct, frozen=True):
+    """`permissions` is what the holder may do now; what they may do later is decided then."""
+
+    token: str
+    expires_at: Millis
+    permissions: list[Permission]
+    meeting: Meeting | None
+
+
+class GuestToken(Struct, frozen=True):
+    token: str
+    user: User
+    expires_at: Millis
+
+
+async def session_token(services: Services, call: Call) -> SessionToken:
+    """Make a token for this session alone, of the login that asks for it. Another one never outlives the first."""
+    principal = call.principal
+
+    def view(state: State) -> tuple[list[Permission], Session, bool]:
+        permissions = [why.permission for why in explain(state, principal.user_id) if why.allowed]
+        return permissions, structs.replace(state.session), role_of(state, principal.user_id) is not None
+
+    permissions, session, inside = await look(services, call, view)
+    user = await services.users.find(principal.user_id)
+    if user is None:
+        raise unauthenticated("This account is gone.")
+    expires_at = scoped_end(services)
+    if principal.scope is not None:
+        expires_at = min(expires_at, int(principal.expires_at))
+    token = services.tokens.issue_scoped(
+        user, principal.login, call.session_id, expires_at, dates_from=principal.dates_from
+    )
+    # Who waits in the lobby, or has left, is not let into the room by another door.
+    meeting = await services.rooms.meeting(session, principal, call.origin) if inside else None
+    return SessionToken(token, Millis(expires_at * 1000), permissions, meeting)
+
+
+async def new_guest(services: Services, call: Call) -> GuestToken:
+    """Let someone without an account in by the join code, or by the session's id, which is as hard to guess."""
+    body: NewGuest = call.body
+    if wait := services.guests.take(call.address):
+        raise too_fast("Too many guests from this address; wait a little.", wait)
+    ref = call.params["ref"]
+    found = await services.sessions.find(call.session_id, UserId(new_id()))
+    # Numbers and names can be guessed: to who comes by one, such a session is not there.
+    if found is None or not (call.by_code or ref == call.session_id):
+        raise unknown_session(ref)
+    session = found.session
+    if session.status in CLOSED:
+        raise Problem(410, session.status, f"The session is {session.status}.")
+    if not session.features.guests:
+        raise Problem(403, "feature_off", "This session takes no guests; log in first.")
+    expires_at, login = scoped_end(services), new_id()
+    user = await services.users.create(User(UserId(new_id()), 0, body.name, None, None, "guest", None, body.colour))
+    # A login that no refresh token continues: so that it can be ended like any other.
+    await services.users.open_login(login, user.user_id, digest(secrets.token_urlsafe(32)), Millis(expires_at * 1000))
+    token = services.tokens.issue_scoped(user, login, call.session_id, expires_at)
+    return GuestToken(token, user, Millis(expires_at * 1000))
+
+
+def scoped_end(services: Services) -> int:
+    return now_millis() // 1000 + services.settings.auth.session_token_ttl_s

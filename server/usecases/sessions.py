@@ -1,0 +1,131 @@
+"""Sessions as they are: lists of them, one of them, its state for whoever may see it, tickets to its streams.
+
+Each takes the services and a verified call, and gives plain values for the API's own view to print.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, structs
+
+from actors.session.aspects import lifecycle
+from actors.session.ids import Millis, SessionId, UserId
+from actors.session.permissions import role_of
+from actors.session.state import Kind, Session, State, Status
+from server.http.pagination import PAGE, Listed, PageCursor, listed
+from server.http.problems import Problem, unknown_session
+from server.http.timestamps import now_millis
+from server.security.principal import Principal
+from server.usecases.accounts import UserRef
+from server.usecases.call import Call
+from server.usecases.services import Services
+from storage.sessions import UUID, Found
+
+
+class SessionQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    status: Status | None = None
+    kind: Kind | None = None
+    owner: UserRef | None = None
+    participant: UserRef | None = None
+    course_id: Annotated[str, Meta(max_length=64)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
+    cursor: PageCursor | None = None
+
+
+class Slice(Struct, frozen=True, kw_only=True):
+    """Sessions of a kind, newest first, `skip` of them left out."""
+
+    kind: Kind
+    skip: int = 0
+    limit: int = 100
+    owner: UserId | None = None
+    participant: UserId | None = None
+    status: Status | None = None
+    dialect: str | None = None
+    """Only those made through it."""
+
+
+async def sliced(services: Services, call: Call) -> tuple[list[Session], int]:
+    """Give a slice, and how many sessions there are in all."""
+    asked: Slice = call.body
+    if asked.owner is not None and not UUID.fullmatch(asked.owner):
+        return [], 0
+    return await services.sessions.slice(**structs.asdict(asked))
+
+
+async def list_sessions(services: Services, call: Call) -> Listed:
+    query: SessionQuery = call.query
+    found = await services.sessions.page(
+        call.principal.user_id,
+        before=None if query.cursor is None else int(query.cursor),
+        limit=query.limit + 1,
+        status=query.status,
+        kind=query.kind,
+        owner=query.owner,
+        participant=query.participant,
+        course_id=query.course_id,
+    )
+    return listed(found, query.limit, lambda one: one.number)
+
+
+async def find_session(services: Services, call: Call) -> Session:
+    return (await services.visible(call.session_id, call.principal, call.params["ref"])).session
+
+
+async def state(services: Services, call: Call, encode: Any) -> bytes:
+    """Read a session's state for one who is in it. `encode(state, viewer, now, shared)` prints it."""
+    viewer = call.principal.user_id
+
+    def view(state: State) -> bytes:
+        shared: dict[Hashable, bytes] = {}
+        return bytes(encode(state, viewer, now_millis(), shared))
+
+    return bytes(await look(services, call, view))
+
+
+async def look(services: Services, call: Call, view: Callable[[State], Any]) -> Any:
+    """Give what `view` makes of a session's state, for one who is in it, waits, or was in it. Raises: Problem."""
+    ref, viewer = call.params["ref"], call.principal.user_id
+    await services.visible(call.session_id, call.principal, ref)
+
+    def permitted(state: State) -> Any:
+        place = state.participants.get(viewer)
+        over = state.session.status in lifecycle.CLOSED and place is not None and place.joined_at is not None
+        waiting = place is not None and place.status == "waiting"
+        if not (over or waiting or role_of(state, viewer)):
+            raise Problem(403, "not_joined", "Join the session first.")
+        return view(state)
+
+    return await services.look(call.session_id, ref, permitted)
+
+
+async def find_place(services: Services, call: Call) -> Found:
+    """Read a session and the caller's place in it. The caller has just been let in, so nothing is checked."""
+    found = await services.sessions.find(call.session_id, call.principal.user_id)
+    if found is None:
+        raise unknown_session(call.session_id)
+    return found
+
+
+async def deleted(services: Services, call: Call) -> None:
+    """After `session_deleted`: the session is not found any more."""
+    services.refs.forget(call.session_id)
+
+
+class Ticket(Struct, frozen=True):
+    ticket: str
+    expires_at: Millis
+
+
+async def ticket(services: Services, call: Call) -> Ticket:
+    await services.visible(call.session_id, call.principal, call.params["ref"])
+    return ticket_for(services, call.principal, call.session_id)
+
+
+async def own_ticket(services: Services, call: Call) -> Ticket:
+    return ticket_for(services, call.principal, None)
+
+
+def ticket_for(services: Services, principal: Principal, session_id: SessionId | None) -> Ticket:
+    text, expires_at = services.tickets.issue(principal, session_id)
+    return Ticket(text, Millis(round(expires_at * 1000)))

@@ -1,0 +1,257 @@
+"""Webhook endpoints in the API: making, changing, rotating, testing, the delivery log, replays.
+
+**Law:** everyone sees and changes their own; another's is not found.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from actors.ports import LogUnavailable
+from actors.session import commands as c
+from actors.session.aspects import lifecycle
+from actors.session.ids import Millis, UserId
+from server.http.pagination import PAGE, Listed, LongCursor, PageCursor, listed
+from server.http.problems import Problem, too_fast
+from server.http.timestamps import now_millis
+from server.http.uuids import new_id
+from server.outbound.webhooks import Message, new_secret, parsed_message_id, parsed_secret, printed_secret
+from server.security.principal import Principal
+from server.usecases.call import Call
+from server.usecases.services import Services
+from storage.endpoints import Delivered, DeliveryStatus, Endpoint, TooMany
+from storage.outbox import Attempt
+from storage.sessions import UUID
+
+Url = Annotated[str, Meta(min_length=1, max_length=2_000)]
+Types = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=100)]
+Text = Annotated[str, Meta(max_length=500)]
+SecretText = Annotated[str, Meta(max_length=200)]
+
+
+class NewEndpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`types` of events to send, [] for all. `secret`: `whsec_` and base64 of 24 to 64 bytes; one is made otherwise."""
+
+    url: Url
+    types: Types = []
+    description: Text = ""
+    secret: SecretText | None = None
+
+
+class ChangeEndpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is not sent stays. `enabled`: whether anything is sent; what waits when it becomes false is dead."""
+
+    url: Url | None = None
+    types: Types | None = None
+    description: Text | None = None
+    enabled: bool | None = None
+
+
+class Rotation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`secret`: as in a new endpoint."""
+
+    secret: SecretText | None = None
+
+
+class Since(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    since: c.When
+
+
+class EndpointQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
+    cursor: PageCursor | None = None
+
+
+class DeliveryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    status: DeliveryStatus | None = None
+    limit: Annotated[int, Meta(ge=1, le=PAGE)] = 50
+    cursor: LongCursor | None = None
+
+
+class WithSecret(Struct, frozen=True):
+    """An endpoint and the secret that it has just got: shown this once."""
+
+    endpoint: Endpoint
+    secret: str
+
+
+class Replayed(Struct, frozen=True):
+    """How many deliveries are to be made again. `next`: go on with `since` at this; None: that is all."""
+
+    queued: int
+    next: Millis | None
+
+
+async def create(services: Services, call: Call) -> WithSecret:
+    body: NewEndpoint = call.body
+    owner_id = call.principal.user_id
+    if call.principal.role != "teacher":
+        raise Problem(403, "not_permitted", "Only teachers may have webhooks: those tell of one's own sessions.")
+    types, secret = known_types(services, body.types), chosen_secret(body.secret)
+    url = await reachable(services, call.principal, body.url)
+    endpoint_id, most = new_id(), services.settings.webhooks.endpoints_per_user
+    sealed = services.hooks.seal.close(secret, endpoint_id)
+    try:
+        await services.hooks.endpoints.create(endpoint_id, owner_id, url, types, body.description, sealed, most)
+    except TooMany as error:
+        raise Problem(409, "too_many", f"One may have {most} webhooks; delete one first.") from error
+    await noticed(services, owner_id)
+    return WithSecret(await found(services, owner_id, endpoint_id), printed_secret(secret))
+
+
+def known_types(services: Services, types: list[str]) -> list[str]:
+    """Raises: Problem 422."""
+    for name in types:
+        if name not in services.hooks.wanted.every:
+            raise Problem(422, "invalid", f"There is no event type {name!r} to be sent.", field="types")
+    return sorted(set(types))
+
+
+def chosen_secret(text: str | None) -> bytes:
+    """Raises: Problem 422."""
+    if text is None:
+        return new_secret()
+    try:
+        return parsed_secret(text)
+    except ValueError as error:
+        raise Problem(
+            422, "invalid", "`secret` must be `whsec_` and the base64 of 24 to 64 bytes.", field="secret"
+        ) from error
+
+
+async def reachable(services: Services, principal: Principal, url: str) -> str:
+    """See that a URL may be sent to. Raises: Problem 422, 429."""
+    limited(services, principal)
+    try:
+        return await services.hooks.outward.check(url)
+    except ValueError as error:
+        raise Problem(422, "invalid", f"`url` {error}.", field="url") from error
+
+
+def limited(services: Services, principal: Principal) -> None:
+    """Count what makes the server look something up or send something at once. Raises: Problem 429."""
+    if wait := services.hooks.probes.take(principal.user_id):
+        raise too_fast(f"At most {services.settings.webhooks.probes_per_minute} a minute.", wait)
+
+
+async def noticed(services: Services, owner_id: UserId) -> None:
+    """Have the next commit know of a change. It has been made: a database that is away now is asked again soon."""
+    try:
+        await services.hooks.wanted.read(owner_id)
+    except LogUnavailable:
+        return
+
+
+async def found(services: Services, owner_id: UserId, endpoint_id: str) -> Endpoint:
+    """Raises: Problem 404."""
+    endpoint = await services.hooks.endpoints.find(endpoint_id, owner_id) if UUID.fullmatch(endpoint_id) else None
+    if endpoint is None:
+        raise unknown(endpoint_id)
+    return endpoint
+
+
+def unknown(endpoint_id: str) -> Problem:
+    return Problem(404, "unknown_webhook", f"There is no webhook {endpoint_id!r} of yours.")
+
+
+async def own(services: Services, call: Call) -> Endpoint:
+    """Find the endpoint that the path names. Raises: Problem 404."""
+    return await found(services, call.principal.user_id, call.params["webhook_id"])
+
+
+async def page(services: Services, call: Call) -> Listed:
+    query: EndpointQuery = call.query
+    before = None if query.cursor is None else int(query.cursor)
+    endpoints = await services.hooks.endpoints.page(call.principal.user_id, before=before, limit=query.limit + 1)
+    return listed(endpoints, query.limit, lambda one: one.number)
+
+
+async def change(services: Services, call: Call) -> Endpoint:
+    body: ChangeEndpoint = call.body
+    endpoint = await own(services, call)
+    types = None if body.types is None else known_types(services, body.types)
+    url = None if body.url is None else await reachable(services, call.principal, body.url)
+    await services.hooks.endpoints.change(
+        endpoint.endpoint_id,
+        endpoint.owner_id,
+        url=url,
+        types=types,
+        description=body.description,
+        enabled=body.enabled,
+    )
+    await noticed(services, endpoint.owner_id)
+    if body.enabled is False:
+        await services.hooks.outbox.abandon("webhook", endpoint.endpoint_id)
+    return await own(services, call)
+
+
+async def remove(services: Services, call: Call) -> None:
+    endpoint = await own(services, call)
+    await services.hooks.endpoints.remove(endpoint.endpoint_id, endpoint.owner_id)
+    await noticed(services, endpoint.owner_id)
+    await services.hooks.outbox.abandon("webhook", endpoint.endpoint_id)
+
+
+async def rotate(services: Services, call: Call) -> WithSecret:
+    secret = chosen_secret(call.body.secret)
+    endpoint = await own(services, call)
+    sealed = services.hooks.seal.close(secret, endpoint.endpoint_id)
+    keep_s = services.settings.webhooks.rotation_s
+    await services.hooks.endpoints.rotate(endpoint.endpoint_id, endpoint.owner_id, sealed, keep_s)
+    return WithSecret(await own(services, call), printed_secret(secret))
+
+
+async def test(services: Services, call: Call, ping: Callable[[str, Millis], bytes]) -> Attempt:
+    """Send a ping now, also to an endpoint that is paused or disabled; say what came of it. `ping` prints its body."""
+    endpoint = await own(services, call)
+    limited(services, call.principal)
+    at, started = now_millis(), time.perf_counter()
+    message = Message(f"ping_{new_id().replace('-', '')}", ping(endpoint.endpoint_id, at))
+    outcome = await services.hooks.sender.post(endpoint.endpoint_id, message, disabled_too=True)
+    return Attempt(at, round((time.perf_counter() - started) * 1000), outcome.status, outcome.error)
+
+
+async def deliveries(services: Services, call: Call) -> Listed:
+    query: DeliveryQuery = call.query
+    endpoint = await own(services, call)
+    before = None if query.cursor is None else int(query.cursor)
+    rows = await services.hooks.endpoints.deliveries(
+        endpoint.endpoint_id, status=query.status, before=before, limit=query.limit + 1
+    )
+    return listed(rows, query.limit, lambda row: row.id)
+
+
+async def replay(services: Services, call: Call) -> Delivered:
+    """Have one delivery made again, or now."""
+    endpoint = await own(services, call)
+    enabled(endpoint)
+    named = parsed_message_id(call.params["delivery"])
+    known = None if named is None else await services.hooks.endpoints.delivery(endpoint.endpoint_id, *named)
+    if named is None or known is None:
+        raise Problem(404, "unknown_delivery", f"There is no delivery {call.params['delivery']!r} of this webhook.")
+    await services.hooks.endpoints.replay(endpoint.endpoint_id, *named)
+    services.dispatcher.wake()
+    return await services.hooks.endpoints.delivery(endpoint.endpoint_id, *named) or known
+
+
+async def replay_since(services: Services, call: Call) -> Replayed:
+    """Have everything delivered again that has happened since a time."""
+    endpoint = await own(services, call)
+    enabled(endpoint)
+    limited(services, call.principal)
+    most = services.settings.webhooks.replay_rows
+    since = lifecycle.millis(call.body.since)
+    assert since is not None
+    queued, latest = await services.hooks.endpoints.replay_since(
+        endpoint.endpoint_id, since, every=services.hooks.wanted.every, limit=most
+    )
+    services.dispatcher.wake()
+    return Replayed(queued, Millis(latest + 1) if latest is not None and queued >= most else None)
+
+
+def enabled(endpoint: Endpoint) -> None:
+    """Raises: Problem 409."""
+    if endpoint.disabled is not None:
+        raise Problem(409, "disabled", "Nothing is sent to a disabled webhook; enable it first (PATCH `enabled`).")

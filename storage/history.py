@@ -1,0 +1,215 @@
+"""What records are made from: a session's log read in parts that fit into memory, and sums made in the database.
+
+**Law:** nothing here holds more than one part of a log, whatever the log's length; a part is bounded in rows and bytes.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Collection, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct, structs
+
+from actors.session import events as e
+from actors.session import machine
+from actors.session.events import Recorded
+from actors.session.ids import MessageId, Millis, SessionId, UserId
+from actors.session.rope import Pieces
+from actors.session.state import State
+from storage import queries
+from storage.event_log import recorded
+from storage.pool import Pool
+
+SQL = queries.load("records")
+PART_ROWS = 500
+TYPED_ROWS = 100
+"""The same for rows of some types, which are looked for one after the other."""
+STRETCH_ROWS = 20_000
+"""How far one statement looks for rows of some types."""
+PART_BYTES = 1 << 18
+"""Bytes of JSON in one part; a single row may be larger."""
+PEOPLE, MINUTES, POLLS = 1_000, 1_440, 1_000
+"""How many lines statistics have at most."""
+TAKEN_AT_ONCE = 200
+"""Rows that a state takes before others have their turn on the loop."""
+
+
+class Edit(Struct, frozen=True):
+    """A version of the code. `size` is in characters."""
+
+    version: int
+    author: UserId | None
+    at: Millis
+    size: int
+    text: str | None = None
+
+
+class Chatted(Struct, frozen=True):
+    """A page of chat, latest first, with what it takes to print it."""
+
+    rows: list[Recorded]
+    reactions: dict[MessageId, dict[str, list[UserId]]]
+    names: dict[UserId, str]
+
+
+class Records:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def last_seq(self, session_id: SessionId) -> int:
+        rows = await self._pool.fetch(SQL["last_seq"], {"session_id": session_id}, retry=True)
+        return int(rows[0][0]) if rows else 0
+
+    async def part(
+        self,
+        session_id: SessionId,
+        *,
+        after: int,
+        upto: int,
+        types: Collection[type[e.Event]] | None = None,
+        limit: int = PART_ROWS,
+    ) -> list[Recorded]:
+        """Give the first rows after one and up to another, of some types or all, in order; [] when there are none.
+
+        Looks no further than `STRETCH_ROWS`, whatever the planner thinks of the table; of all types, than `limit`."""
+        upto = min(upto, after + (limit if types is None else STRETCH_ROWS))
+        tags = None if types is None else [str(kind.__struct_config__.tag) for kind in types]
+        params = {
+            "session_id": session_id, "after": after, "upto": upto, "types": tags, "limit": limit, "bytes": PART_BYTES,
+        }  # fmt: skip
+        return [recorded(session_id, row) for row in await self._pool.fetch(SQL["rows"], params, retry=True)]
+
+    async def parts(
+        self, session_id: SessionId, *, after: int = 0, upto: int, types: Collection[type[e.Event]] | None = None
+    ) -> AsyncGenerator[list[Recorded], None]:
+        """Give all rows after one and up to another, part by part: the next is read when this one has been used."""
+        limit = PART_ROWS if types is None else TYPED_ROWS
+        reach = limit
+        while after < upto:
+            end = min(upto, after + reach)
+            rows = await self.part(session_id, after=after, upto=end, types=types, limit=limit)
+            after = rows[-1].seq if rows else end
+            if types is None:
+                # Where rows are large, fewer are looked at for the next part.
+                limit = reach = PART_ROWS if len(rows) == limit else max(8, min(PART_ROWS, 2 * len(rows)))
+            else:
+                # Where rows of the types are few, more of the log is.
+                reach = max(limit, reach // 2) if len(rows) == limit else min(2 * reach, STRETCH_ROWS)
+            if rows:
+                yield rows
+
+    async def noted(
+        self, session_id: SessionId, *, event_type: str | None, user_id: UserId | None, limit: int
+    ) -> list[Recorded]:
+        """Give the latest events that clients have noted, latest first: of a type, by a user, or all."""
+        params = {"session_id": session_id, "event_type": event_type, "user_id": user_id, "limit": limit}
+        return [recorded(session_id, row) for row in await self._pool.fetch(SQL["noted"], params, retry=True)]
+
+    async def noted_counts(self, session_id: SessionId, *, user_id: UserId | None) -> dict[str, int]:
+        """Count them by type."""
+        params = {"session_id": session_id, "user_id": user_id}
+        return {row[0]: row[1] for row in await self._pool.fetch(SQL["noted_counts"], params, retry=True)}
+
+    async def state_at(self, session_id: SessionId, seq: int) -> State | None:
+        """Rebuild the state as of a row, from the snapshot if it is not later; None: there is no such row."""
+        saved = await self._pool.fetch(SQL["snapshot"], {"session_id": session_id, "upto": seq}, retry=True)
+        state = machine.restored(bytes(saved[0][1])) if saved else None
+        async for rows in self.parts(session_id, after=0 if state is None else state.seq, upto=seq):
+            for first in range(0, len(rows), TAKEN_AT_ONCE):
+                state = machine.replay(rows[first : first + TAKEN_AT_ONCE], state)
+                await asyncio.sleep(0)
+        return state
+
+    async def started(self, session_id: SessionId) -> Millis | None:
+        rows = await self._pool.fetch(SQL["started"], {"session_id": session_id}, retry=True)
+        return Millis(rows[0][0]) if rows else None
+
+    async def at_position(self, session_id: SessionId, at: Millis, upto: int) -> int:
+        """Give the last row at or before a moment; 0: there is none."""
+        params = {"session_id": session_id, "at": at, "upto": upto}
+        return int((await self._pool.fetch(SQL["at_position"], params, retry=True))[0][0])
+
+    # Chat
+
+    async def chat(
+        self, session_id: SessionId, viewer: UserId, *, before: int, limit: int, direct: bool = True
+    ) -> Chatted:
+        """Give the latest messages before a row that a viewer may see, latest first; `direct`: those to one, too."""
+        params = {"session_id": session_id, "viewer": viewer, "before": before, "limit": limit, "direct": direct}
+        rows = [recorded(session_id, row) for row in await self._pool.fetch(SQL["chat"], params, retry=True)]
+        reactions: dict[MessageId, dict[str, list[UserId]]] = {}
+        names: dict[UserId, str] = {}
+        if rows:
+            messages = (row.event for row in rows if isinstance(row.event, e.ChatMessage))
+            ids = [message.message_id for message in messages if not message.deleted]
+            wanted = {"session_id": session_id, "after": rows[-1].seq, "message_ids": ids}
+            for message_id, emoji, user_id in await self._pool.fetch(SQL["reactions"], wanted, retry=True):
+                reactions.setdefault(message_id, {}).setdefault(emoji, []).append(user_id)
+            who = list({row.actor_id for row in rows if row.actor_id is not None})
+            found = await self._pool.fetch(SQL["names"], {"session_id": session_id, "user_ids": who}, retry=True)
+            names = dict(found)
+        return Chatted(rows, reactions, names)
+
+    async def chat_count(self, session_id: SessionId, upto: int) -> int:
+        """Count the messages that were for everyone."""
+        params = {"session_id": session_id, "upto": upto}
+        return int((await self._pool.fetch(SQL["chat_count"], params, retry=True))[0][0])
+
+    # Code
+
+    async def edits(self, session_id: SessionId, *, before: int, limit: int) -> list[Edit]:
+        """Give versions of the code below one, latest first."""
+        params = {"session_id": session_id, "before": before, "limit": limit}
+        return [Edit(*row) for row in await self._pool.fetch(SQL["edits"], params, retry=True)]
+
+    async def edit(self, session_id: SessionId, version: int) -> Edit | None:
+        """Rebuild a version's text: the last whole one before it, and every change since."""
+        found = await self._pool.fetch(SQL["edit_at"], {"session_id": session_id, "version": version}, retry=True)
+        if not found:
+            return None
+        seq, author, at, whole = found[0]
+        text = Pieces()
+        async for rows in self.parts(session_id, after=max(0, whole - 1), upto=seq, types=(e.CodeEdited,)):
+            text = edited(text, rows)
+            await asyncio.sleep(0)
+        made = str(text)
+        return Edit(version, author, Millis(at), len(made), made)
+
+    async def with_texts(self, session_id: SessionId, edits: Sequence[Edit], most: int) -> list[Edit]:
+        """Give versions, latest first and without a gap, with their texts: of the first as many as together have `most`
+        characters, one at least."""
+        if not edits:
+            return []
+        first, last = [
+            (await self._pool.fetch(SQL["edit_at"], {"session_id": session_id, "version": version}, retry=True))[0]
+            for version in (edits[-1].version, edits[0].version)
+        ]
+        known = {edit.version: edit for edit in edits}
+        text, found, size = Pieces(), deque[Edit](), 0
+        async for rows in self.parts(session_id, after=max(0, first[3] - 1), upto=last[0], types=(e.CodeEdited,)):
+            for row in rows:
+                text = edited(text, [row])
+                edit = known.get(row.event.version) if isinstance(row.event, e.CodeEdited) else None
+                if edit is not None:
+                    found.appendleft(structs.replace(edit, text=str(text)))
+                    size += edit.size
+                while size > most and len(found) > 1:
+                    size -= found.pop().size
+            await asyncio.sleep(0)
+        return list(found)
+
+    async def statistics(self, session_id: SessionId) -> Any:
+        """Add a session's log up, in the database."""
+        params = {"session_id": session_id, "people": PEOPLE, "minutes": MINUTES, "polls": POLLS}
+        return msgspec.json.decode((await self._pool.fetch(SQL["statistics"], params, retry=True))[0][0])
+
+
+def edited(text: Pieces, rows: Sequence[Recorded]) -> Pieces:
+    for row in rows:
+        if isinstance(row.event, e.CodeEdited):
+            if row.event.text is not None:
+                text = Pieces(row.event.text)
+            for change in row.event.changes or ():
+                text.change(change)
+    return text

@@ -1,0 +1,152 @@
+"""Who hears of what: decided once per event, in the state after it."""
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.audience import audience, closes, cut, moderators
+from actors.session.ids import MessageId, UserId
+from tests.support.script import (
+    ANN,
+    BEN,
+    CAT,
+    CORA,
+    EVE,
+    GRACE,
+    HUGO,
+    OLAF,
+    SERVER,
+    SONG,
+    TEACHER,
+    Script,
+    Steps,
+    class_of,
+    does,
+    features,
+    given,
+    grants,
+    has_role,
+    joins,
+    passes,
+    says,
+    staff,
+)
+
+ONE = MessageId(1)
+
+
+def of(*people: c.Caller) -> frozenset[UserId]:
+    return frozenset(one.user_id for one in people)
+
+
+def heard(script: Script) -> frozenset[UserId] | None:
+    """Who hears of the last event in the log."""
+    last = script.log[-1]
+    return audience(script.state, last.event, last.actor_id)
+
+
+def room(*steps: Steps) -> Script:
+    """A class with staff in it; Cat waits in the lobby."""
+    return given(class_of(ANN, BEN), staff(), features(lobby=True), joins(CAT), list(steps))
+
+
+STAFF = (TEACHER, HUGO, CORA)
+
+
+def test_most_things_are_for_everyone() -> None:
+    for command in (c.SendMessage(text="Hi"), c.RaiseHand(), c.Mute(), c.Leave()):
+        assert heard(room(does(ANN, command))) is None
+    assert heard(room(does(TEACHER, c.Lock()))) is None
+
+
+def test_a_direct_message_is_for_its_two_sides() -> None:
+    script = room(says(ANN, "Secret", to=BEN))
+    assert heard(script) == of(ANN, BEN)
+    assert heard(script.given(does(BEN, c.React(message_id=ONE, emoji="👍")))) == of(ANN, BEN)
+    assert heard(script.given(does(TEACHER, c.DeleteMessage(message_id=ONE)))) == of(ANN, BEN)
+
+
+def test_a_direct_message_from_long_ago_is_still_for_its_two_sides() -> None:
+    script = room(says(ANN, "Secret", to=BEN))
+    row = script.log[-1]
+    script.state.messages.clear()
+    assert audience(script.state, row.event, row.actor_id) == of(ANN, BEN)
+
+
+def test_a_signal_is_for_one() -> None:
+    assert audience(room().state, e.Signal(to=BEN.user_id, payload=1), ANN.user_id) == of(BEN)
+    assert audience(room().state, e.Typing(), ANN.user_id) is None
+    assert audience(room().state, e.Cursor({}), ANN.user_id) is None
+
+
+def test_the_lobby_is_between_moderators_and_the_one_who_waits() -> None:
+    both = of(*STAFF, CAT)
+    assert heard(room()) == both
+    assert heard(room(does(CAT, c.Connect()))) == both
+    assert heard(room(does(CAT, c.Connect(), c.Disconnect()))) == both
+    assert heard(room(does(CAT, c.Leave()))) == both
+    assert heard(room(does(CAT, c.Connect(), c.Disconnect()), passes(GRACE))) == both
+    assert heard(room(does(TEACHER, c.Deny(CAT.user_id)))) == both
+    assert heard(room(does(TEACHER, c.Kick(CAT.user_id)))) == both
+    assert heard(room(does(TEACHER, c.SetRole(CAT.user_id, "observer")))) == both
+    assert heard(room(grants(CAT, "screen"))) == both
+    assert heard(room(does(TEACHER, c.Admit(CAT.user_id)))) is None
+
+
+def test_an_invitation_is_moderators_business() -> None:
+    assert heard(room(does(TEACHER, c.Invite(EVE.user_id)))) == of(*STAFF)
+    assert heard(room(does(TEACHER, c.Invite(EVE.user_id), c.Kick(EVE.user_id)))) == of(*STAFF, EVE)
+
+
+def test_everyone_hears_who_is_online_in_class_and_who_was_removed_from_it() -> None:
+    assert heard(room(does(ANN, c.Connect()))) is None
+    assert heard(room(does(TEACHER, c.Kick(ANN.user_id)))) is None
+    assert heard(room(does(TEACHER, c.SetRole(ANN.user_id, "observer")))) is None
+
+
+def test_being_asked_to_unmute_is_between_moderators_and_oneself() -> None:
+    assert heard(room(does(ANN, c.Mute()), does(TEACHER, c.RequestUnmute(ANN.user_id)))) == of(*STAFF, ANN)
+
+
+def test_notes_are_for_moderators() -> None:
+    assert heard(room(does(ANN, c.LogEvent(event_type="error")))) == of(*STAFF)
+    assert heard(room(does(TEACHER, c.NoteAudio(SONG)))) == of(*STAFF)
+
+
+def test_moderators_are_those_who_may_moderate_now() -> None:
+    script = room(grants(ANN, "moderate"))
+    assert moderators(script.state) == of(*STAFF, ANN)
+    script.given(does(CORA, c.Leave()), does(TEACHER, c.SetPermissions(HUGO.user_id, revoke=["moderate"])))
+    assert moderators(script.state) == of(TEACHER, ANN)
+    assert moderators(given().state) == of(TEACHER), "joined or not"
+    assert moderators(given(has_role(OLAF, "observer")).state) == of(TEACHER)
+
+
+def test_whose_streams_end() -> None:
+    assert cut(e.ParticipantKicked(user_id=EVE.user_id)) == (EVE.user_id, "kicked")
+    assert cut(e.ParticipantDenied(user_id=EVE.user_id)) == (EVE.user_id, "kicked")
+    assert cut(e.ParticipantLeft(user_id=EVE.user_id)) == (EVE.user_id, "left")
+    assert cut(e.ParticipantOffline(user_id=EVE.user_id)) is None
+
+
+def test_when_all_streams_end() -> None:
+    assert all(map(closes, (e.SessionEnded(reason="host"), e.SessionCancelled(), e.SessionDeleted())))
+    assert not closes(e.SessionLocked())
+
+
+def test_of_streams_that_are_lost_only_those_in_charge_hear_whose_they_were_in_the_lobby() -> None:
+    script = room(does(ANN, c.Connect()), does(CAT, c.Connect()))
+    script.when(c.LoseConnections([ANN.user_id, CAT.user_id]), by=SERVER)
+    known, waiting = script.then(e.ConnectionsLost([ANN.user_id]), e.ConnectionsLost([CAT.user_id])).log[-2:]
+    assert audience(script.state, known.event, None) is None
+    assert audience(script.state, waiting.event, None) == of(*STAFF, CAT)
+    # As logs from before hold them.
+    assert audience(script.state, e.ConnectionsLost([ANN.user_id, CAT.user_id]), None) == of(*STAFF, ANN, CAT)
+
+
+def test_whoever_reads_later_that_somebody_went_reads_it_though_they_wait_or_are_invited_again() -> None:
+    """What is read from the log is shown by the state as it is now."""
+    script = room(does(ANN, c.Leave(), c.Join()), does(TEACHER, c.Kick(user_id=BEN.user_id)))
+    script = script.given(does(TEACHER, c.Invite(user_id=BEN.user_id)))
+    assert (script.place(ANN).status, script.place(BEN).status) == ("waiting", "invited")
+    for went in (e.ParticipantLeft(ANN.user_id), e.ParticipantKicked(BEN.user_id)):
+        assert audience(script.state, went, None) is None
+    assert audience(script.state, e.ParticipantLeft(CAT.user_id), None) == of(*STAFF, CAT), "who has only waited"

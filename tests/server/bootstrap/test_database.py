@@ -1,0 +1,26 @@
+"""Bringing the database up: what does not come up is named as its operator knows it."""
+
+import contextlib
+import traceback
+
+import pytest
+
+from server.bootstrap.database import database
+from server.settings.loader import load
+from server.settings.sections import BadSetting
+
+
+async def test_a_database_that_cannot_be_reached_is_named_by_its_setting() -> None:
+    settings = load(None, {}, {"database.dsn": "postgresql://127.0.0.1:1/nowhere"})
+    async with contextlib.AsyncExitStack() as stack:
+        with pytest.raises(BadSetting, match=r"database\.dsn.*Connection refused"):
+            await database(settings, stack, lambda text: None)
+
+
+async def test_what_is_no_dsn_is_not_quoted() -> None:
+    """There may be a password in it."""
+    settings = load(None, {}, {"database.dsn": "postgresql//homeroom:secret@127.0.0.1/homeroom"})
+    async with contextlib.AsyncExitStack() as stack:
+        with pytest.raises(BadSetting, match=r"database\.dsn names: it is no DSN") as refused:
+            await database(settings, stack, lambda text: None)
+    assert "secret" not in "".join(traceback.format_exception(refused.value))

@@ -1,0 +1,247 @@
+"""FCM as a client knows it: how it is asked, and what is made of each of its answers."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+
+import aiohttp
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from server.http.client_responses import retry_after_s
+from server.outbound.push.fcm import Fcm, received
+from server.outbound.push.messages import Gone, Later, Message, Reception, Refused, Sent
+from server.outbound.push.oauth import AccessTokens, read_account
+from tests.support import fcm as fake
+
+DEVICE = "cJug2GoHzEfcshCE_OLL24:APA91bHa8-Viell9xjbeV96V4Njhufk9V7KcOA940Gp7FY1Dxsxmo8AJ7"
+HELLO = Message(
+    title="Session Invitation",
+    body="Ms Öl invited you to join 'Physics'",
+    data={"type": "session_invitation", "session_id": "8"},
+    tag="0199-5",
+    ttl_s=60,
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Line:
+    """A client, the server that it talks to, and its clock."""
+
+    def __init__(self, server: fake.Fcm, client: Fcm, clock: Clock) -> None:
+        self.server = server
+        self.client = client
+        self.clock = clock
+
+    async def send(self, token: str = DEVICE) -> Reception:
+        return await self.client.send(token, HELLO)
+
+
+@contextlib.asynccontextmanager
+async def connected(path: Path, *, timeout_s: float = 5.0, **account: object) -> AsyncIterator[Line]:
+    async with fake.running() as server:
+        clock = Clock()
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        async with aiohttp.ClientSession(timeout=timeout) as http:
+            read = read_account(server.key_file(path / "key.json", **account))
+            tokens = AccessTokens(read, http, clock=clock)
+            yield Line(server, Fcm(http, tokens, url=server.url, project_id=read.project_id), clock)
+
+
+@pytest.fixture
+async def line(tmp_path: Path) -> AsyncIterator[Line]:
+    async with connected(tmp_path) as line:
+        yield line
+
+
+async def test_a_message_is_sent_as_fcm_takes_it(line: Line) -> None:
+    assert await line.send() == Sent()
+    (message,) = line.server.sent
+    assert message.pop("apns")["headers"]["apns-collapse-id"] == HELLO.tag
+    assert message == {
+        "token": DEVICE,
+        "notification": {"title": HELLO.title, "body": HELLO.body},
+        "data": HELLO.data,
+        "android": {"priority": "high", "ttl": "60s", "notification": {"tag": HELLO.tag}},
+    }
+
+
+# Access tokens
+
+
+async def test_one_exchange_serves_all_until_shortly_before_it_expires(line: Line) -> None:
+    line.server.expires_in = 3_599
+    with line.server.holding_exchanges():
+        sending = [asyncio.create_task(line.send(f"device-{number}")) for number in range(10)]
+        await line.server.until(lambda: line.server.exchanges == 1)
+    assert await asyncio.gather(*sending) == [Sent()] * 10
+    line.clock.now += 3_298
+    assert await line.send() == Sent()
+    assert line.server.exchanges == 1
+    line.clock.now += 2
+    assert await line.send() == Sent()
+    assert line.server.exchanges == 2
+
+
+async def test_a_short_life_is_used_for_half_of_it(line: Line) -> None:
+    line.server.expires_in = 10
+    for seconds, exchanges in ((0, 1), (4, 1), (2, 2)):
+        line.clock.now += seconds
+        await line.send()
+        assert line.server.exchanges == exchanges
+
+
+async def test_a_token_that_is_refused_is_exchanged_once(line: Line) -> None:
+    await line.send()
+    line.server.take_back()
+    receptions = await asyncio.gather(*(line.send(f"device-{number}") for number in range(5)))
+    assert receptions == [Sent()] * 5
+    assert line.server.exchanges == 2, "one for all whom the old one failed"
+    line.server.answers(DEVICE, fake.APNS_KEY, fake.APNS_KEY, fake.APNS_KEY)
+    reception = await line.send()
+    assert isinstance(reception, Later)
+    assert (reception.status, reception.why.partition(":")[0]) == (401, "THIRD_PARTY_AUTH_ERROR")
+    assert (line.server.exchanges, line.server.tries[DEVICE]) == (3, 3)
+
+
+async def test_no_token_is_a_reason_to_wait_and_asked_for_only_now_and_then(line: Line) -> None:
+    line.server.grants(fake.Answer(503, {}, {"Retry-After": "30"}))
+    assert await line.send() == Later("no access token: 503 : ", 503, 30.0)
+    line.server.grants(fake.Answer(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}))
+    assert isinstance(await line.send(), Later)
+    assert line.server.exchanges == 1, "it has just failed"
+    line.clock.now += 2
+    assert await line.send() == Later("no access token: 400 invalid_grant: Invalid JWT Signature.", 400)
+    line.clock.now += 2
+    line.server.grants(fake.Answer(200, {"token": "x"}))
+    assert isinstance(await line.send(), Later)
+    line.clock.now += 2
+    assert await line.send() == Sent()
+
+
+async def test_another_account_s_key_opens_nothing(tmp_path: Path) -> None:
+    other = fake.private_key(1).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    async with connected(tmp_path, private_key=other) as line:
+        reception = await line.send()
+        assert isinstance(reception, Later)
+        assert "Invalid JWT Signature" in reception.why
+        assert line.server.sent == []
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    ("answer", "reception"),
+    [
+        (fake.UNREGISTERED, Gone()),
+        (fake.MALFORMED_TOKEN, Gone()),
+        (fake.NAMED_TOKEN, Gone()),
+        (fake.BAD_MESSAGE, Refused),
+        (fake.TOO_BIG, Refused),
+        (fake.OTHER_SENDER, Refused),
+        (fake.NO_PERMISSION, Later),
+        (fake.NO_PROJECT, Later),
+        (fake.QUOTA, Later(f"QUOTA_EXCEEDED: {fake.QUOTA.body['error']['message']}", 429, 60.0)),
+        (fake.QUOTA._replace(headers={"Retry-After": "7"}), 7.0),
+        (fake.UNAVAILABLE._replace(headers={"Retry-After": "7"}), 7.0),
+        (fake.UNAVAILABLE, Later("UNAVAILABLE: The service is currently unavailable.", 503)),
+        (fake.INTERNAL, Later("INTERNAL: Internal error encountered.", 500)),
+        (fake.BAD_GATEWAY, Later("status 502", 502)),
+        (fake.Answer(302, "", {"Location": "http://127.0.0.1:1/"}), Later("status 302", 302)),
+        (fake.Answer(500, "x" * 1_000_000), Later("status 500", 500)),
+        (fake.LOST, Later("ServerDisconnectedError")),
+    ],
+)
+async def test_what_each_answer_means(line: Line, answer: fake.Answer, reception: Reception | type | float) -> None:
+    line.server.answers(DEVICE, answer)
+    found = await line.send()
+    if isinstance(reception, float):
+        assert isinstance(found, Later)
+        assert found.retry_after_s == reception
+    elif isinstance(reception, type):
+        assert type(found) is reception
+        assert isinstance(found, Later | Refused)
+        assert found.status == answer.status
+        assert found.why
+    else:
+        assert found == reception
+    assert line.server.tries[DEVICE] == 1, "trying again is the outbox's to do"
+    assert await line.send() == Sent(), "the connection is in order afterwards"
+
+
+async def test_who_does_not_answer_in_time_is_tried_later(tmp_path: Path) -> None:
+    async with connected(tmp_path, timeout_s=0.1) as line:
+        line.server.answers(DEVICE, fake.HANGS)
+        assert await line.send() == Later("TimeoutError")
+        with line.server.holding_exchanges():
+            line.clock.now += 4_000
+            assert await line.send() == Later("no access token: TimeoutError")
+
+
+async def test_nobody_there_is_tried_later(line: Line) -> None:
+    await line.send()
+    async with aiohttp.ClientSession() as http:
+        nobody = Fcm(http, line.client._tokens, url="http://127.0.0.1:1", project_id="x")
+        assert await nobody.send(DEVICE, HELLO) == Later("ClientConnectorError")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b'{"error": 1}', b'{"error": {"details": [1]}}', b"\xff"])
+async def test_answers_that_are_none_cost_nobody_their_device(body: bytes) -> None:
+    for status in (400, 404):
+        assert not isinstance(received(status, body, None), Gone | Sent)
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    soon = datetime(2999, 1, 1, tzinfo=UTC)
+    assert retry_after_s({"Retry-After": "120"}) == 120.0
+    assert (retry_after_s({"Retry-After": format_datetime(soon, usegmt=True)}) or 0) > 1e9
+    assert retry_after_s({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+    for nothing in ({}, {"Retry-After": ""}, {"Retry-After": "soon"}, {"Retry-After": "-1"}):
+        assert retry_after_s(nothing) is None
+
+
+# Key files
+
+
+async def test_a_key_file_that_is_none_is_refused_and_not_quoted(line: Line, tmp_path: Path) -> None:
+    curve = ec.generate_private_key(ec.SECP256R1())
+    other = curve.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    good = line.server.key_file(tmp_path / "good.json")
+    assert read_account(good).project_id == fake.PROJECT
+    for changed, said in (
+        ({"type": "authorized_user"}, "type"),
+        ({"client_email": None}, "client_email"),
+        ({"private_key": "SECRET"}, "private_key"),
+        ({"private_key": other}, "private_key"),
+        ({"private_key": 1}, "private_key"),
+        ({"token_uri": "http://example.org/token"}, "token_uri"),
+        ({"project_id": "../x"}, "project_id"),
+    ):
+        with pytest.raises(ValueError, match=said) as caught:
+            read_account(line.server.key_file(tmp_path / "bad.json", **changed))
+        assert "SECRET" not in str(caught.value)
+        assert "BEGIN" not in str(caught.value)
+    for text, said in (
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[]", "no service account"),
+        (json.dumps({}), "no service"),
+    ):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(ValueError, match=said):
+            read_account(tmp_path / "bad.json")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_account(tmp_path / "nothing.json")

@@ -1,0 +1,184 @@
+"""Presence and streams, whatever comes between: streams that open and close, people who go or are removed, commits that
+take their time and fail. Actors, hub and channels are the real ones; the log is in memory, and what happens is by lot.
+
+**Law:** once all is still, a session has those online who have a stream, and nobody has one who may not. Every stream
+got what came after its snapshot, each event once, in order.
+"""
+
+import asyncio
+import contextlib
+import random
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import pytest
+from msgspec import structs
+
+from actors.directory import Directory
+from actors.messages import SYSTEM, Answer, Subscribe
+from actors.session import commands as c
+from actors.session.ids import UserId
+from server.settings.sections import Streams
+from server.streams.hub import Hub
+from server.streams.subscriber import Subscriber
+from server.v1.frames import FRAMES
+from storage.testing import Call, Tables, Trouble
+from tests.support.stage import ANN, PATIENCE_S, SESSION, TEACHER, Clock, Log, Process, says, turns
+
+T = TypeVar("T")
+PEOPLE = [
+    structs.replace(ANN, user_id=UserId(f"01990000-0000-7000-8000-0000000000{number}"), name=f"Number {number}")
+    for number in range(10, 16)
+]
+ROUNDS, STEPS = 25, 10
+
+
+class Wire(asyncio.WriteTransport):
+    """A connection that takes everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    @property
+    def seqs(self) -> list[int]:
+        """The places of what came, the snapshot's first. Everything in these sessions is for everyone."""
+        return [int(seq) for seq in re.findall(rb"^id: \d+-(\d+)$", self.written, re.MULTILINE)]
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def abort(self) -> None: ...
+
+
+class Unsteady(Log):
+    """A log that takes now less, now more turns of the loop."""
+
+    lot: random.Random
+
+    async def _do(self, call: Call, work: Callable[[], T], trouble: Trouble | None = None) -> T:
+        await turns(self.lot.choice([0, 1, 3, 10, 25]))
+        return await super()._do(call, work, trouble)
+
+
+class Busy(Process):
+    """A process whose streams are a hub's."""
+
+    def __init__(self, log: Log, clock: Clock) -> None:
+        super().__init__(log, clock)
+        self.hub = Hub(Streams(), streams_per_user=1_000, clock=clock)
+        self.directory = Directory(
+            log,
+            channel=self.hub.channel,
+            release=self.hub.forget,
+            shared=lambda stopped: structs.replace(self.directory._shared, stopped=stopped),
+            mailbox=10_000,
+            passivate_after_s=3_600.0,
+        )
+        self.hub.tell = self.directory.tell
+        self.streams_open: list[Subscriber] = []
+        self.wires: list[Wire] = []
+
+    async def stream(self, by: c.Caller) -> None:
+        """Do what a handler of streams does."""
+        subscriber = Subscriber(by.user_id, "login", FRAMES, cursor=None, expires_at=1e18, limit=1 << 20)
+        self.hub.register(subscriber)
+        try:
+            outcome = await self.directory.ask(SESSION, Subscribe(subscriber, by, join=False))
+            if isinstance(outcome, Answer):
+                await subscriber.attached
+                self.wires.append(Wire())
+                subscriber.open(self.wires[-1])
+                self.streams_open.append(subscriber)
+                await asyncio.shield(subscriber.closed)
+        finally:
+            self.hub.unregister(subscriber)
+
+    async def still(self) -> None:
+        """Wait until nothing is under way."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not all(len(actor.actor_inbox) == 0 and settled(actor) for actor in self.directory) or (
+                self.writer.queued_rows or self.directory._reviving or self.directory._tasks
+            ):
+                await turns()
+
+    async def wrong(self) -> list[tuple[str, str, bool, bool]]:
+        """Name whose presence is not what their streams say: name, status, online, has a stream."""
+        await self.still()
+        await self.do(says("still"), TEACHER)
+        await self.still()
+        state, users = self.actor._state, self.hub.channel(SESSION).users()
+        assert state is not None
+        return [
+            (place.name, place.status, place.online, user_id in users)
+            for user_id, place in state.participants.items()
+            if place.online != (user_id in users) or (user_id in users and place.status != "joined")
+        ]
+
+
+def settled(actor: Any) -> bool:
+    return not (actor._turn or actor._early or actor._flights or actor._unshown)
+
+
+@contextlib.asynccontextmanager
+async def busy(lot: random.Random) -> AsyncIterator[Busy]:
+    clock = Clock()
+    log = Unsteady(Tables(lambda: clock() / 1000), "one")
+    log.lot = lot
+    process = Busy(log, clock)
+    try:
+        await process.create(grace_ms=2_000)
+        for caller in (TEACHER, *PEOPLE):
+            await process.do(c.Join(), caller)
+        yield process
+    finally:
+        await process.close()
+
+
+def happens(process: Busy, lot: random.Random, opening: list[asyncio.Task[None]]) -> None:
+    """Have something happen, to whomever the lot falls on."""
+    by, chance = lot.choice(PEOPLE), lot.random()
+    if chance < 0.4:
+        opening.append(asyncio.create_task(process.stream(by)))
+    elif chance < 0.58 and process.streams_open:
+        process.hub.unregister(process.streams_open.pop(lot.randrange(len(process.streams_open))))
+    elif chance < 0.62 and opening:
+        lot.choice(opening).cancel()
+    elif chance < 0.7:
+        process.send(c.Kick(user_id=by.user_id), TEACHER)
+    elif chance < 0.72:
+        process.send(c.Leave(), by)
+    elif chance < 0.8:
+        process.clock.passes(lot.choice([1, 500, 2_500]))
+        process.send(c.Tick(), SYSTEM)
+    elif chance < 0.81:
+        process.log.fail("append", lot.choice(["before", "after"]))
+    else:
+        process.send(says("Hello"), TEACHER)
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_who_has_a_stream_is_online_and_whoever_may_not_has_none(seed: int) -> None:
+    lot = random.Random(seed)
+    async with busy(lot) as process:
+        opening: list[asyncio.Task[None]] = []
+        for _ in range(ROUNDS):
+            for _ in range(STEPS):
+                happens(process, lot, opening)
+                await turns(lot.choice([0, 0, 0, 1, 1, 2, 5]))
+            process.log._trouble.clear()
+            assert await process.wrong() == []
+            for by in PEOPLE:
+                await process.ask(c.Join(), by)
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
+        for wire in process.wires:
+            assert wire.seqs == list(range(wire.seqs[0], wire.seqs[0] + len(wire.seqs)))

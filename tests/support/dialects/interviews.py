@@ -1,0 +1,154 @@
+"""An interview and its people, as clients of the `interview` dialect."""
+
+import asyncio
+import contextlib
+import re
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+
+from tests.support.client import PATIENCE_S, Client, Reply
+from tests.support.serving import Town
+
+BASE = "/interview/api/v1"
+SESSION = {"id", "created_at", "updated_at", "expires_at", "code", "language", "participants", "creator_id"}
+UPGRADE = {
+    "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}  # fmt: skip
+PARTICIPANT = {"id", "name", "role", "color", "joined_at", "is_online"}
+
+
+class Talk:
+    """An open socket."""
+
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        self.ws = ws
+
+    async def next(self) -> Any:
+        """Give the next frame; None: the server has closed."""
+        async with asyncio.timeout(PATIENCE_S):
+            message = await self.ws.receive()
+        if message.type is not aiohttp.WSMsgType.TEXT:
+            return None
+        frame = message.json()
+        assert frame.keys() == {"type", "data"}
+        return frame
+
+    async def frame(self, kind: str) -> Any:
+        """Give the data of the next frame, which must be of this type and say when, without that."""
+        frame = await self.next()
+        assert frame is not None, f"closed with {self.ws.close_code}, and {kind} was to come"
+        assert frame["type"] == kind, frame
+        assert isinstance(frame["data"].pop("timestamp"), int)
+        return frame["data"]
+
+    async def refused(self, code: str) -> str:
+        """Read that something was refused; give why."""
+        frame = await self.next()
+        assert (frame["type"], frame["data"]["code"]) == ("error", code), frame
+        assert frame["data"] == body(frame["data"]["error"], code)
+        return str(frame["data"]["error"])
+
+    async def closed(self) -> int | None:
+        """Read to the end, before which nothing may come; give the code."""
+        assert await self.next() is None
+        return self.ws.close_code
+
+    async def send(self, kind: str, **data: Any) -> None:
+        await self.ws.send_json({"type": kind, "data": data})
+
+
+class Guest(Client):
+    """Somebody in an interview. `id` is the one that their own client has made up."""
+
+    def __init__(self, town: Town, name: str, id_: str | None = None) -> None:
+        super().__init__(town.http, town.url)
+        self.name = name
+        self.id = id_ or str(uuid.uuid4())
+        self.ref = ""
+
+    @property
+    def user(self) -> dict[str, str]:
+        return {"id": self.id, "name": self.name, "color": "#12ab9f"}
+
+    @property
+    def path(self) -> str:
+        return f"{BASE}/sessions/{self.ref}"
+
+    async def join(self, ref: str) -> Any:
+        """Join a session, and keep the token for it."""
+        self.ref = ref
+        answer = data((await self.post(f"{self.path}/join", {"user": self.user})).ok())
+        self.token = answer.pop("token", None)
+        return answer
+
+    async def session(self) -> Any:
+        return data((await self.get(self.path)).ok())
+
+    async def place(self, id_: str | None = None) -> Any:
+        """Give somebody's entry in the list of participants, one's own if nobody's is asked for."""
+        people = (await self.get(f"{self.path}/participants")).ok()["participants"]
+        return next((one for one in people if one["id"] == (id_ or self.id)), None)
+
+    async def upgrade(self, *, token: str | None = "own") -> Reply:
+        """Ask for the socket as a client does that shows what it is refused with."""
+        sent = self.token if token == "own" else token
+        async with self.http.get(
+            f"{self.url}/interview/ws/sessions/{self.ref}",
+            params={} if sent is None else {"token": sent},
+            headers=UPGRADE,
+        ) as answer:
+            return Reply(answer.status, answer.headers, await answer.read())
+
+    @contextlib.asynccontextmanager
+    async def talk(self, *, token: str | None = "own", **params: str) -> AsyncIterator[Talk]:
+        """Open the socket, by default with one's own token."""
+        sent = self.token if token == "own" else token
+        async with self.http.ws_connect(
+            f"{self.url}/interview/ws/sessions/{self.ref}", params=params | ({} if sent is None else {"token": sent})
+        ) as ws:
+            yield Talk(ws)
+
+
+async def created(town: Town, **fields: Any) -> Guest:
+    """Make an interview; give its creator."""
+    ivy = Guest(town, "Ivy")
+    answer = data((await ivy.post(f"{BASE}/sessions", {"creator": ivy.user, **fields})).ok(201))
+    ivy.ref, ivy.token = answer["id"], answer["token"]
+    return ivy
+
+
+async def pair(town: Town, **fields: Any) -> tuple[Guest, Guest]:
+    """Make an interview with a candidate in it."""
+    ivy, carl = await created(town, **fields), Guest(town, "Carl")
+    await carl.join(ivy.ref)
+    return ivy, carl
+
+
+def data(answer: Any) -> Any:
+    """Take the envelope off an answer that went well."""
+    assert answer.keys() == {"success", "data"}
+    assert answer["success"] is True
+    return answer["data"]
+
+
+def body(text: str, code: str) -> Mapping[str, Any]:
+    return {"success": False, "error": text, "code": code, "detail": {"success": False, "error": text}}
+
+
+def refused(reply: Reply, status: int, code: str, text: str | None = None) -> str:
+    """See that an answer is a refusal in the contract's form; give its text."""
+    assert reply.status == status, f"{reply.status}, not {status}: {reply.body!r}"
+    said = reply.json["error"]
+    assert isinstance(said, str)
+    assert said
+    assert reply.json == body(said, code)
+    assert text is None or said == text
+    assert (reply.headers.get("WWW-Authenticate") == "Bearer") == (status == 401)
+    return said
+
+
+HEX = re.compile(r"(?=.*[a-f])[0-9a-f]{8}")

@@ -1,0 +1,373 @@
+"""A stage for actors: a log in memory, channels that note what they are told, and a clock that stands still.
+
+**Law:** nothing here waits for time; `turns` lets the loop run, and everything else waits for the thing itself.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from typing import Any, TypeVar
+
+from actors.commit import creation
+from actors.directory import Directory
+from actors.messages import Answer, Execute, Key, Look, Outcome, Subscribe
+from actors.persistence import Idle, Persistence
+from actors.ports import Append, Published
+from actors.runtime import Deferred
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session import machine
+from actors.session.aspects import lifecycle
+from actors.session.ids import Millis, SessionId, UserId
+from actors.session.state import State
+from actors.session_actor import SessionActor, Shared
+from storage.errors import StorageError
+from storage.testing import Call, MemoryEventLog, Stored, Tables, Trouble
+
+START = Millis(1_700_000_000_000)
+PATIENCE_S = 8.0
+SESSION = SessionId("01990000-0000-7000-8000-000000000001")
+TEACHER, ANN, BEN = (
+    c.Caller(UserId(f"01990000-0000-7000-8000-00000000000{n}"), name, holds_code=True)
+    for n, name in enumerate(("Teacher", "Ann", "Ben"), 2)
+)
+
+
+async def turns(count: int = 30) -> None:
+    """Let everything run that can: each turn of the loop is one step of everybody."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+T = TypeVar("T")
+
+
+class Log(MemoryEventLog):
+    """The log in memory, of which any call can be held up."""
+
+    def __init__(self, tables: Tables | None = None, owner: str = "memory:1") -> None:
+        super().__init__(tables, owner)
+        self.rival: MemoryEventLog | None = None
+        """Another owner, who claims every session of a batch just before it is written."""
+        self.poisoned: SessionId | None = None
+        """The session whose rows the log refuses, and every batch that they are in."""
+        self._gates: dict[Call, asyncio.Event] = {}
+
+    async def _do(self, call: Call, work: Callable[[], T], trouble: Trouble | None = None) -> T:
+        if gate := self._gates.get(call):
+            await gate.wait()
+        return await super()._do(call, work, trouble)
+
+    def _append(self, batch: Sequence[Append]) -> Collection[SessionId]:
+        if any(append.session_id == self.poisoned for append in batch):
+            raise StorageError("told to refuse")
+        if self.rival is not None:
+            for append in batch:
+                self.rival._claim(append.session_id)
+        return super()._append(batch)
+
+    @contextlib.contextmanager
+    def held(self, call: Call = "append") -> Iterator[Callable[[], None]]:
+        """Let calls of a kind wait until the block ends, or what it is given is called."""
+        gate = self._gates[call] = asyncio.Event()
+        try:
+            yield gate.set
+        finally:
+            gate.set()
+            self._gates.pop(call, None)
+
+    def stored(self, session_id: SessionId) -> Stored:
+        return self.tables.sessions[session_id]
+
+
+class Clock:
+    """Stands still until told."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> Millis:
+        return self.now
+
+    def passes(self, ms: int) -> None:
+        self.now = Millis(self.now + ms)
+
+
+class Diary:
+    """What happened, in order, and waiting for more to happen."""
+
+    def __init__(self) -> None:
+        self.entries: list[Any] = []
+        self._changed = asyncio.Event()
+
+    def add(self, entry: object) -> None:
+        self.entries.append(entry)
+        self._changed.set()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+class Watcher:
+    """A stream, as a channel keeps it: what it was given first, and every event since."""
+
+    def __init__(self, caller: c.Caller) -> None:
+        self.user_id = caller.user_id
+        self.first: int | None = None
+        """The `seq` of the state that it started from."""
+        self.seen: list[int] = []
+
+    @property
+    def is_in(self) -> bool:
+        return self.first is not None
+
+
+class Streams:
+    """A session's channel: notes what goes out, and checks that it goes out as it must."""
+
+    def __init__(self, diary: Diary) -> None:
+        self.last_seq = 0
+        self.diary = diary
+        self.watchers: list[Watcher] = []
+        self.published: list[Published] = []
+        self.batches: list[list[int]] = []
+        self.relayed: list[tuple[e.Event, UserId]] = []
+        self.released = 0
+
+    def publish(self, batch: Sequence[Published]) -> None:
+        batch = [out for out in batch if out.recorded.seq > self.last_seq]
+        if not batch:
+            return
+        seqs = [out.recorded.seq for out in batch]
+        self.last_seq = seqs[-1]
+        self.published += batch
+        self.batches.append(seqs)
+        for watcher in self.watchers:
+            watcher.seen += seqs
+        for out in batch:
+            self.diary.add(("published", out.recorded.seq))
+
+    def restored(self, state: State) -> None:
+        self.last_seq = state.seq
+
+    def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None, state: State) -> None:
+        self.relayed.append((event, by))
+        self.diary.add(("relayed", type(event).__name__))
+
+    def admit(self, subscribers: Sequence[Any], state: State) -> Callable[[], None]:
+        seq = state.seq
+
+        def attach() -> None:
+            for watcher in subscribers:
+                watcher.first = seq
+                self.watchers.append(watcher)
+                self.diary.add(("attached", seq))
+
+        return attach
+
+    def users(self) -> Collection[UserId]:
+        return {watcher.user_id for watcher in self.watchers}
+
+    @property
+    def seqs(self) -> list[int]:
+        return [out.recorded.seq for out in self.published]
+
+    @property
+    def events(self) -> list[Any]:
+        return [out.recorded.event for out in self.published]
+
+    async def reaches(self, seq: int) -> None:
+        await self.diary.until(lambda: self.last_seq >= seq)
+
+
+class Noted:
+    """Where an outcome goes that notes in the diary when it came."""
+
+    def __init__(self, diary: Diary, name: str) -> None:
+        self._diary = diary
+        self._name = name
+        self.outcome: Outcome | None = None
+
+    def done(self) -> bool:
+        return self.outcome is not None
+
+    def set_result(self, outcome: Outcome, /) -> None:
+        self.outcome = outcome
+        self._diary.add((self._name, type(outcome).__name__))
+
+    async def came(self) -> Outcome:
+        await self._diary.until(self.done)
+        assert self.outcome is not None
+        return self.outcome
+
+
+class Process:
+    """What one server has between its log and its streams."""
+
+    def __init__(self, log: Log, clock: Clock, **changed: Any) -> None:
+        self.log = log
+        self.clock = clock
+        self.diary = Diary()
+        self.channels: dict[SessionId, Streams] = {}
+        self.released: list[SessionId] = []
+        self.full = False
+        settings = {
+            "mailbox": 1_000, "passivate_after_s": 300.0, "snapshot_events": 500, "snapshot_ms": 60_000,
+            "commands_per_s": 1e9, "batch_rows": 256, "batch_bytes": 1 << 20, "queue_rows": 10_000,
+            "wake_every_s": 3_600.0, **changed,
+        }  # fmt: skip
+        self.writer = Persistence(
+            log,
+            batch_rows=settings["batch_rows"],
+            batch_bytes=settings["batch_bytes"],
+            queue_rows=settings["queue_rows"],
+        ).begin()
+
+        def shared(stopped: Callable[[SessionActor], None]) -> Shared:
+            return Shared(
+                persistence=self.writer.actor_ref,
+                deferred=Deferred(),
+                full=lambda: self.full or self.writer.full,
+                clock=clock,
+                stopped=stopped,
+                snapshot_events=settings["snapshot_events"],
+                snapshot_ms=settings["snapshot_ms"],
+                commands_per_s=settings["commands_per_s"],
+                told=lambda users: self.diary.add(("told", *users)),
+            )
+
+        self.directory = Directory(
+            log,
+            channel=self.channel,
+            release=self.release,
+            shared=shared,
+            mailbox=settings["mailbox"],
+            passivate_after_s=settings["passivate_after_s"],
+            wake_every_s=settings["wake_every_s"],
+        )
+
+    def channel(self, session_id: SessionId) -> Streams:
+        return self.channels.setdefault(session_id, Streams(self.diary))
+
+    def release(self, session_id: SessionId) -> None:
+        """As the hub does: a channel that nobody listens to goes, and with it what it remembered."""
+        self.released.append(session_id)
+        self.diary.add(("released", session_id))
+        if session_id in self.channels and not self.channels[session_id].watchers:
+            del self.channels[session_id]
+
+    @property
+    def streams(self) -> Streams:
+        return self.channel(SESSION)
+
+    @property
+    def actor(self) -> SessionActor:
+        return self.directory._actors[SESSION]
+
+    async def create(self, session_id: SessionId = SESSION, **fields: Any) -> None:
+        """Make a session, which has only its first row."""
+        number, grace_ms = int(session_id[-12:]), fields.pop("grace_ms", 10_000)
+        create = c.Create(
+            session_id=session_id,
+            number=number,
+            name=f"session-{number}",
+            code=f"A{number:05}",
+            default_capacity=100,
+            grace_ms=grace_ms,
+            new=c.NewSession(**{"title": "Physics", **fields}),
+        )
+        events = lifecycle.create(create, TEACHER, self.clock())
+        await self.log.create(creation(machine.record(session_id, 1, 0, self.clock(), TEACHER.user_id, events))[1])
+
+    def send(
+        self, command: c.Command, by: c.Caller = ANN, *, name: str = "", key: str = "", session_id: SessionId = SESSION
+    ) -> Noted:
+        """Tell a session a command, and do not wait. `key`: an Idempotency-Key, `name:digest`."""
+        noted = Noted(self.diary, name or type(command).__name__)
+        word, _, digest = key.partition(":")
+        self.tell(Execute(command, by, noted, Key(word, digest) if key else None), session_id)
+        return noted
+
+    def tell(self, message: Execute | Look | Subscribe, session_id: SessionId = SESSION) -> None:
+        refusal = self.directory.tell(session_id, message)
+        if refusal is not None and message.reply is not None:
+            message.reply.set_result(refusal)
+
+    def look(self, view: Callable[[State], Any] = lambda state: state.seq, *, name: str = "look") -> Noted:
+        noted = Noted(self.diary, name)
+        self.tell(Look(view, noted))
+        return noted
+
+    def subscribe(self, by: c.Caller, *, join: bool = True, session_id: SessionId = SESSION) -> tuple[Watcher, Noted]:
+        watcher, noted = Watcher(by), Noted(self.diary, "subscribed")
+        self.tell(Subscribe(watcher, by, join, noted), session_id)
+        return watcher, noted
+
+    async def ask(self, command: c.Command, by: c.Caller = ANN, **how: Any) -> Outcome:
+        return await self.send(command, by, **how).came()
+
+    async def do(self, command: c.Command, by: c.Caller = ANN, **how: Any) -> Answer:
+        """Have a command done, which must go well."""
+        outcome = await self.ask(command, by, **how)
+        assert isinstance(outcome, Answer), outcome
+        return outcome
+
+    async def open(self) -> None:
+        """Make a live session with its teacher, Ann and Ben; its log is then 5 rows long."""
+        await self.create()
+        for caller in (TEACHER, ANN, BEN):
+            await self.do(c.Join(), caller)
+
+    async def watched(self, by: c.Caller) -> Watcher:
+        watcher, noted = self.subscribe(by)
+        outcome = await noted.came()
+        assert isinstance(outcome, Answer), outcome
+        await self.diary.until(lambda: watcher.first is not None)
+        return watcher
+
+    async def written(self) -> None:
+        """Wait until the log has everything that has been decided, snapshots too."""
+        for _ in range(2):
+            reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.writer.actor_ref.tell(Idle(reply))
+            async with asyncio.timeout(PATIENCE_S):
+                await reply
+            await turns()
+
+    @property
+    def rows(self) -> list[e.Event]:
+        """The log, as it was committed."""
+        return [row.event for row in self.log._read(SESSION, 0, 10_000)]
+
+    async def close(self) -> None:
+        for actor in list(self.directory):
+            if actor._timer is not None:
+                actor._timer.cancel()
+        self.directory._draining = True
+        for task in list(self.directory._tasks):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@contextlib.asynccontextmanager
+async def process(beside: Process | None = None, *, owner: str = "one", **changed: Any) -> AsyncIterator[Process]:
+    """A server's actors; `beside` another's on the same database."""
+    clock = beside.clock if beside else Clock()
+    tables = beside.log.tables if beside else Tables(lambda: clock() / 1000)
+    started = Process(Log(tables, owner), clock, **changed)
+    try:
+        yield started
+    finally:
+        await started.close()
+
+
+def says(text: str) -> c.SendMessage:
+    return c.SendMessage(text=text)
+
+
+def texts(events: Sequence[e.Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, e.ChatMessage)]
