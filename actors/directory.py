@@ -16,9 +16,9 @@ from actors.messages import (
     SYSTEM,
     Execute,
     Fenced,
-    Look,
     Outcome,
     Passivate,
+    ReadState,
     Start,
     StartFailed,
     Subscribe,
@@ -72,7 +72,7 @@ class Directory:
     def __iter__(self) -> Iterator[SessionActor]:
         return iter(self._actors.values())
 
-    async def ask(self, session_id: SessionId, message: Execute | Look | Subscribe) -> Outcome:
+    async def ask(self, session_id: SessionId, message: Execute | ReadState | Subscribe) -> Outcome:
         """Tell a session something and wait for its answer. Sends again what an actor that was fenced did not do."""
         loop = asyncio.get_running_loop()
         for _ in range(FENCED_TRIES):
@@ -87,7 +87,7 @@ class Directory:
                     return message.key.outcome(used)
         return Unavailable("the session is being taken over by another server")
 
-    def tell(self, session_id: SessionId, message: Execute | Look | Subscribe) -> Unavailable | None:
+    def tell(self, session_id: SessionId, message: Execute | ReadState | Subscribe) -> Unavailable | None:
         """Tell a session something, starting its actor if need be; say so when it cannot be taken now."""
         if self._draining:
             return Unavailable("the server is shutting down", retry_s=2.0)

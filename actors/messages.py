@@ -59,7 +59,7 @@ class UnknownSession(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """What a `Look` saw."""
+    """What a `ReadState` saw."""
 
     value: Any
 
@@ -109,7 +109,7 @@ class Subscribe(Struct):
     reply: Reply | None = None
 
 
-class Look(Struct):
+class ReadState(Struct):
     """Read the state: `view` must take what it needs and keep nothing."""
 
     view: Callable[[State], Any]

@@ -91,7 +91,7 @@ class LoopRef(pykka.ActorRef[A]):
         self.actor_inbox.put(Envelope(message))
 
 
-class Deferred:
+class LoopScheduler:
     """Work that may wait a little, of all actors: in each turn of the loop a quarter of what has gathered is done.
 
     In between, the loop sees what has come in: the end of a commit above all, so that the database has its next one

@@ -22,9 +22,9 @@ from actors.messages import (
     Execute,
     Fenced,
     Key,
-    Look,
     Outcome,
     Passivate,
+    ReadState,
     Reply,
     Snapshot,
     Start,
@@ -36,7 +36,7 @@ from actors.messages import (
 )
 from actors.persistence import CommitFailed, Committed, SaveSnapshot, tell
 from actors.ports import Channel, KeyRow, Published, Redaction
-from actors.runtime import Deferred, LoopActor
+from actors.runtime import LoopActor, LoopScheduler
 from actors.session import audience, machine, notifications
 from actors.session import commands as c
 from actors.session import events as e
@@ -48,9 +48,10 @@ from actors.yjs import CodeDocument
 
 logger = logging.getLogger(__name__)
 
-REST = 0.5
-REST_S = 0.02
-"""How long a session rests after a fan-out, as a share of the time that took, and at most (`SessionActor._show`)."""
+FANOUT_COOLDOWN = 0.5
+FANOUT_COOLDOWN_MAX_S = 0.02
+"""How long a session rests after a fan-out, as a share of the time that took, and at most
+(`SessionActor._publish_committed`)."""
 KEYS_KEPT = 1_000
 """Idempotency-Keys an actor remembers; older ones are in the log, which refuses to take one twice."""
 
@@ -59,7 +60,7 @@ class Shared(Struct, frozen=True):
     """What every session actor of a process shares: settings, the clock, and whom to tell."""
 
     persistence: Any
-    deferred: Deferred
+    deferred: LoopScheduler
     full: Callable[[], bool]
     clock: Callable[[], Millis]
     stopped: Callable[["SessionActor"], None]
@@ -79,9 +80,27 @@ class SessionActor(LoopActor):
 
     # There may be 100,000, and a dict of so many names is 1.3 KB.
     __slots__ = (
-        "_allowance_at", "_code", "_early", "_epoch", "_flights", "_in_hand", "_keys", "_rest_until", "_shared",
-        "_snapshot_at", "_snapshot_seq", "_state", "_timer", "_timer_at", "_turn", "_unanswered", "_unshown", "_woken",
-        "active_at", "channel", "session_id",
+        "_allowance_at",
+        "_code",
+        "_committed_batches",
+        "_early",
+        "_epoch",
+        "_in_flight",
+        "_in_hand",
+        "_keys",
+        "_rest_until",
+        "_shared",
+        "_snapshot_at",
+        "_snapshot_seq",
+        "_state",
+        "_timer",
+        "_timer_at",
+        "_turn",
+        "_unanswered",
+        "_woken",
+        "active_at",
+        "channel",
+        "session_id",
     )  # fmt: skip
 
     def __init__(self, session_id: SessionId, channel: Channel, shared: Shared) -> None:
@@ -92,12 +111,12 @@ class SessionActor(LoopActor):
         self._state: State | None = None
         self._code = CodeDocument()
         self._epoch = 0
-        self._early: list[Execute | Subscribe | Look] = []
+        self._early: list[Execute | Subscribe | ReadState] = []
         self._in_hand: Reply | None = None
         self._turn: Turn | None = None
-        self._flights: list[Turn] = []
+        self._in_flight: list[Turn] = []
         self._unanswered = 0
-        self._unshown: list[Turn] = []
+        self._committed_batches: list[Turn] = []
         self._rest_until = 0.0
         self._keys: dict[tuple[UserId, str], KeyRow] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -121,14 +140,14 @@ class SessionActor(LoopActor):
 
     @property
     def idle(self) -> bool:
-        undone = self._turn or self._early or self._flights or self._unshown or len(self.actor_inbox)
+        undone = self._turn or self._early or self._in_flight or self._committed_batches or len(self.actor_inbox)
         return not (undone or self.channel.users())
 
     def on_receive(self, message: object) -> None:
         match message:
             case Committed(appends=appends):
                 self._committed(appends)
-            case Execute() | Subscribe() | Look():
+            case Execute() | Subscribe() | ReadState():
                 if self._state is None:
                     self._early.append(message)
                 else:
@@ -152,7 +171,7 @@ class SessionActor(LoopActor):
 
     # One turn: decide, apply, flush
 
-    def _take(self, state: State, message: Execute | Subscribe | Look) -> None:
+    def _take(self, state: State, message: Execute | Subscribe | ReadState) -> None:
         self._in_hand = message.reply
         match message:
             case Execute():
@@ -161,7 +180,7 @@ class SessionActor(LoopActor):
                 # Decided at the end of the turn, in the state that they will see: they may just be being removed.
                 self.active_at = time.monotonic()
                 self._gathering().arrivals.append(message)
-            case Look():
+            case ReadState():
                 self._answer(message.reply, Snapshot(message.view(state)))
         self._in_hand = None
 
@@ -248,7 +267,7 @@ class SessionActor(LoopActor):
 
     def _listens(self, user_id: UserId) -> bool:
         """Say whether somebody has a stream open, or one that has been let in and waits for its commit."""
-        turns = (*self._flights, *self._unshown)
+        turns = (*self._in_flight, *self._committed_batches)
         awaited = any(one.by is not None and one.by.user_id == user_id for turn in turns for one in turn.arrivals)
         return awaited or user_id in self.channel.users()
 
@@ -302,22 +321,22 @@ class SessionActor(LoopActor):
                 turn.after.append(self._snapshot(state))
             if turn.notifications:
                 turn.after.append(partial(self._shared.told, [row.user_id for row in turn.notifications]))
-            self._flights.append(turn)
+            self._in_flight.append(turn)
             self._shared.persistence.tell(append)
-        elif self._flights:
-            self._flights.append(turn)
+        elif self._in_flight:
+            self._in_flight.append(turn)
         else:
-            self._land([turn])
+            self._on_committed([turn])
         self._turn = None
 
     def _committed(self, appends: int) -> None:
         # Not told by `seq`: an append that holds a key and no rows ends where the one before it does.
         landed = []
-        while self._flights and (appends := appends - self._flights[0].appended) >= 0:
-            landed.append(self._flights.pop(0))
-        self._land(landed)
+        while self._in_flight and (appends := appends - self._in_flight[0].appended) >= 0:
+            landed.append(self._in_flight.pop(0))
+        self._on_committed(landed)
 
-    def _land(self, turns: Sequence[Turn]) -> None:
+    def _on_committed(self, turns: Sequence[Turn]) -> None:
         """Answer, then show: no answer waits for the fan-out, which takes its time."""
         for turn in turns:
             if turn.passed_on:
@@ -327,12 +346,12 @@ class SessionActor(LoopActor):
         shown = [turn for turn in turns if turn.published or turn.after]
         if not shown:
             return
-        if not self._unshown:
+        if not self._committed_batches:
             if (rest := self._rest_until - time.perf_counter()) > 0:
-                self.actor_inbox.loop.call_later(rest, self._show)
+                self.actor_inbox.loop.call_later(rest, self._publish_committed)
             else:
-                self._shared.deferred.add(self._show)
-        self._unshown += shown
+                self._shared.deferred.add(self._publish_committed)
+        self._committed_batches += shown
 
     def _pass_on(self, events: Sequence[e.Event]) -> None:
         # Before the answers: who has one may ask what the room's provider said to it.
@@ -341,14 +360,14 @@ class SessionActor(LoopActor):
             for event in events:
                 self._attempt(partial(self._shared.pass_on, self.session_id, room, event))
 
-    def _show(self) -> None:
+    def _publish_committed(self) -> None:
         """Join what goes out in one write, up to where somebody new comes in; then rest for half as long as that took.
 
         In a large session the fan-out is what everything waits for. While it rests, commits go on and the next fan-out
         grows, so that there are fewer: four times the deliveries, at half the delay. A small session never rests."""
         # Not the loop's own clock: uvloop's stands still within a turn.
         started = time.perf_counter()
-        turns, self._unshown = self._unshown, []
+        turns, self._committed_batches = self._committed_batches, []
         joined: list[Published] = []
         for turn in turns:
             joined += turn.published
@@ -359,7 +378,7 @@ class SessionActor(LoopActor):
                     self._attempt(effect)
         self._publish(joined)
         ended = time.perf_counter()
-        self._rest_until = ended + min((ended - started) * REST, REST_S)
+        self._rest_until = ended + min((ended - started) * FANOUT_COOLDOWN, FANOUT_COOLDOWN_MAX_S)
 
     def _publish(self, batch: Sequence[Published]) -> None:
         if batch:
@@ -431,7 +450,7 @@ class SessionActor(LoopActor):
 
     def _give_up(self, outcome: Outcome) -> None:
         """Stop without having done what is still in hand, and tell everyone who waits."""
-        waiting: list[Reply | None] = [pair[0] for flight in self._flights for pair in flight.replies]
+        waiting: list[Reply | None] = [pair[0] for flight in self._in_flight for pair in flight.replies]
         if self._turn is not None:
             waiting += [pair[0] for pair in self._turn.replies]
             waiting += [arrival.reply for arrival in self._turn.arrivals]
@@ -439,15 +458,15 @@ class SessionActor(LoopActor):
         waiting.append(self._in_hand)
         while not self.actor_inbox.empty():
             message = self.actor_inbox.get().message
-            if isinstance(message, Execute | Subscribe | Look):
+            if isinstance(message, Execute | Subscribe | ReadState):
                 waiting.append(message.reply)
         settle((reply, outcome) for reply in waiting if reply is not None)
         self._turn = None
-        self._flights.clear()
+        self._in_flight.clear()
         self._unanswered = 0
         self._early.clear()
         # Committed: the actor that comes after this one takes it for shown.
-        self._show()
+        self._publish_committed()
         self._stop()
 
     def _leave_memory(self) -> None:

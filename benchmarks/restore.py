@@ -72,7 +72,7 @@ def full_session(session_id: SessionId, owner: c.Caller, number: int) -> list[e.
 
 def happenings(owner: c.Caller) -> Iterator[tuple[c.Caller, c.Command]]:
     """Say who does what: 300 people, their messages, questions, votes, drawings; hands up and down until it is full."""
-    people = [c.Caller(UserId(new_id()), f"Student {n}", holds_code=True) for n in range(1, PEOPLE)]
+    people = [c.Caller(UserId(new_id()), f"Student {n}", has_invitation=True) for n in range(1, PEOPLE)]
     yield owner, c.Join()
     yield from ((one, c.Join()) for one in people)
     taking_turns = cycle(people)
@@ -135,7 +135,7 @@ async def restores(server: Homeroom) -> dict[str, float]:
     """Time a full session's snapshot here, and in the server its first answers: to a command that is committed."""
     async with server.client() as client:
         token, user_id = await server.account(client, "teacher")
-        owner = c.Caller(UserId(user_id), "teacher", holds_code=True)
+        owner = c.Caller(UserId(user_id), "teacher", has_invitation=True)
         writer = Writer(server.dsn, PREPARE)
         async with await Pool.open(server.dsn, size=2) as pool:
             kept = PostgresEventLog(pool, writer, f"benchmark:{new_id()}")

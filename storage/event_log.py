@@ -278,11 +278,11 @@ class PostgresEventLog:
         """See whether the database answers."""
         await self._pool.fetch("select 1", retry=True)
 
-    async def beat(self) -> None:
+    async def heartbeat(self) -> None:
         """Say that this process is alive; others leave its sessions alone for 6 s."""
         await self._pool.execute(SQL["beat"], {"owner": self._owner})
 
-    async def bury(self) -> None:
+    async def deregister(self) -> None:
         """Say that this process is gone."""
         await self._pool.execute(SQL["bury"], {"owner": self._owner})
 

@@ -28,7 +28,7 @@ _notifications: msgspec.json.Decoder[Notification] = msgspec.json.Decoder(Notifi
 _sessions = msgspec.json.Decoder(Session)
 
 
-class Told(Struct, frozen=True):
+class StoredNotification(Struct, frozen=True):
     """A notification, and its place among its user's."""
 
     user_id: UserId
@@ -45,7 +45,7 @@ class Invitation(Struct, frozen=True):
     at: Millis | None
 
 
-class Standing(Struct, frozen=True):
+class NotificationState(Struct, frozen=True):
     """What stands for a user after their notification `seq`, of the time `at`; both are 0 before the first."""
 
     at: Millis
@@ -57,7 +57,7 @@ class Notifications:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def after(self, places: Mapping[UserId, int]) -> list[Told]:
+    async def after(self, places: Mapping[UserId, int]) -> list[StoredNotification]:
         """Give what users have been told after the `seq` of each, by user and in order; `PAGE` of each at most."""
         params = {"user_ids": list(places), "seqs": list(places.values()), "limit": PAGE}
         return [_told(row) for row in await self._pool.fetch(SQL["after"], params, retry=True)]
@@ -67,7 +67,7 @@ class Notifications:
         params = {"user_ids": list(places), "seqs": list(places.values())}
         return [row[0] for row in await self._pool.fetch(SQL["newer"], params, retry=True)]
 
-    async def since(self, user_id: UserId, at: Millis, seq: int) -> list[Told] | None:
+    async def since(self, user_id: UserId, at: Millis, seq: int) -> list[StoredNotification] | None:
         """Give everything after a place, `seq` 0 being before the first; None: that cannot be given whole."""
         # One for the place itself, one to see that there are more.
         params = {"user_id": user_id, "seq": seq, "limit": KEPT + 2}
@@ -81,11 +81,11 @@ class Notifications:
         whole = [told.seq for told in rows] == list(range(seq + 1, seq + 1 + len(rows)))
         return rows if whole and len(rows) <= KEPT else None
 
-    async def standing(self, user_id: UserId) -> Standing:
+    async def standing(self, user_id: UserId) -> NotificationState:
         """Give a user's open invitations, and their place in the notifications as of the same moment."""
         params = {"user_id": user_id, "limit": INVITATIONS}
         rows = await self._pool.fetch(SQL["open"], params, retry=True)
-        return Standing(rows[0][0], rows[0][1], [_invitation(row[2:]) for row in rows if row[2] is not None])
+        return NotificationState(rows[0][0], rows[0][1], [_invitation(row[2:]) for row in rows if row[2] is not None])
 
     async def forget(self) -> int:
         """Drop what is old, and what is too much; give how many, `FORGET_ROWS` at most of each."""
@@ -93,9 +93,9 @@ class Notifications:
         return await self._pool.execute(SQL["forget"], params)
 
 
-def _told(row: Row) -> Told:
+def _told(row: Row) -> StoredNotification:
     user_id, seq, at, body = row
-    return Told(user_id, seq, at, _notifications.decode(body))
+    return StoredNotification(user_id, seq, at, _notifications.decode(body))
 
 
 def _invitation(row: Row) -> Invitation:

@@ -20,7 +20,7 @@ from storage.errors import Conflict, StorageError, Unavailable, UnknownOutcome
 
 T = TypeVar("T")
 Call = Literal[
-    "next_number", "create", "append", "claim", "read", "find_key", "save_snapshot", "due", "interrupted", "beat"
+    "next_number", "create", "append", "claim", "read", "find_key", "save_snapshot", "due", "interrupted", "heartbeat"
 ]
 Trouble = Literal["before", "after", "refused"]
 """Unavailable with nothing done; away after it was done, which nobody can tell from `before`; a plain error."""
@@ -289,9 +289,9 @@ class MemoryEventLog:
     def _elsewhere(self, head: Head) -> bool:
         return head.owner != self._owner and self.tables.alive(head.owner)
 
-    async def beat(self) -> None:
+    async def heartbeat(self) -> None:
         """Say that this owner is alive; others leave its sessions alone for a while."""
-        await self._do("beat", lambda: self.tables.seen.update({self._owner: self.tables.clock()}))
+        await self._do("heartbeat", lambda: self.tables.seen.update({self._owner: self.tables.clock()}))
 
 
 def _storable(rows: Sequence[LogRow]) -> None:

@@ -104,23 +104,27 @@ def moderators(state: State) -> frozenset[UserId]:
     return frozenset(able | {state.session.owner_id})
 
 
-def cut(event: e.Event) -> tuple[UserId, str] | None:
+def disconnects(event: e.Event) -> tuple[UserId, str] | None:
     """Name whose streams end with this event, and why."""
-    why = CUTS.get(type(event))
+    why = DISCONNECTING.get(type(event))
     return None if why is None else (event.user_id, why)  # type: ignore[attr-defined]
 
 
-CUTS: dict[type, str] = {e.ParticipantKicked: "kicked", e.ParticipantDenied: "kicked", e.ParticipantLeft: "left"}
+DISCONNECTING: dict[type, str] = {
+    e.ParticipantKicked: "kicked",
+    e.ParticipantDenied: "kicked",
+    e.ParticipantLeft: "left",
+}
 
 
-def shuts_out(event: e.Event) -> bool:
+def revokes_guest_access(event: e.Event) -> bool:
     """Say whether those who only look on have to go with this event: the session is not open to everybody any more."""
     if not isinstance(event, e.SessionUpdated) or isinstance(event.features, UnsetType):
         return False
     return event.features.lobby or not event.features.guests
 
 
-def closes(event: e.Event) -> bool:
+def ends_streams(event: e.Event) -> bool:
     """Say whether every stream of the session ends with this event."""
     return type(event) in CLOSING
 

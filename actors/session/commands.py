@@ -66,7 +66,7 @@ class Person(Struct, frozen=True):
 
 
 class Caller(Struct, frozen=True):
-    """Who asks, as a verified credential says. `holds_code`: they came by the join code, which is an invitation.
+    """Who asks, as a verified credential says. `has_invitation`: they came by the join code, which is an invitation.
 
     `people` and `tracks` are what the shell has looked up for this command: other users,
     pieces of audio, texts of earlier versions of the code. `issued_at` is set for a credential that is good for
@@ -74,7 +74,7 @@ class Caller(Struct, frozen=True):
 
     user_id: UserId
     name: str
-    holds_code: bool = False
+    has_invitation: bool = False
     number: int = 0
     alias: str | None = None
     people: Mapping[UserId, Person] = {}

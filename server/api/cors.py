@@ -48,7 +48,7 @@ def middleware(settings: Settings, apis: Sequence[Api]) -> Middleware:
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None:
             return await handler(request)
-        welcome = among(origin, allowed[mounting.api_at(apis, request.path).prefix])
+        welcome = among(origin, allowed[mounting.api_for(apis, request.path).prefix])
         if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
             response: web.StreamResponse = web.Response(status=204 if welcome else 403)
             if welcome:

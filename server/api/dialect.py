@@ -20,11 +20,11 @@ from server.http.multipart import Form
 from server.http.problems import STATUS, Problem
 from server.http.reply import Reply
 from server.security.principal import Principal
-from server.streams.format import Bye, Format
+from server.streams.format import Bye, StreamEncoder
 from server.usecases.call import Call, Content
 from server.usecases.services import Services
 from server.usecases.session_commands import See
-from server.usecases.session_creation import Opening
+from server.usecases.session_creation import CreationOptions
 from storage.sessions import Naming
 
 Whose = Literal["anyone", "participant", "moderator", "owner"]
@@ -67,14 +67,14 @@ class AskRoute(DialectRow, frozen=True, kw_only=True):
 
     `lookup` looks something up elsewhere first, such as whose account a number is: `call.known` from then on; `find` in
     the session, such as whom a number means there: `call.found`.
-    `admits`: whoever finds the session may come in, as if they held its join code."""
+    `has_invitation`: whoever finds the session may come in, as if they held its join code."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
     keyed: bool = True
     lookup: Callable[[Services, Call], Awaitable[Any]] | None = None
     find: See | None = None
     ask: Callable[[Call], c.Command]
-    admits: bool = False
+    has_invitation: bool = False
     see: See | None = None
     then: Callable[[Services, Call], Awaitable[Any]] | None = None
     out: Callable[[Any, Call], Any] = lambda value, call: value
@@ -88,7 +88,7 @@ class CreateRoute(DialectRow, frozen=True, kw_only=True):
     keyed: bool = True
     status: int = 201
     new: Callable[[Call], c.NewSession]
-    opening: Callable[[Call], Opening] = lambda call: Opening()
+    opening: Callable[[Call], CreationOptions] = lambda call: CreationOptions()
     see: See | None = None
     then: Callable[[Services, Call, State], Awaitable[Any]] | None = None
     out: Callable[[Any, Call], Any] = lambda value, call: value
@@ -125,10 +125,10 @@ class WatchRoute(DialectRow, frozen=True, kw_only=True):
 
     `find` looks at the session first, and may refuse."""
 
-    format: Format
+    format: StreamEncoder
     find: See | None = None
     join: bool = False
-    admits: bool = False
+    has_invitation: bool = False
     """Whoever finds the session may come in, as if they held its join code."""
 
 
@@ -243,7 +243,7 @@ def detailed(status: int, text: str, problem: Problem) -> Any:
     """Print `{"detail": …}`: a text, or of what is no valid body or query the places that are wrong."""
     if status != 422:
         return {"detail": text}
-    place = [problem.place, *(problem.field.split(".") if problem.field else ())]
+    place = [problem.location, *(problem.field.split(".") if problem.field else ())]
     kind = "missing" if text.endswith("is required.") else "json_invalid" if problem.field is None else "value_error"
     return {"detail": [{"loc": place, "msg": text, "type": kind}]}
 

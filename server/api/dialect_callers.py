@@ -26,7 +26,7 @@ async def named_session(
     try:
         if dialect.reference and not re.fullmatch(dialect.reference, ref):
             raise unknown_session(ref)
-        return await services.refs.within(dialect.kind, dialect.made, dialect.named, ref)
+        return await services.session_lookup.within(dialect.kind, dialect.made, dialect.named, ref)
     except Problem:
         if dialect.inviting:
             endpoint.guessed(request, principal)
@@ -75,7 +75,7 @@ class Identity:
         if named is not None and self._dialect.trusting:
             if not (named.isascii() and named.isdigit() and len(named) < 10):
                 field = self._dialect.user_field
-                raise Problem(422, "invalid", f"`{field}` must be a user's number.", field=field, place="query")
+                raise Problem(422, "invalid", f"`{field}` must be a user's number.", field=field, location="query")
             user = await self._services.users.find_number(int(named))
             if user is not None and user.role != "guest":
                 # They come by no login, and have none that could end.

@@ -14,7 +14,7 @@ from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from server.api.dialect import Relayed, Told
-from server.streams.format import Bye, Cursor, Format, bare, chunk, message
+from server.streams.format import Bye, Cursor, StreamEncoder, message, payload, sse_chunk
 
 _encode = msgspec.json.Encoder().encode
 
@@ -36,14 +36,18 @@ def typed(name: str, data: bytes, place: Cursor | None) -> bytes:
     return message(b'{"type":%b,"data":%b}' % (_encode(name), data))
 
 
-def stream(events: Mapping[type[e.Event], Told], first: First, last: Last, relays: Mapping[type, Relayed]) -> Format:
+def stream(
+    events: Mapping[type[e.Event], Told], first: First, last: Last, relays: Mapping[type, Relayed]
+) -> StreamEncoder:
     """Make the format of an SSE stream."""
-    return _format(sse, events, first, last, relays, b": heartbeat\n\n", chunk)
+    return _format(sse, events, first, last, relays, b": heartbeat\n\n", sse_chunk)
 
 
-def talk(events: Mapping[type[e.Event], Told], first: First, last: Last, relays: Mapping[type, Relayed]) -> Format:
+def talk(
+    events: Mapping[type[e.Event], Told], first: First, last: Last, relays: Mapping[type, Relayed]
+) -> StreamEncoder:
     """Make the format of a socket of `{type, data}` messages."""
-    return _format(typed, events, first, last, relays, b"", bare)
+    return _format(typed, events, first, last, relays, b"", payload)
 
 
 def _format(
@@ -53,8 +57,8 @@ def _format(
     last: Last,
     relays: Mapping[type, Relayed],
     heartbeat: bytes,
-    wrap: Callable[[bytes], bytes],
-) -> Format:
+    frame: Callable[[bytes], bytes],
+) -> StreamEncoder:
     def written(frames: list[Named], place: Cursor | None) -> bytes:
         ends = len(frames) - 1
         return b"".join(
@@ -83,9 +87,9 @@ def _format(
         ends = len(frames) - 1
         return b"".join(write(name, data, place if i == ends else None) for i, (name, data) in enumerate(frames))
 
-    return Format(
+    return StreamEncoder(
         event=event,
-        unplaced=lambda out: written(list(shown(events, out)), None) or None,
+        event_without_id=lambda out: written(list(shown(events, out)), None) or None,
         relayed=relayed,
         snapshot=snapshot,
         first=opening,
@@ -93,7 +97,7 @@ def _format(
         reset=lambda reason: b"",
         bye=bye,
         heartbeat=heartbeat,
-        wrap=wrap,
+        frame=frame,
     )
 
 

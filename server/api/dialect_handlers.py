@@ -27,7 +27,7 @@ from server.security.principal import Principal
 from server.usecases.call import Call, Content
 from server.usecases.services import Services
 from server.usecases.session_commands import asked, seen
-from server.usecases.session_creation import open_once
+from server.usecases.session_creation import create_session_idempotent
 
 URLENCODED = "application/x-www-form-urlencoded"
 FORMS = (URLENCODED, "multipart/form-data")
@@ -110,7 +110,7 @@ class _DialectEndpoint(Endpoint):
         if self._row.ref is None:
             return await named_session(self._dialect, self._services, request, principal, self)
         try:
-            return await self._services.refs.within(
+            return await self._services.session_lookup.within(
                 self._dialect.kind, self._dialect.made, "code", self._row.ref(body).upper()
             )
         except Problem:
@@ -185,7 +185,9 @@ class _Ask(_DialectEndpoint):
         key = self.key(request, call.body)
         if self._row.lookup is not None:
             call = structs.replace(call, known=await self._row.lookup(self._services, call))
-        call = await asked(self._services, call, self._row.ask, self._row.find, key, admits=self._row.admits)
+        call = await asked(
+            self._services, call, self._row.ask, self._row.find, key, has_invitation=self._row.has_invitation
+        )
         if self._row.see is not None:
             call = structs.replace(call, seen=await seen(self._services, call, self._row.see))
         then = self._row.then
@@ -203,7 +205,7 @@ class _Create(_DialectEndpoint):
             # Whoever comes by no credential is somebody else each time.
             raise Problem(422, "invalid", "An Idempotency-Key takes a token.", field="Idempotency-Key")
         opening = structs.replace(row.opening(call), dialect=self._dialect.name)
-        state = await open_once(self._services, call, row.new(call), opening)
+        state = await create_session_idempotent(self._services, call, row.new(call), opening)
         call = structs.replace(call, session_id=state.session.id)
         if row.see is not None:
             call = structs.replace(call, seen=row.see(state, call))

@@ -19,11 +19,11 @@ from server.api.dialect_callers import Identity, named_session
 from server.api.dialect_handlers import bind_dialect
 from server.api.endpoint import SESSION, Handler
 from server.api.routes import Row
-from server.api.sse import StreamEndpoint, place_of
+from server.api.sse import StreamEndpoint, resume_cursor
 from server.api.websocket import Listener, SocketEndpoint
 from server.http.json_body import Decoder
 from server.http.problems import Problem, too_fast, unauthenticated
-from server.security.principal import Onlooker, Principal, onlooker
+from server.security.principal import AnonymousViewer, Principal, anonymous_viewer
 from server.streams.subscriber import Subscriber
 from server.usecases.call import Call
 from server.usecases.services import Services
@@ -58,13 +58,13 @@ class Watch(StreamEndpoint):
 
     def __init__(self, dialect: Dialect, row: WatchRoute, services: Services) -> None:
         super().__init__(row, services)
-        self.admits = row.admits
+        self.has_invitation = row.has_invitation
         self._door = Door(dialect, row, services, self)
 
     async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
         return await self._door.entry(request)
 
-    async def look_again(self, request: web.Request, session_id: SessionId) -> None:
+    async def recheck_access(self, request: web.Request, session_id: SessionId) -> None:
         await self._door.look(request, None, session_id)
 
 
@@ -82,12 +82,12 @@ class Door:
         principal = await self._identity.of(request, request.query)
         session_id = await named_session(self._dialect, self._services, request, principal, self._endpoint)
         await self.look(request, principal, session_id)
-        return principal or onlooker(session_id, self._endpoint.address(request)), session_id
+        return principal or anonymous_viewer(session_id, self._endpoint.address(request)), session_id
 
     async def look(self, request: web.Request, principal: Principal | None, session_id: SessionId) -> None:
         """See whether the session is open to a caller; None: to whoever looks on. Raises: Problem."""
         if self._row.find is not None:
-            address, since = self._endpoint.address(request), place_of(request)
+            address, since = self._endpoint.address(request), resume_cursor(request)
             call = Call(request.match_info, None, None, principal, session_id, address, last_event_id=since)
             await seen(self._services, call, self._row.find)
 
@@ -103,7 +103,7 @@ class Talk(SocketEndpoint):
         self.closes = row.closes
         # A client that is not ours takes the end of its socket for the end of its token, or of the session.
         self.lifetime_s = math.inf
-        self.admits = row.admits
+        self.has_invitation = row.has_invitation
         self._door = Door(dialect, row, services, self)
         self.dialect = dialect
         self.row = row
@@ -129,11 +129,11 @@ class Talk(SocketEndpoint):
     async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
         return await self._door.entry(request)
 
-    async def look_again(self, request: web.Request, session_id: SessionId) -> None:
+    async def recheck_access(self, request: web.Request, session_id: SessionId) -> None:
         await self._door.look(request, None, session_id)
 
     async def listener(self, request: web.Request, principal: Principal, subscriber: Subscriber) -> "Talking":
-        caller = None if isinstance(principal, Onlooker) else principal
+        caller = None if isinstance(principal, AnonymousViewer) else principal
         call = Call(request.match_info, None, None, caller, SessionId(request[SESSION]), self.address(request))
         return Talking(self, call, principal, subscriber)
 
@@ -175,7 +175,7 @@ class Talking(Listener):
             raise too_fast(f"At most {services.settings.limits.user_commands_per_s} messages a second.", wait)
         if call.caller is None:
             call = msgspec.structs.replace(call, caller=await self._speaker(call))
-        await asked(services, call, frame.ask, frame.find, admits=talk.row.admits)
+        await asked(services, call, frame.ask, frame.find, has_invitation=talk.row.has_invitation)
 
     async def _speaker(self, call: Call) -> Principal:
         """Give who says something that came without a credential. Raises: Problem 401."""

@@ -16,7 +16,7 @@ from actors.session.ids import SessionId
 from server.api.endpoint import SESSION, Endpoint
 from server.api.routes import ContentRoute, DownloadRoute
 from server.api.sse import stream_end
-from server.http.problems import Problem, away
+from server.http.problems import Problem, blob_store_unavailable
 from server.http.ranges import window
 from server.security.principal import Principal
 from server.streams.slots import SlotRevoked, StreamSlot, hold_slot
@@ -71,7 +71,7 @@ class ContentEndpoint(Endpoint):
         except UnknownBlob as error:
             raise Problem(404, "not_found", "The content has just been deleted.") from error
         except StorageError as error:
-            raise away(error) from error
+            raise blob_store_unavailable(error) from error
         await answer.prepare(request)
         try:
             while chunk is not None:

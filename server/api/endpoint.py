@@ -120,7 +120,7 @@ class Endpoint:
         if self._row.query is None:
             # Who sends one means something by it.
             if self._row.method == "GET" and (unknown := next(iter(request.query), None)) is not None:
-                raise Problem(422, "invalid", f"There is no parameter `{unknown}`.", field=unknown, place="query")
+                raise Problem(422, "invalid", f"There is no parameter `{unknown}`.", field=unknown, location="query")
             return None
         # What is sent twice is a list; only a field that takes one makes sense of the comma.
         sent = {name: ",".join(request.query.getall(name)) for name in request.query}
@@ -142,7 +142,7 @@ class Endpoint:
     async def resolve(self, request: web.Request, ref: str, principal: Principal | None) -> tuple[SessionId, bool]:
         """Find the session that a reference leads to. Raises: Problem 404, 429."""
         try:
-            return await self._services.refs.resolve(ref)
+            return await self._services.session_lookup.resolve(ref)
         except Problem:
             # Guessing codes is slow work for whoever does it, by whichever route and however many accounts.
             if CODE.fullmatch(ref):

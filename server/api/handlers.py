@@ -12,11 +12,11 @@ from actors.session.commands import Command
 from actors.session.ids import SessionId
 from server.api.endpoint import SESSION, Endpoint, digest, idempotency_key, response
 from server.api.routes import ActionRoute, CommandRoute, HookRoute, UploadRoute
-from server.http.problems import Problem, refused
+from server.http.problems import Problem, problem_of
 from server.http.reply import Reply
 from server.security.principal import Principal
 from server.usecases.call import Call
-from server.usecases.command_inputs import NOTHING, Fields, looked_up
+from server.usecases.command_inputs import NOTHING, Fields, load_inputs
 
 
 class CommandEndpoint(Endpoint):
@@ -43,7 +43,7 @@ class CommandEndpoint(Endpoint):
         request[SESSION] = session_id
         if outcome is None:
             principal.require_scope(session_id)
-            found = await looked_up(services, session_id, principal, command)
+            found = await load_inputs(services, session_id, principal, command)
             outcome = await services.directory.ask(session_id, self.execute(principal, by_code, command, key, found))
         call = Call(request.match_info, None, body, principal, session_id, self.address(request))
         return response(await self.reply(outcome, ref, call))
@@ -52,7 +52,7 @@ class CommandEndpoint(Endpoint):
         self, ref: str, principal: Principal, command: Command, key: str
     ) -> tuple[SessionId, Outcome] | None:
         """Give what a key did in a session that has been deleted since, perhaps by that; None: nothing."""
-        session_id = await self._services.refs.deleted(ref)
+        session_id = await self._services.session_lookup.deleted(ref)
         if session_id is None or principal.scope not in (None, session_id):
             return None
         used = await self._services.log.find_key(session_id, principal.user_id, key)
@@ -61,7 +61,7 @@ class CommandEndpoint(Endpoint):
     def execute(
         self, principal: Principal, by_code: bool, command: Command, key: str | None, found: Fields = NOTHING
     ) -> Execute:
-        caller = principal.caller(holds_code=by_code)
+        caller = principal.caller(has_invitation=by_code)
         if found:
             caller = msgspec.structs.replace(caller, **found)
         return Execute(command, caller, key=None if key is None else Key(key, digest(command)))
@@ -69,7 +69,7 @@ class CommandEndpoint(Endpoint):
     def answered(self, outcome: Outcome, ref: str) -> Reply | None:
         """Print an outcome that needs nothing looked up; None for the others. Raises: Problem."""
         if not isinstance(outcome, Answer | Repeated):
-            raise refused(outcome, ref)
+            raise problem_of(outcome, ref)
         if isinstance(outcome, Repeated) or self._row.reply is None:
             return None
         return self._row.reply(outcome)

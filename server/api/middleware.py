@@ -55,7 +55,7 @@ def problems(apis: tuple[Api, ...], known: Mapping[web.AbstractRoute, tuple[Api,
             return await handler(request)
         except Exception as error:  # noqa: BLE001 - `refusal` raises it again where nobody can be told
             problem = refusal(request, error)
-            api, row = known.get(request.match_info.route) or (mounting.api_at(apis, request.path), None)
+            api, row = known.get(request.match_info.route) or (mounting.api_for(apis, request.path), None)
             return response(api.refusal(problem, row, request.match_info))
 
     return middleware

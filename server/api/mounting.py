@@ -6,7 +6,7 @@ from server.api.routes import Api, Row
 from server.settings.sections import BadSetting
 
 
-def api_at(apis: Sequence[Api], path: str) -> Api:
+def api_for(apis: Sequence[Api], path: str) -> Api:
     """Give the API whose prefix is the longest that a path begins with; where none does, the first of all."""
     within = [api for api in apis if path == api.prefix or path.startswith(api.prefix + "/")]
     return max(within, key=lambda api: len(api.prefix), default=apis[0])

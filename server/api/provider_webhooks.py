@@ -7,7 +7,7 @@ from server.usecases.services import Services
 
 
 async def daily(services: Services, headers: Mapping[str, str], raw: bytes) -> None:
-    await services.ears.hear(headers, raw)
+    await services.daily_webhooks.receive(headers, raw)
 
 
 DAILY = HookRoute(path="/webhooks/daily", summary="Take in what Daily says, by its signature", act=daily)

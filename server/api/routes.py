@@ -14,10 +14,10 @@ from actors.session.events import Recorded
 from server.http.multipart import Form
 from server.http.problems import Problem, ProblemBody, problem_body
 from server.http.reply import Reply
-from server.streams.format import Bye, Format
+from server.streams.format import Bye, StreamEncoder
 from server.usecases.call import Call, Content, Download, Playing
 from server.usecases.services import Services
-from storage.notifications import Standing, Told
+from storage.notifications import NotificationState, StoredNotification
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -87,7 +87,7 @@ class ActionRoute(Row, frozen=True, kw_only=True):
 class StreamRoute(Row, frozen=True, kw_only=True):
     """The SSE stream of a session."""
 
-    format: Format
+    format: StreamEncoder
     join: bool = False
     """Opening it takes part."""
 
@@ -95,9 +95,9 @@ class StreamRoute(Row, frozen=True, kw_only=True):
 class UserStreamRoute(StreamRoute, frozen=True, kw_only=True):
     """The SSE stream of the caller's own notifications. A cursor's first number is here the notification's time."""
 
-    standing: Callable[[Standing], bytes]
+    standing: Callable[[NotificationState], bytes]
     """Prints the body of the first frame."""
-    told: Callable[[Told], bytes]
+    told: Callable[[StoredNotification], bytes]
     """Prints the frame of a notification."""
 
 
@@ -146,7 +146,7 @@ class ReplayRoute(Row, frozen=True, kw_only=True):
     """The SSE of what has been in a session. `play` verifies a ticket or what the URL itself says."""
 
     play: Callable[[Services, Call], Awaitable[Playing]]
-    format: Format
+    format: StreamEncoder
 
 
 class Api(Struct, frozen=True, kw_only=True):

@@ -14,16 +14,16 @@ from typing import Protocol, cast
 from aiohttp import web
 
 from actors.commit import outgoing
-from actors.messages import Answer, Look, Snapshot, Subscribe
+from actors.messages import Answer, ReadState, Snapshot, Subscribe
 from actors.ports import Published
 from actors.session.ids import SessionId
 from actors.session.state import State
 from server.api.endpoint import SESSION, USER, Endpoint
 from server.api.routes import Row
-from server.http.problems import Problem, refused
-from server.security.principal import Onlooker, Principal
+from server.http.problems import Problem, problem_of
+from server.security.principal import AnonymousViewer, Principal
 from server.streams.channel import replayed
-from server.streams.format import Cursor, Format
+from server.streams.format import Cursor, StreamEncoder
 from server.streams.subscriber import Subscriber
 from server.usecases.services import Services
 
@@ -42,7 +42,7 @@ class Detachable(Protocol):
 class Streamed(Protocol):
     """What a row has that opens streams."""
 
-    format: Format
+    format: StreamEncoder
     join: bool
 
 
@@ -51,7 +51,7 @@ class StreamEndpoint(Endpoint):
 
     streamed: Streamed
     subscriber: type[Subscriber] = Subscriber
-    admits = False
+    has_invitation = False
     """Whoever finds the session may come in, as if they held its join code."""
 
     def __init__(self, row: Row, services: Services) -> None:
@@ -63,7 +63,7 @@ class StreamEndpoint(Endpoint):
         principal, session_id = await self.entry(request)
         principal.require_scope(session_id)
         request[SESSION] = session_id
-        if not isinstance(principal, Onlooker):
+        if not isinstance(principal, AnonymousViewer):
             request[USER] = principal.user_id
         return await self._serve(request, principal, session_id, cursor_of(request))
 
@@ -82,7 +82,7 @@ class StreamEndpoint(Endpoint):
         assert principal is not None
         return principal, session_id
 
-    async def look_again(self, request: web.Request, session_id: SessionId) -> None:
+    async def recheck_access(self, request: web.Request, session_id: SessionId) -> None:
         """See that whoever only looks on still may, of whom the session knows nothing: from here on, a door that is
         shut sends them away; one that was shut just before has not. Raises: Problem."""
 
@@ -92,7 +92,7 @@ class StreamEndpoint(Endpoint):
         with self.counted(principal, cursor) as subscriber:
             await self._attach(subscriber, principal, session_id, request.match_info["ref"])
             if subscriber.onlooker:
-                await self.look_again(request, session_id)
+                await self.recheck_access(request, session_id)
             missed = b"" if subscriber.missing is None else await self._missed(subscriber, session_id)
             if missed is not None:
                 bound_kernel(request, self._services)
@@ -112,7 +112,7 @@ class StreamEndpoint(Endpoint):
             expires_at=stream_end(principal, self.lifetime_s),
             limit=settings.streams.buffer_bytes,
         )
-        subscriber.onlooker = isinstance(principal, Onlooker)
+        subscriber.onlooker = isinstance(principal, AnonymousViewer)
         if not hub.register(subscriber):
             most = settings.limits.streams_per_user
             raise Problem(429, "too_many_streams", f"You have {most} streams open, as many as you may.", retry_s=5)
@@ -125,10 +125,12 @@ class StreamEndpoint(Endpoint):
                 hub.unregister(subscriber)
 
     async def _attach(self, subscriber: Subscriber, principal: Principal, session_id: SessionId, ref: str) -> None:
-        caller = None if isinstance(principal, Onlooker) else principal.caller(holds_code=self.admits)
+        caller = (
+            None if isinstance(principal, AnonymousViewer) else principal.caller(has_invitation=self.has_invitation)
+        )
         outcome = await self._services.directory.ask(session_id, Subscribe(subscriber, caller, self.streamed.join))
         if not isinstance(outcome, Answer):
-            raise refused(outcome, ref)
+            raise problem_of(outcome, ref)
         await subscriber.attached
 
     async def _missed(self, subscriber: Subscriber, session_id: SessionId) -> bytes | None:
@@ -146,7 +148,7 @@ class StreamEndpoint(Endpoint):
         def shown(state: State) -> list[Published]:
             return [outgoing(row, state) for row in missed]
 
-        outcome = await self._services.directory.ask(session_id, Look(shown))
+        outcome = await self._services.directory.ask(session_id, ReadState(shown))
         return replayed(subscriber, cursor, outcome.value) if isinstance(outcome, Snapshot) else None
 
     async def _stream(
@@ -179,14 +181,14 @@ class StreamEndpoint(Endpoint):
 
 def cursor_of(request: web.Request) -> Cursor | None:
     """Read where a client wants to go on from. Raises: Problem 422."""
-    place = place_of(request)
+    place = resume_cursor(request)
     cursor = None if place is None else Cursor.parse(place)
     if place is not None and cursor is None:
         raise Problem(422, "invalid", "`cursor` must be as in a frame's id: `<number>-<number>`.", field="cursor")
     return cursor
 
 
-def place_of(request: web.Request) -> str | None:
+def resume_cursor(request: web.Request) -> str | None:
     return request.headers.get("Last-Event-ID") or request.query.get("cursor")
 
 

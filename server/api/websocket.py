@@ -28,7 +28,7 @@ from server.http.reply import Reply
 from server.security.principal import Principal
 from server.streams.format import Bye
 from server.streams.subscriber import Subscriber
-from server.usecases.command_inputs import looked_up
+from server.usecases.command_inputs import load_inputs
 from server.usecases.services import Services
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class SocketEndpoint(StreamEndpoint):
         )
 
 
-class Socket(SocketEndpoint):
+class SocketStreamEndpoint(SocketEndpoint):
     """Serves a `SocketRoute`."""
 
     _row: SocketRoute
@@ -144,7 +144,7 @@ class Socket(SocketEndpoint):
 
     async def listener(self, request: web.Request, principal: Principal, subscriber: Subscriber) -> "Conversation":
         ref = request.match_info["ref"]
-        session_id, by_code = await self._services.refs.resolve(ref)
+        session_id, by_code = await self._services.session_lookup.resolve(ref)
         return Conversation(self, self._services, principal, subscriber, session_id, by_code, ref)
 
     def printed(self, re: bytes, reply: Reply) -> bytes:
@@ -183,7 +183,7 @@ class Conversation(Listener):
 
     def __init__(
         self,
-        socket: Socket,
+        socket: SocketStreamEndpoint,
         services: Services,
         principal: Principal,
         subscriber: Subscriber,
@@ -202,7 +202,7 @@ class Conversation(Listener):
 
     async def take(self, raw: bytes) -> None:
         """Do what a message says, or say why not."""
-        asked = Asked(self)
+        asked = SocketCommand(self)
         try:
             await self._take(raw, asked)
         except Problem as problem:
@@ -215,7 +215,7 @@ class Conversation(Listener):
             logger.exception("a message in session %s failed", self.session_id)
             asked.refuse(Problem(500, "internal", "Something went wrong here."))
 
-    async def _take(self, raw: bytes, asked: "Asked") -> None:
+    async def _take(self, raw: bytes, asked: "SocketCommand") -> None:
         services, principal, commands = self.services, self.principal, self.socket.commands
         self.socket.named(raw)
         fields = msgspec.json.decode(raw, type=dict[str, Raw])
@@ -225,11 +225,11 @@ class Conversation(Listener):
         body = commands.decoded(msgspec.json.encode({name: fields[name] for name in fields if name not in ENVELOPE}))
         commands.admit(principal)
         command = self.socket.command(body)
-        found = await looked_up(services, self.session_id, principal, command)
+        found = await load_inputs(services, self.session_id, principal, command)
         asked.send(self.session_id, commands.execute(principal, self.by_code, command, key, found), principal)
 
 
-class Asked(Pending):
+class SocketCommand(Pending):
     """A command that came on a socket."""
 
     __slots__ = ("_conversation", "re")

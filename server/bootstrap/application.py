@@ -29,7 +29,7 @@ from server.api.routes import (
     UserStreamRoute,
 )
 from server.api.sse import StreamEndpoint
-from server.api.websocket import Socket
+from server.api.websocket import SocketStreamEndpoint
 from server.bootstrap import health, metrics
 from server.usecases.services import Services
 
@@ -40,7 +40,7 @@ ENDPOINTS: Mapping[type[Row], Callable[[Any, Services], Endpoint]] = {
     DownloadRoute: DownloadEndpoint,
     HookRoute: HookEndpoint,
     ReplayRoute: ReplayEndpoint,
-    SocketRoute: Socket,
+    SocketRoute: SocketStreamEndpoint,
     StreamRoute: StreamEndpoint,
     UploadRoute: UploadEndpoint,
     UserStreamRoute: UserStreamEndpoint,

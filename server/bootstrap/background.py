@@ -22,7 +22,7 @@ BEAT_S = 2.0
 TIDY_S = 3_600.0
 
 
-def begun(stack: contextlib.AsyncExitStack, works: Mapping[str, Work]) -> None:
+def start_all(stack: contextlib.AsyncExitStack, works: Mapping[str, Work]) -> None:
     """Begin what goes on until the stack is left."""
     for name, work in works.items():
         stack.push_async_callback(cancelled, asyncio.create_task(going_on(name, work)))
@@ -46,15 +46,15 @@ async def going_on(name: str, work: Work, *, again_s: float = AGAIN_S) -> None:
         await asyncio.sleep(again_s)
 
 
-async def beating(log: PostgresEventLog) -> None:
+async def heartbeat(log: PostgresEventLog) -> None:
     """Say every so often that this process is alive."""
     while True:
         await asyncio.sleep(BEAT_S)
         with contextlib.suppress(LogUnavailable):
-            await log.beat()
+            await log.heartbeat()
 
 
-async def tidying(*stores: Forget) -> None:
+async def purge(*stores: Forget) -> None:
     """Have what has served its time dropped. What cannot be dropped now keeps nothing else from it."""
     while True:
         for forget in stores:

@@ -11,40 +11,40 @@ from functools import partial
 from actors.directory import Directory
 from actors.messages import SYSTEM, Execute, Unavailable
 from actors.persistence import Persistence
-from actors.runtime import Deferred
+from actors.runtime import LoopScheduler
 from actors.session.commands import ReportRecording
 from actors.session.ids import Millis, SessionId
 from actors.session_actor import SessionActor, Shared
 from server.bootstrap import metrics
-from server.bootstrap.background import Work, beating, begun, tidying
+from server.bootstrap.background import Work, heartbeat, purge, start_all
 from server.bootstrap.providers import blob_store, push_provider, room_providers
 from server.bootstrap.signing_key import signing_key
 from server.http.access_log import RequestLog
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.outbound.dispatcher import Dispatcher
-from server.outbound.public_http import Outward
+from server.outbound.public_http import PublicHttpClient
 from server.outbound.push.invitations import Invitations
-from server.outbound.webhooks import Hooks, Wanted, WebhookSender
-from server.rooms.daily_webhooks import KEPT_S, Ears
-from server.rooms.provisioning import Keeper
-from server.rooms.recording_poll import Overdue
-from server.rooms.relay import Errands
+from server.outbound.webhooks import EventSubscriptions, Webhooks, WebhookSender
+from server.rooms.daily_webhooks import KEPT_S, DailyWebhooks
+from server.rooms.provisioning import RoomProvisioner
+from server.rooms.recording_poll import RecordingPoller
+from server.rooms.relay import ProviderRelay
 from server.security import issuers
 from server.security.passwords import Passwords
 from server.security.rate_limit import Rate
-from server.security.secret_box import Seal
-from server.security.signed_urls import SignedUrls
+from server.security.secret_box import SecretBox
+from server.security.signed_urls import UrlSigner
 from server.security.tickets import Tickets
 from server.security.tokens import Tokens
-from server.security.upload_slots import Places
+from server.security.upload_slots import UploadSlots
 from server.settings.sections import Settings
 from server.streams.hub import Hub
 from server.streams.notification_feed import UserStreams
 from server.usecases.audio.upload import sweeping
 from server.usecases.guest_identity import OUTLIVES_S
 from server.usecases.services import Services
-from server.usecases.session_lookup import Refs
+from server.usecases.session_lookup import SessionLookup
 from server.v1.webhooks import SENT, payload
 from storage.audio import Library
 from storage.bookings import Bookings
@@ -89,7 +89,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     def shared(stopped: Callable[[SessionActor], None]) -> Shared:
         return Shared(
             persistence=persistence.actor_ref,
-            deferred=Deferred(),
+            deferred=LoopScheduler(),
             full=lambda: persistence.full,
             clock=now_millis,
             stopped=stopped,
@@ -118,11 +118,11 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
 
     tokens = await verifying(settings, key, users, stack)
     ledger = RoomLedger(pool)
-    rooms = Keeper(ledger, await room_providers(settings, tokens, stack), settings.rooms)
-    errands = Errands(rooms, report)
+    rooms = RoomProvisioner(ledger, await room_providers(settings, tokens, stack), settings.rooms)
+    errands = ProviderRelay(rooms, report)
     stack.push_async_callback(errands.finish, SENDING_S)
     inbox = Inbox(pool)
-    ears = Ears(inbox, ledger, settings.rooms.daily_webhook_secret.reveal(), report)
+    daily_webhooks = DailyWebhooks(inbox, ledger, settings.rooms.daily_webhook_secret.reveal(), report)
     passwords = Passwords(settings.auth)
     stack.callback(passwords.close)
     auth, limits = settings.auth, settings.limits
@@ -138,10 +138,10 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         records=Records(pool),
         logs=Logs(pool),
         users=users,
-        refs=Refs(sessions),
+        session_lookup=SessionLookup(sessions),
         tokens=tokens,
         tickets=Tickets(auth.ticket_ttl_s),
-        urls=SignedUrls(key, ttl_s=settings.recordings.url_ttl_s),
+        urls=UrlSigner(key, ttl_s=settings.recordings.url_ttl_s),
         passwords=passwords,
         registry=registry,
         commands=Rate(limits.user_commands_per_s, limits.user_burst),
@@ -153,21 +153,21 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         guests=per_minute(limits.guests_per_minute),
         audio=library,
         blobs=blobs,
-        uploads=Places(per_user=settings.audio.uploads_per_user, total=settings.audio.uploads),
-        audio_urls=SignedUrls(key, ttl_s=settings.audio.url_ttl_s),
+        uploads=UploadSlots(per_user=settings.audio.uploads_per_user, total=settings.audio.uploads),
+        audio_urls=UrlSigner(key, ttl_s=settings.audio.url_ttl_s),
         dispatcher=dispatcher,
-        hooks=hooks,
+        webhooks=hooks,
         devices=Devices(pool),
         invitations=invitations,
         user_streams=user_streams,
         rooms=rooms,
-        ears=ears,
-        overdue=Overdue(rooms, report, settings.rooms.overdue_s, now_millis),
+        daily_webhooks=daily_webhooks,
+        recording_poller=RecordingPoller(rooms, report, settings.rooms.overdue_s, now_millis),
         ledger=ledger,
     )
     registry.register(metrics.Live(services, persistence))
-    await log.beat()
-    begun(stack, works(services, notifications, inbox))
+    await log.heartbeat()
+    start_all(stack, works(services, notifications, inbox))
     return services, persistence
 
 
@@ -192,16 +192,16 @@ def works(services: Services, notifications: Notifications, inbox: Inbox) -> Map
     )  # fmt: skip
     return {
         "looking after sessions": services.directory.run,
-        "heartbeats of streams": services.hub.beat,
-        "saying that this process is alive": partial(beating, log),
-        "tidying up": partial(tidying, *forgetting),
+        "heartbeats of streams": services.hub.heartbeat,
+        "saying that this process is alive": partial(heartbeat, log),
+        "tidying up": partial(purge, *forgetting),
         "sweeping blobs": partial(sweeping, services.audio, services.blobs),
         "the outbox": services.dispatcher.run,
-        "reading what webhooks want": services.hooks.wanted.run,
+        "reading what webhooks want": services.webhooks.wanted.run,
         "feeding users' streams": services.user_streams.feed,
         "looking for users' notifications": services.user_streams.look,
         "deleting rooms": services.rooms.sweep,
-        "dealing with Daily's events": services.ears.listen,
+        "dealing with Daily's events": services.daily_webhooks.process,
     }
 
 
@@ -244,13 +244,13 @@ async def verifying(settings: Settings, key: str, users: Users, stack: contextli
     for login, until in await users.revoked(tokens.longest_s):
         tokens.revoke(login, until)
     if auth.issuers:
-        tokens.elsewhere = await issuers.opened(auth, users, tokens, stack)
+        tokens.external = await issuers.opened(auth, users, tokens, stack)
     return tokens
 
 
 async def dispatching(
     settings: Settings, dsn: str, key: str, stack: contextlib.AsyncExitStack
-) -> tuple[Dispatcher, Invitations, Hooks]:
+) -> tuple[Dispatcher, Invitations, Webhooks]:
     """Make what sends the outbox's rows. It has connections of its own: nobody waits for one because of it."""
     outbox = settings.outbox
     pool = await opened(settings, dsn, OUTBOX_CONNECTIONS, stack)
@@ -266,9 +266,11 @@ async def dispatching(
     return Dispatcher(rows, {"push": invitations, "webhook": hooks.sender}, outbox, now_millis), invitations, hooks
 
 
-async def webhooks(settings: Settings, rows: Outbox, pool: Pool, key: str, stack: contextlib.AsyncExitStack) -> Hooks:
-    chosen, seal, endpoints = settings.webhooks, Seal(key), Endpoints(pool)
-    outward = Outward(
+async def webhooks(
+    settings: Settings, rows: Outbox, pool: Pool, key: str, stack: contextlib.AsyncExitStack
+) -> Webhooks:
+    chosen, secret_box, endpoints = settings.webhooks, SecretBox(key), Endpoints(pool)
+    outward = PublicHttpClient(
         nameservers=chosen.nameservers,
         dns_timeout_s=chosen.dns_timeout_s,
         allow_private=chosen.allow_private,
@@ -276,8 +278,8 @@ async def webhooks(settings: Settings, rows: Outbox, pool: Pool, key: str, stack
     )
     stack.push_async_callback(outward.close)
     sender = WebhookSender(
-        endpoints, outward, seal, payload, attempt_s=settings.outbox.attempt_s, answer_bytes=chosen.answer_bytes
+        endpoints, outward, secret_box, payload, attempt_s=settings.outbox.attempt_s, answer_bytes=chosen.answer_bytes
     )
-    wanted = Wanted(endpoints, SENT, chosen.reread_s)
+    wanted = EventSubscriptions(endpoints, SENT, chosen.reread_s)
     await wanted.read()
-    return Hooks(endpoints, rows, outward, seal, wanted, sender, probes=per_minute(chosen.probes_per_minute))
+    return Webhooks(endpoints, rows, outward, secret_box, wanted, sender, probes=per_minute(chosen.probes_per_minute))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from server.bootstrap.background import begun
+from server.bootstrap.background import start_all
 from server.settings.sections import BadSetting, Settings
 from storage import embedded, migrate
 from storage.embedded import Embedded
@@ -27,7 +27,7 @@ async def database(settings: Settings, stack: contextlib.AsyncExitStack, say: Ca
         say(f"starting PostgreSQL in {directory}")
         postgres = await asyncio.to_thread(embedded.start, directory)
         stack.push_async_callback(asyncio.to_thread, postgres.stop)
-        begun(stack, {"looking after PostgreSQL": lambda: watching(postgres)})
+        start_all(stack, {"looking after PostgreSQL": lambda: watching(postgres)})
         dsn = postgres.dsn
     try:
         applied = await asyncio.to_thread(migrate.apply, dsn)

@@ -22,8 +22,8 @@ from server.bootstrap.compose import SENDING_S, compose
 from server.bootstrap.database import database
 from server.settings.sections import BadSetting, Settings
 from server.transport.aiohttp_protocol import Protocol
-from server.transport.connection import Front
-from server.transport.fast_lane import FastLane, lanes
+from server.transport.connection import Connection
+from server.transport.fast_lane import FastLane, fast_routes
 from server.usecases.services import Services
 from server.v1.table import API
 
@@ -67,7 +67,7 @@ async def running(
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        server = await bind(settings, fronts(settings, runner, FastLane(lanes(apis, services), services)))
+        server = await bind(settings, fronts(settings, runner, FastLane(fast_routes(apis, services), services)))
         try:
             yield Running(services, address(settings, server))
         finally:
@@ -76,7 +76,7 @@ async def running(
             await drain(settings, services, persistence)
 
 
-def fronts(settings: Settings, runner: web.AppRunner, fast: FastLane) -> Callable[[], Front]:
+def fronts(settings: Settings, runner: web.AppRunner, fast: FastLane) -> Callable[[], Connection]:
     """Give what makes the first protocol of each connection."""
     counts: Counter[str] = Counter()
     trusted = within(settings.server.trusted_proxies)
@@ -87,7 +87,7 @@ def fronts(settings: Settings, runner: web.AppRunner, fast: FastLane) -> Callabl
         # As aiohttp's Server does, but for the class; there is no setting for it.
         return Protocol(inner, loop=asyncio.get_running_loop(), **inner._kwargs)
 
-    return lambda: Front(make, fast, settings.limits, counts, trusted)
+    return lambda: Connection(make, fast, settings.limits, counts, trusted)
 
 
 async def bind(
@@ -126,7 +126,7 @@ async def drain(settings: Settings, services: Services, persistence: Persistence
     except TimeoutError:
         logger.warning("still busy after %g s: what was acknowledged is in the log", settings.server.drain_s)
     with contextlib.suppress(LogUnavailable):
-        await services.log.bury()
+        await services.log.deregister()
 
 
 async def idle(persistence: Persistence) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from actors.session import replay_pacing
-from actors.session.audience import closes
+from actors.session.audience import ends_streams
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId
 from server.bootstrap.database import database
@@ -92,7 +92,7 @@ async def timeline(records: Records, session_id: SessionId, after: int, follow: 
         upto = await records.last_seq(session_id)
         async for rows in records.parts(session_id, after=after, upto=upto):
             for row in rows:
-                over = over or closes(row.event)
+                over = over or ends_streams(row.event)
                 yield row
             after = rows[-1].seq
         if over or not follow:

@@ -370,7 +370,8 @@ ROWS = (
         ask=lambda call: c.Kick(call.found.user_id, ban=True), see=one, answer=ParticipantView,
     ),
     AskRoute(
-        path="/{ref}/join", summary="Join", admits=True, ask=lambda call: c.Join(), see=mine, answer=ParticipantView,
+        path="/{ref}/join", summary="Join", has_invitation=True, ask=lambda call: c.Join(), see=mine,
+        answer=ParticipantView,
     ),
     AskRoute(
         path="/{ref}/leave", summary="Leave", ask=lambda call: c.Leave(), see=mine, answer=ParticipantView,

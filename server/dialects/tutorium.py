@@ -20,7 +20,7 @@ from server.settings.sections import Settings
 from server.usecases import accounts, room_access, sessions
 from server.usecases.call import Call
 from server.usecases.room_access import Met
-from server.usecases.session_creation import Opening, room_name
+from server.usecases.session_creation import CreationOptions, room_name
 
 Status = Literal["scheduled", "active", "ended", "cancelled"]
 ConnectionStatus = Literal["invited", "joined", "left", "kicked"]
@@ -332,7 +332,7 @@ ACCOUNTS = (
 SESSIONS = (
     CreateRoute(
         path="/sessions", summary="Create a session, and its room", teachers=True, body=SessionCreate,
-        new=new_session, opening=lambda call: Opening(seat="invited", named=room_name),
+        new=new_session, opening=lambda call: CreationOptions(seat="invited", named=room_name),
         then=room_access.met_at_creation, out=detail, answer=SessionDetail,
     ),
     FetchRoute(
@@ -354,7 +354,7 @@ SESSIONS = (
         ask=lambda call: c.Delete(), then=sessions.deleted, status=204,
     ),
     AskRoute(
-        path="/sessions/{ref}/join", summary="Join", admits=True, find=may_join, ask=lambda call: c.Join(),
+        path="/sessions/{ref}/join", summary="Join", has_invitation=True, find=may_join, ask=lambda call: c.Join(),
         then=room_access.met, out=joined, answer=Joined,
     ),
     AskRoute(
@@ -363,7 +363,7 @@ SESSIONS = (
     ),
     AskRoute(
         path="/sessions/join-by-code", summary="Join by code", body=JoinByCode, ref=lambda body: body.room_code,
-        admits=True, find=may_join, ask=lambda call: c.Join(), then=room_access.met, out=joined_by_code,
+        has_invitation=True, find=may_join, ask=lambda call: c.Join(), then=room_access.met, out=joined_by_code,
         errors={"unknown_session": (404, "Invalid room code")}, answer=JoinedByCode,
     ),
     LookRoute(

@@ -37,8 +37,8 @@ class Decoder:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Problem(400, "malformed", f"The body is not JSON: {error}.") from error
         # By way of JSON, for what is still raw in it.
-        if b"\\u0000" in raw and (place := next(nuls(msgspec.json.decode(msgspec.json.encode(value))), None)):
-            raise Problem(422, "invalid", f"`{place}` has a NUL character in it.", field=place)
+        if b"\\u0000" in raw and (field := next(nuls(msgspec.json.decode(msgspec.json.encode(value))), None)):
+            raise Problem(422, "invalid", f"`{field}` has a NUL character in it.", field=field)
         return value
 
 
@@ -48,8 +48,8 @@ def from_query(query: Mapping[str, str], type_: Any, where: Literal["body", "que
         value = msgspec.convert(dict(query), type_, strict=False)
     except msgspec.ValidationError as error:
         raise invalid(error, type_, where) from error
-    if place := next(nuls(msgspec.to_builtins(value)), None):
-        raise Problem(422, "invalid", f"`{place}` has a NUL character in it.", field=place, place=where)
+    if field := next(nuls(msgspec.to_builtins(value)), None):
+        raise Problem(422, "invalid", f"`{field}` has a NUL character in it.", field=field, location=where)
     return value
 
 
@@ -65,65 +65,65 @@ def depth(raw: bytes) -> int:
     return deepest
 
 
-def nuls(value: object, place: str = "") -> Iterator[str]:
+def nuls(value: object, field: str = "") -> Iterator[str]:
     """Name the places of texts with a NUL in them."""
     match value:
         case str():
             if "\0" in value:
-                yield place or "body"
+                yield field or "body"
         case dict():
             for key, inner in value.items():
-                where = f"{place}.{key}" if place else str(key)
+                where = f"{field}.{key}" if field else str(key)
                 if "\0" in str(key):
                     yield where.replace("\0", "")
                 yield from nuls(inner, where)
         case list():
             for index, inner in enumerate(value):
-                yield from nuls(inner, f"{place}[{index}]")
+                yield from nuls(inner, f"{field}[{index}]")
 
 
 def invalid(error: msgspec.ValidationError, type_: Any, where: Literal["body", "query"] = "body") -> Problem:
     """Say what is wrong with a value: where, and what is allowed there."""
     text = str(error)
-    place = match[1] if (match := _PLACE.search(text)) else ""
+    field = match[1] if (match := _PLACE.search(text)) else ""
     said = _PLACE.sub("", text)
     if named := _NAMED.search(said):
-        place = f"{place}.{named[1]}" if place else named[1]
+        field = f"{field}.{named[1]}" if field else named[1]
         unknown = "unknown" in said
-        detail = f"There is no field `{place}`." if unknown else f"The field `{place}` is required."
+        detail = f"There is no field `{field}`." if unknown else f"The field `{field}` is required."
     else:
-        detail = f"`{place or 'body'}`: {said[:1].lower()}{said[1:]}."
+        detail = f"`{field or 'body'}`: {said[:1].lower()}{said[1:]}."
         if "matching regex '\\\\S'" in said:
-            detail = f"`{place}` must not be blank."
-        elif "matching regex" in said and (wanted := described_at(type_, place, said)):
-            detail = f"`{place}` must be {wanted}."
-        elif allowed := allowed_at(type_, place):
-            detail = f"`{place}` must be one of {allowed}."
-    return Problem(422, "invalid", detail, field=place or None, place=where)
+            detail = f"`{field}` must not be blank."
+        elif "matching regex" in said and (wanted := described_at(type_, field, said)):
+            detail = f"`{field}` must be {wanted}."
+        elif allowed := allowed_at(type_, field):
+            detail = f"`{field}` must be one of {allowed}."
+    return Problem(422, "invalid", detail, field=field or None, location=where)
 
 
-def allowed_at(type_: Any, place: str) -> str:
-    """List the values allowed at a place such as `features.chat`, when they can be listed."""
+def allowed_at(type_: Any, field: str) -> str:
+    """List the values allowed at a field such as `features.chat`, when they can be listed."""
     values: list[str] = []
-    for kind in flat(kinds_at(type_, place)):
+    for kind in flat(kinds_at(type_, field)):
         if isinstance(kind, inspect.LiteralType):
             values += [f"`{value}`" for value in kind.values]
     return ", ".join(dict.fromkeys(values))
 
 
-def described_at(type_: Any, place: str, said: str) -> str:
+def described_at(type_: Any, field: str, said: str) -> str:
     """Say in words what the pattern is for that `said` quotes: it tells people nothing."""
-    for kind in alternatives(kinds_at(type_, place)):
+    for kind in alternatives(kinds_at(type_, field)):
         text = kind.type if isinstance(kind, inspect.Metadata) else kind
         if isinstance(text, inspect.StrType) and repr(text.pattern) in said and isinstance(kind, inspect.Metadata):
             return str((kind.extra_json_schema or {}).get("description", ""))
     return ""
 
 
-def kinds_at(type_: Any, place: str) -> list[inspect.Type]:
-    """Find the types that a value may have at a place such as `features.chat` or `options[0]`."""
+def kinds_at(type_: Any, field: str) -> list[inspect.Type]:
+    """Find the types that a value may have at a field such as `features.chat` or `options[0]`."""
     kinds = [kind_of(type_)]
-    for step in re.findall(r"[^.\[\]]+", place):
+    for step in re.findall(r"[^.\[\]]+", field):
         kinds = [inner for kind in flat(kinds) for inner in inside(kind, step)]
     return kinds
 

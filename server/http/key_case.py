@@ -14,7 +14,7 @@ def wanted(query: Mapping[str, str]) -> bool:
     """Say whether a request asks for camelCase. Raises: Problem 422."""
     case = query.get("case", "snake")
     if case not in ("snake", "camel"):
-        raise Problem(422, "invalid", "`case` must be one of `snake`, `camel`.", field="case", place="query")
+        raise Problem(422, "invalid", "`case` must be one of `snake`, `camel`.", field="case", location="query")
     return case == "camel"
 
 

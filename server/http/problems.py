@@ -26,7 +26,7 @@ class Problem(Exception):
         current: dict[str, object] | None = None,
         retry_s: float | None = None,
         headers: dict[str, str] | None = None,
-        place: Literal["body", "query", "path"] = "body",
+        location: Literal["body", "query", "path"] = "body",
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -34,7 +34,7 @@ class Problem(Exception):
         self.detail = detail
         self.field = field
         self.current = current
-        self.place = place
+        self.location = location
         """Where `field` is."""
         self.headers = dict(headers or {})
         if retry_s is not None:
@@ -112,13 +112,13 @@ def too_fast(detail: str, retry_s: float) -> Problem:
     return Problem(429, "too_fast", detail, retry_s=retry_s)
 
 
-def away(error: Exception) -> Problem:
+def blob_store_unavailable(error: Exception) -> Problem:
     """Give the problem that an absent blob store is, and log it: the client is told no more than that."""
     logger.warning("the blob store is away: %s", error)
     return Problem(503, "unavailable", "Try again: the store of uploads is away.", retry_s=5)
 
 
-def refused(outcome: Outcome, ref: str) -> Problem:
+def problem_of(outcome: Outcome, ref: str) -> Problem:
     """Give the problem that an actor's refusal is."""
     match outcome:
         case Rejected(reason=reason):

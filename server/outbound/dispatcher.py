@@ -23,9 +23,9 @@ from storage.queries import FORGET_ROWS
 
 logger = logging.getLogger(__name__)
 
-RUN = 50
+BATCH = 50
 """Rows of one lane that are sent before other lanes have their turn."""
-TEND_S = 10.0
+MAINTENANCE_S = 10.0
 """How often the outbox is measured and cleaned."""
 
 
@@ -115,11 +115,11 @@ class Dispatcher:
     async def _lane(self, first: Delivery) -> None:
         """Send a session's rows for one receiver one after the other, until one fails or there are no more."""
         following: Delivery | None = first
-        for sent in range(1, RUN + 1):
+        for sent in range(1, BATCH + 1):
             if (delivery := following) is None:
                 return
             try:
-                following = await self._one(delivery, advance=sent < RUN and not self._draining)
+                following = await self._one(delivery, advance=sent < BATCH and not self._draining)
             except asyncio.CancelledError:
                 await self._let_go(delivery)
                 raise
@@ -194,7 +194,7 @@ class Dispatcher:
                 logger.warning("tending the outbox later: %s", error)
             except Exception:
                 logger.exception("tending the outbox failed, trying again")
-            await asyncio.sleep(TEND_S)
+            await asyncio.sleep(MAINTENANCE_S)
 
 
 def retry_s(passed_s: float, outcome: Outcome, settings: OutboxSettings, chance: float) -> float | None:

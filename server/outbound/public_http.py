@@ -116,7 +116,7 @@ def opened(address: Any) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
-class Outward:
+class PublicHttpClient:
     """The client of everything that is sent to strangers' URLs: no redirects, cookies, proxies or decompression."""
 
     def __init__(

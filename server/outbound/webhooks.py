@@ -22,9 +22,9 @@ from actors.ports import LogUnavailable
 from actors.session.ids import SessionId, UserId
 from server.http.client_responses import retry_after_s
 from server.outbound.dispatcher import Outcome
-from server.outbound.public_http import NotPublic, Outward
+from server.outbound.public_http import NotPublic, PublicHttpClient
 from server.security.rate_limit import Rate
-from server.security.secret_box import Seal, Unreadable
+from server.security.secret_box import SecretBox, Unreadable
 from storage.endpoints import Aim, Endpoints
 from storage.outbox import Delivery, Outbox
 
@@ -78,7 +78,7 @@ def signed(signing: Sequence[bytes], id_: str, at_s: int, body: bytes) -> dict[s
     }
 
 
-class Wanted:
+class EventSubscriptions:
     """Which events of whose sessions somebody may want: known without asking, for the actors' every turn.
 
     It may know too much (the commit itself looks who wants what), and too little only of what another process has
@@ -134,8 +134,8 @@ class WebhookSender:
     def __init__(
         self,
         endpoints: Endpoints,
-        outward: Outward,
-        seal: Seal,
+        outward: PublicHttpClient,
+        secret_box: SecretBox,
         printed: Callable[[Delivery, UserId], bytes],
         *,
         attempt_s: float,
@@ -143,7 +143,7 @@ class WebhookSender:
     ) -> None:
         self._endpoints = endpoints
         self._outward = outward
-        self._seal = seal
+        self._secret_box = secret_box
         self._printed = printed
         self._attempt_s = attempt_s
         self._answer_bytes = answer_bytes
@@ -174,15 +174,15 @@ class WebhookSender:
         except Unreadable:
             return Outcome(error="its secret cannot be read since the server's signing key is another: rotate it")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Outcome(error=told(error))
+            return Outcome(error=notify(error))
 
     def _signing(self, endpoint_id: str, aim: Aim) -> list[bytes]:
         """Open the secrets; a rotated one that cannot be read any more is passed over. Raises: Unreadable."""
         present, *old = aim.secrets
-        signing = [self._seal.open(present, endpoint_id)]
+        signing = [self._secret_box.decrypt(present, endpoint_id)]
         for secret in old:
             with contextlib.suppress(Unreadable):
-                signing.append(self._seal.open(secret, endpoint_id))
+                signing.append(self._secret_box.decrypt(secret, endpoint_id))
         return signing
 
     async def _answer(self, response: aiohttp.ClientResponse) -> Outcome:
@@ -199,7 +199,7 @@ class WebhookSender:
         return Outcome(status, f"the answer was {status}", retry_after_s=retry_after_s(response.headers))
 
 
-def told(error: Exception) -> str:
+def notify(error: Exception) -> str:
     """Say for the delivery log why there was no answer."""
     match error:
         case NotPublic() | aiohttp.ClientConnectorError(os_error=NotPublic()):
@@ -219,13 +219,13 @@ def told(error: Exception) -> str:
     return type(error).__name__
 
 
-class Hooks(Struct, frozen=True):
+class Webhooks(Struct, frozen=True):
     """What the API's webhooks work with. `probes`: how often a user may have a host looked up or a ping sent."""
 
     endpoints: Endpoints
     outbox: Outbox
-    outward: Outward
-    seal: Seal
-    wanted: Wanted
+    outward: PublicHttpClient
+    secret_box: SecretBox
+    wanted: EventSubscriptions
     sender: WebhookSender
     probes: Rate

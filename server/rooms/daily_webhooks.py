@@ -77,7 +77,7 @@ class Person(Struct, frozen=True):
     duration: Seconds | None = None
 
 
-class Ears:
+class DailyWebhooks:
     """Takes in what Daily says. `secret` is Daily's, in base64; without one nothing is believed."""
 
     def __init__(
@@ -92,7 +92,7 @@ class Ears:
         self.heard: Counter[str] = Counter()
         """Events by type, those of no use as `unknown`, and what was `refused`."""
 
-    async def hear(self, headers: Mapping[str, str], raw: bytes) -> None:
+    async def receive(self, headers: Mapping[str, str], raw: bytes) -> None:
         """Take in a webhook. Raises: Problem 400, 401, 403."""
         if is_test(raw):
             return
@@ -124,7 +124,7 @@ class Ears:
         if abs(self._clock() - seconds) > FRESH_S:
             raise Problem(401, "stale", "This was said more than five minutes ago.")
 
-    async def listen(self) -> None:
+    async def process(self) -> None:
         """Do what events mean, until cancelled."""
         while True:
             self._news.clear()
@@ -187,14 +187,14 @@ class Ears:
         return True
 
 
-KINDS: Mapping[str, Callable[[Ears, msgspec.Raw], Awaitable[bool]]] = {
-    "meeting.started": Ears._noted,
-    "meeting.ended": Ears._noted,
-    "participant.joined": lambda ears, payload: ears._visited(payload, False),
-    "participant.left": lambda ears, payload: ears._visited(payload, True),
-    "recording.started": lambda ears, payload: ears._recorded(payload, "processing"),
-    "recording.ready-to-download": lambda ears, payload: ears._recorded(payload, "completed"),
-    "recording.error": lambda ears, payload: ears._recorded(payload, "failed"),
+KINDS: Mapping[str, Callable[[DailyWebhooks, msgspec.Raw], Awaitable[bool]]] = {
+    "meeting.started": DailyWebhooks._noted,
+    "meeting.ended": DailyWebhooks._noted,
+    "participant.joined": lambda daily_webhooks, payload: daily_webhooks._visited(payload, False),
+    "participant.left": lambda daily_webhooks, payload: daily_webhooks._visited(payload, True),
+    "recording.started": lambda daily_webhooks, payload: daily_webhooks._recorded(payload, "processing"),
+    "recording.ready-to-download": lambda daily_webhooks, payload: daily_webhooks._recorded(payload, "completed"),
+    "recording.error": lambda daily_webhooks, payload: daily_webhooks._recorded(payload, "failed"),
 }
 
 

@@ -52,7 +52,7 @@ def lasting_s(new: c.NewSession) -> int:
     return max(int(time.time()), *(at // 1000 for at in planned if at is not None), 0)
 
 
-class Keeper:
+class RoomProvisioner:
     """`providers` by name: the chosen one makes rooms, the others look after those that they made before."""
 
     def __init__(self, ledger: RoomLedger, providers: Mapping[str, Provider], settings: Rooms) -> None:

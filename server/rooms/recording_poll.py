@@ -13,7 +13,7 @@ from actors.session import commands as c
 from actors.session.ids import Millis, SessionId
 from actors.session.state import Recording, Room
 from server.rooms.providers import RoomFailed
-from server.rooms.provisioning import Keeper
+from server.rooms.provisioning import RoomProvisioner
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ KEPT = 10_000
 Report = Callable[[SessionId, c.ReportRecording], Awaitable[object]]
 
 
-class Overdue:
-    def __init__(self, keeper: Keeper, report: Report, after_s: float, clock: Callable[[], Millis]) -> None:
+class RecordingPoller:
+    def __init__(self, keeper: RoomProvisioner, report: Report, after_s: float, clock: Callable[[], Millis]) -> None:
         self._keeper = keeper
         self._report = report
         self._after_s = after_s

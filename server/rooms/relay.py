@@ -12,7 +12,7 @@ from actors.session import events as e
 from actors.session.ids import SessionId
 from actors.session.state import Room
 from server.rooms.providers import RoomFailed
-from server.rooms.provisioning import Keeper
+from server.rooms.provisioning import RoomProvisioner
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +23,8 @@ AT_ONCE = 500
 Report = Callable[[SessionId, c.ReportRecording], Awaitable[object]]
 
 
-class Errands:
-    def __init__(self, keeper: Keeper, report: Report) -> None:
+class ProviderRelay:
+    def __init__(self, keeper: RoomProvisioner, report: Report) -> None:
         self._keeper = keeper
         self._report = report
         self._under_way: set[asyncio.Task[None]] = set()

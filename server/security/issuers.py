@@ -20,7 +20,7 @@ from msgspec import Struct
 from actors.session.ids import UserId
 from server.http.problems import Problem, unauthenticated
 from server.http.uuids import new_id
-from server.security.jwks import FetchedKeys, Key, Keys, KeysAway, client, kept
+from server.security.jwks import FetchedKeys, KeySource, KeysUnavailable, VerificationKey, client, kept
 from server.security.principal import Principal
 from server.security.tokens import Tokens
 from server.settings.sections import Auth, Issuer
@@ -61,7 +61,7 @@ class Issuers:
 class Outside:
     """One outside issuer. `forget` is called with a user whose role is another than before."""
 
-    def __init__(self, issuer: Issuer, keys: Keys, users: Users, forget: Callable[[UserId], None]) -> None:
+    def __init__(self, issuer: Issuer, keys: KeySource, users: Users, forget: Callable[[UserId], None]) -> None:
         self._issuer = issuer
         self._keys = keys
         self._users = users
@@ -106,7 +106,7 @@ class Outside:
             raise unauthenticated(f"Tokens of this issuer have to be signed with {allowed}.")
         try:
             keys = await self._keys.find(header.get("kid"), algorithm)
-        except KeysAway as error:
+        except KeysUnavailable as error:
             detail = "Try again: the keys of the token's issuer cannot be had now."
             raise Problem(503, "unavailable", detail, retry_s=error.retry_s) from error
         for key in keys:
@@ -116,7 +116,7 @@ class Outside:
                 continue
         raise unauthenticated("The token is not signed with a key of its issuer.")
 
-    def _decoded(self, token: str, key: Key, algorithm: str) -> dict[str, Any]:
+    def _decoded(self, token: str, key: VerificationKey, algorithm: str) -> dict[str, Any]:
         """Raises: Problem 401, InvalidSignatureError."""
         issuer = self._issuer
         try:
@@ -202,7 +202,7 @@ async def opened(auth: Auth, users: Users, tokens: Tokens, stack: AsyncExitStack
     outside: dict[str, Outside] = {}
     http = await stack.enter_async_context(client())
     for name, issuer in auth.issuers.items():
-        keys: Keys | None = kept(name, issuer)
+        keys: KeySource | None = kept(name, issuer)
         if keys is None:
             keys = FetchedKeys(
                 issuer.jwks_url,

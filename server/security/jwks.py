@@ -43,7 +43,7 @@ KEYS = 32
 SET_BYTES = 262_144
 
 
-class Key(Struct, frozen=True):
+class VerificationKey(Struct, frozen=True):
     """One key. `name` is its `kid`; None: it has none, and may be any token's."""
 
     name: str | None
@@ -51,7 +51,7 @@ class Key(Struct, frozen=True):
     algorithms: frozenset[str]
 
 
-class KeysAway(Exception):
+class KeysUnavailable(Exception):
     """The keys cannot be had now."""
 
     def __init__(self, retry_s: float) -> None:
@@ -59,16 +59,16 @@ class KeysAway(Exception):
         self.retry_s = retry_s
 
 
-class Keys(Protocol):
-    async def find(self, name: str | None, algorithm: str) -> list[Key]:
+class KeySource(Protocol):
+    async def find(self, name: str | None, algorithm: str) -> list[VerificationKey]:
         """Give the keys that may have signed a token with this `kid` and `alg`. Raises: KeysAway."""
 
 
 class FixedKeys:
-    def __init__(self, keys: Sequence[Key]) -> None:
+    def __init__(self, keys: Sequence[VerificationKey]) -> None:
         self._keys = keys
 
-    async def find(self, name: str | None, algorithm: str) -> list[Key]:
+    async def find(self, name: str | None, algorithm: str) -> list[VerificationKey]:
         return suitable(self._keys, name, algorithm)
 
 
@@ -94,12 +94,12 @@ class FetchedKeys:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._changed = changed
         self._body: bytes | None = None
-        self._keys: list[Key] = []
+        self._keys: list[VerificationKey] = []
         self._failed = True
         self._fetched_at = self._tried_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
 
-    async def find(self, name: str | None, algorithm: str) -> list[Key]:
+    async def find(self, name: str | None, algorithm: str) -> list[VerificationKey]:
         now = time.monotonic()
         found = suitable(self._keys, name, algorithm)
         if found and now - self._fetched_at > self._ttl_s:
@@ -110,7 +110,7 @@ class FetchedKeys:
             await asyncio.shield(fetching)
             found = suitable(self._keys, name, algorithm)
         if not found and self._failed:
-            raise KeysAway(self._tried_at + self._cooldown_s - time.monotonic())
+            raise KeysUnavailable(self._tried_at + self._cooldown_s - time.monotonic())
         return found
 
     async def close(self) -> None:
@@ -164,20 +164,20 @@ def client() -> aiohttp.ClientSession:
     )
 
 
-def suitable(keys: Sequence[Key], name: str | None, algorithm: str) -> list[Key]:
+def suitable(keys: Sequence[VerificationKey], name: str | None, algorithm: str) -> list[VerificationKey]:
     return [key for key in keys if algorithm in key.algorithms and (name is None or key.name in (None, name))]
 
 
-class Set(Struct, frozen=True):
+class KeySet(Struct, frozen=True):
     """A JSON Web Key Set (RFC 7517, 5)."""
 
     keys: list[dict[str, Any]]
 
 
-def from_set(body: bytes) -> list[Key]:
+def from_set(body: bytes) -> list[VerificationKey]:
     """Read the keys of a JSON Web Key Set; those that verify nothing here are passed over. Raises: ValueError."""
     try:
-        jwks = msgspec.json.decode(body, type=Set).keys
+        jwks = msgspec.json.decode(body, type=KeySet).keys
     except RecursionError as error:
         raise ValueError("it is no JSON Web Key Set") from error
     if len(jwks) > KEYS:
@@ -185,7 +185,7 @@ def from_set(body: bytes) -> list[Key]:
     return [key for jwk in jwks if (key := from_jwk(jwk)) is not None]
 
 
-def from_jwk(jwk: dict[str, Any]) -> Key | None:
+def from_jwk(jwk: dict[str, Any]) -> VerificationKey | None:
     """Read one key; None: it verifies nothing here."""
     name, only = jwk.get("kid"), jwk.get("alg")
     # A private key has no place among public ones: whoever reads them could sign.
@@ -199,29 +199,29 @@ def from_jwk(jwk: dict[str, Any]) -> Key | None:
     except (jwt.PyJWTError, UnsupportedAlgorithm, KeyError, TypeError, ValueError, AttributeError):
         return None
     algorithms = algorithms_of(value)
-    return Key(name, value, algorithms if only is None else algorithms & {only})
+    return VerificationKey(name, value, algorithms if only is None else algorithms & {only})
 
 
 def may_verify(operations: object) -> bool:
     return isinstance(operations, list) and "verify" in operations
 
 
-def from_pem(text: bytes) -> list[Key]:
+def from_pem(text: bytes) -> list[VerificationKey]:
     """Read a public key. Raises: ValueError."""
     try:
         value = load_pem_public_key(text)
     except UnsupportedAlgorithm as error:
         raise ValueError(str(error)) from error
-    return [Key(None, value, algorithms_of(value))]
+    return [VerificationKey(None, value, algorithms_of(value))]
 
 
-def from_secret(secret: str) -> list[Key]:
+def from_secret(secret: str) -> list[VerificationKey]:
     """Raises: ValueError for a public key in the place of a secret."""
     try:
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
     except jwt.InvalidKeyError as error:
         raise ValueError(str(error)) from error
-    return [Key(None, secret, HMAC)]
+    return [VerificationKey(None, secret, HMAC)]
 
 
 def algorithms_of(value: object) -> frozenset[str]:

@@ -25,16 +25,16 @@ class Principal(Struct, frozen=True):
     issued_at: float = 0.0
     alias: str | None = None
     """The id that a guest's own client knows them by."""
-    lets_in: bool = False
+    has_invitation: bool = False
     """The credential is an invitation to its session: a token of its room."""
 
-    def caller(self, *, holds_code: bool = False) -> Caller:
+    def caller(self, *, has_invitation: bool = False) -> Caller:
         guest = self.role == "guest"
         return Caller(
             self.user_id,
             self.name,
             # A guest came by the code, or by an id that is as hard to guess.
-            holds_code or guest or self.lets_in,
+            has_invitation or guest or self.has_invitation,
             number=self.number,
             alias=self.alias,
             guest=guest,
@@ -55,10 +55,10 @@ class Principal(Struct, frozen=True):
             raise Problem(403, "wrong_scope", "This token is good for one session only, and this is not of it.")
 
 
-class Onlooker(Principal, frozen=True):
+class AnonymousViewer(Principal, frozen=True):
     """Nobody in particular, who looks on at one session. The id is for counting."""
 
 
-def onlooker(session_id: SessionId, address: str) -> Onlooker:
+def anonymous_viewer(session_id: SessionId, address: str) -> AnonymousViewer:
     """Give whoever looks on from an address."""
-    return Onlooker(UserId(f"{session_id} {address}"), 0, "", "guest", "", math.inf, session_id)
+    return AnonymousViewer(UserId(f"{session_id} {address}"), 0, "", "guest", "", math.inf, session_id)

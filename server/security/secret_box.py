@@ -14,18 +14,18 @@ class Unreadable(Exception):
     """Sealed with another key, or for something else."""
 
 
-class Seal:
+class SecretBox:
     """AES-256-GCM, with a key made of the server's signing key."""
 
     def __init__(self, key: str) -> None:
         self._cipher = AESGCM(hmac.digest(key.encode(), PURPOSE, "sha256"))
 
-    def close(self, secret: bytes, of: str) -> bytes:
+    def encrypt(self, secret: bytes, of: str) -> bytes:
         """Seal a secret; `of` names what it belongs to, and it can be opened for nothing else."""
         nonce = os.urandom(NONCE_BYTES)
         return nonce + self._cipher.encrypt(nonce, secret, of.encode())
 
-    def open(self, sealed: bytes, of: str) -> bytes:
+    def decrypt(self, sealed: bytes, of: str) -> bytes:
         """Raises: Unreadable."""
         try:
             return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], of.encode())

@@ -9,7 +9,7 @@ from server.http.problems import Problem
 PURPOSE = b"homeroom: signed URLs"
 
 
-class SignedUrls:
+class UrlSigner:
     """Signs resources (a path, with what of its query is bound to it), and verifies."""
 
     def __init__(self, key: str, *, ttl_s: int) -> None:

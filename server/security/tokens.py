@@ -29,7 +29,7 @@ SWEEP_AT = 10_000
 """Logins that are over, of which none is dropped yet though no token names it any more."""
 
 
-class Elsewhere(Protocol):
+class ExternalIssuers(Protocol):
     """Tokens that are made elsewhere, as `Tokens` needs them."""
 
     def names(self, token: str) -> bool:
@@ -52,7 +52,7 @@ class Tokens:
         scoped_ttl_s: int = 0,
     ) -> None:
         self._key = key
-        self.elsewhere: Elsewhere | None = None
+        self.external: ExternalIssuers | None = None
         self._issuer = issuer
         self._audience = audience
         self._verified: OrderedDict[str, Principal] = OrderedDict()
@@ -111,21 +111,21 @@ class Tokens:
 
     async def verify(self, token: str) -> Principal:
         """Verify a token, whoever made it. Raises: Problem 401, 503."""
-        principal = self.seen(token)
+        principal = self.verify_cached(token)
         if principal is None:
-            assert self.elsewhere is not None
-            principal = await self.elsewhere.verify(token)
+            assert self.external is not None
+            principal = await self.external.verify(token)
             self.check(principal)
             self._keep(token, principal)
         return principal
 
-    def seen(self, token: str) -> Principal | None:
+    def verify_cached(self, token: str) -> Principal | None:
         """Verify a token without looking anything up; None: that takes `verify`, as it was made elsewhere and is new.
 
         Raises: Problem 401."""
         principal = self._verified.get(token)
         if principal is None:
-            if self.elsewhere is not None and self.elsewhere.names(token):
+            if self.external is not None and self.external.names(token):
                 return None
             principal = self._decode(token)
             self._keep(token, principal)
@@ -184,7 +184,7 @@ class Tokens:
                 colour=claims.get("colour"),
                 issued_at=float(claims["iat"]),
                 alias=claims.get("alias"),
-                lets_in="room" in claims,
+                has_invitation="room" in claims,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise unauthenticated("The access token lacks a claim; log in again.") from error

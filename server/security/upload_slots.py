@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from server.http.problems import Problem
 
 
-class Places:
+class UploadSlots:
     """Places for uploads: so many at once per user, and in all."""
 
     def __init__(self, *, per_user: int, total: int) -> None:

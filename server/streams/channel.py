@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from actors.ports import Published
 from actors.session import events as e
-from actors.session.audience import closes, cut, shuts_out
+from actors.session.audience import disconnects, ends_streams, revokes_guest_access
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
 from server.settings.sections import Streams
-from server.streams.format import Bye, Cursor, Format
+from server.streams.format import Bye, Cursor, StreamEncoder
 from server.streams.subscriber import Subscriber
 
 logger = logging.getLogger(__name__)
@@ -39,9 +39,9 @@ class Channel:
     """The streams of one session, and its latest events for those who come back."""
 
     __slots__ = (
+        "_anonymous_viewers",
         "_hub",
         "_lobby",
-        "_onlookers",
         "_subscribers",
         "_tail",
         "_tail_bytes",
@@ -57,7 +57,7 @@ class Channel:
         self._subscribers: dict[Subscriber, None] = {}
         self._users: dict[UserId, int] = {}
         self._lobby = 0
-        self._onlookers = 0
+        self._anonymous_viewers = 0
         self._tail: list[Published] = []
         self._tail_bytes = 0
 
@@ -83,14 +83,14 @@ class Channel:
         start = 0
         for index, out in enumerate(batch):
             event = out.recorded.event
-            who = cut(event)
+            who = disconnects(event)
             if who is None and self._lobby and isinstance(event, e.ParticipantJoined):
                 who = event.user_id, "admitted"
-            if who is not None or closes(event):
+            if who is not None or ends_streams(event):
                 self._write(batch[start : index + 1])
                 start = index + 1
                 self._cut_off(who)
-            elif self._onlookers and shuts_out(event):
+            elif self._anonymous_viewers and revokes_guest_access(event):
                 self._write(batch[start : index + 1])
                 start = index + 1
                 self._shut_out()
@@ -127,15 +127,15 @@ class Channel:
         if self._lobby or private:
             self._write_to_some(batch)
             return
-        written: dict[Format, tuple[bytes, bytes] | None] = {}
-        format: Format | None = None
+        written: dict[StreamEncoder, tuple[bytes, bytes] | None] = {}
+        format: StreamEncoder | None = None
         wire = bare = b""
         for subscriber in list(self._subscribers):
             if subscriber.format is not format:
                 format = subscriber.format
                 if format not in written:
                     frames = printed(format.event, batch)
-                    written[format] = None if frames is None else wrapped(format, frames)
+                    written[format] = None if frames is None else framed(format, frames)
                 wire, bare = written[format] or (b"", b"")
             if bare:
                 subscriber.write(wire, bare)
@@ -151,11 +151,11 @@ class Channel:
             mask = tuple(subscriber.sees(out.audience) for out in batch)
             key = subscriber.format, subscriber.lobby, mask
             if key not in written:
-                form = subscriber.format.unplaced if subscriber.lobby else subscriber.format.event
+                form = subscriber.format.event_without_id if subscriber.lobby else subscriber.format.event
                 if form not in encoded:
                     encoded[form] = printed(form, batch)
                 frames = encoded[form]
-                written[key] = None if frames is None else wrapped(subscriber.format, compress(frames, mask))
+                written[key] = None if frames is None else framed(subscriber.format, compress(frames, mask))
             ready = written[key]
             if ready is None:
                 self._end(subscriber, "slow")
@@ -183,7 +183,7 @@ class Channel:
             del self._tail[:drop]
 
     def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None, state: State) -> None:
-        frames: dict[Format, tuple[bytes, bytes] | None] = {}
+        frames: dict[StreamEncoder, tuple[bytes, bytes] | None] = {}
         for subscriber in list(self._subscribers):
             if not subscriber.sees(audience):
                 continue
@@ -194,14 +194,14 @@ class Channel:
                 except Exception:
                     logger.exception("a %s cannot be printed; those who would read it miss it", type(event).__name__)
                     frame = None
-                frames[format] = None if frame is None else (format.wrap(frame), frame)
+                frames[format] = None if frame is None else (format.frame(frame), frame)
             if ready := frames[format]:
                 subscriber.relay(type(event), by, *ready)
 
     def admit(self, subscribers: Sequence[Any], state: State) -> Callable[[], None]:
         here = Cursor(state.epoch, state.seq)
         now = self._hub.clock()
-        shared: defaultdict[Format, dict[Hashable, bytes]] = defaultdict(dict)
+        shared: defaultdict[StreamEncoder, dict[Hashable, bytes]] = defaultdict(dict)
         firsts: list[tuple[Subscriber, bytes | None]] = []
 
         def first(subscriber: Subscriber) -> bytes | None:
@@ -254,7 +254,7 @@ class Channel:
         self._subscribers[subscriber] = None
         self._users[subscriber.user_id] = self._users.get(subscriber.user_id, 0) + 1
         self._lobby += subscriber.lobby
-        self._onlookers += subscriber.onlooker
+        self._anonymous_viewers += subscriber.onlooker
         if not subscriber.attached.done():
             subscriber.attached.set_result(None)
 
@@ -281,7 +281,7 @@ class Channel:
             return
         del self._subscribers[subscriber]
         self._lobby -= subscriber.lobby
-        self._onlookers -= subscriber.onlooker
+        self._anonymous_viewers -= subscriber.onlooker
         self._users[subscriber.user_id] -= 1
         if not self._users[subscriber.user_id]:
             del self._users[subscriber.user_id]
@@ -302,10 +302,10 @@ def printed(form: Callable[[Published], bytes | None], batch: Sequence[Published
         return None
 
 
-def wrapped(format: Format, frames: Iterable[bytes]) -> tuple[bytes, bytes]:
+def framed(format: StreamEncoder, frames: Iterable[bytes]) -> tuple[bytes, bytes]:
     """Join frames: as they go on the wire, and bare."""
     joined = b"".join(frames)
-    return format.wrap(joined) if joined else b"", joined
+    return format.frame(joined) if joined else b"", joined
 
 
 def replayed(subscriber: Subscriber, cursor: Cursor, missed: Sequence[Published]) -> bytes:

@@ -39,7 +39,7 @@ class Cursor(Struct, frozen=True):
         return f"{self.epoch}-{self.seq}"
 
 
-def chunk(frames: bytes) -> bytes:
+def sse_chunk(frames: bytes) -> bytes:
     """Wrap bytes as one chunk of an HTTP/1.1 body."""
     return b"%x\r\n%b\r\n" % (len(frames), frames)
 
@@ -54,16 +54,16 @@ def message(text: bytes) -> bytes:
     return b"\x81\x7f%b%b" % (size.to_bytes(8), text)
 
 
-def bare(frames: bytes) -> bytes:
+def payload(frames: bytes) -> bytes:
     """Leave frames as they are."""
     return frames
 
 
-class Format(Struct, frozen=True, eq=False):
+class StreamEncoder(Struct, frozen=True, eq=False):
     """How an API prints frames, and how they go on the wire. Each gives whole ones; None: this API does not show it."""
 
     event: Callable[[Published], bytes | None]
-    unplaced: Callable[[Published], bytes | None]
+    event_without_id: Callable[[Published], bytes | None]
     """The same without its place in the log, for the lobby: whoever is admitted starts afresh, and not from there."""
     relayed: Callable[[e.Event, UserId, Millis, State], bytes | None]
     snapshot: Callable[[State, UserId, Millis, dict[Hashable, bytes]], bytes]
@@ -76,5 +76,5 @@ class Format(Struct, frozen=True, eq=False):
     bye: Callable[[Bye, int | None], bytes]
     heartbeat: bytes
     """Empty where the connection itself sees to it."""
-    wrap: Callable[[bytes], bytes] = chunk
+    frame: Callable[[bytes], bytes] = sse_chunk
     """Makes of frames, one or several, what is written to the connection."""

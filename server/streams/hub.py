@@ -12,7 +12,7 @@ from actors.session.commands import Caller, Disconnect
 from actors.session.ids import Millis, SessionId, UserId
 from server.settings.sections import Streams
 from server.streams.channel import Channel
-from server.streams.format import Format
+from server.streams.format import StreamEncoder
 from server.streams.subscriber import Subscriber
 
 HEARTBEAT_SLICES = 15
@@ -107,24 +107,24 @@ class Hub:
         channel = self._channels.get(session_id)
         return self._draining or (channel is not None and user_id in channel.users())
 
-    def cut_off(self, user_id: UserId | None, login: str) -> None:
+    def close_login(self, user_id: UserId | None, login: str) -> None:
         """End the streams opened under a login that is over; None looks through everybody's for it."""
         streams = self._by_user.get(user_id, ()) if user_id else [s for slice in self._slices for s in slice]
         for subscriber in list(streams):
             if subscriber.login == login:
                 subscriber.close("expired")
 
-    async def beat(self) -> None:
+    async def heartbeat(self) -> None:
         """Send heartbeats, a slice of the streams at a time, and end those whose time is up; until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             for slice in self._slices:
                 await asyncio.sleep(self.settings.heartbeat_s / HEARTBEAT_SLICES)
                 now = loop.time()
-                beats: dict[Format, bytes] = {}
+                beats: dict[StreamEncoder, bytes] = {}
                 for subscriber in list(slice):
                     format = subscriber.format
-                    wrapped = beats.get(format) or beats.setdefault(format, format.wrap(format.heartbeat))
+                    wrapped = beats.get(format) or beats.setdefault(format, format.frame(format.heartbeat))
                     subscriber.beat(wrapped, format.heartbeat, now)
 
     def drain(self) -> None:

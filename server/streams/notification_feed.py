@@ -14,7 +14,7 @@ from actors.session.ids import Millis, UserId
 from server.streams.format import Cursor
 from server.streams.subscriber import Subscriber
 from storage.errors import StorageError
-from storage.notifications import PAGE, Notifications, Standing, Told
+from storage.notifications import PAGE, Notifications, NotificationState, StoredNotification
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +30,12 @@ class Reader(Subscriber):
     __slots__ = ("seq", "show")
 
     seq: int
-    show: Callable[[Told], bytes]
+    show: Callable[[StoredNotification], bytes]
 
-    def give(self, told: Sequence[Told]) -> None:
+    def give(self, told: Sequence[StoredNotification]) -> None:
         if frames := b"".join([self.show(one) for one in told if one.seq > self.seq]):
             self.seq = told[-1].seq
-            self.write(self.format.wrap(frames), frames)
+            self.write(self.format.frame(frames), frames)
 
 
 class UserStreams:
@@ -55,7 +55,11 @@ class UserStreams:
             self._wake.set()
 
     async def attach(
-        self, reader: Reader, *, standing: Callable[[Standing], bytes], show: Callable[[Told], bytes]
+        self,
+        reader: Reader,
+        *,
+        standing: Callable[[NotificationState], bytes],
+        show: Callable[[StoredNotification], bytes],
     ) -> bytes:
         """Give what a stream begins with, and feed it from there on, until it is closed."""
         reader.show = show
@@ -77,7 +81,7 @@ class UserStreams:
         reader.seq = here.seq
         return reader.format.resumed(cursor, here, len(told)) + b"".join([reader.show(one) for one in told])
 
-    async def _afresh(self, reader: Reader, show: Callable[[Standing], bytes]) -> bytes:
+    async def _afresh(self, reader: Reader, show: Callable[[NotificationState], bytes]) -> bytes:
         standing = await self._notifications.standing(reader.user_id)
         reader.seq = standing.seq
         reset = b"" if reader.cursor is None else reader.format.reset("unknown_cursor")
@@ -114,7 +118,7 @@ class UserStreams:
                 # Of some; the others' go on.
                 logger.exception("notifications were not shown")
 
-    def _give(self, user_id: UserId, told: list[Told]) -> None:
+    def _give(self, user_id: UserId, told: list[StoredNotification]) -> None:
         for reader in list(self._readers.get(user_id, ())):
             reader.give(told)
         if len(told) == PAGE:

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 
 from server.http.problems import Problem
 from server.security.tokens import Tokens
-from server.streams.format import Bye, Format
+from server.streams.format import Bye, StreamEncoder
 from server.streams.hub import Hub
 from server.streams.subscriber import Subscriber
 
-SILENT = Format(
+SILENT = StreamEncoder(
     event=lambda out: None,
-    unplaced=lambda out: None,
+    event_without_id=lambda out: None,
     relayed=lambda event, by, at, state: None,
     snapshot=lambda state, viewer, now, shared: b"",
     first=lambda cursor, body: b"",

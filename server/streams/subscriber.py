@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from actors.session import events as e
 from actors.session.ids import UserId
-from server.streams.format import RETRY_MS, Bye, Cursor, Format
+from server.streams.format import RETRY_MS, Bye, Cursor, StreamEncoder
 
 RELAYED = (e.Cursor, e.Typing)
 RELAY_ABOVE_BYTES = 16_384
@@ -26,7 +26,14 @@ class Subscriber:
     )  # fmt: skip
 
     def __init__(
-        self, user_id: UserId, login: str, format: Format, *, cursor: Cursor | None, expires_at: float, limit: int
+        self,
+        user_id: UserId,
+        login: str,
+        format: StreamEncoder,
+        *,
+        cursor: Cursor | None,
+        expires_at: float,
+        limit: int,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.user_id = user_id
@@ -62,7 +69,7 @@ class Subscriber:
         # A snapshot may be larger than what may wait for a reader: it comes on top.
         self.limit += len(first)
         if first and not transport.is_closing():
-            transport.write(self.format.wrap(first))
+            transport.write(self.format.frame(first))
         if self.reason is not None:
             self._finish()
 
@@ -137,6 +144,6 @@ class Subscriber:
                 if reason == "draining" and retry is not None:
                     retry = random.randint(retry // 10, 2 * retry)  # noqa: S311 - only spreads load
                 if last := self.format.bye(reason, retry):
-                    transport.write(self.format.wrap(last))
+                    transport.write(self.format.frame(last))
         if not self.closed.done():
             self.closed.set_result(None)

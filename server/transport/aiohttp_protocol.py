@@ -20,7 +20,7 @@ class Protocol(web.RequestHandler):
         waiter = self._waiter
         return waiter is not None and not waiter.done() and not self._messages and not self._upgraded
 
-    def stay(self) -> None:
+    def touch(self) -> None:
         """Count its patience with an idle connection from now on: somebody else has answered a request there."""
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
 

@@ -44,7 +44,7 @@ TOO_MANY = last_word(Problem(429, "too_many_connections", "This address has too 
 TOO_LARGE = last_word(Problem(431, "too_large", "The request's line and headers are too large."))
 
 
-class Messages:
+class MessageCounter:
     """Counts the requests that have begun and not ended, and those that have, for llhttp's parser."""
 
     __slots__ = ("ended", "open")
@@ -61,11 +61,11 @@ class Messages:
         self.ended += 1
 
 
-def whole(data: bytes) -> int:
+def complete_prefix_length(data: bytes) -> int:
     """Give the length of the whole requests that something begins with which goes on as none."""
 
     def ended(size: int) -> int:
-        messages = Messages()
+        messages = MessageCounter()
         with contextlib.suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):
             httptools.HttpRequestParser(messages).feed_data(data[:size])
         return messages.ended
@@ -73,15 +73,15 @@ def whole(data: bytes) -> int:
     return bisect_left(range(len(data)), ended(len(data)), key=ended)
 
 
-class Boundary:
+class RequestBoundary:
     """Follows what aiohttp is given, with a parser like its own: whether that ends where a request does."""
 
-    __slots__ = ("_messages", "_parser", "broken")
+    __slots__ = ("_messages", "_parser", "invalid")
 
     def __init__(self) -> None:
-        self._messages = Messages()
+        self._messages = MessageCounter()
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self._messages)
-        self.broken = False
+        self.invalid = False
         """What has come goes on as no request, in the midst of one."""
 
     @property
@@ -98,12 +98,12 @@ class Boundary:
                 self._parser = None  # another protocol from here on
             except httptools.HttpParserError:
                 self._parser = None
-                self.broken = not between
-                return whole(data) if between else 0
+                self.invalid = not between
+                return complete_prefix_length(data) if between else 0
         return 0
 
 
-class Front(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One connection."""
 
     __slots__ = (
@@ -125,7 +125,7 @@ class Front(asyncio.Protocol):
         self._counts = counts
         self._trusted = trusted
         self._inner: Any = None
-        self._boundary: Boundary | None = None
+        self._boundary: RequestBoundary | None = None
         self._lost: Callable[[], None] | None = None
         self._data = b""
         self._busy = False
@@ -182,7 +182,7 @@ class Front(asyncio.Protocol):
         if not self._data:
             self._active_at = time.monotonic()
             if self._inner is not None:
-                self._inner.stay()
+                self._inner.touch()
         self._data += data
         if not self._busy and self._paused_at is None:
             self._advance()
@@ -201,7 +201,7 @@ class Front(asyncio.Protocol):
         if requests := self._boundary.feed(data):
             self._inner.data_received(data[:requests])
         self._inner.data_received(data[requests:])
-        if self._boundary.broken:
+        if self._boundary.invalid:
             self._inner.break_off()
 
     def _advance(self) -> None:
@@ -246,7 +246,7 @@ class Front(asyncio.Protocol):
         self._fresh = False
         self._active_at = time.monotonic()
         if self._inner is not None:
-            self._inner.stay()
+            self._inner.touch()
         if not self._taking:
             self._go_on()
 
@@ -271,7 +271,7 @@ class Front(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         if self._inner is None:
-            self._inner, self._boundary = self._make(), Boundary()
+            self._inner, self._boundary = self._make(), RequestBoundary()
             self._inner.connection_made(self._transport)
         data, self._data = self._data, b""
         self._read_on()  # from here on that is for aiohttp to say

@@ -46,7 +46,7 @@ STATUS_LINES: dict[int, bytes] = {
 }
 
 
-class Lane(Struct, frozen=True):
+class FastRoute(Struct, frozen=True):
     """A route that has a fast lane: its request line, and the endpoint whose steps are taken."""
 
     line: re.Pattern[bytes]
@@ -57,7 +57,7 @@ class Lane(Struct, frozen=True):
     """Whose pages may call it from elsewhere."""
 
 
-def lanes(apis: tuple[Api, ...], services: Services) -> tuple[Lane, ...]:
+def fast_routes(apis: tuple[Api, ...], services: Services) -> tuple[FastRoute, ...]:
     """Find the rows that qualify: commands to the session that the path names, answered without looking things up."""
     found = []
     for api in apis:
@@ -66,7 +66,9 @@ def lanes(apis: tuple[Api, ...], services: Services) -> tuple[Lane, ...]:
                 path = re.escape(api.prefix + row.path).replace(r"\{ref\}", r"([A-Za-z0-9-]+)")
                 line = re.compile(f"{row.method} {path} HTTP/1\\.1\r\n".encode())
                 origins = cors.origins(services.settings, api)
-                found.append(Lane(line, row.method, api.prefix + row.path, CommandEndpoint(row, services), origins))
+                found.append(
+                    FastRoute(line, row.method, api.prefix + row.path, CommandEndpoint(row, services), origins)
+                )
     return tuple(found)
 
 
@@ -89,7 +91,7 @@ class Head:
 class Plain(Struct, frozen=True):
     """What the fast lane needs of a head that has nothing unusual about it."""
 
-    lane: Lane
+    lane: FastRoute
     ref: str
     length: int
     token: str
@@ -101,10 +103,10 @@ class Plain(Struct, frozen=True):
 class FastLane:
     """Answers what it can of one connection's requests, one at a time."""
 
-    __slots__ = ("_heads", "_lanes", "services")
+    __slots__ = ("_heads", "_routes", "services")
 
-    def __init__(self, lanes: tuple[Lane, ...], services: Services) -> None:
-        self._lanes = lanes
+    def __init__(self, routes: tuple[FastRoute, ...], services: Services) -> None:
+        self._routes = routes
         self._heads: dict[bytes, Plain] = {}
         self.services = services
 
@@ -125,12 +127,12 @@ class FastLane:
         if size > len(data):
             return 0
         lane, ref = head.lane, head.ref
-        known = self.services.refs.known(ref)
+        known = self.services.session_lookup.known(ref)
         if known is None:
             return None
         request = Request(self.services, lane, ref, head.allow, write)
         try:
-            principal = self.services.tokens.seen(head.token)
+            principal = self.services.tokens.verify_cached(head.token)
             if principal is None:
                 return None
             request.user = principal.user_id
@@ -148,7 +150,7 @@ class FastLane:
 
     def _parsed(self, raw: bytes) -> Plain | None:
         """Read a head; None: something about it is unusual. A client's heads are mostly alike, so they are kept."""
-        for lane in self._lanes:
+        for lane in self._routes:
             if match := lane.line.match(raw):
                 break
         else:
@@ -189,7 +191,9 @@ class Request(Pending):
 
     __slots__ = ("_allow", "_lane", "_started", "_write", "user")
 
-    def __init__(self, services: Services, lane: Lane, ref: str, allow: bytes, write: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, services: Services, lane: FastRoute, ref: str, allow: bytes, write: Callable[[bytes], None]
+    ) -> None:
         super().__init__(lane.endpoint, services, ref)
         self._lane = lane
         self._allow = allow

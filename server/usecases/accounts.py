@@ -170,7 +170,7 @@ async def refresh(services: Services, call: Call) -> LoggedIn:
 async def stolen(services: Services, login_id: str) -> None:
     if await services.users.revoke(login_id):
         services.tokens.revoke(login_id)
-        services.hub.cut_off(None, login_id)
+        services.hub.close_login(None, login_id)
 
 
 async def whole(work: Coroutine[Any, Any, T]) -> T:
@@ -187,7 +187,7 @@ async def logout(services: Services, call: Call) -> None:
 async def logged_out(services: Services, principal: Principal) -> None:
     await services.users.end_login(principal.login, principal.user_id, principal.expires_at)
     services.tokens.revoke(principal.login, principal.expires_at)
-    services.hub.cut_off(principal.user_id, principal.login)
+    services.hub.close_login(principal.user_id, principal.login)
 
 
 async def me(services: Services, call: Call) -> User:
@@ -223,7 +223,7 @@ async def changed(services: Services, call: Call, user: User, hashed: str | None
         # Whoever knew the old password is logged out, but for the one who has just changed it.
         for login_id in await services.users.revoke_all(user.user_id, but=call.principal.login):
             services.tokens.revoke(login_id)
-            services.hub.cut_off(user.user_id, login_id)
+            services.hub.close_login(user.user_id, login_id)
     return found or user
 
 

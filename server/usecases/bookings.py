@@ -19,9 +19,9 @@ from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.usecases.accounts import UserRef
 from server.usecases.call import Call
-from server.usecases.idempotent_creation import once
+from server.usecases.idempotent_creation import idempotent
 from server.usecases.services import Services
-from server.usecases.session_creation import Opening, open_session
+from server.usecases.session_creation import CreationOptions, create_session_from
 from storage.bookings import Booking
 from storage.creations import Made
 from storage.sessions import UUID
@@ -93,7 +93,7 @@ async def create(services: Services, call: Call) -> Seen:
         then = structs.replace(now, session_id=None, session_status=None)
         return Seen(then, can_join(then, caller, then.created_at))
 
-    return await once(services, call, make, again)
+    return await idempotent(services, call, make, again)
 
 
 def lasting(starts_at: datetime, ends_at: datetime) -> tuple[Millis, Millis]:
@@ -129,7 +129,9 @@ async def find(services: Services, call: Call) -> Seen:
 async def seen(services: Services, booking_id: str, user_id: UserId) -> Seen:
     booking = await services.bookings.find(booking_id) if UUID.fullmatch(booking_id) else None
     if booking is None:
-        raise Problem(404, "unknown_booking", f"There is no booking {booking_id!r}.", field="booking_id", place="path")
+        raise Problem(
+            404, "unknown_booking", f"There is no booking {booking_id!r}.", field="booking_id", location="path"
+        )
     if not booking.names(user_id):
         raise Problem(403, "not_permitted", "This is somebody else's booking.")
     return Seen(booking, can_join(booking, user_id, now_millis()))
@@ -163,7 +165,7 @@ async def ensure_session(services: Services, call: Call) -> Seen:
         return made
     try:
         new, opening = lesson(made.booking, await people(services, made.booking), now_millis())
-        await open_session(services, call.principal, new, opening)
+        await create_session_from(services, call.principal, new, opening)
     except Taken:
         pass  # Somebody else has been faster: theirs is the one.
     return await find(services, call)
@@ -173,7 +175,7 @@ async def people(services: Services, booking: Booking) -> dict[UserId, c.Person]
     return await services.users.people([booking.tutor_id, booking.student_id])
 
 
-def lesson(booking: Booking, people: dict[UserId, c.Person], now: Millis) -> tuple[c.NewSession, Opening]:
+def lesson(booking: Booking, people: dict[UserId, c.Person], now: Millis) -> tuple[c.NewSession, CreationOptions]:
     """Describe a booking's session: the tutor's own, in whose name it is made, with the student invited."""
     tutor, student = people[booking.tutor_id], people[booking.student_id]
     new = c.NewSession(
@@ -185,7 +187,7 @@ def lesson(booking: Booking, people: dict[UserId, c.Person], now: Millis) -> tup
         early=EARLY_S,
         ttl=max(booking.ends_at - now, 0) // 1000 + OVERRUN_S,
     )
-    return new, Opening(
+    return new, CreationOptions(
         live=booking.starts_at - EARLY_S * 1000 <= now,
         owner=c.Caller(booking.tutor_id, tutor.name, number=tutor.number),
         invited={booking.student_id: student},

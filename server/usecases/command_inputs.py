@@ -44,12 +44,12 @@ LOOKUPS: Mapping[type[c.Command], LookUp] = {
 }
 
 
-async def looked_up(services: Services, session_id: SessionId, principal: Principal, command: c.Command) -> Fields:
+async def load_inputs(services: Services, session_id: SessionId, principal: Principal, command: c.Command) -> Fields:
     """Look up what a command needs, which is nothing for most. Raises: Problem."""
     if isinstance(command, c.Together):
         found: dict[str, Any] = {}
         for one in command.commands:
-            for name, value in (await looked_up(services, session_id, principal, one)).items():
+            for name, value in (await load_inputs(services, session_id, principal, one)).items():
                 found[name] = {**found.get(name, {}), **value}
         return found
     look_up = LOOKUPS.get(type(command))

@@ -37,7 +37,7 @@ class Newcomer(Struct, frozen=True):
     colour: str | None = None
 
 
-def arriving(kind: str, of: Callable[[Call], Newcomer], gate: See | None = None) -> Comes:
+def guest_from_token(kind: str, of: Callable[[Call], Newcomer], gate: See | None = None) -> Comes:
     """Make what lets people into a session, or into one that is about to be: as who they say, if that is nobody yet.
 
     With a credential they are who that says. `gate` looks at the session first, and may refuse. Raises: Problem 403,
@@ -49,12 +49,12 @@ def arriving(kind: str, of: Callable[[Call], Newcomer], gate: See | None = None)
         newcomer = of(call)
         if call.caller is not None:
             return oneself(call.caller, newcomer)
-        return await taken_in(services, call, kind, newcomer)
+        return await create_guest(services, call, kind, newcomer)
 
     return comes
 
 
-def believing(kind: str, of: Callable[[Call], Newcomer | str | None], gate: See) -> Comes:
+def guest_from_body(kind: str, of: Callable[[Call], Newcomer | str | None], gate: See) -> Comes:
     """Make what takes calls without a credential at their word: as the guest with the id that they name.
 
     Who names nobody that is there is a newcomer, if they say all of that, or else stands for the session's owner."""
@@ -68,7 +68,7 @@ def believing(kind: str, of: Callable[[Call], Newcomer | str | None], gate: See)
         if known is not None:
             return known
         if isinstance(named, Newcomer):
-            return await taken_in(services, call, kind, named)
+            return await create_guest(services, call, kind, named)
         raise unauthenticated("There is nobody in this session to stand for.")
 
     return comes
@@ -101,7 +101,7 @@ def oneself(principal: Principal, newcomer: Newcomer) -> Principal:
     return principal if principal.colour else structs.replace(principal, colour=newcomer.colour)
 
 
-async def taken_in(services: Services, call: Call, kind: str, newcomer: Newcomer) -> Principal:
+async def create_guest(services: Services, call: Call, kind: str, newcomer: Newcomer) -> Principal:
     """Make a guest of a newcomer. Until they get a token the id is not theirs yet. Raises: Problem 409, 429."""
     if wait := services.guests.take(call.address):
         raise too_fast("Too many guests from this address; wait a little.", wait)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from actors.messages import KeyReused, Unavailable
 from actors.ports import CreationKey, Taken
-from server.http.problems import refused
+from server.http.problems import problem_of
 from server.usecases.call import Call
 from server.usecases.services import Services
 from storage.creations import Made
@@ -16,7 +16,7 @@ from storage.creations import Made
 T = TypeVar("T")
 
 
-async def once(
+async def idempotent(
     services: Services,
     call: Call,
     make: Callable[[CreationKey | None], Awaitable[T]],
@@ -37,7 +37,7 @@ async def once(
                 raise
         made = await before(services, key)
     if made is None:
-        raise refused(Unavailable("what this Idempotency-Key had made was just forgotten", 1), "")
+        raise problem_of(Unavailable("what this Idempotency-Key had made was just forgotten", 1), "")
     return await again(made)
 
 
@@ -45,5 +45,5 @@ async def before(services: Services, key: CreationKey) -> Made | None:
     """Find what a key has made. Raises: Problem 422 if it was for something else."""
     made = await services.creations.find(key.user_id, key.key)
     if made is not None and made.digest != key.digest:
-        raise refused(KeyReused(), "")
+        raise problem_of(KeyReused(), "")
     return made

@@ -7,30 +7,30 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from actors.directory import Directory
-from actors.messages import Look, Snapshot
+from actors.messages import ReadState, Snapshot
 from actors.session.errors import Rejected
 from actors.session.ids import SessionId
 from actors.session.permissions import require_current
 from actors.session.state import State
 from server.http.access_log import RequestLog
-from server.http.problems import Problem, refused, unknown_session
+from server.http.problems import Problem, problem_of, unknown_session
 from server.outbound.dispatcher import Dispatcher
 from server.outbound.push.invitations import Invitations
-from server.outbound.webhooks import Hooks
-from server.rooms.daily_webhooks import Ears
-from server.rooms.provisioning import Keeper
-from server.rooms.recording_poll import Overdue
+from server.outbound.webhooks import Webhooks
+from server.rooms.daily_webhooks import DailyWebhooks
+from server.rooms.provisioning import RoomProvisioner
+from server.rooms.recording_poll import RecordingPoller
 from server.security.passwords import Passwords
 from server.security.principal import Principal
 from server.security.rate_limit import Rate
-from server.security.signed_urls import SignedUrls
+from server.security.signed_urls import UrlSigner
 from server.security.tickets import Tickets
 from server.security.tokens import Tokens
-from server.security.upload_slots import Places
+from server.security.upload_slots import UploadSlots
 from server.settings.sections import Settings
 from server.streams.hub import Hub
 from server.streams.notification_feed import UserStreams
-from server.usecases.session_lookup import Refs
+from server.usecases.session_lookup import SessionLookup
 from storage.audio import Library
 from storage.blobs import Blobs
 from storage.bookings import Bookings
@@ -57,10 +57,10 @@ class Services(Struct, frozen=True):
     logs: Logs
     """Classrooms' logs, by numbers."""
     users: Users
-    refs: Refs
+    session_lookup: SessionLookup
     tokens: Tokens
     tickets: Tickets
-    urls: SignedUrls
+    urls: UrlSigner
     """To recordings."""
     passwords: Passwords
     registry: CollectorRegistry
@@ -80,17 +80,17 @@ class Services(Struct, frozen=True):
     """Per address."""
     audio: Library
     blobs: Blobs
-    uploads: Places
-    audio_urls: SignedUrls
+    uploads: UploadSlots
+    audio_urls: UrlSigner
     """To pieces of audio."""
     dispatcher: Dispatcher
-    hooks: Hooks
+    webhooks: Webhooks
     devices: Devices
     invitations: Invitations
     user_streams: UserStreams
-    rooms: Keeper
-    ears: Ears
-    overdue: Overdue
+    rooms: RoomProvisioner
+    daily_webhooks: DailyWebhooks
+    recording_poller: RecordingPoller
     """What providers of rooms say."""
     ledger: RoomLedger
 
@@ -105,12 +105,12 @@ class Services(Struct, frozen=True):
             except Exception as error:  # noqa: BLE001 - raised below
                 return None, error
 
-        outcome = await self.directory.ask(session_id, Look(seen))
+        outcome = await self.directory.ask(session_id, ReadState(seen))
         if not isinstance(outcome, Snapshot):
-            raise refused(outcome, ref)
+            raise problem_of(outcome, ref)
         value, error = outcome.value
         if isinstance(error, Rejected):
-            raise refused(error, ref) from error
+            raise problem_of(error, ref) from error
         if error is not None:
             raise error
         return value

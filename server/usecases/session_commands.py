@@ -12,10 +12,10 @@ from actors.messages import Answer, Execute, Key, Outcome, Repeated
 from actors.session.commands import Caller, Command
 from actors.session.events import Recorded
 from actors.session.state import State
-from server.http.problems import refused, unknown_session
+from server.http.problems import problem_of, unknown_session
 from server.http.timestamps import now_millis
 from server.usecases.call import Call
-from server.usecases.command_inputs import looked_up
+from server.usecases.command_inputs import load_inputs
 from server.usecases.services import Services
 
 See = Callable[[State, Call], Any]
@@ -28,14 +28,14 @@ async def asked(
     find: See | None,
     key: Key | None = None,
     *,
-    admits: bool = False,
+    has_invitation: bool = False,
 ) -> Call:
     """Have a session do what a call asks for; give the call with what it `found` and `made`. Raises: Problem."""
     if find is not None:
         call = structs.replace(call, found=await seen(services, call, find))
     principal, command = call.principal, ask(call)
-    known = await looked_up(services, call.session_id, principal, command)
-    caller: Caller = structs.replace(principal.caller(holds_code=admits), **known)
+    known = await load_inputs(services, call.session_id, principal, command)
+    caller: Caller = structs.replace(principal.caller(has_invitation=has_invitation), **known)
     outcome = await services.directory.ask(call.session_id, Execute(command, caller, key=key))
     return structs.replace(call, made=await made(services, call, outcome))
 
@@ -48,7 +48,7 @@ async def made(services: Services, call: Call, outcome: Outcome) -> list[Recorde
         case Repeated(first_seq=first, last_seq=last):
             return await services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
         case _:
-            raise refused(outcome, call.params.get("ref", ""))
+            raise problem_of(outcome, call.params.get("ref", ""))
 
 
 async def seen(services: Services, call: Call, see: See) -> Any:

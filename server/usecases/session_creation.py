@@ -18,12 +18,12 @@ from actors.session.aspects import lifecycle
 from actors.session.errors import Rejected
 from actors.session.ids import SessionId, UserId
 from actors.session.state import Session, State
-from server.http.problems import Problem, refused
+from server.http.problems import Problem, problem_of
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.security.principal import Principal
 from server.usecases.call import Call
-from server.usecases.idempotent_creation import once
+from server.usecases.idempotent_creation import idempotent
 from server.usecases.services import Services
 from storage.creations import Made
 from storage.sessions import UUID
@@ -33,7 +33,7 @@ CODE_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 TRIES = 8
 
 
-class Opening(Struct, frozen=True, kw_only=True):
+class CreationOptions(Struct, frozen=True, kw_only=True):
     """How a session begins, besides what its creator says of it. `seat`: the place that its owner has at once.
 
     `named` makes the name from the title, where the creator gives none. `invited`: who else may come in."""
@@ -59,7 +59,7 @@ class Opening(Struct, frozen=True, kw_only=True):
 
 async def create_session(services: Services, call: Call) -> Session:
     require_teacher(call.principal)
-    return (await open_once(services, call, call.body, Opening())).session
+    return (await create_session_idempotent(services, call, call.body, CreationOptions())).session
 
 
 def require_teacher(principal: Principal) -> None:
@@ -68,19 +68,23 @@ def require_teacher(principal: Principal) -> None:
         raise Problem(403, "not_permitted", "Only teachers may create sessions.")
 
 
-async def open_once(services: Services, call: Call, new: c.NewSession, opening: Opening) -> State:
+async def create_session_idempotent(
+    services: Services, call: Call, new: c.NewSession, opening: CreationOptions
+) -> State:
     """Open a session, or give the one that the call's key has opened before, as it was then. Raises: Problem."""
 
     async def make(key: CreationKey | None) -> State:
-        return await open_session(services, call.principal, new, structs.replace(opening, key=key))
+        return await create_session_from(services, call.principal, new, structs.replace(opening, key=key))
 
     async def again(made: Made) -> State:
         return machine.replay(await services.log.read(SessionId(made.made_id), 0, made.last_seq))
 
-    return await once(services, call, make, again)
+    return await idempotent(services, call, make, again)
 
 
-async def open_session(services: Services, principal: Principal, new: c.NewSession, opening: Opening) -> State:
+async def create_session_from(
+    services: Services, principal: Principal, new: c.NewSession, opening: CreationOptions
+) -> State:
     """Commit a new session, with its room; give its state.
 
     Raises: Problem, Taken("booking"), Taken("key")."""
@@ -118,7 +122,7 @@ async def open_session(services: Services, principal: Principal, new: c.NewSessi
     raise Problem(503, "unavailable", "No free join code was found; try again.", retry_s=1)
 
 
-async def committed(services: Services, principal: Principal, create: c.Create, opening: Opening) -> State:
+async def committed(services: Services, principal: Principal, create: c.Create, opening: CreationOptions) -> State:
     """Commit a new session. Raises: Problem, Taken for what somebody else has, a join code the last of all."""
     for attempt in range(1, TRIES + 1):
         state, commit = created(principal, create, opening)
@@ -133,12 +137,12 @@ async def committed(services: Services, principal: Principal, create: c.Create, 
     raise AssertionError("the last attempt either returns or raises")
 
 
-def created(principal: Principal, create: c.Create, opening: Opening) -> tuple[State, Creation]:
+def created(principal: Principal, create: c.Create, opening: CreationOptions) -> tuple[State, Creation]:
     by, now = structs.replace(opening.owner or principal.caller(), people=opening.invited), now_millis()
     try:
         events = lifecycle.create(create, by, now)
     except Rejected as rejected:
-        raise refused(rejected, "") from rejected
+        raise problem_of(rejected, "") from rejected
     state, commit = creation(machine.record(create.session_id, 1, 0, now, by.user_id, events))
     return state, structs.replace(commit, booking_id=opening.booking_id, key=opening.key)
 

@@ -11,18 +11,18 @@ from server.http.problems import unknown_session
 from storage.sessions import Naming, Sessions
 
 REFS_KEPT = 100_000
-Place = str | tuple[Kind, str | None, Naming, str]
+SessionKey = str | tuple[Kind, str | None, Naming, str]
 """What leads to a session: a reference by itself, or one within the sessions of a kind and a dialect."""
 
 
-class Refs:
+class SessionLookup:
     """Finds sessions by id, number, name or code; remembers what never changes."""
 
     def __init__(self, sessions: Sessions, *, kept: int = REFS_KEPT) -> None:
         self._sessions = sessions
         self._kept = kept
-        self._known: OrderedDict[Place, tuple[SessionId, bool]] = OrderedDict()
-        self._places: dict[SessionId, list[Place]] = {}
+        self._known: OrderedDict[SessionKey, tuple[SessionId, bool]] = OrderedDict()
+        self._places: dict[SessionId, list[SessionKey]] = {}
         """By what each session is known: to forget one must not take a look at all of them."""
 
     async def resolve(self, ref: str) -> tuple[SessionId, bool]:
@@ -40,7 +40,7 @@ class Refs:
         """Give the id of a session that is not found any more; None: there never was one."""
         return await self._sessions.deleted(ref) if ref.isprintable() else None
 
-    def _keep(self, place: Place, known: tuple[SessionId, bool]) -> tuple[SessionId, bool]:
+    def _keep(self, place: SessionKey, known: tuple[SessionId, bool]) -> tuple[SessionId, bool]:
         if place not in self._known:
             self._known[place] = known
             self._places.setdefault(known[0], []).append(place)

@@ -109,7 +109,7 @@ async def find_place(services: Services, call: Call) -> Found:
 
 async def deleted(services: Services, call: Call) -> None:
     """After `session_deleted`: the session is not found any more."""
-    services.refs.forget(call.session_id)
+    services.session_lookup.forget(call.session_id)
 
 
 class Ticket(Struct, frozen=True):

@@ -92,9 +92,9 @@ async def create(services: Services, call: Call) -> WithSecret:
     types, secret = known_types(services, body.types), chosen_secret(body.secret)
     url = await reachable(services, call.principal, body.url)
     endpoint_id, most = new_id(), services.settings.webhooks.endpoints_per_user
-    sealed = services.hooks.seal.close(secret, endpoint_id)
+    sealed = services.webhooks.secret_box.encrypt(secret, endpoint_id)
     try:
-        await services.hooks.endpoints.create(endpoint_id, owner_id, url, types, body.description, sealed, most)
+        await services.webhooks.endpoints.create(endpoint_id, owner_id, url, types, body.description, sealed, most)
     except TooMany as error:
         raise Problem(409, "too_many", f"One may have {most} webhooks; delete one first.") from error
     await noticed(services, owner_id)
@@ -104,7 +104,7 @@ async def create(services: Services, call: Call) -> WithSecret:
 def known_types(services: Services, types: list[str]) -> list[str]:
     """Raises: Problem 422."""
     for name in types:
-        if name not in services.hooks.wanted.every:
+        if name not in services.webhooks.wanted.every:
             raise Problem(422, "invalid", f"There is no event type {name!r} to be sent.", field="types")
     return sorted(set(types))
 
@@ -125,28 +125,28 @@ async def reachable(services: Services, principal: Principal, url: str) -> str:
     """See that a URL may be sent to. Raises: Problem 422, 429."""
     limited(services, principal)
     try:
-        return await services.hooks.outward.check(url)
+        return await services.webhooks.outward.check(url)
     except ValueError as error:
         raise Problem(422, "invalid", f"`url` {error}.", field="url") from error
 
 
 def limited(services: Services, principal: Principal) -> None:
     """Count what makes the server look something up or send something at once. Raises: Problem 429."""
-    if wait := services.hooks.probes.take(principal.user_id):
+    if wait := services.webhooks.probes.take(principal.user_id):
         raise too_fast(f"At most {services.settings.webhooks.probes_per_minute} a minute.", wait)
 
 
 async def noticed(services: Services, owner_id: UserId) -> None:
     """Have the next commit know of a change. It has been made: a database that is away now is asked again soon."""
     try:
-        await services.hooks.wanted.read(owner_id)
+        await services.webhooks.wanted.read(owner_id)
     except LogUnavailable:
         return
 
 
 async def found(services: Services, owner_id: UserId, endpoint_id: str) -> Endpoint:
     """Raises: Problem 404."""
-    endpoint = await services.hooks.endpoints.find(endpoint_id, owner_id) if UUID.fullmatch(endpoint_id) else None
+    endpoint = await services.webhooks.endpoints.find(endpoint_id, owner_id) if UUID.fullmatch(endpoint_id) else None
     if endpoint is None:
         raise unknown(endpoint_id)
     return endpoint
@@ -164,7 +164,7 @@ async def own(services: Services, call: Call) -> Endpoint:
 async def page(services: Services, call: Call) -> Listed:
     query: EndpointQuery = call.query
     before = None if query.cursor is None else int(query.cursor)
-    endpoints = await services.hooks.endpoints.page(call.principal.user_id, before=before, limit=query.limit + 1)
+    endpoints = await services.webhooks.endpoints.page(call.principal.user_id, before=before, limit=query.limit + 1)
     return listed(endpoints, query.limit, lambda one: one.number)
 
 
@@ -173,7 +173,7 @@ async def change(services: Services, call: Call) -> Endpoint:
     endpoint = await own(services, call)
     types = None if body.types is None else known_types(services, body.types)
     url = None if body.url is None else await reachable(services, call.principal, body.url)
-    await services.hooks.endpoints.change(
+    await services.webhooks.endpoints.change(
         endpoint.endpoint_id,
         endpoint.owner_id,
         url=url,
@@ -183,23 +183,23 @@ async def change(services: Services, call: Call) -> Endpoint:
     )
     await noticed(services, endpoint.owner_id)
     if body.enabled is False:
-        await services.hooks.outbox.abandon("webhook", endpoint.endpoint_id)
+        await services.webhooks.outbox.abandon("webhook", endpoint.endpoint_id)
     return await own(services, call)
 
 
 async def remove(services: Services, call: Call) -> None:
     endpoint = await own(services, call)
-    await services.hooks.endpoints.remove(endpoint.endpoint_id, endpoint.owner_id)
+    await services.webhooks.endpoints.remove(endpoint.endpoint_id, endpoint.owner_id)
     await noticed(services, endpoint.owner_id)
-    await services.hooks.outbox.abandon("webhook", endpoint.endpoint_id)
+    await services.webhooks.outbox.abandon("webhook", endpoint.endpoint_id)
 
 
 async def rotate(services: Services, call: Call) -> WithSecret:
     secret = chosen_secret(call.body.secret)
     endpoint = await own(services, call)
-    sealed = services.hooks.seal.close(secret, endpoint.endpoint_id)
+    sealed = services.webhooks.secret_box.encrypt(secret, endpoint.endpoint_id)
     keep_s = services.settings.webhooks.rotation_s
-    await services.hooks.endpoints.rotate(endpoint.endpoint_id, endpoint.owner_id, sealed, keep_s)
+    await services.webhooks.endpoints.rotate(endpoint.endpoint_id, endpoint.owner_id, sealed, keep_s)
     return WithSecret(await own(services, call), printed_secret(secret))
 
 
@@ -209,7 +209,7 @@ async def test(services: Services, call: Call, ping: Callable[[str, Millis], byt
     limited(services, call.principal)
     at, started = now_millis(), time.perf_counter()
     message = Message(f"ping_{new_id().replace('-', '')}", ping(endpoint.endpoint_id, at))
-    outcome = await services.hooks.sender.post(endpoint.endpoint_id, message, disabled_too=True)
+    outcome = await services.webhooks.sender.post(endpoint.endpoint_id, message, disabled_too=True)
     return Attempt(at, round((time.perf_counter() - started) * 1000), outcome.status, outcome.error)
 
 
@@ -217,7 +217,7 @@ async def deliveries(services: Services, call: Call) -> Listed:
     query: DeliveryQuery = call.query
     endpoint = await own(services, call)
     before = None if query.cursor is None else int(query.cursor)
-    rows = await services.hooks.endpoints.deliveries(
+    rows = await services.webhooks.endpoints.deliveries(
         endpoint.endpoint_id, status=query.status, before=before, limit=query.limit + 1
     )
     return listed(rows, query.limit, lambda row: row.id)
@@ -228,12 +228,12 @@ async def replay(services: Services, call: Call) -> Delivered:
     endpoint = await own(services, call)
     enabled(endpoint)
     named = parsed_message_id(call.params["delivery"])
-    known = None if named is None else await services.hooks.endpoints.delivery(endpoint.endpoint_id, *named)
+    known = None if named is None else await services.webhooks.endpoints.delivery(endpoint.endpoint_id, *named)
     if named is None or known is None:
         raise Problem(404, "unknown_delivery", f"There is no delivery {call.params['delivery']!r} of this webhook.")
-    await services.hooks.endpoints.replay(endpoint.endpoint_id, *named)
+    await services.webhooks.endpoints.replay(endpoint.endpoint_id, *named)
     services.dispatcher.wake()
-    return await services.hooks.endpoints.delivery(endpoint.endpoint_id, *named) or known
+    return await services.webhooks.endpoints.delivery(endpoint.endpoint_id, *named) or known
 
 
 async def replay_since(services: Services, call: Call) -> Replayed:
@@ -244,8 +244,8 @@ async def replay_since(services: Services, call: Call) -> Replayed:
     most = services.settings.webhooks.replay_rows
     since = lifecycle.millis(call.body.since)
     assert since is not None
-    queued, latest = await services.hooks.endpoints.replay_since(
-        endpoint.endpoint_id, since, every=services.hooks.wanted.every, limit=most
+    queued, latest = await services.webhooks.endpoints.replay_since(
+        endpoint.endpoint_id, since, every=services.webhooks.wanted.every, limit=most
     )
     services.dispatcher.wake()
     return Replayed(queued, Millis(latest + 1) if latest is not None and queued >= most else None)

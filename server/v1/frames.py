@@ -11,7 +11,7 @@ from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from server.http.reply import Reply
 from server.http.timestamps import now, rfc3339
-from server.streams.format import Bye, Cursor, Format, bare, message
+from server.streams.format import Bye, Cursor, StreamEncoder, message, payload
 from server.v1.state_views import snapshot
 
 _encode = msgspec.json.Encoder().encode
@@ -117,7 +117,7 @@ def frame(out: Published, body: bytes) -> bytes:
     )
 
 
-def unplaced_frame(out: Published) -> bytes | None:
+def event_without_id_frame(out: Published) -> bytes | None:
     printed = event_frame(out)
     return None if printed is None else printed.partition(b"\n")[2]
 
@@ -143,9 +143,9 @@ def bye(reason: Bye, retry_ms: int | None) -> bytes:
     return pause + sse("bye", _encode({"reason": reason, "retry": retry_ms}))
 
 
-FRAMES = Format(
+FRAMES = StreamEncoder(
     event=event_frame,
-    unplaced=unplaced_frame,
+    event_without_id=event_without_id_frame,
     relayed=relayed_frame,
     snapshot=snapshot,
     first=lambda cursor, body: sse("snapshot", body, cursor),
@@ -169,7 +169,7 @@ def event_message(out: Published) -> bytes | None:
     return None if kind in SILENT else said(NAMES[kind], shown_json(out), place)
 
 
-def unplaced_message(out: Published) -> bytes | None:
+def event_without_id_message(out: Published) -> bytes | None:
     kind = type(out.recorded.event)
     return None if kind in SILENT else said(NAMES[kind], shown_json(out))
 
@@ -203,9 +203,9 @@ CLOSES: dict[Bye, int] = {
 """What a socket is closed with after `bye`. A slow one does not hear it: it is cut off, as a stream is."""
 
 
-MESSAGES = Format(
+MESSAGES = StreamEncoder(
     event=event_message,
-    unplaced=unplaced_message,
+    event_without_id=event_without_id_message,
     relayed=relayed_message,
     snapshot=snapshot,
     first=lambda cursor, body: said(b"snapshot", body, cursor),
@@ -213,7 +213,7 @@ MESSAGES = Format(
     reset=lambda reason: said(b"reset", _encode({"reason": reason})),
     bye=lambda reason, retry_ms: said(b"bye", _encode({"reason": reason, "retry": retry_ms})),
     heartbeat=b"",
-    wrap=bare,
+    frame=payload,
 )
 
 

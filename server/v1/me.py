@@ -16,7 +16,7 @@ from server.usecases import devices, sessions
 from server.v1.frames import FRAMES, sse
 from server.v1.views import Owner, Page, encode, nothing
 from storage.devices import Device, Platform
-from storage.notifications import Invitation, Standing, Told
+from storage.notifications import Invitation, NotificationState, StoredNotification
 
 
 class DeviceView(Struct, frozen=True):
@@ -63,7 +63,7 @@ class TicketView(Struct, frozen=True):
     expires_at: str
 
 
-def standing(found: Standing) -> bytes:
+def standing(found: NotificationState) -> bytes:
     invitations = [invitation(one) for one in found.invitations]
     return encode(StandingView(str(Cursor(found.at, found.seq)), invitations, rfc3339(now())))
 
@@ -83,7 +83,7 @@ def inviter(user_id: UserId | None, name: str | None) -> Owner | None:
     return None if user_id is None else Owner(user_id, name or "")
 
 
-def told(told: Told) -> bytes:
+def told(told: StoredNotification) -> bytes:
     """Print a notification as a frame."""
     notification = told.notification
     kind = str(notification.__struct_config__.tag)

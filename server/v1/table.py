@@ -56,7 +56,7 @@ class JoinByCode(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Joined(Struct, frozen=True):
-    """`waiting`: in the lobby, until a host admits."""
+    """`waiting`: in the lobby, until a host has_invitation."""
 
     session: SessionView
     status: Presence | None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.messages import Answer, Execute, Fenced, Key, Look, Passivate, Repeated, Snapshot, Unavailable
+from actors.messages import Answer, Execute, Fenced, Key, Passivate, ReadState, Repeated, Snapshot, Unavailable
 from actors.persistence import CommitFailed
 from actors.session import commands as c
 from actors.session import events as e
@@ -127,7 +127,7 @@ async def test_looking_at_a_session_that_was_taken_over(room: Process) -> None:
             said = asyncio.create_task(ask(room, says("and back")))
             await turns()
             look = asyncio.create_task(
-                room.directory.ask(SESSION, Look(lambda state: [m.text for m in state.messages.values()], reply))
+                room.directory.ask(SESSION, ReadState(lambda state: [m.text for m in state.messages.values()], reply))
             )
             await turns()
         assert isinstance(await said, Answer)
@@ -226,7 +226,7 @@ async def test_what_a_server_left_when_it_died_is_recovered(room: Process) -> No
 async def test_a_server_that_was_killed_just_now_is_recovered_a_little_later(room: Process) -> None:
     await room.watched(ANN)
     await room.written()
-    await room.log.beat()
+    await room.log.heartbeat()
     async with process(beside=room, owner="two", wake_every_s=0.001) as two, running(two):
         await turns(50)
         assert not any(isinstance(event, e.ConnectionsLost) for event in two.rows), "it may be alive"

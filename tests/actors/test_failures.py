@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from actors.messages import Execute, Look, Outcome, Snapshot, Unavailable
+from actors.messages import Execute, Outcome, ReadState, Snapshot, Unavailable
 from actors.session import commands as c
 from actors.session import events as e
 from storage.testing import Held, Trouble
@@ -57,12 +57,12 @@ async def test_nobody_hears_twice(room: Process, trouble: Trouble | None) -> Non
     room.tell(Execute(says("Hello"), ANN, replies[0]))
     commit = await held(room)
     room.tell(Execute(says("Hello"), ANN, replies[1]))
-    room.tell(Look(lambda state: state.seq, replies[2]))
+    room.tell(ReadState(lambda state: state.seq, replies[2]))
     await turns()
     if trouble is not None:
         commit.fail(trouble)
     else:
-        room.tell(Look(divide, replies[3]))
+        room.tell(ReadState(divide, replies[3]))
     await turns()
     assert [[type(one) for one in reply.outcomes] for reply in replies[:3]] == [[Unavailable]] * 3
     assert len(replies[3].outcomes) == (trouble is None)

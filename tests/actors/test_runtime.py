@@ -8,7 +8,7 @@ from typing import Any
 import pykka
 import pytest
 
-from actors.runtime import Deferred, LoopActor
+from actors.runtime import LoopActor, LoopScheduler
 from tests.support.stage import turns
 
 
@@ -163,7 +163,7 @@ def test_both_are_needed_on_a_loop() -> None:
 
 
 async def test_deferred_work_is_done_in_order_a_quarter_a_turn() -> None:
-    deferred, done = Deferred(), list[int]()
+    deferred, done = LoopScheduler(), list[int]()
     for number in range(8):
         deferred.add(partial(done.append, number))
     assert done == [], "not before its turn"
@@ -179,7 +179,7 @@ async def test_deferred_work_is_done_in_order_a_quarter_a_turn() -> None:
 
 
 async def test_deferred_work_that_fails_takes_nothing_else_with_it() -> None:
-    deferred, done, failures = Deferred(), list[str](), list[str]()
+    deferred, done, failures = LoopScheduler(), list[str](), list[str]()
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(str(context["exception"])))
 
     def fail() -> None:

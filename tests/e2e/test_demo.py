@@ -84,7 +84,7 @@ async def test_classes_follow_one_another_to_the_end(dsn: str, tmp_path: Path) -
         codes = re.findall(r"https://shown\.example\.org/\?code=(\w+)", "\n".join(said))
         assert len(set(codes)) == len(LESSONS) + 1
         for lesson, code in zip(LESSONS, codes, strict=False):
-            session_id, _ = await server.services.refs.resolve(code)
+            session_id, _ = await server.services.session_lookup.resolve(code)
             rows = await server.services.log.read(session_id, 0, 1_000)
             happened = [type(row.event).__struct_config__.tag for row in rows]
             assert happened[-1] == "session_ended", lesson.title
@@ -92,7 +92,7 @@ async def test_classes_follow_one_another_to_the_end(dsn: str, tmp_path: Path) -
             wanted = {cue.do["type"] for cue in lesson.cues}
             assert {"send_message", "react", "raise_hand", "call_next", "mute", "unmute", "leave"} <= wanted
             assert {"hand_called", "message_reacted", "all_muted", "participant_left"} <= set(happened)
-        last, _ = await server.services.refs.resolve(codes[-1])
+        last, _ = await server.services.session_lookup.resolve(codes[-1])
         summary = await server.services.log.summary(last)
         over = summary.by_type.get("session_ended", 0) + summary.by_type.get("session_cancelled", 0)
         assert over == 1, "broken off, and over: it may not have begun"

@@ -25,7 +25,7 @@ BOOKING = "01990000-0000-7000-a000-000000000001"
 
 
 class Log(EventLog, Protocol):
-    async def beat(self) -> None: ...
+    async def heartbeat(self) -> None: ...
 
 
 class Place:
@@ -479,13 +479,13 @@ async def test_a_session_is_due_when_it_expires_from_the_start(log: Log) -> None
 async def test_what_a_living_server_has_is_left_to_it(place: Place) -> None:
     log, other = place.log(), place.log(OTHER)
     soon, open_ = await wakes(log, START, 0)
-    await log.beat()
-    await other.beat()
+    await log.heartbeat()
+    await other.heartbeat()
     assert await log.due(START, 10) == [soon]
     assert (await other.due(START, 10), await other.interrupted()) == ([], [])
     await place.silence(ME)
     assert (await other.due(START, 10), await other.interrupted()) == ([soon], [open_])
-    await log.beat()
+    await log.heartbeat()
     assert (await other.due(START, 10), await other.interrupted()) == ([], [])
 
 
@@ -552,9 +552,9 @@ async def test_old_keys_are_forgotten(postgres: InPostgres) -> None:
 async def test_a_server_that_says_goodbye_leaves_its_sessions_at_once(postgres: InPostgres) -> None:
     log, other = postgres.log(), postgres.log(OTHER)
     (open_,) = await wakes(log, 0)
-    await log.beat()
+    await log.heartbeat()
     assert await other.interrupted() == []
-    await log.bury()
+    await log.deregister()
     assert await other.interrupted() == [open_]
     await log.ping()
 

@@ -13,7 +13,7 @@ from actors.session.ids import Millis, UserId
 from actors.session.notifications import InvitationClosed, SessionInvitation
 from storage import notifications as n
 from storage.event_log import PREPARE, PostgresEventLog
-from storage.notifications import Invitation, Notifications, Standing, Told
+from storage.notifications import Invitation, Notifications, NotificationState, StoredNotification
 from storage.pool import Pool, Writer
 from tests.support.author import ANN, BEN, START, TEACHER, Author, user
 
@@ -50,7 +50,7 @@ def invitation(author: Author, title: str) -> SessionInvitation:
     return SessionInvitation(author.session_id, number, "x", "classroom", title, "live", None, TEACHER, "Teacher")
 
 
-def titles(told: list[Told]) -> list[tuple[int, str]]:
+def titles(told: list[StoredNotification]) -> list[tuple[int, str]]:
     return [(one.seq, one.notification.title) for one in told if isinstance(one.notification, SessionInvitation)]
 
 
@@ -145,7 +145,7 @@ async def test_resuming_gives_what_came_after_a_place_or_nothing(place: Place) -
 
 
 async def test_what_stands_is_what_one_is_still_invited_to(place: Place) -> None:
-    assert await place.notifications.standing(ANN) == Standing(Millis(0), 0, [])
+    assert await place.notifications.standing(ANN) == NotificationState(Millis(0), 0, [])
     first, second, over, unsaid = [await opened(place, number) for number in range(1, 5)]
     invited = e.ParticipantInvited(ANN, "Ann", 1)
     for author in (first, second, over):

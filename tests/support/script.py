@@ -26,11 +26,11 @@ def person(name: str) -> c.Caller:
     return c.Caller(UserId(name.lower()), name)
 
 
-ANN, BEN, CAT, EVE = (structs.replace(person(name), holds_code=True) for name in ("Ann", "Ben", "Cat", "Eve"))
+ANN, BEN, CAT, EVE = (structs.replace(person(name), has_invitation=True) for name in ("Ann", "Ben", "Cat", "Eve"))
 """Students; Eve is the one who is up to something."""
-HUGO, CORA, OLAF = (structs.replace(person(name), holds_code=True) for name in ("Hugo", "Cora", "Olaf"))
+HUGO, CORA, OLAF = (structs.replace(person(name), has_invitation=True) for name in ("Hugo", "Cora", "Olaf"))
 """A second host, a cohost, an observer (`staff` makes them so)."""
-GUS = structs.replace(person("Gus"), holds_code=True, guest=True, colour="#00aa00", issued_at=START)
+GUS = structs.replace(person("Gus"), has_invitation=True, guest=True, colour="#00aa00", issued_at=START)
 """A guest: no account, only a token for this session."""
 PEOPLE = (ANN, BEN, CAT, EVE, HUGO, CORA, OLAF, GUS)
 KNOWN = {one.user_id: c.Person(one.name, one.number) for one in PEOPLE}
@@ -44,7 +44,7 @@ SERVER = c.Caller(UserId(""), "")
 
 
 def without_code(caller: c.Caller) -> c.Caller:
-    return structs.replace(caller, holds_code=False)
+    return structs.replace(caller, has_invitation=False)
 
 
 def knowing(caller: c.Caller) -> c.Caller:

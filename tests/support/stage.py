@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from actors.commit import creation
 from actors.directory import Directory
-from actors.messages import Answer, Execute, Key, Look, Outcome, Subscribe
+from actors.messages import Answer, Execute, Key, Outcome, ReadState, Subscribe
 from actors.persistence import Idle, Persistence
 from actors.ports import Append, Published
-from actors.runtime import Deferred
+from actors.runtime import LoopScheduler
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import machine
@@ -28,7 +28,7 @@ START = Millis(1_700_000_000_000)
 PATIENCE_S = 8.0
 SESSION = SessionId("01990000-0000-7000-8000-000000000001")
 TEACHER, ANN, BEN = (
-    c.Caller(UserId(f"01990000-0000-7000-8000-00000000000{n}"), name, holds_code=True)
+    c.Caller(UserId(f"01990000-0000-7000-8000-00000000000{n}"), name, has_invitation=True)
     for n, name in enumerate(("Teacher", "Ann", "Ben"), 2)
 )
 
@@ -229,7 +229,7 @@ class Process:
         def shared(stopped: Callable[[SessionActor], None]) -> Shared:
             return Shared(
                 persistence=self.writer.actor_ref,
-                deferred=Deferred(),
+                deferred=LoopScheduler(),
                 full=lambda: self.full or self.writer.full,
                 clock=clock,
                 stopped=stopped,
@@ -291,14 +291,14 @@ class Process:
         self.tell(Execute(command, by, noted, Key(word, digest) if key else None), session_id)
         return noted
 
-    def tell(self, message: Execute | Look | Subscribe, session_id: SessionId = SESSION) -> None:
+    def tell(self, message: Execute | ReadState | Subscribe, session_id: SessionId = SESSION) -> None:
         refusal = self.directory.tell(session_id, message)
         if refusal is not None and message.reply is not None:
             message.reply.set_result(refusal)
 
     def look(self, view: Callable[[State], Any] = lambda state: state.seq, *, name: str = "look") -> Noted:
         noted = Noted(self.diary, name)
-        self.tell(Look(view, noted))
+        self.tell(ReadState(view, noted))
         return noted
 
     def subscribe(self, by: c.Caller, *, join: bool = True, session_id: SessionId = SESSION) -> tuple[Watcher, Noted]:

@@ -266,7 +266,7 @@ def close(state: State, status: Status, at: Millis) -> None:
     state.hands.clear()
     for participant in state.participants.values():
         participant.online = False
-        media.silence(state, participant)
+        media.stop_media(state, participant)
         if participant.status in ("joined", "waiting"):
             participant.status = "left"
             participant.left_at = at

@@ -49,7 +49,7 @@ def on_changed(state: State, event: e.MediaChanged, recorded: e.Recorded) -> Non
         state.sharer = None
 
 
-def silence(state: State, place: Participant) -> None:
+def stop_media(state: State, place: Participant) -> None:
     """Nothing is sent any more: they have gone."""
     place.video = place.audio = place.screen = False
     if state.sharer == place.user_id:

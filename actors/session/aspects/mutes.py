@@ -37,10 +37,10 @@ def request_unmute(state: State, command: c.RequestUnmute, by: c.Caller, now: Mi
 
 
 def on_muted(state: State, event: e.ParticipantMuted, recorded: e.Recorded) -> None:
-    hush(state.participants[event.user_id])
+    mute_audio(state.participants[event.user_id])
 
 
-def hush(place: Participant) -> None:
+def mute_audio(place: Participant) -> None:
     place.muted = True
     place.audio = False
 
@@ -51,7 +51,7 @@ def on_unmuted(state: State, event: e.ParticipantUnmuted, recorded: e.Recorded) 
 
 def on_all_muted(state: State, event: e.AllMuted, recorded: e.Recorded) -> None:
     for user_id in event.user_ids:
-        hush(state.participants[user_id])
+        mute_audio(state.participants[user_id])
 
 
 def on_unmute_requested(state: State, event: e.UnmuteRequested, recorded: e.Recorded) -> None:

@@ -27,7 +27,7 @@ def join(state: State, command: c.Join, by: c.Caller, now: Millis) -> list[e.Eve
         raise not_in(state, by.user_id)
     invited = place is not None and place.status in ("invited", "left")
     back = place is not None and place.status == "left" and place.gone
-    if not (owner or by.holds_code or invited):
+    if not (owner or by.has_invitation or invited):
         raise Rejected(Reason.NOT_INVITED, "Join with the session's code, or ask a host for an invitation.")
     if by.guest and not session.features.guests:
         raise Rejected(Reason.FEATURE_OFF, "Guests are switched off in this session.")
@@ -178,7 +178,7 @@ def depart(state: State, user_id: UserId, status: Presence, at: Millis) -> None:
     set_online(state, place, False)
     state.away.pop(user_id, None)
     state.hands.pop(user_id, None)
-    media.silence(state, place)
+    media.stop_media(state, place)
     move(state, place, status)
     place.left_at = at
 

@@ -100,7 +100,7 @@ CHANGES = (
     AskRoute(
         method="PATCH", path="/sessions/{ref}/participants/{participant_id}",
         summary="Say that a participant is there, or has left", body=Presence, find=named, ask=set_present,
-        admits=True, see=one, answer=Success[ParticipantView],
+        has_invitation=True, see=one, answer=Success[ParticipantView],
     ),
     AskRoute(
         method="DELETE", path="/sessions/{ref}/participants/{participant_id}", summary="Leave, or remove a participant",
@@ -109,12 +109,14 @@ CHANGES = (
 )  # fmt: skip
 JOIN = AskRoute(
     path="/sessions/{ref}/join", summary="Join, and get a token for this session alone", public=True, body=Join,
-    comes=guest_identity.arriving(KIND, joiner, readable), admits=True, ask=lambda call: c.Join(), see=unveiled,
+    comes=guest_identity.guest_from_token(KIND, joiner, readable), has_invitation=True,
+    ask=lambda call: c.Join(), see=unveiled,
     then=guest_identity.token, out=entered, answer=Success[Entered],
 )  # fmt: skip
 SOCKET = TalkRoute(
     path="/ws/sessions/{ref}", summary="Take part in a session, or without a token look on (WebSocket)", public=True,
-    query_token=True, join=True, admits=True, find=readable, frames=MESSAGES, other=relay, failed=failed, closes=CLOSES,
+    query_token=True, join=True, has_invitation=True, find=readable, frames=MESSAGES,
+    other=relay, failed=failed, closes=CLOSES,
     refusals={}, format=frames.talk(EVENTS, first, lambda bye: None, RELAYS),
 )  # fmt: skip
 
@@ -122,7 +124,7 @@ SOCKET = TalkRoute(
 def create(ttl_s: int) -> DialectRow:
     return CreateRoute(
         path="/sessions", summary="Create a session, and get its interviewer's token", public=True, body=NewSession,
-        comes=guest_identity.arriving(KIND, creator), new=partial(new_session, ttl_s=ttl_s), opening=opening,
+        comes=guest_identity.guest_from_token(KIND, creator), new=partial(new_session, ttl_s=ttl_s), opening=opening,
         see=unveiled,
         then=guest_identity.token, out=entered, answer=Success[Entered],
     )  # fmt: skip
@@ -130,7 +132,7 @@ def create(ttl_s: int) -> DialectRow:
 
 def opened(row: DialectRow) -> DialectRow:
     """Let everybody who has the link do what a row does: as the creator."""
-    return structs.replace(row, public=True, comes=guest_identity.believing(KIND, lambda call: None, readable))
+    return structs.replace(row, public=True, comes=guest_identity.guest_from_body(KIND, lambda call: None, readable))
 
 
 def table(settings: Settings) -> Dialect:
@@ -141,9 +143,9 @@ def table(settings: Settings) -> Dialect:
     if mine.open:
         changes = tuple(map(opened, CHANGES))
         join = structs.replace(
-            JOIN, comes=guest_identity.believing(KIND, joiner, readable), then=guest_identity.first_token
+            JOIN, comes=guest_identity.guest_from_body(KIND, joiner, readable), then=guest_identity.first_token
         )
-        socket = structs.replace(SOCKET, comes=guest_identity.believing(KIND, speaker, readable))
+        socket = structs.replace(SOCKET, comes=guest_identity.guest_from_body(KIND, speaker, readable))
     return Dialect(
         name=KIND,
         title="Interview",

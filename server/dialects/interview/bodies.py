@@ -12,7 +12,7 @@ from actors.session.state import Features, Participant, State
 from server.http.problems import Problem
 from server.usecases.call import Call
 from server.usecases.guest_identity import Newcomer
-from server.usecases.session_creation import Opening, hex_name
+from server.usecases.session_creation import CreationOptions, hex_name
 
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$(?!\n)", description="a UUID")]
 # What CSS takes for a colour: `#f80`, `teal`, `hsl(120, 80%, 40%)`.
@@ -168,9 +168,9 @@ def new_session(call: Call, ttl_s: int) -> c.NewSession:
     return c.NewSession(title="Interview", kind="interview", features=FEATURES, ttl=ttl_s)
 
 
-def opening(call: Call) -> Opening:
+def opening(call: Call) -> CreationOptions:
     body: NewSession = call.body
-    return Opening(
+    return CreationOptions(
         live=True, seat="joined", named=hex_name, session_id=call.principal.scope, text=body.code,
         text_language=body.language,
     )  # fmt: skip

@@ -24,7 +24,7 @@ from server.settings.sections import Settings
 from server.usecases import accounts, devices, sessions
 from server.usecases.audio import by_number
 from server.usecases.records import chat_history, log_pages
-from server.usecases.session_creation import Opening
+from server.usecases.session_creation import CreationOptions
 
 INACTIVE = (400, "Session is not active")
 TEACHER = (403, "Teacher permission required")
@@ -93,7 +93,8 @@ ACCOUNTS = (
 SESSIONS = (
     CreateRoute(
         path="/sessions", summary="Begin a session", teachers=True, body=bodies.NewSession, status=200,
-        new=bodies.new_session, opening=lambda call: Opening(live=True), see=views.created, answer=views.SessionView,
+        new=bodies.new_session, opening=lambda call: CreationOptions(live=True),
+        see=views.created, answer=views.SessionView,
     ),
     FetchRoute(
         path="/sessions/active", summary="List active sessions, newest first", query=bodies.ActiveQuery,
@@ -113,7 +114,7 @@ SESSION = (
         out=views.invited, errors={"not_permitted": TEACHER, "not_joined": TEACHER}, answer=views.Invited,
     ),
     AskRoute(
-        path="/join", summary="Take part", admits=True, find=bodies.begun, ask=lambda call: c.Join(),
+        path="/join", summary="Take part", has_invitation=True, find=bodies.begun, ask=lambda call: c.Join(),
         see=views.entrance, answer=views.Joined,
     ),
     AskRoute(
@@ -213,7 +214,7 @@ PLAYBACK = (
 )  # fmt: skip
 STREAM = WatchRoute(
     path="/sse/sessions/{ref}", summary="Take part in a session, and hear of it (SSE)", query_token=True, join=True,
-    admits=True, find=bodies.watchable, format=frames.stream(EVENTS, first, last, RELAYS),
+    has_invitation=True, find=bodies.watchable, format=frames.stream(EVENTS, first, last, RELAYS),
 )  # fmt: skip
 
 

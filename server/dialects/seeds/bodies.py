@@ -218,7 +218,7 @@ def number_in(call: Call, name: str) -> int:
     """Read a number in the path. Raises: Problem 422."""
     text = call.params[name]
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise Problem(422, "invalid", f"`{name}` must be a whole number.", field=name, place="path")
+        raise Problem(422, "invalid", f"`{name}` must be a whole number.", field=name, location="path")
     return int(text)
 
 

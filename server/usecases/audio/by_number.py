@@ -13,7 +13,7 @@ from actors.session.aspects import lifecycle
 from actors.session.ids import SessionId, Title
 from actors.session.state import Kind, Track
 from server.http.multipart import Form
-from server.http.problems import Problem, refused
+from server.http.problems import Problem, problem_of
 from server.usecases.audio import library, upload
 from server.usecases.call import Call, Content
 from server.usecases.services import Services
@@ -88,7 +88,7 @@ def filing(kind: Kind, dialect: str) -> Take:
 
     async def session_of(services: Services, call: Call, text: str) -> str:
         try:
-            session_id = await services.refs.within(kind, dialect, "number", text)
+            session_id = await services.session_lookup.within(kind, dialect, "number", text)
             found = await services.visible(session_id, call.principal, text)
         except Problem as problem:
             problem.field = "session_id"
@@ -96,12 +96,12 @@ def filing(kind: Kind, dialect: str) -> Take:
         if found.session.owner_id != call.principal.user_id:
             raise Problem(403, "not_owner", "Only the session's owner may do this.", field="session_id")
         if found.session.status in lifecycle.CLOSED:
-            raise refused(lifecycle.closed(found.session), text)
+            raise problem_of(lifecycle.closed(found.session), text)
         return session_id
 
     async def take(services: Services, call: Call, form: Form) -> Audio:
         wanted = upload.Fields({"title": upload.titled, "session_id": session_of, "user_id": oneself}, ("title",))
-        piece, fields = await upload.taken(services, call, form, wanted)
+        piece, fields = await upload.store_upload(services, call, form, wanted)
         if "session_id" in fields:
             call = structs.replace(call, session_id=SessionId(fields["session_id"]))
             await told(services, call, piece, lambda call: c.NoteAudio(track_of(piece)))
@@ -115,7 +115,7 @@ def saying(see: See) -> Take:
 
     async def take(services: Services, call: Call, form: Form) -> Any:
         wanted = upload.Fields({"title": upload.titled, "user_id": oneself})
-        piece, _ = await upload.taken(services, call, form, wanted)
+        piece, _ = await upload.store_upload(services, call, form, wanted)
         call = await told(services, call, piece, lambda call: c.SendVoice(piece.audio_id))
         return await seen(services, call, see)
 

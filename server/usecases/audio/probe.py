@@ -38,7 +38,7 @@ class NotSound(Exception):
     """The content is not what its first bytes say."""
 
 
-class Facts(Struct, frozen=True):
+class AudioInfo(Struct, frozen=True):
     """`duration_s` is None when the content does not say."""
 
     duration_s: float | None = None
@@ -50,9 +50,9 @@ def kind_of(head: bytes) -> str | None:
     return next((kind for kind, (is_kind, _) in KINDS.items() if is_kind(head)), None)
 
 
-def measured(kind: str, file: BinaryIO) -> Facts:
+def measured(kind: str, file: BinaryIO) -> AudioInfo:
     """Measure content of a kind. Raises: NotSound, and OSError when it cannot be read."""
-    frugal = Frugal(file)
+    frugal = BudgetedFile(file)
     try:
         return KINDS[kind][1](frugal)
     except Exception as error:
@@ -60,15 +60,15 @@ def measured(kind: str, file: BinaryIO) -> Facts:
         if frugal.error is not None:
             raise frugal.error from error
         if frugal.spent:
-            return Facts()
+            return AudioInfo()
         raise NotSound(str(error)) from error
 
 
-class Spent(Exception):
+class BudgetExceeded(Exception):
     """Measuring took more than it may; the content is as long as it likes."""
 
 
-class Frugal:
+class BudgetedFile:
     """A file that can be read only so much of, and only for so long."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -87,7 +87,7 @@ class Frugal:
         self._left -= max(size, 1)
         if self._left < 0 or time.monotonic() > self._until:
             self.spent = True
-            raise Spent
+            raise BudgetExceeded
         try:
             return self._file.read(size)
         except OSError as error:
@@ -113,14 +113,14 @@ TAGS: Mapping[str, tuple[str, ...]] = {
 """What is kept of the tags, and what ID3, MPEG-4 and Vorbis comments call it."""
 
 
-def by(*types: Callable[..., Any]) -> Callable[[Frugal], Facts]:
+def by(*types: Callable[..., Any]) -> Callable[[BudgetedFile], AudioInfo]:
     """Read with the one of mutagen's types that fits."""
 
-    def read(file: Frugal) -> Facts:
+    def read(file: BudgetedFile) -> AudioInfo:
         found = types[0](fileobj=file) if len(types) == 1 else mutagen.File(file, options=list(types))
         if found is None or not (found.info.length or getattr(found.info, "codec", True)):
             raise NotSound("no sound that is known")
-        return Facts(plausible(found.info.length), texts(found.tags))
+        return AudioInfo(plausible(found.info.length), texts(found.tags))
 
     return read
 
@@ -161,23 +161,23 @@ CONTAINERS = frozenset({SEGMENT, INFO, CLUSTER, GROUP})
 UNKNOWN_SIZE = -1
 
 
-def webm(file: Frugal) -> Facts:
+def webm(file: BudgetedFile) -> AudioInfo:
     """Read the duration; recorders that stream do not write one: then it is the time of the last block."""
     scale, cluster, last = 1_000_000, 0, 0
     for kind, size in elements(file):
         if kind == SCALE:
             scale = int.from_bytes(file.read(min(size, 8)))
         elif kind == DURATION:
-            return Facts(plausible(struct.unpack({4: ">f", 8: ">d"}[size], file.read(size))[0] * scale / 1e9))
+            return AudioInfo(plausible(struct.unpack({4: ">f", 8: ">d"}[size], file.read(size))[0] * scale / 1e9))
         elif kind == TIMESTAMP:
             cluster = int.from_bytes(file.read(min(size, 8)))
         elif kind in (BLOCK, SIMPLE_BLOCK):
             # The track's number, of one byte for the first 127, and the time within the cluster.
             last = max(last, cluster + int.from_bytes(file.read(3)[1:], signed=True))
-    return Facts(plausible(last * scale / 1e9))
+    return AudioInfo(plausible(last * scale / 1e9))
 
 
-def elements(file: Frugal) -> Iterator[tuple[int, int]]:
+def elements(file: BudgetedFile) -> Iterator[tuple[int, int]]:
     """Walk the elements in order, into containers and over the rest; the reader may read of one what it likes."""
     while (kind := number(file, keep_marker=True)) is not None:
         size = number(file)
@@ -190,7 +190,7 @@ def elements(file: Frugal) -> Iterator[tuple[int, int]]:
         file.seek(start + size)
 
 
-def number(file: Frugal, *, keep_marker: bool = False) -> int | None:
+def number(file: BudgetedFile, *, keep_marker: bool = False) -> int | None:
     """Read EBML's number of variable length; None at the end."""
     head = file.read(1)
     if not head or not head[0]:
@@ -217,7 +217,7 @@ def is_mp3(head: bytes) -> bool:
     return version != 1 and layer == 1 and rate not in (0, 15) and samples != 3
 
 
-KINDS: Mapping[str, tuple[Callable[[bytes], bool], Callable[[Frugal], Facts]]] = {
+KINDS: Mapping[str, tuple[Callable[[bytes], bool], Callable[[BudgetedFile], AudioInfo]]] = {
     "audio/wav": (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WAVE", by(WAVE)),
     "audio/ogg": (lambda head: head[:4] == b"OggS", by(OggOpus, OggVorbis, OggFLAC, OggSpeex)),
     "audio/flac": (lambda head: head[:4] == b"fLaC", by(FLAC)),

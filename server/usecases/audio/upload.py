@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from actors.session.ids import SessionId, Title, UserId
 from server.http.multipart import OVERHEAD_BYTES, Form, Part
-from server.http.problems import Problem, away, too_fast
+from server.http.problems import Problem, blob_store_unavailable, too_fast
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.security.principal import Principal
@@ -63,7 +63,7 @@ class Allowance(Struct, frozen=True):
             raise self.refusal
 
 
-class Draft:
+class PendingUpload:
     """An upload on its way to becoming a piece."""
 
     def __init__(self, allowance: Allowance) -> None:
@@ -73,7 +73,7 @@ class Draft:
         self.size = 0
         self.hash = hashlib.sha256()
         self.filename = ""
-        self.facts = probe.Facts()
+        self.facts = probe.AudioInfo()
         self._allowance = allowance
 
     async def checked(self, part: Part) -> AsyncIterator[bytes]:
@@ -118,10 +118,12 @@ class Fields(Struct, frozen=True):
 
 
 async def upload(services: Services, call: Call, form: Form) -> Audio:
-    return (await taken(services, call, form, Fields({"title": titled, "session_id": session_of}, strict=True)))[0]
+    return (await store_upload(services, call, form, Fields({"title": titled, "session_id": session_of}, strict=True)))[
+        0
+    ]
 
 
-async def taken(services: Services, call: Call, form: Form, wanted: Fields) -> tuple[Audio, Mapping[str, str]]:
+async def store_upload(services: Services, call: Call, form: Form, wanted: Fields) -> tuple[Audio, Mapping[str, str]]:
     """Take a piece into the library; give it, and the form's other fields. Raises: Problem."""
     principal = call.principal
     if wait := services.commands.take(principal.user_id):
@@ -129,7 +131,7 @@ async def taken(services: Services, call: Call, form: Form, wanted: Fields) -> t
     with services.uploads.hold(principal.user_id):
         allowance = await allowance_of(services, principal.user_id)
         allowance.check((form.length or 0) - OVERHEAD_BYTES)
-        draft = Draft(allowance)
+        draft = PendingUpload(allowance)
         try:
             fields = await received(services, call, form, draft, wanted)
         except BaseException:
@@ -158,7 +160,7 @@ def over_quota(quota_bytes: int) -> Problem:
     return Problem(413, "quota", detail, field="file")
 
 
-async def received(services: Services, call: Call, form: Form, draft: Draft, wanted: Fields) -> dict[str, str]:
+async def received(services: Services, call: Call, form: Form, draft: PendingUpload, wanted: Fields) -> dict[str, str]:
     """Read a form, its file into the blob store; give its other fields. Raises: Problem."""
     fields: dict[str, str] = {}
     seen: set[str] = set()
@@ -182,7 +184,7 @@ async def received(services: Services, call: Call, form: Form, draft: Draft, wan
     return fields
 
 
-async def stored(services: Services, part: Part, draft: Draft) -> None:
+async def stored(services: Services, part: Part, draft: PendingUpload) -> None:
     """Stream a file into the blob store, and measure it. Raises: Problem."""
     limits = services.settings.audio
     slowest_s = services.settings.limits.body_timeout_s + limits.max_bytes / limits.min_bytes_per_s
@@ -191,16 +193,16 @@ async def stored(services: Services, part: Part, draft: Draft) -> None:
     try:
         await services.blobs.put(draft.blob_key, draft.checked(part))
     except BlobsUnavailable as error:
-        raise away(error) from error
+        raise blob_store_unavailable(error) from error
     try:
         draft.facts = await asyncio.to_thread(measured, services.blobs, draft)
     except probe.NotSound as error:
         raise unsupported(f"The file begins like {draft.kind}, but cannot be read as that.") from error
     except OSError as error:
-        raise away(error) from error
+        raise blob_store_unavailable(error) from error
 
 
-def measured(blobs: Blobs, draft: Draft) -> probe.Facts:
+def measured(blobs: Blobs, draft: PendingUpload) -> probe.AudioInfo:
     """Raises: NotSound, OSError."""
     assert draft.kind is not None
     with io.BufferedReader(blobs.open(draft.blob_key, draft.size), probe.BUFFER_BYTES) as file:
@@ -228,7 +230,7 @@ async def session_of(services: Services, call: Call, text: str) -> str:
     return text
 
 
-async def added(services: Services, principal: Principal, draft: Draft, fields: dict[str, str]) -> Audio:
+async def added(services: Services, principal: Principal, draft: PendingUpload, fields: dict[str, str]) -> Audio:
     """Give a stored blob its owner. Raises: Problem."""
     quota_bytes = services.settings.audio.quota_bytes
     assert draft.kind is not None

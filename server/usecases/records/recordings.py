@@ -68,7 +68,7 @@ async def recordings(services: Services, call: Call) -> list[Recording]:
 
     ref = call.params["ref"]
     room, found = await services.look(call.session_id, ref, seen)
-    if await services.overdue.ask(call.session_id, room, found):
+    if await services.recording_poller.ask(call.session_id, room, found):
         _, found = await services.look(call.session_id, ref, seen)
     return list(found)
 

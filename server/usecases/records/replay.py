@@ -16,7 +16,7 @@ from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from server.http.problems import Problem, unauthenticated, unknown_session
 from server.security.principal import Principal
-from server.streams.format import Cursor, Format
+from server.streams.format import Cursor, StreamEncoder
 from server.usecases.call import Call, Playing
 from server.usecases.records.readers import CHECK_S, still, took_part
 from server.usecases.records.recordings import Expires, Signature, recording_named, replay_path
@@ -60,7 +60,7 @@ class ReplayQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 class Frames(Struct, frozen=True):
     """How an API prints what a replay has besides a stream's frames."""
 
-    format: Format
+    format: StreamEncoder
     gap: Callable[[Millis, Millis], bytes]
     end: Callable[[Cursor, Millis], bytes]
 
@@ -195,7 +195,7 @@ async def play(
     yield frames.end(Cursor(state.epoch, state.seq), before)
 
 
-def shown(row: Recorded, state: State, viewer: UserId, format: Format) -> bytes | None:
+def shown(row: Recorded, state: State, viewer: UserId, format: StreamEncoder) -> bytes | None:
     whom = audience(state, row.event, row.actor_id)
     if whom is not None and viewer not in whom:
         return None

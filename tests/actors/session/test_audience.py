@@ -2,7 +2,7 @@
 
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.audience import audience, closes, cut, moderators
+from actors.session.audience import audience, disconnects, ends_streams, moderators
 from actors.session.ids import MessageId, UserId
 from tests.support.script import (
     ANN,
@@ -121,15 +121,15 @@ def test_moderators_are_those_who_may_moderate_now() -> None:
 
 
 def test_whose_streams_end() -> None:
-    assert cut(e.ParticipantKicked(user_id=EVE.user_id)) == (EVE.user_id, "kicked")
-    assert cut(e.ParticipantDenied(user_id=EVE.user_id)) == (EVE.user_id, "kicked")
-    assert cut(e.ParticipantLeft(user_id=EVE.user_id)) == (EVE.user_id, "left")
-    assert cut(e.ParticipantOffline(user_id=EVE.user_id)) is None
+    assert disconnects(e.ParticipantKicked(user_id=EVE.user_id)) == (EVE.user_id, "kicked")
+    assert disconnects(e.ParticipantDenied(user_id=EVE.user_id)) == (EVE.user_id, "kicked")
+    assert disconnects(e.ParticipantLeft(user_id=EVE.user_id)) == (EVE.user_id, "left")
+    assert disconnects(e.ParticipantOffline(user_id=EVE.user_id)) is None
 
 
 def test_when_all_streams_end() -> None:
-    assert all(map(closes, (e.SessionEnded(reason="host"), e.SessionCancelled(), e.SessionDeleted())))
-    assert not closes(e.SessionLocked())
+    assert all(map(ends_streams, (e.SessionEnded(reason="host"), e.SessionCancelled(), e.SessionDeleted())))
+    assert not ends_streams(e.SessionLocked())
 
 
 def test_of_streams_that_are_lost_only_those_in_charge_hear_whose_they_were_in_the_lobby() -> None:

@@ -186,15 +186,15 @@ class Sessions(RuleBasedStateMachine):
         if live:
             self.ask(PEOPLE[0], c.Connect(join=True))
         for one in come:
-            self.ask(structs.replace(one, holds_code=True), c.Connect(join=True))
+            self.ask(structs.replace(one, has_invitation=True), c.Connect(join=True))
             self.ask(PEOPLE[0], c.Admit(one.user_id))
 
     # What happens
 
     @rule(deeds=st.lists(st.tuples(callers, st.integers(0, 3), COMING | COMING | ROSTER), min_size=1, max_size=8))
     def come_and_go(self, deeds: list[tuple[int, int, c.Command]]) -> None:
-        for by, holds_code, command in deeds:
-            self.ask(structs.replace(self.caller(by), holds_code=bool(holds_code)), command)
+        for by, has_invitation, command in deeds:
+            self.ask(structs.replace(self.caller(by), has_invitation=bool(has_invitation)), command)
 
     @rule(after=st.integers(0, SECOND), deeds=st.lists(st.tuples(callers, TAKING_PART), min_size=1, max_size=8))
     def take_part(self, after: int, deeds: list[tuple[int, c.Command]]) -> None:

@@ -250,8 +250,8 @@ def test_audience_and_projection_are_total(kind: type) -> None:
     for state in (given().state, given(class_of(ANN, BEN), says(ANN)).state):
         for actor_id in (None, ANN.user_id):
             assert (audience.audience(state, event, actor_id) or people) <= people
-    assert audience.cut(event) is None or audience.cut(event)[0] == ANN.user_id  # type: ignore[index]
-    assert audience.closes(event) in (True, False)
+    assert audience.disconnects(event) is None or audience.disconnects(event)[0] == ANN.user_id  # type: ignore[index]
+    assert audience.ends_streams(event) in (True, False)
     assert audience.anonymous(event) is False
     assert projection.changed_participant(event) in (None, ANN.user_id)
 

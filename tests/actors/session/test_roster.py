@@ -478,7 +478,7 @@ def test_numbers_count_the_roster() -> None:
 
 
 def test_a_participant_is_known_by_what_was_said_of_them() -> None:
-    newcomer = structs.replace(person("Zoë"), holds_code=True)
+    newcomer = structs.replace(person("Zoë"), has_invitation=True)
     script = given(class_of(newcomer))
     assert script.place(newcomer) == Participant(
         user_id=newcomer.user_id, number=2, name="Zoë", role="member", status="joined", joined_at=START

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from actors.ports import LogUnavailable
-from server.bootstrap.background import going_on, tidying
+from server.bootstrap.background import going_on, purge
 from storage.queries import FORGET_ROWS
 from tests.support.client import PATIENCE_S
 
@@ -51,7 +51,7 @@ async def test_what_cannot_be_dropped_keeps_nothing_else_from_it() -> None:
         done.set()
         return 0
 
-    task = asyncio.create_task(tidying(away, broken, whole, last))
+    task = asyncio.create_task(purge(away, broken, whole, last))
     async with asyncio.timeout(PATIENCE_S):
         await done.wait()
     assert left == [], "part by part"

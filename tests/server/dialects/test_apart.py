@@ -45,7 +45,9 @@ Hold = dict[str, list[Held]]
 
 SCOPED = [name for name in PRIVATE if not ROWS[name][1].scoped]
 """Those that take a credential for the session that they are about, and for no other; elsewhere an action minds it."""
-DOORS = [name for name in PRIVATE if getattr(ROWS[name][1], "admits", False)] + ["live POST /sessions/{ref}/token"]
+DOORS = [name for name in PRIVATE if getattr(ROWS[name][1], "has_invitation", False)] + [
+    "live POST /sessions/{ref}/token"
+]
 """Where whoever finds the session may come in, or into its room."""
 LISTS = ["seeds GET /sessions/active"]
 """Where the contract has everybody see all that goes on."""

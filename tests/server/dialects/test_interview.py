@@ -12,7 +12,7 @@ from actors.session import commands as c
 from server.http.uuids import new_id
 from server.security.principal import Principal
 from server.settings.sections import Interview
-from server.usecases.session_creation import Opening, hex_name, open_session
+from server.usecases.session_creation import CreationOptions, create_session_from, hex_name
 from tests.support.dialects.interviews import BASE, HEX, PARTICIPANT, SESSION, Guest, created, data, pair, refused
 from tests.support.serving import Town, serving
 
@@ -113,8 +113,8 @@ async def test_an_id_that_is_taken_is_tried_again(town: Town) -> None:
     taken = (await created(town)).ref
     names = iter([taken, taken, "0000000a", taken])
     new = c.NewSession(title="Interview", kind="interview")
-    opening = Opening(named=lambda title: next(names))
-    assert (await open_session(services, principal, new, opening)).session.name == "0000000a"
+    opening = CreationOptions(named=lambda title: next(names))
+    assert (await create_session_from(services, principal, new, opening)).session.name == "0000000a"
     assert next(names) == taken
 
 

@@ -504,7 +504,7 @@ async def test_two_servers_send_each_event_once_and_in_order(dsn: str, data: Pat
         elsewhere = through(there, teacher)
         hosts = [await live(teacher) for _ in range(4)]
         # The other server knows of the webhook as soon as it has looked.
-        await there.town.server.services.hooks.wanted.read()
+        await there.town.server.services.webhooks.wanted.read()
         hosts += [await live(elsewhere) for _ in range(4)]
         await asyncio.gather(*(say(host, 10) for host in hosts))
         got = await hook.reached(80)

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from server.api.routes import CommandRoute
-from server.transport.fast_lane import lanes
+from server.transport.fast_lane import fast_routes
 from server.v1.table import API
 from tests.support.client import PATIENCE_S, Seat
 from tests.support.serving import Town, read_answer, serving
@@ -107,10 +107,10 @@ async def test_a_connection_in_use_is_not_idle_whichever_way_its_requests_go(dsn
 
 async def test_only_what_is_a_command_as_sent_has_a_fast_lane(town: Town) -> None:
     services = town.server.services
-    assert [lane.route for lane in lanes((API,), services)] == ["/v1/sessions/{ref}/commands"]
+    assert [lane.route for lane in fast_routes((API,), services)] == ["/v1/sessions/{ref}/commands"]
     row = next(row for row in API.rows if isinstance(row, CommandRoute) and row.straight)
     for changed in ({"command": lambda body: body}, {"ref": lambda params, body: params["ref"]}, {"reply": None}):
-        assert lanes((structs.replace(API, rows=(structs.replace(row, **changed),)),), services) == ()
+        assert fast_routes((structs.replace(API, rows=(structs.replace(row, **changed),)),), services) == ()
 
 
 async def test_what_browsers_and_proxies_add_is_nothing_unusual(town: Town) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from actors.session.ids import SessionId
 from server.http.problems import Problem
-from server.usecases.session_lookup import Refs
+from server.usecases.session_lookup import SessionLookup
 from tests.support.client import Seat
 from tests.support.serving import Town
 
@@ -18,7 +18,7 @@ def names(seat: Seat) -> list[str]:
 async def test_the_latest_are_remembered_and_a_deleted_one_by_none_of_its_names(town: Town) -> None:
     teacher = await town.teacher()
     first, second = await teacher.create(), await teacher.create()
-    refs = Refs(town.server.services.sessions, kept=5)
+    refs = SessionLookup(town.server.services.sessions, kept=5)
     for ref in [*names(first), *names(second), first.session["code"]]:
         await refs.resolve(ref)
     known = [ref for ref in (*names(first), *names(second)) if refs.known(ref)]
@@ -39,7 +39,7 @@ async def test_the_latest_are_remembered_and_a_deleted_one_by_none_of_its_names(
 async def test_what_a_dialect_has_found_is_not_a_name_in_itself(town: Town) -> None:
     teacher = await town.teacher()
     seat = await teacher.create()
-    refs = Refs(town.server.services.sessions)
+    refs = SessionLookup(town.server.services.sessions)
     code = seat.session["code"]
     assert await refs.within("classroom", None, "code", code) == seat.id
     for name in (f"classroom None code {code}", f"('classroom', None, 'code', '{code}')"):

@@ -28,7 +28,7 @@ from server.usecases.audio import library
 from server.usecases.call import Call, Content
 from server.usecases.services import Services
 from server.usecases.session_commands import seen
-from server.usecases.session_creation import Opening
+from server.usecases.session_creation import CreationOptions
 
 
 class New(Struct, frozen=True):
@@ -65,7 +65,7 @@ def broken(state: State, call: Call) -> Any:
 
 
 def refused(status: int, text: str, problem: Problem) -> Any:
-    return {"oops": text, "field": problem.field, "place": problem.place}
+    return {"oops": text, "field": problem.field, "place": problem.location}
 
 
 def muted(recorded: e.Recorded, state: State) -> Any:
@@ -128,7 +128,7 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                 CreateRoute(
                     path="/rooms", summary="Make", body=New, teachers=True,
                     new=lambda call: c.NewSession(title=call.body.title, capacity=call.body.limit),
-                    opening=lambda call: Opening(live=True), see=room,
+                    opening=lambda call: CreationOptions(live=True), see=room,
                 ),
                 FetchRoute(path="/rooms", summary="List", query=sessions.SessionQuery, act=sessions.list_sessions,
                     out=lambda listed, call: [one.number for one in listed.items]),
@@ -137,7 +137,8 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                     then=shouting, out=lambda title, call: {"the_title": title, "of_n": call.seen["n"]}),
                 CreateRoute(
                     path="/halls", summary="Make one, and say when", body=New, teachers=True,
-                    new=lambda call: c.NewSession(title=call.body.title), opening=lambda call: Opening(seat="joined"),
+                    new=lambda call: c.NewSession(title=call.body.title),
+                    opening=lambda call: CreationOptions(seat="joined"),
                     see=room, then=made_at, out=lambda at, call: {**call.seen, "at": at},
                 ),
                 AskRoute(path="/rooms/{ref}/say", summary="Speak for the owner", public=True, body=Say, comes=stranger,
@@ -150,7 +151,7 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                     closes={"ended": 4410}, refusals={},
                 ),
                 AskRoute(path="/enter", summary="Join by code", body=Code, ref=lambda body: body.code, forms=True,
-                    ask=lambda call: c.Join(), admits=True, see=room),
+                    ask=lambda call: c.Join(), has_invitation=True, see=room),
                 FetchRoute(method="POST", path="/account", summary="Register", public=True, body=Say, status=201,
                     into=lambda call: accounts.Register(name=call.body.text, password="horse", role="student",
                         email=f"{call.body.text}@example.org"),
@@ -162,7 +163,9 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                 PlayRoute(path="/sounds/{audio_id}", summary="Listen", query_token=True, scoped=True,
                     query=library.ContentQuery, act=library.content),
                 LookRoute(path="/rooms/{ref}/broken/", summary="Look badly", see=broken),
-                AskRoute(path="/rooms/{ref}/join", summary="Join", ask=lambda call: c.Join(), admits=True, see=room),
+                AskRoute(
+                    path="/rooms/{ref}/join", summary="Join", ask=lambda call: c.Join(), has_invitation=True, see=room,
+                ),
                 AskRoute(
                     path="/rooms/{ref}/mute", summary="Mute", body=Who,
                     find=lambda state, call: numbered(state, call.body.who).user_id,
@@ -177,10 +180,10 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                 ),
                 PlayRoute(path="/sounds/{audio_id}/whole", summary="Listen to all", query=library.ContentQuery,
                     act=whole),
-                WatchRoute(path="/watch/{ref}", summary="Watch", join=True, admits=True, query_token=True,
+                WatchRoute(path="/watch/{ref}", summary="Watch", join=True, has_invitation=True, query_token=True,
                     format=frames.stream(EVENTS, first, lambda bye: None, RELAYS)),
                 TalkRoute(
-                    path="/talk/{ref}", summary="Talk", query_token=True, join=True, admits=True,
+                    path="/talk/{ref}", summary="Talk", query_token=True, join=True, has_invitation=True,
                     format=frames.talk(EVENTS, first, lambda bye: None, RELAYS),
                     frames={"say": Frame(Say, lambda call: c.SendMessage(text=call.body.text))},
                     other=lambda kind, call: c.Relay(kind, call.body),

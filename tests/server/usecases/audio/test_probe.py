@@ -58,9 +58,9 @@ def test_tags_are_texts_that_can_be_stored() -> None:
 def test_a_size_that_content_names_is_not_believed() -> None:
     """ID3 may claim 256 MiB, and a cover may take all of it."""
     claim = b"ID3\x04\0\0\x7f\x7f\x7f\x7f"
-    assert probe.measured("audio/mpeg", io.BytesIO(claim + made.mp3())) == probe.Facts()
+    assert probe.measured("audio/mpeg", io.BytesIO(claim + made.mp3())) == probe.AudioInfo()
     huge = made.tagged_mp3("A title", cover=probe.READ_MOST)
-    assert probe.measured("audio/mpeg", io.BytesIO(huge)) == probe.Facts()
+    assert probe.measured("audio/mpeg", io.BytesIO(huge)) == probe.AudioInfo()
     large = made.tagged_mp3("A title", cover=probe.READ_MOST // 4)
     assert probe.measured("audio/mpeg", io.BytesIO(large)).tags["title"] == "A title"
 

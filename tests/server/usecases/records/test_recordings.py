@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from server.http.problems import Problem
-from server.security.signed_urls import SignedUrls
+from server.security.signed_urls import UrlSigner
 from tests.support.lesson import Answered, Person, School, lesson
 
 
@@ -131,7 +131,7 @@ async def test_urls_expire(dsn: str, tmp_path: Path) -> None:
 
 
 def test_signatures() -> None:
-    mine, theirs = SignedUrls("k" * 32, ttl_s=60), SignedUrls("j" * 32, ttl_s=60)
+    mine, theirs = UrlSigner("k" * 32, ttl_s=60), UrlSigner("j" * 32, ttl_s=60)
     expires = mine.expiry()
     signature = mine.signature("/a", expires)
     mine.verify("/a", expires, signature)
