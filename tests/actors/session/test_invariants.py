@@ -344,9 +344,9 @@ class Sessions(RuleBasedStateMachine):
             case e.PollVoted():
                 assert anonymous(event) == self.state.polls[event.poll_id].anonymous
             case _ if heard_by is not None:
-                concerned = getattr(event, "user_id", None)
+                concerned = getattr(event, "user_ids", [getattr(event, "user_id", None)])
                 assert OWNER in heard_by
-                assert all(role_of(self.state, one) for one in heard_by - {concerned})
+                assert all(role_of(self.state, one) for one in heard_by.difference(concerned))
             case e.ParticipantWaiting() | e.ParticipantDenied() | e.ParticipantInvited():
                 pytest.fail(f"{event} is not for everyone")
             case e.EventLogged() | e.AudioUploaded():
