@@ -4,7 +4,11 @@
 """
 
 from server.api.dialect import Dialect
-from server.dialects import interview, lesson, live, seeds, tutorium
+from server.dialects.interview import table as interview
+from server.dialects.lesson import table as lesson
+from server.dialects.live import table as live
+from server.dialects.seeds import table as seeds
+from server.dialects.tutorium import table as tutorium
 from server.settings.sections import Settings
 
 

@@ -7,7 +7,7 @@ from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import Participant, State
 from server.api.dialect import Relayed, Told
-from server.dialects.seeds.audio import standing
+from server.dialects.seeds.audio_views import standing
 from server.dialects.seeds.bodies import REMOVED
 from server.dialects.seeds.views import joined, naive, number_of, teaches
 from server.streams.format import Bye

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from server.dialects import interview
+from server.dialects.interview import table as interview
 from server.http.uuids import new_id
 from server.settings.sections import Settings
 from tests.support.client import Client

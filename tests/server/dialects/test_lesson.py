@@ -7,8 +7,8 @@ import pytest
 
 from actors.session.errors import Reason
 from actors.session.events import DurableEvent
-from server.dialects.lesson import table
 from server.dialects.lesson.bodies import PERMISSIONS, Permissions
+from server.dialects.lesson.table import table
 from server.settings.sections import Settings
 from tests.support.booking import ago, book, hour
 from tests.support.client import Client, Person

@@ -10,7 +10,7 @@ import pytest
 from actors.messages import Execute
 from actors.session.commands import Caller, Delete
 from actors.session.ids import SessionId, UserId
-from server.dialects.live import table
+from server.dialects.live.table import table
 from server.settings.sections import Settings
 from tests.support.client import Client, Person, Reply
 from tests.support.serving import KEY, Town

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from server.dialects import seeds
+from server.dialects.seeds import table as seeds
 from server.settings.sections import Settings
 from tests.support.client import Client, Reply
 from tests.support.dialects.school import BASE, WAV, Lesson, Pupil, detail, lesson, pupil

@@ -291,7 +291,7 @@ OPEN = {
 
 
 async def test_every_row_is_in_the_matrix() -> None:
-    from server.dialects.tutorium import table
+    from server.dialects.tutorium.table import table
     from server.settings.sections import Settings
 
     rows = {f"{row.method} {row.path.removeprefix('/api/v1')}" for row in table(Settings()).rows}

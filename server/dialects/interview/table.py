@@ -1,0 +1,166 @@
+"""Coding interviews among whoever has the link: the `interview` contract."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import get_args
+
+from msgspec import structs
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.errors import Reason
+from server.api import dialect_frames as frames
+from server.api.dialect import AskRoute, CreateRoute, Dialect, DialectRow, FetchRoute, LookRoute, TalkRoute, under
+from server.dialects.interview.bodies import (
+    Change,
+    Join,
+    NewSession,
+    Presence,
+    Replacement,
+    change,
+    creator,
+    joiner,
+    named,
+    new_session,
+    opening,
+    readable,
+    remove,
+    replace,
+    set_present,
+    speaker,
+)
+from server.dialects.interview.stream import CLOSES, EVENTS, MESSAGES, RELAYS, failed, first, relay
+from server.dialects.interview.views import (
+    Entered,
+    Failure,
+    Health,
+    ParticipantView,
+    People,
+    SessionView,
+    Snapshots,
+    Success,
+    entered,
+    failure,
+    ids,
+    one,
+    people,
+    session,
+    snapshots,
+    unveiled,
+)
+from server.http.problems import STATUS
+from server.settings.sections import Settings
+from server.usecases import clock, code, guest_identity, sessions
+
+KIND = "interview"
+ERRORS: Mapping[Reason, tuple[int, str]] = {
+    **{reason: (status, "") for reason, status in STATUS.items()},
+    Reason.ENDED: (410, "Session has expired"),
+    Reason.FEATURE_OFF: (403, ""),
+    Reason.UNKNOWN_PARTICIPANT: (404, "Participant not found"),
+    Reason.NOT_ALLOWED: (400, ""),
+}
+PROBLEMS = {
+    **dict.fromkeys(("invalid", "malformed", "too_deep", "key_reused", "key_not_taken", "unknown_type"), (400, "")),
+    "unknown_session": (404, "Session not found"),
+}
+
+OPEN = (
+    LookRoute(
+        path="/sessions/{ref}", summary="Read a session", public=True, whose="anyone", see=session,
+        answer=Success[SessionView],
+    ),
+    LookRoute(
+        path="/sessions/{ref}/participants", summary="List who takes part", public=True, whose="anyone", see=people,
+        answer=People,
+    ),
+    LookRoute(
+        path="/sessions/{ref}/code/snapshots", summary="Read the code's versions, newest first", public=True,
+        whose="anyone", query=code.VersionsQuery, see=ids, then=code.versions, out=snapshots,
+        answer=Success[Snapshots],
+    ),
+    FetchRoute(
+        path="/health", summary="See that the server is there", public=True, act=clock.now,
+        out=lambda at, call: Health("ok", at), answer=Health,
+    ),
+)  # fmt: skip
+CHANGES = (
+    AskRoute(
+        method="PATCH", path="/sessions/{ref}", summary="Change the code or its language", body=Change, find=readable,
+        ask=change, see=session, answer=Success[SessionView],
+    ),
+    AskRoute(
+        method="PUT", path="/sessions/{ref}/code", summary="Replace the code", body=Replacement, find=readable,
+        ask=replace, see=session, answer=Success[SessionView],
+    ),
+    AskRoute(
+        method="DELETE", path="/sessions/{ref}", summary="Delete a session", ask=lambda call: c.Delete(),
+        then=sessions.deleted, status=204,
+    ),
+    AskRoute(
+        method="PATCH", path="/sessions/{ref}/participants/{participant_id}",
+        summary="Say that a participant is there, or has left", body=Presence, find=named, ask=set_present,
+        has_invitation=True, see=one, answer=Success[ParticipantView],
+    ),
+    AskRoute(
+        method="DELETE", path="/sessions/{ref}/participants/{participant_id}", summary="Leave, or remove a participant",
+        find=named, ask=remove, status=204,
+    ),
+)  # fmt: skip
+JOIN = AskRoute(
+    path="/sessions/{ref}/join", summary="Join, and get a token for this session alone", public=True, body=Join,
+    comes=guest_identity.guest_from_token(KIND, joiner, readable), has_invitation=True,
+    ask=lambda call: c.Join(), see=unveiled,
+    then=guest_identity.token, out=entered, answer=Success[Entered],
+)  # fmt: skip
+SOCKET = TalkRoute(
+    path="/ws/sessions/{ref}", summary="Take part in a session, or without a token look on (WebSocket)", public=True,
+    query_token=True, join=True, has_invitation=True, find=readable, frames=MESSAGES,
+    other=relay, failed=failed, closes=CLOSES,
+    refusals={}, format=frames.talk(EVENTS, first, lambda bye: None, RELAYS),
+)  # fmt: skip
+
+
+def create(ttl_s: int) -> DialectRow:
+    return CreateRoute(
+        path="/sessions", summary="Create a session, and get its interviewer's token", public=True, body=NewSession,
+        comes=guest_identity.guest_from_token(KIND, creator), new=partial(new_session, ttl_s=ttl_s), opening=opening,
+        see=unveiled,
+        then=guest_identity.token, out=entered, answer=Success[Entered],
+    )  # fmt: skip
+
+
+def opened(row: DialectRow) -> DialectRow:
+    """Let everybody who has the link do what a row does: as the creator."""
+    return structs.replace(row, public=True, comes=guest_identity.guest_from_body(KIND, lambda call: None, readable))
+
+
+def table(settings: Settings) -> Dialect:
+    """Give the dialect as the settings have it."""
+    mine = settings.dialects.interview
+    changes: tuple[DialectRow, ...] = CHANGES
+    join, socket = JOIN, SOCKET
+    if mine.open:
+        changes = tuple(map(opened, CHANGES))
+        join = structs.replace(
+            JOIN, comes=guest_identity.guest_from_body(KIND, joiner, readable), then=guest_identity.first_token
+        )
+        socket = structs.replace(SOCKET, comes=guest_identity.guest_from_body(KIND, speaker, readable))
+    return Dialect(
+        name=KIND,
+        title="Interview",
+        prefix=mine.prefix,
+        rows=(*under("/api/v1", create(mine.ttl_s), join, *OPEN, *changes), socket),
+        open=("dialects.interview.open",) if mine.open else (),
+        refused=Failure,
+        kind="interview",
+        named="name",
+        reference="[0-9a-f]{8}",
+        inviting=True,
+        cased=True,
+        errors=ERRORS,
+        problems=PROBLEMS,
+        error_body=failure,
+        events=EVENTS,
+        silent=frozenset(get_args(e.DurableEvent)) - EVENTS.keys(),
+    )

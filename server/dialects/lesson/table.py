@@ -1,0 +1,156 @@
+"""Lessons that were booked, in a room with a board: the `lesson` contract."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from actors.session import commands as c
+from actors.session.errors import Reason
+from server.api import dialect_frames as frames
+from server.api.dialect import PLAIN, AskRoute, Dialect, FetchRoute, LookRoute, TalkRoute, under
+from server.dialects.lesson.bodies import (
+    ErrorsQuery,
+    EventsQuery,
+    Media,
+    MediaQuery,
+    NewBooking,
+    NewEvent,
+    PermissionChange,
+    Whom,
+    is_muted,
+    kick,
+    log_event,
+    set_media,
+    set_permissions,
+    status,
+    terminate,
+    whose,
+)
+from server.dialects.lesson.stream import CLOSES, EVENTS, MESSAGES, REFUSALS, SILENT, failed, first
+from server.dialects.lesson.views import (
+    BookingView,
+    Changed,
+    Classroom,
+    Done,
+    EventView,
+    MediaState,
+    RoleView,
+    TokenView,
+    booking_view,
+    changed,
+    classroom,
+    entrance,
+    event_views,
+    media_states,
+    own_role,
+    token,
+)
+from server.http.problems import Problem
+from server.settings.sections import Settings
+from server.usecases import bookings, session_tokens
+from server.usecases.records import noted
+
+ERRORS: Mapping[Reason, tuple[int, str]] = {
+    **PLAIN,
+    Reason.NOT_ALLOWED: (400, ""),
+}
+PROBLEMS = {
+    **dict.fromkeys(("invalid", "too_deep", "key_reused", "key_not_taken", "unknown_user"), (400, "")),
+    "unknown_session": (404, "There is no session {ref}."),
+}
+
+
+class Refused(Struct, frozen=True):
+    detail: str
+
+
+def error_body(status: int, text: str, problem: Problem) -> Refused:
+    return Refused(text)
+
+
+SESSION = (
+    AskRoute(
+        path="/jwt/", summary="Come in, and get a token for this session alone", ask=lambda call: c.Join(),
+        see=entrance, then=session_tokens.session_token, out=token, answer=TokenView,
+    ),
+    LookRoute(path="/permissions/", summary="Read one's role, and what one may do", see=own_role, answer=RoleView),
+    AskRoute(
+        method="PATCH", path="/permissions/{user_id}/", summary="Change what a participant may do",
+        body=PermissionChange, ask=set_permissions, see=lambda state, call: changed(state, whose(call)), answer=Changed,
+    ),
+    AskRoute(
+        path="/media-state/", summary="Say what one sends", body=Media, find=is_muted, ask=set_media,
+        out=lambda value, call: Done(), answer=Done,
+    ),
+    LookRoute(
+        path="/media-state/", summary="Read what everyone sends, or one participant", query=MediaQuery,
+        see=media_states, answer=list[MediaState] | MediaState,
+    ),
+    AskRoute(
+        path="/event/", summary="Note an event", body=NewEvent,
+        ask=log_event, out=lambda value, call: Done(), answer=Done,
+    ),
+    FetchRoute(
+        path="/events/", summary="Read noted events, newest first: a student their own", query=EventsQuery,
+        into=lambda call: noted.NotedQuery(event_type=call.query.event_type, limit=call.query.limit),
+        act=noted.noted, out=event_views, answer=list[EventView],
+    ),
+    FetchRoute(
+        path="/events/stats/", summary="Count noted events by type", act=noted.noted_counts, answer=dict[str, int],
+    ),
+    FetchRoute(
+        path="/events/errors/", summary="Read the latest errors that were noted", query=ErrorsQuery,
+        into=lambda call: noted.NotedQuery(event_type="error", limit=call.query.limit),
+        act=noted.noted, out=event_views, answer=list[EventView],
+    ),
+    AskRoute(
+        path="/kick/", summary="Remove a participant", body=Whom, ask=kick,
+        out=lambda value, call: Done(), answer=Done,
+    ),
+    AskRoute(
+        path="/terminate/", summary="End the session", find=status, ask=terminate, out=lambda value, call: Done(),
+        answer=Done,
+    ),
+)  # fmt: skip
+BOOKINGS = (
+    FetchRoute(
+        method="POST", path="/", summary="Book a lesson, as its tutor or its student", body=NewBooking, status=201,
+        keyed=True, act=bookings.create, out=booking_view, answer=BookingView,
+    ),
+    FetchRoute(
+        path="/{booking_id}/", summary="Read a booking, with its classroom", act=bookings.find, out=booking_view,
+        answer=BookingView,
+    ),
+    FetchRoute(
+        method="POST", path="/{booking_id}/classroom/", summary="Get a booking's classroom; made when first asked for",
+        keyed=True, act=bookings.ensure_session, out=classroom, answer=Classroom,
+    ),
+)  # fmt: skip
+SOCKET = TalkRoute(
+    path="/ws/classroom/{ref}/", summary="Take part in a session (WebSocket)", query_token=True, join=True,
+    format=frames.talk(EVENTS, first, lambda bye: None, {}), frames=MESSAGES, failed=failed, closes=CLOSES,
+    refusals=REFUSALS,
+)  # fmt: skip
+
+
+def table(settings: Settings) -> Dialect:
+    """Give the dialect as the settings have it."""
+    return Dialect(
+        name="lesson",
+        title="Lesson",
+        prefix=settings.dialects.lesson.prefix,
+        rows=(
+            *under("/api/v1/classroom/sessions/{ref}", *SESSION),
+            *under("/api/v1/bookings", *BOOKINGS),
+            SOCKET,
+        ),
+        kind="lesson",
+        named="id",
+        # Bookings make them, wherever those are made; nobody comes in uninvited.
+        own=False,
+        errors=ERRORS,
+        problems=PROBLEMS,
+        error_body=error_body,
+        events=EVENTS,
+        silent=SILENT,
+    )

@@ -1,0 +1,1 @@
+"""Live sessions of a course, with recordings: the `live` contract."""

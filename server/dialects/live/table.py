@@ -1,0 +1,164 @@
+"""Live sessions of a course, with recordings: the `live` contract."""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.errors import Reason
+from actors.session.state import State
+from actors.session.state import Status as Ours
+from server.api.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, under
+from server.dialects.live.bodies import (
+    Allowed,
+    NewSession,
+    SessionChange,
+    allow,
+    begun,
+    by_instructor,
+    change,
+    end,
+    new_session,
+)
+from server.dialects.live.views import (
+    LiveSession,
+    ParticipantView,
+    RecordingView,
+    Started,
+    Stopped,
+    Token,
+    live_session,
+    mine,
+    one,
+    participants,
+    place_of,
+    recording,
+    recording_started,
+    recording_stopped,
+    seen,
+)
+from server.http.problems import Problem
+from server.settings.sections import Settings
+from server.usecases import room_access, sessions
+from server.usecases.call import Call
+
+ERRORS: Mapping[Reason, tuple[int, str]] = {
+    **PLAIN,
+    Reason.ENDED: (410, "Session has ended"),
+    Reason.CANCELLED: (410, "Session has ended"),
+    Reason.FULL: (409, "Session is full"),
+    Reason.KICKED: (403, "You were removed from this session"),
+    Reason.NOT_JOINED: (403, "Not a participant of this session"),
+    Reason.NOT_PERMITTED: (403, "Not authorized"),
+    Reason.FEATURE_OFF: (400, "Recording is not enabled for this session"),
+    Reason.RECORDING: (409, "Recording already in progress"),
+    Reason.NOT_RECORDING: (409, "No recording in progress"),
+    Reason.UNKNOWN_PARTICIPANT: (404, "Participant not found"),
+    Reason.NOT_ALLOWED: (400, ""),
+}
+
+
+PROBLEMS = {
+    "invalid": (400, ""),
+    "too_deep": (400, ""),
+    "unknown_session": (404, "Session not found"),
+    "room_failed": (500, "Failed to create session room"),
+    "not_a_teacher": (403, "Only instructors may create sessions"),
+    "not_recorded": (404, "This session has not been recorded"),
+}
+
+
+def error_body(status: int, text: str, problem: Problem) -> Any:
+    return {"error": "Unauthorized" if status == 401 else text, "message": text}
+
+
+def denied(what: str) -> dict[str, tuple[int, str]]:
+    """Word the refusal of one who is not the session's creator, or takes no part in it."""
+    text = f"Not authorized to {what}:{{ref}}"
+    return dict.fromkeys(("not_owner", "not_permitted", "not_joined"), (403, text))
+
+
+def status(state: State, call: Call) -> Ours:
+    return state.session.status
+
+
+ROWS = (
+    CreateRoute(
+        path="", summary="Create a session, and its room", body=NewSession, teachers=True, new=new_session,
+        see=seen, answer=LiveSession,
+    ),
+    FetchRoute(
+        path="/instructor/{instructor_id}", summary="List an instructor's sessions, newest first", public=True,
+        into=by_instructor, act=sessions.sliced, out=lambda found, call: [live_session(each) for each in found[0]],
+        answer=list[LiveSession],
+    ),
+    LookRoute(
+        path="/{ref}", summary="Read a session", public=True, whose="anyone", see=seen, answer=LiveSession,
+        errors={"unknown_session": (500, "Session not found")}, error_body=lambda status, text: text,
+    ),
+    AskRoute(
+        method="PATCH", path="/{ref}", summary="Change a session", body=SessionChange, whose="owner", ask=change,
+        see=seen, answer=LiveSession, errors=denied("modify session"),
+    ),
+    AskRoute(
+        method="DELETE", path="/{ref}", summary="End a session", whose="owner", find=status, ask=end, see=seen,
+        answer=LiveSession, errors=denied("delete session"),
+    ),
+    AskRoute(
+        path="/{ref}/start-recording", summary="Start recording, and the session if it has not begun", whose="owner",
+        find=status, ask=lambda call: begun(call, c.StartRecording()), see=recording_started, answer=Started,
+        errors=denied("record session"),
+    ),
+    AskRoute(
+        path="/{ref}/stop-recording", summary="Stop recording, and end the session", whose="owner",
+        ask=lambda call: c.Together([c.StopRecording(), c.End()]), see=recording_stopped, answer=Stopped,
+        errors={
+            **denied("stop recording session"),
+            **dict.fromkeys(("ended", "cancelled", "not_live"), (409, "No recording in progress")),
+        },
+    ),
+    FetchRoute(
+        path="/{ref}/recording", summary="Read the latest recording", whose="participant",
+        act=room_access.latest_recording, out=recording, answer=RecordingView,
+        errors=denied("access recording for session"),
+    ),
+    FetchRoute(
+        method="POST", path="/{ref}/token", summary="Get a token for the session's room", act=room_access.met,
+        out=lambda met, call: Token(met.pass_.token), answer=Token,
+        errors=dict.fromkeys(("unknown_session", "room_failed", "no_room"), (500, "Failed to get session token")),
+    ),
+    LookRoute(
+        path="/{ref}/participants", summary="List who takes part", see=participants, answer=list[ParticipantView],
+    ),
+    AskRoute(
+        method="PATCH", path="/{ref}/participants/{user_id}", summary="Say what someone may send", body=Allowed,
+        find=place_of, ask=allow, see=one, answer=ParticipantView,
+    ),
+    AskRoute(
+        method="DELETE", path="/{ref}/participants/{user_id}", summary="Remove someone", find=place_of,
+        ask=lambda call: c.Kick(call.found.user_id, ban=True), see=one, answer=ParticipantView,
+    ),
+    AskRoute(
+        path="/{ref}/join", summary="Join", has_invitation=True, ask=lambda call: c.Join(), see=mine,
+        answer=ParticipantView,
+    ),
+    AskRoute(
+        path="/{ref}/leave", summary="Leave", ask=lambda call: c.Leave(), see=mine, answer=ParticipantView,
+    ),
+)  # fmt: skip
+
+
+def table(settings: Settings) -> Dialect:
+    """Give the dialect as the settings have it."""
+    return Dialect(
+        name="live",
+        title="Live",
+        prefix=settings.dialects.live.prefix,
+        rows=under("/sessions", *ROWS),
+        kind="course",
+        named="name",
+        errors=ERRORS,
+        problems=PROBLEMS,
+        error_body=error_body,
+        silent=frozenset(get_args(e.DurableEvent)),
+    )

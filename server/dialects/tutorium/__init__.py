@@ -1,0 +1,1 @@
+"""Tutoring in rooms: the `tutorium` contract."""

@@ -1,0 +1,149 @@
+"""Tutoring in rooms: the `tutorium` contract."""
+
+from collections.abc import Mapping
+from typing import get_args
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.errors import Reason
+from server.api.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, detailed, under
+from server.api.provider_webhooks import DAILY
+from server.dialects.tutorium.bodies import (
+    JoinByCode,
+    Login,
+    Register,
+    SessionCreate,
+    SessionQuery,
+    SessionUpdate,
+    listed,
+    may_join,
+    new_session,
+    update,
+)
+from server.dialects.tutorium.views import (
+    Joined,
+    JoinedByCode,
+    Left,
+    ParticipantView,
+    SessionDetail,
+    SessionList,
+    SessionResponse,
+    Token,
+    UserView,
+    account,
+    detail,
+    joined,
+    joined_by_code,
+    participants,
+    response,
+)
+from server.settings.sections import Settings
+from server.usecases import accounts, room_access, sessions
+from server.usecases.session_creation import CreationOptions, room_name
+
+ERRORS: Mapping[Reason, tuple[int, str]] = {
+    **PLAIN,
+    Reason.ENDED: (410, "Session has ended"),
+    Reason.CANCELLED: (410, "Session was cancelled"),
+    Reason.FULL: (409, "Session is full"),
+    Reason.KICKED: (403, "You were removed from this session"),
+    Reason.NOT_JOINED: (403, "Not a participant of this session"),
+    Reason.NOT_PERMITTED: (403, "Not authorized"),
+    Reason.UNKNOWN_PARTICIPANT: (404, "Participant not found"),
+}
+
+
+PROBLEMS = {
+    "unknown_session": (404, "Session not found"),
+    "unauthenticated": (401, "Not authenticated"),
+    "bad_credentials": (401, "Incorrect email or password"),
+    "not_a_teacher": (403, "Only teachers can create sessions"),
+    "not_owner": (403, "Not authorized"),
+    "taken": (409, "Email already registered"),
+    "malformed": (422, ""),
+    "not_found": (404, "Not Found"),
+    "method_not_allowed": (405, "Method Not Allowed"),
+}
+
+
+STATUS_ERRORS = {reason.value: (409, "") for reason in (Reason.ENDED, Reason.CANCELLED, Reason.NOT_LIVE)}
+
+
+ACCOUNTS = (
+    FetchRoute(
+        method="POST", path="/auth/register", summary="Make an account", public=True, body=Register, status=201,
+        into=lambda call: accounts.Register(
+            name=call.body.name, password=call.body.password, role=call.body.role, email=call.body.email
+        ),
+        act=accounts.register, out=lambda login, call: account(login.user, call), answer=UserView,
+    ),
+    FetchRoute(
+        method="POST", path="/auth/login", summary="Log in", public=True, body=Login, forms=True,
+        into=lambda call: accounts.Login(password=call.body.password, email=call.body.email or call.body.username),
+        act=accounts.login, out=lambda login, call: Token(login.access_token), answer=Token,
+    ),
+    FetchRoute(path="/users/me", summary="Read one's account", act=accounts.me, out=account, answer=UserView),
+)  # fmt: skip
+
+
+SESSIONS = (
+    CreateRoute(
+        path="/sessions", summary="Create a session, and its room", teachers=True, body=SessionCreate,
+        new=new_session, opening=lambda call: CreationOptions(seat="invited", named=room_name),
+        then=room_access.met_at_creation, out=detail, answer=SessionDetail,
+    ),
+    FetchRoute(
+        path="/sessions", summary="List one's sessions, newest first", query=SessionQuery, into=listed,
+        act=sessions.sliced, answer=SessionList,
+        out=lambda found, call: SessionList([response(one, call) for one in found[0]], found[1]),
+    ),
+    FetchRoute(
+        path="/sessions/{ref}", summary="Read a session", whose="participant", act=room_access.met_as_owner, out=detail,
+        answer=SessionDetail,
+    ),
+    AskRoute(
+        method="PATCH", path="/sessions/{ref}", summary="Change a session", whose="owner", body=SessionUpdate,
+        find=lambda state, call: state.session.status, ask=update,
+        see=lambda state, call: response(state.session, call), errors=STATUS_ERRORS, answer=SessionResponse,
+    ),
+    AskRoute(
+        method="DELETE", path="/sessions/{ref}", summary="Delete a session, and its room", whose="owner",
+        ask=lambda call: c.Delete(), then=sessions.deleted, status=204,
+    ),
+    AskRoute(
+        path="/sessions/{ref}/join", summary="Join", has_invitation=True, find=may_join, ask=lambda call: c.Join(),
+        then=room_access.met, out=joined, answer=Joined,
+    ),
+    AskRoute(
+        path="/sessions/{ref}/leave", summary="Leave", ask=lambda call: c.Leave(), see=lambda state, call: Left(),
+        answer=Left,
+    ),
+    AskRoute(
+        path="/sessions/join-by-code", summary="Join by code", body=JoinByCode, ref=lambda body: body.room_code,
+        has_invitation=True, find=may_join, ask=lambda call: c.Join(), then=room_access.met, out=joined_by_code,
+        errors={"unknown_session": (404, "Invalid room code")}, answer=JoinedByCode,
+    ),
+    LookRoute(
+        path="/sessions/{ref}/participants", summary="List who takes part", see=participants,
+        answer=list[ParticipantView],
+    ),
+)  # fmt: skip
+
+
+def table(settings: Settings) -> Dialect:
+    """Give the dialect as the settings have it."""
+    mine = settings.dialects.tutorium
+    return Dialect(
+        name="tutorium",
+        title="Tutorium",
+        prefix=mine.prefix,
+        rows=under("/api/v1", *ACCOUNTS, *SESSIONS, DAILY),
+        cors_origins=mine.cors_origins,
+        kind="tutoring",
+        named="number",
+        errors=ERRORS,
+        problems=PROBLEMS,
+        error_body=detailed,
+        silent=frozenset(get_args(e.DurableEvent)),
+        redoc=True,
+    )
