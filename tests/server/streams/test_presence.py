@@ -124,7 +124,7 @@ class Busy(Process):
 
 
 def settled(actor: Any) -> bool:
-    return not (actor._turn or actor._early or actor._flights or actor._unshown)
+    return not (actor._turn or actor._early or actor._in_flight or actor._committed_batches)
 
 
 @contextlib.asynccontextmanager
