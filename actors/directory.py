@@ -69,6 +69,9 @@ class Directory:
     def __len__(self) -> int:
         return len(self._actors)
 
+    def __contains__(self, session_id: SessionId) -> bool:
+        return session_id in self._actors
+
     def __iter__(self) -> Iterator[SessionActor]:
         return iter(self._actors.values())
 

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Generator
+from contextvars import Context
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -48,7 +49,8 @@ class LoopInbox:
         self._envelopes.append(envelope)
         if not self.awake:
             self.awake = True
-            self.loop.call_soon(self._drain)
+            # In a context of its own: an actor works for many, and not for the one whose message wakes it.
+            self.loop.call_soon(self._drain, context=Context())
 
     def get(self) -> Any:
         return self._envelopes.pop(0)

@@ -17,6 +17,7 @@ from server.api.routes import (
 from server.api.sse import DETACHED
 from server.http.access_log import RequestLog
 from server.http.problems import Problem, problem_body
+from server.http.request_id import CURRENT
 from server.http.uuids import new_id
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ def logged(log: RequestLog) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = request[REQUEST_ID] = new_id()
+        # Not reset: aiohttp runs each request in a task of its own, and some lines are written after this has returned.
+        CURRENT.set(request_id)
         if not log.wanted:
             return await handler(request)
         started, status = time.perf_counter(), 499

@@ -9,6 +9,7 @@ from actors.session.ids import SessionId
 from server.api.handlers import CommandEndpoint
 from server.http.problems import Problem, problem_body
 from server.http.reply import Reply
+from server.http.request_id import CURRENT, working_for
 from server.security.principal import Principal
 from server.usecases.call import Call
 from server.usecases.services import Services
@@ -19,12 +20,13 @@ logger = logging.getLogger(__name__)
 class Pending:
     """Waits for one outcome: the actor sets it as it would a future's result, and it is printed at once."""
 
-    __slots__ = ("_endpoint", "_execute", "_principal", "_ref", "_services", "session_id")
+    __slots__ = ("_endpoint", "_execute", "_principal", "_ref", "_services", "request_id", "session_id")
 
-    def __init__(self, endpoint: CommandEndpoint, services: Services, ref: str) -> None:
+    def __init__(self, endpoint: CommandEndpoint, services: Services, ref: str, request_id: str) -> None:
         self._endpoint = endpoint
         self._services = services
         self._ref = ref
+        self.request_id = request_id
         self.session_id: Any = None
 
     def answer(self, reply: Reply) -> None:
@@ -40,7 +42,14 @@ class Pending:
         self._execute = execute
         self._principal = principal
         execute.reply = self
-        if refusal := self._services.directory.tell(session_id, execute):
+        directory = self._services.directory
+        if session_id in directory:
+            refusal = directory.tell(session_id, execute)
+        else:
+            # It has to be restored, and a failure to do so is logged.
+            with working_for(self.request_id):
+                refusal = directory.tell(session_id, execute)
+        if refusal:
             self.set_result(refusal)
 
     def done(self) -> bool:
@@ -56,7 +65,9 @@ class Pending:
             self.refuse(problem)
             return
         except Exception:
-            logger.exception("an answer of session %s cannot be printed", self.session_id)
+            # The actor that calls this works for many requests.
+            with working_for(self.request_id):
+                logger.exception("an answer of session %s cannot be printed", self.session_id)
             self.refuse(Problem(500, "internal", "Something went wrong here."))
             return
         if reply is None:
@@ -66,6 +77,7 @@ class Pending:
 
     async def _look_up(self, outcome: Outcome) -> None:
         """Finish what takes more than printing: a repeated key, or a session that another server took."""
+        CURRENT.set(self.request_id)
         try:
             if isinstance(outcome, Fenced):
                 outcome = await self._services.directory.ask(self.session_id, self._execute)

@@ -25,6 +25,8 @@ from server.api.sse import StreamEndpoint
 from server.http.json_body import Decoder
 from server.http.problems import Problem
 from server.http.reply import Reply
+from server.http.request_id import CURRENT
+from server.http.uuids import new_id
 from server.security.principal import Principal
 from server.streams.format import Bye
 from server.streams.subscriber import Subscriber
@@ -235,7 +237,8 @@ class SocketCommand(Pending):
     __slots__ = ("_conversation", "re")
 
     def __init__(self, conversation: Conversation) -> None:
-        super().__init__(conversation.socket.commands, conversation.services, conversation.ref)
+        request_id = CURRENT.get() or new_id()
+        super().__init__(conversation.socket.commands, conversation.services, conversation.ref, request_id)
         self._conversation = conversation
         self.re = b"null"
 

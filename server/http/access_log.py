@@ -1,19 +1,19 @@
-"""Logs: one JSON object a line on standard error, for people with grep and for machines alike."""
+"""The access log: one JSON object on standard error for each request, beside the lines of the server's own log."""
 
 import asyncio
 import sys
-import time
-from functools import lru_cache
 
 import msgspec
+
+from server.http.timestamps import now_millis, rfc3339
 
 _encode = msgspec.json.Encoder().encode
 
 
 class RequestLog:
-    """A line for each request, when the level is `info` or below; the lines of one turn of the loop in one write.
+    """Writes a line for each request if the level is `info` or `debug`. Lines of one turn of the loop share one write.
 
-    The path is the route's, so that no code, ticket or token gets in."""
+    The path is the route's pattern, so that no code, ticket or token gets into the log."""
 
     def __init__(self, level: str) -> None:
         self.wanted = level in ("debug", "info")
@@ -22,12 +22,11 @@ class RequestLog:
     def add(
         self, id: str, method: str, route: str, status: int, seconds: float, user: str | None, session: str | None
     ) -> None:
-        line = RequestLine(
-            stamp(time.time()), "info", "request", id, method, route, status, round(seconds * 1000, 2), user, session
-        )
+        """Add the line of a request that has been answered after `seconds`."""
+        at, ms = rfc3339(now_millis()), round(seconds * 1000, 2)
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._write)
-        self._lines.append(_encode(line))
+        self._lines.append(_encode(RequestLine(at, "info", "request", id, method, route, status, ms, user, session)))
 
     def _write(self) -> None:
         lines, self._lines = self._lines, []
@@ -35,6 +34,8 @@ class RequestLog:
 
 
 class RequestLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line. `id` is what the answer's `X-Request-Id` says; `user` and `session` are ids."""
+
     at: str
     level: str
     event: str
@@ -45,12 +46,3 @@ class RequestLine(msgspec.Struct, frozen=True, omit_defaults=True):
     ms: float
     user: str | None = None
     session: str | None = None
-
-
-@lru_cache(maxsize=2)
-def _second(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-
-
-def stamp(at: float) -> str:
-    return f"{_second(int(at))}.{int(at % 1 * 1000):03d}Z"

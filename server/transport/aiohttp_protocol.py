@@ -5,6 +5,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from server.api.middleware import head, logger, printed
 from server.http.problems import Problem
+from server.http.request_id import CURRENT
 from server.http.uuids import new_id
 
 
@@ -53,6 +54,6 @@ class Protocol(web.RequestHandler):
         else:
             problem = Problem(status, "malformed", "This is no HTTP request, or one with too long a line.")
         response = printed(problem)
-        head(response, new_id())  # `on_prepare` is not called here
+        head(response, CURRENT.get() or new_id())  # `on_prepare` is not called here
         response.force_close()
         return response

@@ -194,7 +194,7 @@ class Request(Pending):
     def __init__(
         self, services: Services, lane: FastRoute, ref: str, allow: bytes, write: Callable[[bytes], None]
     ) -> None:
-        super().__init__(lane.endpoint, services, ref)
+        super().__init__(lane.endpoint, services, ref, new_id())
         self._lane = lane
         self._allow = allow
         self._write = write
@@ -202,7 +202,6 @@ class Request(Pending):
         self.user: str | None = None
 
     def answer(self, reply: Reply) -> None:
-        request_id = new_id()
         body = reply.body or b""
         self._write(
             b"%bContent-Type: %b\r\nContent-Length: %d\r\nX-Request-Id: %b\r\nX-Content-Type-Options: nosniff\r\n"
@@ -211,7 +210,7 @@ class Request(Pending):
                 STATUS_LINES[reply.status],
                 reply.content_type.encode(),
                 len(body),
-                request_id.encode(),
+                self.request_id.encode(),
                 date(int(time.time())),
                 self._allow,
                 lines(reply.headers) if reply.headers else b"",
@@ -221,7 +220,9 @@ class Request(Pending):
         log = self._services.requests
         if log.wanted:
             took = time.perf_counter() - self._started
-            log.add(request_id, self._lane.method, self._lane.route, reply.status, took, self.user, self.session_id)
+            log.add(
+                self.request_id, self._lane.method, self._lane.route, reply.status, took, self.user, self.session_id
+            )
 
 
 def lines(headers: Mapping[str, str]) -> bytes:
