@@ -120,6 +120,16 @@ class Endpoints:
         params = {"endpoint_id": endpoint_id, "owner_id": owner_id, "secret": secret, "keep_s": keep_s}
         return bool(await self._pool.execute(SQL["rotate"], params))
 
+    async def secrets(self, after: str | None, limit: int) -> list[tuple[str, bytes, bytes | None]]:
+        """Return the id, the secret and the old secret of endpoints in the order of their ids, beginning after one."""
+        rows = await self._pool.fetch(SQL["secrets"], {"after": after, "limit": limit}, retry=True)
+        return [(id_, bytes(secret), None if old is None else bytes(old)) for id_, secret, old in rows]
+
+    async def reencrypt(self, endpoint_id: str, before: bytes, secret: bytes, old_secret: bytes | None) -> None:
+        """Store the same secrets in another encryption, unless the secret is no longer `before`."""
+        params = {"endpoint_id": endpoint_id, "before": before, "secret": secret, "old_secret": old_secret}
+        await self._pool.execute(SQL["reencrypt"], params)
+
     async def disable(self, endpoint_id: str, reason: Disabled) -> None:
         """Put nothing more into the outbox for it."""
         await self._pool.execute(SQL["disable"], {"endpoint_id": endpoint_id, "reason": reason})

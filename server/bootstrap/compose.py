@@ -25,6 +25,7 @@ from server.http.uuids import new_id
 from server.outbound.dispatcher import Dispatcher
 from server.outbound.public_http import PublicHttpClient
 from server.outbound.push.invitations import Invitations
+from server.outbound.secret_rotation import reencrypt
 from server.outbound.webhooks import EventSubscriptions, Webhooks, WebhookSender
 from server.rooms.daily_webhooks import KEPT_S, DailyWebhooks
 from server.rooms.provisioning import RoomProvisioner
@@ -269,7 +270,11 @@ async def dispatching(
 async def webhooks(
     settings: Settings, rows: Outbox, pool: Pool, key: str, stack: contextlib.AsyncExitStack
 ) -> Webhooks:
-    chosen, secret_box, endpoints = settings.webhooks, SecretBox(key), Endpoints(pool)
+    chosen, secret_box, endpoints = (
+        settings.webhooks,
+        SecretBox(key, settings.auth.earlier_signing_keys.lines()),
+        Endpoints(pool),
+    )
     outward = PublicHttpClient(
         nameservers=chosen.nameservers,
         dns_timeout_s=chosen.dns_timeout_s,
@@ -282,4 +287,6 @@ async def webhooks(
     )
     wanted = EventSubscriptions(endpoints, SENT, chosen.reread_s)
     await wanted.read()
+    if settings.auth.earlier_signing_keys:
+        await reencrypt(endpoints, secret_box)
     return Webhooks(endpoints, rows, outward, secret_box, wanted, sender, probes=per_minute(chosen.probes_per_minute))

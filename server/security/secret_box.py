@@ -1,33 +1,68 @@
-"""Secrets that the database keeps for others: whoever reads the database, or a backup of it, does not read them."""
+"""Secrets that the database stores for users, encrypted: reading the database or a backup does not reveal them.
 
+**Law:** a secret can be decrypted only for the owner that it was encrypted for. New secrets are encrypted with the
+present key; earlier keys only decrypt.
+"""
+
+import base64
 import hmac
-import os
+from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-PURPOSE = b"homeroom: secrets of webhooks"
-NONCE_BYTES = 12
+PURPOSE = b"homeroom: secret of a webhook\0"
+AES_GCM_PURPOSE = b"homeroom: secrets of webhooks"
+AES_GCM_NONCE_BYTES = 12
 
 
 class Unreadable(Exception):
-    """Sealed with another key, or for something else."""
+    """The secret was encrypted with an unknown key, or for another owner."""
 
 
 class SecretBox:
-    """AES-256-GCM, with a key made of the server's signing key."""
+    """Encrypts with Fernet, under a key that is derived from a signing key and the owner's id.
 
-    def __init__(self, key: str) -> None:
-        self._cipher = AESGCM(hmac.digest(key.encode(), PURPOSE, "sha256"))
+    `earlier_keys` are signing keys that were used before `key`. See ADR 33 for the format of versions before Fernet."""
 
-    def encrypt(self, secret: bytes, of: str) -> bytes:
-        """Seal a secret; `of` names what it belongs to, and it can be opened for nothing else."""
-        nonce = os.urandom(NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, secret, of.encode())
+    def __init__(self, key: str, earlier_keys: Sequence[str] = ()) -> None:
+        self._keys = [each.encode() for each in (key, *earlier_keys)]
 
-    def decrypt(self, sealed: bytes, of: str) -> bytes:
-        """Raises: Unreadable."""
+    def encrypt(self, secret: bytes, owner: str) -> bytes:
+        """Encrypt a secret so that only `decrypt` with the same owner returns it."""
+        return self._fernet(owner).encrypt(secret)
+
+    def decrypt(self, encrypted: bytes, owner: str) -> bytes:
+        """Return the secret. Raise Unreadable if no key fits, or if it is another owner's."""
         try:
-            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], of.encode())
-        except (InvalidTag, ValueError) as error:
-            raise Unreadable(f"the secret of {of} was sealed with another key") from error
+            return self._fernet(owner).decrypt(encrypted)
+        except InvalidToken:
+            return self._decrypt_aes_gcm(encrypted, owner)
+
+    def is_current(self, encrypted: bytes, owner: str) -> bool:
+        """Return whether the present key alone decrypts this, in the present format."""
+        try:
+            fernet_of(self._keys[0], owner).decrypt(encrypted)
+        except InvalidToken:
+            return False
+        return True
+
+    def _fernet(self, owner: str) -> MultiFernet:
+        return MultiFernet([fernet_of(key, owner) for key in self._keys])
+
+    def _decrypt_aes_gcm(self, encrypted: bytes, owner: str) -> bytes:
+        nonce, ciphertext = encrypted[:AES_GCM_NONCE_BYTES], encrypted[AES_GCM_NONCE_BYTES:]
+        for key in self._keys:
+            cipher = AESGCM(hmac.digest(key, AES_GCM_PURPOSE, "sha256"))
+            try:
+                return cipher.decrypt(nonce, ciphertext, owner.encode())
+            except (InvalidTag, ValueError):
+                continue
+        raise Unreadable(f"the secret of {owner} was encrypted with another key")
+
+
+def fernet_of(key: bytes, owner: str) -> Fernet:
+    """Return the cipher of one owner's secrets."""
+    # Fernet has no associated data, so the key itself depends on the owner.
+    return Fernet(base64.urlsafe_b64encode(hmac.digest(key, PURPOSE + owner.encode(), "sha256")))

@@ -40,6 +40,7 @@ FIELDS: Mapping[tuple[str, str], FieldInfo] = {
 SECTIONS = tuple(dict.fromkeys(section for section, _ in FIELDS))
 FROM_FILE = {
     ("auth", "signing_key"): "signing_key_file",
+    ("auth", "earlier_signing_keys"): "earlier_signing_keys_file",
     ("auth.issuers.*", "secret"): "secret_file",
     ("database", "dsn"): "dsn_file",
     ("blobs", "s3_access_key"): "s3_access_key_file",

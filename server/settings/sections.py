@@ -30,6 +30,7 @@ from server.settings.types import (
     WaitOrNone,
     at_least_32_bytes,
     base64_of_something,
+    lines_of_32_bytes,
     within,
 )
 
@@ -106,6 +107,10 @@ class Auth(Struct, frozen=True, kw_only=True):
     # RFC 7518, 3.2: a key for HS256 has at least as many bits as the hash.
     signing_key: Annotated[Secret, Meta(description="32 bytes or more", extra={"check": at_least_32_bytes})] = Secret()
     signing_key_file: File = ""
+    earlier_signing_keys: Annotated[
+        Secret, Meta(description="keys of 32 bytes or more, one a line", extra={"check": lines_of_32_bytes})
+    ] = Secret()
+    earlier_signing_keys_file: File = ""
     access_ttl_s: Lifetime = 1_800
     refresh_ttl_s: Lifetime = 30 * DAY_S
     ticket_ttl_s: Lifetime = 30

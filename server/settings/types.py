@@ -21,6 +21,10 @@ class Secret:
     def reveal(self) -> str:
         return self._value
 
+    def lines(self) -> list[str]:
+        """Return the lines of it, without the empty ones."""
+        return [line.strip() for line in self._value.splitlines() if line.strip()]
+
     def __bool__(self) -> bool:
         return bool(self._value)
 
@@ -41,6 +45,11 @@ def within(least: float, most: float) -> Meta:
 def at_least_32_bytes(key: Secret) -> None:
     if key and len(key.reveal().encode()) < 32:
         raise ValueError(key)
+
+
+def lines_of_32_bytes(keys: Secret) -> None:
+    if any(len(key.encode()) < 32 for key in keys.lines()):
+        raise ValueError(keys)
 
 
 def base64_of_something(secret: Secret) -> None:

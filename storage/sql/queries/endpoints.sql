@@ -38,6 +38,15 @@ update webhook_endpoint set old_secret = secret, old_secret_until = now() + %(ke
     secret = %(secret)s, updated_at = now()
 where endpoint_id = %(endpoint_id)s and owner_id = %(owner_id)s
 
+-- name: secrets
+select endpoint_id::text, secret, old_secret from webhook_endpoint
+where %(after)s::uuid is null or endpoint_id > %(after)s order by endpoint_id limit %(limit)s
+
+-- name: reencrypt
+-- Unless it has been rotated meanwhile.
+update webhook_endpoint set secret = %(secret)s, old_secret = %(old_secret)s
+where endpoint_id = %(endpoint_id)s and secret = %(before)s
+
 -- name: disable
 update webhook_endpoint set disabled = %(reason)s, updated_at = now()
 where endpoint_id = %(endpoint_id)s and disabled is null

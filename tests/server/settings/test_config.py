@@ -311,6 +311,17 @@ def test_a_secret_file_that_does_not_do_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_earlier_signing_keys_are_lines_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"{KEY} of May\n\n{KEY} of March\n")
+    overrides = {"auth.earlier_signing_keys_file": str(path)}
+    assert load(None, {}, overrides).auth.earlier_signing_keys.lines() == [f"{KEY} of May", f"{KEY} of March"]
+    path.write_text(f"{KEY}\nhunter2\n")
+    assert refusal(overrides=overrides) == (
+        f"auth.earlier_signing_keys = (hidden) (from {path}): must be keys of 32 bytes or more, one a line"
+    )
+
+
 def test_secrets_are_never_shown(file: Path) -> None:
     settings = load(None, {"HOMEROOM_DATABASE__DSN": DSN, "HOMEROOM_AUTH__SIGNING_KEY": KEY}, {})
     assert settings.database.dsn.reveal() == DSN
