@@ -22,15 +22,13 @@ from server.http.problems import Problem, unauthenticated
 from server.http.uuids import new_id
 from server.security.jwks import FetchedKeys, KeySource, KeysUnavailable, VerificationKey, client, kept
 from server.security.principal import Principal
-from server.security.tokens import Tokens
+from server.security.tokens import LAST_S, Tokens
 from server.settings.sections import Auth, Issuer
 from storage.users import Claimed, Users
 
 SUBJECT_LENGTH = 255
 NAME_LENGTH = 200
 EMAIL_LENGTH = 254
-LAST_S = 253_402_300_799.0
-"""The end of the year 9999: what is good for longer is good for that long."""
 
 
 class Unverified(Struct, frozen=True):
@@ -90,7 +88,8 @@ class Outside:
             name=user.name,
             role=user.role,
             login=login_of(token),
-            expires_at=min(float(claims["exp"]) + issuer.leeway_s, LAST_S),
+            # An integer can be too large for a float. A token that is good for longer is good until then.
+            expires_at=min(float(min(int(claims["exp"]), LAST_S)) + issuer.leeway_s, LAST_S),
             issued_at=claimed.issued_at,
         )
 

@@ -5,17 +5,26 @@
 
 import time
 from collections import OrderedDict
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import jwt
+import msgspec
+from msgspec import Meta, Struct
 
 from actors.session.ids import SessionId, UserId
 from server.http.problems import unauthenticated
 from server.http.uuids import new_id
 from server.security.principal import Principal
-from storage.users import User
+from storage.sessions import UUID
+from storage.users import AccountRole, User
 
 ALGORITHM = "HS256"
+
+
+LEEWAY_S = 30
+"""How far ahead the clock of the server that issued a token may be of this one's."""
+LAST_S = 253_402_300_799.0
+"""The last second of the year 9999, in unix time: no later time can be printed."""
 
 
 REQUIRED = ["iss", "aud", "sub", "exp", "iat", "jti"]
@@ -27,6 +36,28 @@ REMEMBERED = 100_000
 
 SWEEP_AT = 10_000
 """Logins that are over, of which none is dropped yet though no token names it any more."""
+
+
+Text = Annotated[str, Meta(pattern=r"^[^\x00\ud800-\udfff]*\Z")]
+"""Without what PostgreSQL does not store."""
+Instant = Annotated[float, Meta(ge=0, le=LAST_S)]
+"""Unix seconds."""
+
+
+class Claims(Struct, frozen=True):
+    """The claims of an access token that Homeroom signed. A token with others is refused, although it is signed."""
+
+    sub: Annotated[UserId, Meta(pattern=rf"^{UUID.pattern}\Z")]
+    exp: Instant
+    iat: Instant
+    jti: Text
+    login: Text
+    name: Text
+    number: int
+    role: AccountRole
+    session: Annotated[SessionId, Meta(pattern=rf"^{UUID.pattern}\Z")] | None = None
+    colour: Text | None = None
+    alias: Text | None = None
 
 
 class ExternalIssuers(Protocol):
@@ -160,34 +191,33 @@ class Tokens:
 
     def _decode(self, token: str) -> Principal:
         try:
-            claims: dict[str, Any] = jwt.decode(
+            payload: dict[str, Any] = jwt.decode(
                 token,
                 self._key,
                 algorithms=[ALGORITHM],
                 issuer=self._issuer,
                 audience=self._audience,
+                leeway=LEEWAY_S,
                 options={"require": REQUIRED},
             )
+            claims = msgspec.convert(payload, Claims)
         except jwt.ExpiredSignatureError as error:
             raise unauthenticated("The access token has expired; refresh it.", "expired") from error
-        except (jwt.PyJWTError, UnicodeEncodeError) as error:
+        except (jwt.PyJWTError, msgspec.ValidationError, ValueError, OverflowError, RecursionError) as error:
             raise unauthenticated("The access token is not valid; log in again.") from error
-        try:
-            return Principal(
-                user_id=UserId(claims["sub"]),
-                number=claims["number"],
-                name=claims["name"],
-                role=claims["role"],
-                login=claims["login"],
-                expires_at=float(claims["exp"]),
-                scope=claims.get("session"),
-                colour=claims.get("colour"),
-                issued_at=float(claims["iat"]),
-                alias=claims.get("alias"),
-                has_invitation="room" in claims,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise unauthenticated("The access token lacks a claim; log in again.") from error
+        return Principal(
+            user_id=claims.sub,
+            number=claims.number,
+            name=claims.name,
+            role=claims.role,
+            login=claims.login,
+            expires_at=claims.exp,
+            scope=claims.session,
+            colour=claims.colour,
+            issued_at=claims.iat,
+            alias=claims.alias,
+            has_invitation="room" in payload,
+        )
 
     def is_revoked(self, login: str) -> bool:
         return login in self._revoked
