@@ -7,6 +7,8 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 BODY_BYTES = 65_536
+MAX_WAIT_S = 86_400.0
+"""The longest wait that another server can ask for, in seconds."""
 
 
 async def body_of(response: aiohttp.ClientResponse) -> bytes:
@@ -21,11 +23,11 @@ async def body_of(response: aiohttp.ClientResponse) -> bytes:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Read `Retry-After`, which is seconds or a date; None: there is none that makes sense."""
+    """Return how long `Retry-After` (seconds, or a date) asks to wait, at most `MAX_WAIT_S`; None if invalid."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
-        return float(text)
+        return min(float(text), MAX_WAIT_S)
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+        return min(max(0.0, parsedate_to_datetime(text).timestamp() - time.time()), MAX_WAIT_S)
+    except (ValueError, OverflowError):
         return None
