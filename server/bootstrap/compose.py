@@ -270,11 +270,8 @@ async def dispatching(
 async def webhooks(
     settings: Settings, rows: Outbox, pool: Pool, key: str, stack: contextlib.AsyncExitStack
 ) -> Webhooks:
-    chosen, secret_box, endpoints = (
-        settings.webhooks,
-        SecretBox(key, settings.auth.earlier_signing_keys.lines()),
-        Endpoints(pool),
-    )
+    chosen, endpoints = settings.webhooks, Endpoints(pool)
+    secret_box = SecretBox(key, settings.auth.earlier_signing_keys.lines())
     outward = PublicHttpClient(
         nameservers=chosen.nameservers,
         dns_timeout_s=chosen.dns_timeout_s,
