@@ -1,4 +1,4 @@
-"""What others' servers answer, read within bounds: those of providers, and those that webhooks go to."""
+"""Reads responses of other servers (providers, receivers of webhooks) within bounds: none of them is trusted."""
 
 import time
 from collections.abc import Mapping
@@ -7,12 +7,13 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 BODY_BYTES = 65_536
+"""More than any response that is of use."""
 MAX_WAIT_S = 86_400.0
 """The longest wait that another server can ask for, in seconds."""
 
 
 async def body_of(response: aiohttp.ClientResponse) -> bytes:
-    """Read an answer's body, or its beginning: more than that is no answer that anybody waits for."""
+    """Return the first `BODY_BYTES` of a response's body. Close the connection of a longer one."""
     body = bytearray()
     async for part in response.content.iter_any():
         body += part

@@ -1,6 +1,6 @@
-"""Bodies and queries into Structs. What is wrong is named: the field, what it may be, where it stands.
+"""Decodes bodies and queries into Structs. A refusal names the field and says what is allowed there.
 
-**Law:** nothing is decoded that is nested too deep to decode safely; no text with a NUL gets in: PostgreSQL has none.
+**Law:** JSON that is nested too deep is not decoded. No text with a NUL character gets in: PostgreSQL cannot store it.
 """
 
 import re
@@ -13,15 +13,15 @@ from msgspec import inspect
 
 from server.http.problems import Problem
 
-# The quantifier is possessive and the closing quote optional: a match never fails once it has begun, and so no byte is
-# read twice. With backtracking, one body of 64 KiB took 54 s.
+# The quantifier is possessive and the closing quote optional: a match that has begun cannot fail, so no byte is read
+# twice. With backtracking, a body of 64 KiB took 54 s.
 _STRING = re.compile(rb'"(?:[^"\\]|\\.?)*+"?', re.DOTALL)
-_PLACE = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
-_NAMED = re.compile(r"(?:unknown|required) field `([^`]+)`")
+_LOCATION = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+_FIELD_NAME = re.compile(r"(?:unknown|required) field `([^`]+)`")
 
 
 class Decoder:
-    """Decodes JSON of one type."""
+    """Decodes JSON into one type, nested at most `max_depth` levels deep."""
 
     def __init__(self, type_: Any, *, max_depth: int) -> None:
         self._type = type_
@@ -29,7 +29,7 @@ class Decoder:
         self._decoder = msgspec.json.Decoder(type_)
 
     def __call__(self, raw: bytes) -> Any:
-        """Raises: Problem 400 for what is no JSON, 422 for what is not of the type."""
+        """Return the value. Raise Problem 400 if `raw` is not JSON, 422 if it does not fit the type."""
         if raw.count(b"{") + raw.count(b"[") > self._max_depth and depth(raw) > self._max_depth:
             raise Problem(422, "too_deep", f"The body is nested more than {self._max_depth} levels deep.")
         try:
@@ -38,25 +38,25 @@ class Decoder:
             raise invalid(error, self._type) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Problem(400, "malformed", f"The body is not JSON: {error}.") from error
-        # By way of JSON, for what is still raw in it.
-        if b"\\u0000" in raw and (field := next(nuls(msgspec.json.decode(msgspec.json.encode(value))), None)):
-            raise Problem(422, "invalid", f"`{field}` has a NUL character in it.", field=field)
+        # Encoded and decoded again, since the value may contain JSON that is still raw.
+        if b"\\u0000" in raw and (field := first_nul(msgspec.json.decode(msgspec.json.encode(value)))):
+            raise Problem(422, "invalid", f"`{field}` contains a NUL character.", field=field)
         return value
 
 
 def from_query(query: Mapping[str, str], type_: Any, where: Literal["body", "query"] = "query") -> Any:
-    """Decode a query string's parameters, or a form's. Raises: Problem 422."""
+    """Decode a query string's parameters or a form's fields. Raise Problem 422 if they do not fit the type."""
     try:
         value = msgspec.convert(dict(query), type_, strict=False)
     except msgspec.ValidationError as error:
         raise invalid(error, type_, where) from error
-    if field := next(nuls(msgspec.to_builtins(value)), None):
-        raise Problem(422, "invalid", f"`{field}` has a NUL character in it.", field=field, location=where)
+    if field := first_nul(msgspec.to_builtins(value)):
+        raise Problem(422, "invalid", f"`{field}` contains a NUL character.", field=field, location=where)
     return value
 
 
 def depth(raw: bytes) -> int:
-    """Measure how deep JSON is nested, without decoding it."""
+    """Return how deep JSON is nested, without decoding it."""
     level = deepest = 0
     for byte in _STRING.sub(b"", raw):
         if byte in b"[{":
@@ -67,8 +67,13 @@ def depth(raw: bytes) -> int:
     return deepest
 
 
-def nuls(value: object, field: str = "") -> Iterator[str]:
-    """Name the places of texts with a NUL in them."""
+def first_nul(value: object) -> str | None:
+    """Return the location of the first text that contains a NUL character; None if there is none."""
+    return next(fields_with_nul(value), None)
+
+
+def fields_with_nul(value: object, field: str = "") -> Iterator[str]:
+    """Yield the locations of texts that contain a NUL character, such as `poll.options[1]`."""
     match value:
         case str():
             if "\0" in value:
@@ -78,34 +83,34 @@ def nuls(value: object, field: str = "") -> Iterator[str]:
                 where = f"{field}.{key}" if field else str(key)
                 if "\0" in str(key):
                     yield where.replace("\0", "")
-                yield from nuls(inner, where)
+                yield from fields_with_nul(inner, where)
         case list():
             for index, inner in enumerate(value):
-                yield from nuls(inner, f"{field}[{index}]")
+                yield from fields_with_nul(inner, f"{field}[{index}]")
 
 
 def invalid(error: msgspec.ValidationError, type_: Any, where: Literal["body", "query"] = "body") -> Problem:
-    """Say what is wrong with a value: where, and what is allowed there."""
+    """Return problem 422 for a value that does not fit: which field is wrong, and what is allowed there."""
     text = str(error)
-    field = match[1] if (match := _PLACE.search(text)) else ""
-    said = _PLACE.sub("", text)
-    if named := _NAMED.search(said):
+    field = match[1] if (match := _LOCATION.search(text)) else ""
+    fault = _LOCATION.sub("", text)
+    if named := _FIELD_NAME.search(fault):
         field = f"{field}.{named[1]}" if field else named[1]
-        unknown = "unknown" in said
+        unknown = "unknown" in fault
         detail = f"There is no field `{field}`." if unknown else f"The field `{field}` is required."
     else:
-        detail = f"`{field or 'body'}`: {said[:1].lower()}{said[1:]}."
-        if "matching regex '\\\\S'" in said:
+        detail = f"`{field or 'body'}`: {fault[:1].lower()}{fault[1:]}."
+        if "matching regex '\\\\S'" in fault:
             detail = f"`{field}` must not be blank."
-        elif "matching regex" in said and (wanted := described_at(type_, field, said)):
-            detail = f"`{field}` must be {wanted}."
+        elif "matching regex" in fault and (allowed := pattern_in_words(type_, field, fault)):
+            detail = f"`{field}` must be {allowed}."
         elif allowed := allowed_at(type_, field):
             detail = f"`{field}` must be one of {allowed}."
     return Problem(422, "invalid", detail, field=field or None, location=where)
 
 
 def allowed_at(type_: Any, field: str) -> str:
-    """List the values allowed at a field such as `features.chat`, when they can be listed."""
+    """Return the values allowed at a field such as `features.chat`, or an empty string if there is no finite list."""
     values: list[str] = []
     for kind in flat(kinds_at(type_, field)):
         if isinstance(kind, inspect.LiteralType):
@@ -113,17 +118,17 @@ def allowed_at(type_: Any, field: str) -> str:
     return ", ".join(dict.fromkeys(values))
 
 
-def described_at(type_: Any, field: str, said: str) -> str:
-    """Say in words what the pattern is for that `said` quotes: it tells people nothing."""
+def pattern_in_words(type_: Any, field: str, fault: str) -> str:
+    """Return the description of the pattern that `fault` quotes: people cannot be expected to read patterns."""
     for kind in alternatives(kinds_at(type_, field)):
         text = kind.type if isinstance(kind, inspect.Metadata) else kind
-        if isinstance(text, inspect.StrType) and repr(text.pattern) in said and isinstance(kind, inspect.Metadata):
+        if isinstance(text, inspect.StrType) and repr(text.pattern) in fault and isinstance(kind, inspect.Metadata):
             return str((kind.extra_json_schema or {}).get("description", ""))
     return ""
 
 
 def kinds_at(type_: Any, field: str) -> list[inspect.Type]:
-    """Find the types that a value may have at a field such as `features.chat` or `options[0]`."""
+    """Return the types that a value may have at a field such as `features.chat` or `options[0]`."""
     kinds = [kind_of(type_)]
     for step in re.findall(r"[^.\[\]]+", field):
         kinds = [inner for kind in flat(kinds) for inner in inside(kind, step)]
@@ -132,11 +137,12 @@ def kinds_at(type_: Any, field: str) -> list[inspect.Type]:
 
 @lru_cache(maxsize=256)
 def kind_of(type_: Any) -> inspect.Type:
-    """Describe a type; for a union of many Structs that takes milliseconds."""
+    """Return the description of a type. Cached: for a union of many Structs it takes milliseconds."""
     return inspect.type_info(type_)
 
 
 def alternatives(kinds: Iterable[inspect.Type]) -> Iterator[inspect.Type]:
+    """Yield the types, with the members of unions in place of the unions."""
     for kind in kinds:
         if isinstance(kind, inspect.UnionType):
             yield from alternatives(kind.types)
@@ -145,6 +151,7 @@ def alternatives(kinds: Iterable[inspect.Type]) -> Iterator[inspect.Type]:
 
 
 def flat(kinds: Iterable[inspect.Type]) -> Iterator[inspect.Type]:
+    """Yield the types without unions and without constraints."""
     for kind in alternatives(kinds):
         if isinstance(kind, inspect.Metadata):
             yield from flat([kind.type])
@@ -153,6 +160,7 @@ def flat(kinds: Iterable[inspect.Type]) -> Iterator[inspect.Type]:
 
 
 def inside(kind: inspect.Type, step: str) -> Iterator[inspect.Type]:
+    """Yield the types that a field or an item of a type may have."""
     if isinstance(kind, inspect.StructType):
         if step == kind.tag_field:
             yield inspect.LiteralType((kind.tag,))

@@ -1,4 +1,4 @@
-"""Keys in camelCase, for clients who ask for them with `?case=camel`: in answers, and in bodies."""
+"""Converts the keys of JSON to camelCase and back, for clients that ask for it with `?case=camel`."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from server.http.problems import Problem
 
 
 def wanted(query: Mapping[str, str]) -> bool:
-    """Say whether a request asks for camelCase. Raises: Problem 422."""
+    """Return whether a request asks for camelCase. Raise Problem 422 for an unknown case."""
     case = query.get("case", "snake")
     if case not in ("snake", "camel"):
         raise Problem(422, "invalid", "`case` must be one of `snake`, `camel`.", field="case", location="query")
@@ -19,12 +19,12 @@ def wanted(query: Mapping[str, str]) -> bool:
 
 
 def camel(value: Any) -> Any:
-    """Give plain values with all keys in camelCase."""
+    """Return plain values with all keys in camelCase."""
     return renamed(value, lambda key: re.sub(r"_([a-z0-9])", lambda letter: letter[1].upper(), key))
 
 
 def snake(raw: bytes, max_depth: int) -> bytes:
-    """Give JSON with all keys in snake_case; as it came, where it is none or too deep: that is for others to refuse."""
+    """Return JSON with all keys in snake_case. Leave invalid or too deep JSON as it is: decoding refuses it."""
     if depth(raw) > max_depth:
         return raw
     try:
@@ -35,6 +35,7 @@ def snake(raw: bytes, max_depth: int) -> bytes:
 
 
 def renamed(value: Any, rename: Callable[[str], str]) -> Any:
+    """Return plain values with all keys renamed, at every depth."""
     match value:
         case dict():
             return {rename(str(key)): renamed(inner, rename) for key, inner in value.items()}

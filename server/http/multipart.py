@@ -1,6 +1,7 @@
-"""Multipart bodies, read part by part as they come, and never faster than they are used.
+"""Multipart bodies, read part by part as they arrive: nothing is buffered that the reader has not asked for.
 
-**Law:** whoever sends slower than the least rate is cut off; what the server itself waits for does not count.
+**Law:** a client that sends slower than the minimum rate is disconnected. Time in which the server does not read does
+not count against the client.
 """
 
 import asyncio
@@ -13,21 +14,15 @@ from aiohttp.http_exceptions import BadHttpMessage
 from server.http.problems import Problem, unsupported_encoding
 
 T = TypeVar("T")
-
-
 CHUNK_BYTES = 64 << 10
-
-
 OVERHEAD_BYTES = 64 << 10
-"""What a form may hold besides its file."""
-
-
+"""How much a form may contain besides its file."""
 LEADING, LEADING_BYTES = 16, 4 << 10
-"""Fields that are read ahead at most, and the bytes of each."""
+"""The most fields that are read ahead, and the most bytes of each."""
 
 
 class Part:
-    """A field of a form; to be read before the next."""
+    """A field of a form. Read it before the next one."""
 
     def __init__(self, form: "Form", reader: BodyPartReader) -> None:
         self._form = form
@@ -35,33 +30,33 @@ class Part:
         self.name = reader.name or ""
         self.filename = reader.filename
 
-    def again(self, text: str) -> "Leading":
-        """Make the same field of what has been read of it."""
-        return Leading(self._form, self._reader, text.encode())
+    def read_ahead(self, text: str) -> "LeadingPart":
+        """Return this field with the content that has already been read from it."""
+        return LeadingPart(self._form, self._reader, text.encode())
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Give the content as it comes. Raises: Problem."""
-        while chunk := await self._form.paced(self._reader):
+        """Yield the content as it arrives. Raise Problem 400 if the body is malformed, 408 if it is too slow."""
+        while chunk := await self._form.read_chunk(self._reader):
             yield chunk
 
-    async def text(self, most_bytes: int) -> str:
-        """Read a short field. Raises: Problem 413, 422."""
+    async def text(self, max_bytes: int) -> str:
+        """Return the content of a short field. Raise Problem 413 if it is longer, 422 if it is not text."""
         raw = bytearray()
         async for chunk in self.chunks():
             raw += chunk
-            if len(raw) > most_bytes:
-                raise Problem(413, "too_large", f"`{self.name}` is larger than {most_bytes} bytes.", field=self.name)
+            if len(raw) > max_bytes:
+                raise Problem(413, "too_large", f"`{self.name}` is larger than {max_bytes} bytes.", field=self.name)
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
             raise Problem(422, "invalid", f"`{self.name}` is not UTF-8.", field=self.name) from error
         if "\0" in text:
-            raise Problem(422, "invalid", f"`{self.name}` has a NUL character in it.", field=self.name)
+            raise Problem(422, "invalid", f"`{self.name}` contains a NUL character.", field=self.name)
         return text
 
 
-class Leading(Part):
-    """A field that has been read ahead."""
+class LeadingPart(Part):
+    """A field whose content has been read ahead."""
 
     def __init__(self, form: "Form", reader: BodyPartReader, raw: bytes) -> None:
         super().__init__(form, reader)
@@ -72,7 +67,7 @@ class Leading(Part):
 
 
 class Form:
-    """A multipart body. `patience_s` is how far behind the least rate a sender may fall."""
+    """A multipart body. `patience_s` is how many seconds a client may fall behind the minimum rate."""
 
     def __init__(self, request: web.Request, *, patience_s: float, min_bytes_per_s: float) -> None:
         self._request = request
@@ -85,18 +80,22 @@ class Form:
         self._ahead: list[Part] = []
 
     async def leading(self) -> dict[str, str]:
-        """Read the short fields before the first file; they come among the `parts` all the same. Raises: Problem."""
+        """Return the short fields before the first file. `parts` yields them as well.
+
+        Raise Problem 400, 408, 413, 415 or 422 as `parts` and `Part.text` do."""
         fields: dict[str, str] = {}
         async for part in self._read:
             self._ahead.append(part)
             if part.filename is not None or len(fields) >= LEADING:
                 break
             fields[part.name] = await part.text(LEADING_BYTES)
-            self._ahead[-1] = part.again(fields[part.name])
+            self._ahead[-1] = part.read_ahead(fields[part.name])
         return fields
 
     async def parts(self) -> AsyncIterator[Part]:
-        """Give the fields in order. Raises: Problem 415, 400, 408."""
+        """Yield the fields in order.
+
+        Raise Problem 415 if the body is not a form or is compressed, 400 if it is malformed, 408 if it is too slow."""
         for part in self._ahead:
             yield part
         async for part in self._read:
@@ -115,10 +114,11 @@ class Form:
             if part is None:
                 return
             if not isinstance(part, BodyPartReader):
-                raise Problem(400, "malformed", "A field holds a multipart body of its own.")
+                raise Problem(400, "malformed", "A field contains another multipart body.")
             yield Part(self, part)
 
-    async def paced(self, reader: BodyPartReader) -> bytes:
+    async def read_chunk(self, reader: BodyPartReader) -> bytes:
+        """Return the next chunk of a field, empty at its end. Raise Problem 400, 408."""
         chunk = await self._in_time(reader.read_chunk(CHUNK_BYTES))
         self._received += len(chunk)
         return chunk
@@ -131,7 +131,7 @@ class Form:
             async with asyncio.timeout(left):
                 return await reading
         except TimeoutError as error:
-            slow = f"The body comes slower than {self._min_bytes_per_s:g} bytes a second."
+            slow = f"The body arrives slower than {self._min_bytes_per_s:g} bytes a second."
             raise Problem(408, "too_slow", slow, headers={"Connection": "close"}) from error
         except (ValueError, BadHttpMessage) as error:
             raise malformed(error) from error
@@ -140,7 +140,7 @@ class Form:
 
 
 def require_unencoded(request: web.Request) -> None:
-    """Refuse a body that is not what was sent, but something made of it. Raises: Problem 415."""
+    """Raise Problem 415 if the body is compressed or otherwise encoded."""
     encodings = request.headers.getall(hdrs.CONTENT_ENCODING, ["identity"])
     codings = request.headers.getall(hdrs.TRANSFER_ENCODING, ["chunked"])
     names = {name.strip().lower() for name in ",".join([*encodings, *codings]).split(",")}
@@ -149,4 +149,5 @@ def require_unencoded(request: web.Request) -> None:
 
 
 def malformed(error: Exception) -> Problem:
+    """Return problem 400 for a body that is not a form. The connection closes, as its next bytes have no meaning."""
     return Problem(400, "malformed", f"The body is not a form: {error}.", headers={"Connection": "close"})

@@ -1,4 +1,4 @@
-"""What lists have in common: pages, and a place to go on from. Each is good for the list that gave it."""
+"""Pages of lists. A page's cursor is valid only for the list that returned it."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
@@ -9,24 +9,24 @@ from storage.sessions import UUID
 
 T = TypeVar("T")
 PAGE = 100
-"""Items at most, of most lists."""
-_WORDS = "a `next` that this list has given"
+"""The most items in a page of most lists."""
+_DESCRIPTION = "a `next` that this list returned"
 
-PageCursor = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$(?!\n)", description=_WORDS)]
-"""Of a list whose order is an `integer`'s."""
-LongCursor = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$(?!\n)", description=_WORDS)]
-"""Of a list whose order is a `bigint`'s."""
-IdCursor = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)", description=_WORDS)]
-"""Of a list whose order is that of ids."""
+PageCursor = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$(?!\n)", description=_DESCRIPTION)]
+"""The cursor of a list that is ordered by an `integer`."""
+LongCursor = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$(?!\n)", description=_DESCRIPTION)]
+"""The cursor of a list that is ordered by a `bigint`."""
+IdCursor = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)", description=_DESCRIPTION)]
+"""The cursor of a list that is ordered by ids."""
 
 
 class Listed(Struct, frozen=True):
-    """A page, and where the next one starts (None: this was the last)."""
+    """A page. `next` is the cursor of the next page, None on the last one."""
 
     items: list[Any]
     next: str | None
 
 
-def listed(found: Sequence[T], limit: int, place: Callable[[T], object]) -> Listed:
-    """Make a page of what was asked for with one more than the limit: if that came, there is more."""
-    return Listed(list(found[:limit]), str(place(found[limit - 1])) if len(found) > limit else None)
+def listed(items: Sequence[T], limit: int, cursor: Callable[[T], object]) -> Listed:
+    """Return a page of at most `limit` items. Query for one item more than that: it shows that there is a next page."""
+    return Listed(list(items[:limit]), str(cursor(items[limit - 1])) if len(items) > limit else None)

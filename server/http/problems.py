@@ -1,4 +1,4 @@
-"""Refusals on their way out: one exception for whatever a handler cannot do, one problem+json for `/v1` (RFC 9457)."""
+"""Refusals of requests: one exception, which each API prints in its own shape; `/v1` prints problem+json (RFC 9457)."""
 
 import logging
 from http import HTTPStatus
@@ -8,13 +8,14 @@ import msgspec
 from msgspec import Struct
 
 from actors.messages import Fenced, KeyReused, Outcome, Unavailable, UnknownSession
+from actors.ports import LogUnavailable
 from actors.session.errors import Reason, Rejected
 
 logger = logging.getLogger(__name__)
 
 
 class Problem(Exception):
-    """A request that is refused. `reason` is stable, for programs; `detail` says what to do, for people."""
+    """A refused request. `reason` is a stable code for programs; `detail` is a sentence that says what to do."""
 
     def __init__(
         self,
@@ -35,14 +36,16 @@ class Problem(Exception):
         self.field = field
         self.current = current
         self.location = location
-        """Where `field` is."""
+        """The part of the request that `field` is in."""
         self.headers = dict(headers or {})
         if retry_s is not None:
             self.headers["Retry-After"] = str(max(1, round(retry_s)))
 
 
 class ProblemBody(Struct, frozen=True, omit_defaults=True):
-    """RFC 9457, with the machine's `reason`, the `field` that was wrong, the `current` state that was missed."""
+    """A problem of RFC 9457 with members of our own.
+
+    `reason` is a code, `field` is the wrong field, `current` is the present state of what the request would change."""
 
     type: str
     title: str
@@ -54,6 +57,7 @@ class ProblemBody(Struct, frozen=True, omit_defaults=True):
 
 
 def problem_body(problem: Problem) -> bytes:
+    """Encode a problem as problem+json."""
     title = HTTPStatus(problem.status).phrase
     body = ProblemBody(
         "about:blank", title, problem.status, problem.detail, problem.reason, problem.field, problem.current
@@ -93,41 +97,49 @@ STATUS: dict[Reason, int] = {
     Reason.TOO_LARGE: 413,
     Reason.NOT_ALLOWED: 422,
 }
-"""What `/v1` makes of each Reason. Total (tested)."""
+"""The HTTP status of each reason for which a session refuses a command. A test checks that none is missing."""
 
 
 def unknown_session(ref: str) -> Problem:
+    """Return problem 404 for an id, number, name or code that no session has."""
     return Problem(404, "unknown_session", f"There is no session {ref!r}.")
 
 
 def unauthenticated(detail: str, reason: str = "unauthenticated") -> Problem:
+    """Return problem 401 with the challenge that RFC 6750 asks for."""
     return Problem(401, reason, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def unsupported_encoding() -> Problem:
-    return Problem(415, "unsupported_encoding", "Send the body as it is: without Content-Encoding, and not compressed.")
+    """Return problem 415 for a compressed body."""
+    return Problem(415, "unsupported_encoding", "Send the body uncompressed, without Content-Encoding.")
 
 
 def too_fast(detail: str, retry_s: float) -> Problem:
+    """Return problem 429; the client may try again after `retry_s` seconds."""
     return Problem(429, "too_fast", detail, retry_s=retry_s)
 
 
 def blob_store_unavailable(error: Exception) -> Problem:
-    """Give the problem that an absent blob store is, and log it: the client is told no more than that."""
-    logger.warning("the blob store is away: %s", error)
-    return Problem(503, "unavailable", "Try again: the store of uploads is away.", retry_s=5)
+    """Return problem 503 for a blob store that cannot be reached. Log the cause, which the client must not see."""
+    logger.warning("the blob store is unavailable: %s", error)
+    return Problem(503, "unavailable", "Try again: the store of uploads is unavailable.", retry_s=5)
 
 
-def problem_of(outcome: Outcome, ref: str) -> Problem:
-    """Give the problem that an actor's refusal is."""
-    match outcome:
+def problem_of(refusal: Outcome | Exception, ref: str = "") -> Problem:
+    """Return the problem for a session's refusal or for an exception. `ref` is how the request named the session.
+
+    Log exceptions that are not the client's fault: call this once for each, where it is caught."""
+    match refusal:
+        case Problem():
+            return refusal
         case Rejected(reason=reason):
-            return Problem(STATUS[reason], reason.value, outcome.detail, field=outcome.field, current=outcome.current)
+            return Problem(STATUS[reason], reason.value, refusal.detail, field=refusal.field, current=refusal.current)
         case UnknownSession():
             return unknown_session(ref)
         case KeyReused():
             return Problem(
-                422, "key_reused", "This Idempotency-Key has been used for another body.", field="Idempotency-Key"
+                422, "key_reused", "This Idempotency-Key was used with another body.", field="Idempotency-Key"
             )
         case Unavailable(why=why, retry_s=retry_s, busy=True):
             return Problem(429, "busy", f"Slow down: {why}.", retry_s=retry_s)
@@ -135,5 +147,11 @@ def problem_of(outcome: Outcome, ref: str) -> Problem:
             return Problem(503, "unavailable", f"Try again: {why}.", retry_s=retry_s)
         case Fenced():
             return Problem(503, "unavailable", "Try again: the session is moving to another server.", retry_s=1)
+        case LogUnavailable():
+            logger.warning("the database is unavailable: %s", refusal)
+            return Problem(503, "unavailable", "Try again: the database is unavailable.", retry_s=1)
+        case Exception():
+            logger.error("a request failed", exc_info=refusal)
+            return Problem(500, "internal", "Something went wrong on the server.")
         case _:
-            raise TypeError(f"{type(outcome).__name__} is no refusal")
+            raise TypeError(f"{type(refusal).__name__} is not a refusal")

@@ -1,4 +1,4 @@
-"""What of some content a request is to get: RFC 9110's conditions and single byte ranges. Pure."""
+"""Conditional requests and single byte ranges (RFC 9110, sections 13 and 14). Pure."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ _TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
 class Window(Struct, frozen=True):
-    """An answer: a status, and the bytes from `start` up to, not with, `end` that go with it."""
+    """The status to answer with, and the bytes to send: from `start` up to and excluding `end`."""
 
     status: int
     start: int = 0
@@ -18,17 +18,17 @@ class Window(Struct, frozen=True):
 
 
 def window(headers: Mapping[str, str], size: int, etag: str) -> Window:
-    """Say what a GET or HEAD with these headers gets of content that never changes. `etag` is strong, in its quotes."""
-    if (match := headers.get("If-Match")) is not None and not named(match, etag, weakly=False):
+    """Return which part of immutable content a GET or HEAD with these headers gets. `etag` is strong and quoted."""
+    if (match := headers.get("If-Match")) is not None and not lists_tag(match, etag, weak=False):
         return Window(412)
-    if (none := headers.get("If-None-Match")) is not None and named(none, etag, weakly=True):
+    if (none := headers.get("If-None-Match")) is not None and lists_tag(none, etag, weak=True):
         return Window(304)
     whole = Window(200, 0, size)
-    wanted = _RANGE.fullmatch(headers.get("Range", ""))
-    # Several ranges, or other units, may be passed over; so must a range of what has changed since.
-    if wanted is None or headers.get("If-Range", etag) != etag:
+    requested = _RANGE.fullmatch(headers.get("Range", ""))
+    # A server may ignore several ranges and other units; it must ignore a range if the content has changed since.
+    if requested is None or headers.get("If-Range", etag) != etag:
         return whole
-    first, last = wanted[1], wanted[2]
+    first, last = requested[1], requested[2]
     if not first and not last:
         return whole
     if first:
@@ -40,8 +40,8 @@ def window(headers: Mapping[str, str], size: int, etag: str) -> Window:
     return Window(206, start, end) if start < end else Window(416)
 
 
-def named(header: str, etag: str, *, weakly: bool) -> bool:
-    """Say whether `If-Match` or `If-None-Match` names an entity tag."""
+def lists_tag(header: str, etag: str, *, weak: bool) -> bool:
+    """Return whether `If-Match` or `If-None-Match` lists an entity tag; `weak`: by weak comparison."""
     if header.strip() == "*":
         return True
-    return any(tag[1] == etag and (weakly or not tag[0].startswith("W/")) for tag in _TAG.finditer(header))
+    return any(tag[1] == etag and (weak or not tag[0].startswith("W/")) for tag in _TAG.finditer(header))

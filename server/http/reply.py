@@ -1,4 +1,4 @@
-"""An answer, before it becomes HTTP."""
+"""The answer to a request, independent of how it is sent."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class Reply(Struct, frozen=True):
-    """An answer: a body already encoded, or None for none."""
+    """An answer with an encoded body, or without one (None)."""
 
     status: int
     body: bytes | None = None

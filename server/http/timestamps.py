@@ -1,4 +1,4 @@
-"""RFC 3339 in UTC with milliseconds: how `/v1` prints an instant."""
+"""The current time, and instants in RFC 3339, in UTC with milliseconds."""
 
 import time
 from datetime import UTC, datetime
@@ -15,19 +15,18 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
-def now() -> Millis:
+def now_millis() -> Millis:
+    """Return the current time in Unix milliseconds."""
     return Millis(time.time_ns() // 1_000_000)
 
 
 def rfc3339(at: Millis) -> str:
-    # With its offset taken off, an instant in the first or last hours of year 1 or 9999 has no year to be printed with.
+    """Print an instant. One outside the years 1 to 9999 is printed as the nearest that has a four-digit year."""
+    # The core accepts instants with offsets; in UTC those may fall out of these years.
     seconds, millis = divmod(min(max(at, EARLIEST), LATEST), 1000)
     return f"{_second(seconds)}.{millis:03d}Z"
 
 
 def when(at: Millis | None) -> str | None:
+    """Print an instant that may be missing."""
     return None if at is None else rfc3339(at)
-
-
-def now_millis() -> Millis:
-    return Millis(time.time_ns() // 1_000_000)

@@ -4,5 +4,5 @@ import uuid_utils
 
 
 def new_id() -> str:
-    """Make a UUIDv7."""
+    """Return a new UUIDv7: later ids sort after earlier ones."""
     return str(uuid_utils.uuid7())

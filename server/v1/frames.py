@@ -10,7 +10,7 @@ from actors.session.audience import anonymous
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from server.http.reply import Reply
-from server.http.timestamps import now, rfc3339
+from server.http.timestamps import now_millis, rfc3339
 from server.streams.format import Bye, Cursor, StreamEncoder, message, payload
 from server.v1.state_views import snapshot
 
@@ -53,7 +53,7 @@ def event_json(
     """Print a durable event: {"seq", "at", "actor", "type", …its own fields}. `encoded` is its JSON in the log."""
     kind = type(recorded.event)
     if kind in PLAYBACK:
-        encoded = _encode(event_fields(recorded.event) | {"server_time": rfc3339(server_time or now())})
+        encoded = _encode(event_fields(recorded.event) | {"server_time": rfc3339(server_time or now_millis())})
     elif kind in INSTANTS:
         encoded = _encode(event_fields(recorded.event))
     actor = b"null" if actor_id is None else b'"%b"' % actor_id.encode()

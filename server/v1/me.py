@@ -10,7 +10,7 @@ from actors.session.notifications import SessionInvitation
 from actors.session.state import Kind, Session, Status
 from server.api.routes import ActionRoute, UserStreamRoute
 from server.http.reply import Reply
-from server.http.timestamps import now, rfc3339, when
+from server.http.timestamps import now_millis, rfc3339, when
 from server.streams.format import Cursor
 from server.usecases import devices, sessions
 from server.v1.frames import FRAMES, sse
@@ -65,7 +65,7 @@ class TicketView(Struct, frozen=True):
 
 def standing(found: NotificationState) -> bytes:
     invitations = [invitation(one) for one in found.invitations]
-    return encode(StandingView(str(Cursor(found.at, found.seq)), invitations, rfc3339(now())))
+    return encode(StandingView(str(Cursor(found.at, found.seq)), invitations, rfc3339(now_millis())))
 
 
 def invitation(found: Invitation) -> InvitationView:

@@ -364,7 +364,7 @@ async def test_every_pattern_is_in_words_too(town: Town, api: Api) -> None:
 async def test_what_does_not_fit_a_pattern_is_told_in_words(town: Town) -> None:
     host, *_ = await town.classroom()
     for path, word in (
-        (f"{host.path}/log?cursor=x", "`cursor` must be a `next` that this list has given."),
+        (f"{host.path}/log?cursor=x", "`cursor` must be a `next` that this list returned."),
         (f"{host.path}/log?user=me", "`user` must be a user's id, a UUID."),
         (f"{host.path}/attendance?format=xml", "`format` must be one of `csv`, `json`."),
     ):

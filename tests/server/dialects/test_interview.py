@@ -74,7 +74,7 @@ async def test_both_slashes_make_one(town: Town, path: str) -> None:
         ({"creator": {"id": new_id(), "name": "Ivy", "color": "url(//x)"}}, "`creator.color` must be a colour"),
         ({"language": "cobol"}, "`language` must be one of `html`, `javascript`, `python`."),
         ({"code": 5}, "`code`: expected `str`, got `int`."),
-        ({"code": "a\0b"}, "`code` has a NUL character in it."),
+        ({"code": "a\0b"}, "`code` contains a NUL character."),
     ],
 )
 async def test_what_is_no_session_is_400_and_says_where(town: Town, change: Any, text: str) -> None:
