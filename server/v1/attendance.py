@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 from msgspec import Struct
 
@@ -16,8 +17,8 @@ from storage.rooms import Visit
 
 BOM = "\ufeff"
 """Without it Excel takes UTF-8 for something else."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet would run."""
+FORMULA = re.compile(r"(?:^|(?<=[;,\t\r\n]))(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")
+"""Where a spreadsheet would begin to run a text, also one that takes another separator than `,` or full-width signs."""
 
 
 class IntervalView(Struct, frozen=True, rename={"since": "from", "until": "to"}):
@@ -126,7 +127,7 @@ def cell(value: object) -> str:
             return "yes" if value else "no"
         case list():
             return " ".join(f"{span.since}/{span.until}" for span in value)
-        case str() if value.startswith(FORMULA):
-            return f"'{value}"
+        case str():
+            return FORMULA.sub("'", value)
         case _:
             return str(value)
