@@ -46,6 +46,7 @@ class Blobs:
     def local(cls, directory: Path) -> "Blobs":
         """Keep blobs in a directory, which is made if need be. Raises: OSError."""
         directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)  # files in it are made with the process's umask, mostly readable for everyone
         return cls(LocalStore(directory), directory)
 
     @classmethod
