@@ -16,9 +16,19 @@ Millis = NewType("Millis", int)
 MessageId = NewType("MessageId", int)
 """Counts chat messages from 1 within a session."""
 
-Title = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+CONTROLS = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\uffff"
+"""Control and direction characters, and line breaks: they would change how the text around a name reads."""
+INVISIBLE = (
+    r" \u00a0\u00ad\u034f\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200d\u202f\u205f-\u2065\u2800\u3000\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff"
+)
+"""Characters that show nothing by themselves. Names may contain them, since some scripts and emoji need joiners."""
+VISIBLE = rf"^[{INVISIBLE}]*[^{CONTROLS}{INVISIBLE}][^{CONTROLS}]*$(?!\n)"
+VISIBLE_TEXT = "text with at least one visible character, and without control or direction characters"
+
+Title = Annotated[str, Meta(min_length=1, max_length=500, pattern=VISIBLE, description=VISIBLE_TEXT)]
 Description = Annotated[str, Meta(max_length=5_000)]
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=VISIBLE, description=VISIBLE_TEXT)]
 MessageText = Annotated[str, Meta(min_length=1, max_length=2_000, pattern=r"\S")]
 Emoji = Annotated[
     str, Meta(min_length=1, max_length=32, pattern=r"^\S+$(?!\n)", description="an emoji, without spaces")

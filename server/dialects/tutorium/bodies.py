@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from actors.session import commands as c
 from actors.session.errors import Reason, Rejected
+from actors.session.ids import VISIBLE, VISIBLE_TEXT, Name
 from actors.session.state import Features, State
 from actors.session.state import Status as Ours
 from server.dialects.tutorium.views import CONNECTIONS, STATUSES, Status
@@ -15,7 +16,7 @@ from server.http.problems import Problem
 from server.usecases import accounts, sessions
 from server.usecases.call import Call
 
-Title = Annotated[str, Meta(max_length=200, pattern=r"\S")]
+Title = Annotated[str, Meta(max_length=200, pattern=VISIBLE, description=VISIBLE_TEXT)]
 
 
 Description = Annotated[str, Meta(max_length=5_000)]
@@ -67,7 +68,7 @@ class Login(Struct, frozen=True, kw_only=True):
 
 
 class Register(Struct, frozen=True, kw_only=True):
-    name: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
+    name: Name
     email: accounts.Email
     password: accounts.Password
     role: Literal["teacher", "student"] = "student"

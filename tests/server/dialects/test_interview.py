@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from actors.session import commands as c
+from actors.session.ids import VISIBLE_TEXT
 from server.http.uuids import new_id
 from server.security.principal import Principal
 from server.settings.sections import Interview
@@ -70,7 +71,10 @@ async def test_both_slashes_make_one(town: Town, path: str) -> None:
         ({"creator": {"id": "ivy", "name": "Ivy"}}, "`creator.id` must be a UUID."),
         ({"creator": {"name": "Ivy"}}, "The field `creator.id` is required."),
         ({"creator": {"id": new_id()}}, "The field `creator.name` is required."),
-        ({"creator": {"id": new_id(), "name": " "}}, "`creator.name` must not be blank."),
+        (
+            {"creator": {"id": new_id(), "name": " "}},
+            f"`creator.name` must be {VISIBLE_TEXT}.",
+        ),
         ({"creator": {"id": new_id(), "name": "Ivy", "color": "url(//x)"}}, "`creator.color` must be a colour"),
         ({"language": "cobol"}, "`language` must be one of `html`, `javascript`, `python`."),
         ({"code": 5}, "`code`: expected `str`, got `int`."),

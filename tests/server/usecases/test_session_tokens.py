@@ -202,7 +202,7 @@ async def test_a_removal_in_the_millisecond_of_a_token_ends_it() -> None:
     tokens = Tokens(KEY, issuer="x", audience="x", ttl_s=60)
     user = User(UserId(NOBODY), 1, "Anna", None, None, "student", None)
     for _ in range(200):
-        token = tokens.issue_scoped(user, new_id(), SessionId("s"), time.time() + 60)
+        token = tokens.issue_scoped(user, new_id(), SessionId(new_id()), time.time() + 60)
         removed_at = now_millis()
         issued_at = (await tokens.verify(token)).caller().issued_at
         assert issued_at is not None
