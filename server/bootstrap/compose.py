@@ -245,7 +245,7 @@ async def verifying(settings: Settings, key: str, users: Users, stack: contextli
     for login, until in await users.revoked(tokens.longest_s):
         tokens.revoke(login, until)
     if auth.issuers:
-        tokens.external = await issuers.opened(auth, users, tokens, stack)
+        tokens.external = await issuers.open_issuers(auth, users, tokens, stack)
     return tokens
 
 

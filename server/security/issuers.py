@@ -1,8 +1,7 @@
-"""Tokens of outside issuers: an existing product's log-in, accepted beside Homeroom's own.
+"""Tokens of external issuers: the login of an existing product, accepted beside Homeroom's own.
 
-**Law:** a token is verified with the keys of the issuer that it names and no other's, and makes its holder one of that
-issuer's users: never a local account, whatever email it claims. What it says of logins and sessions here counts for
-nothing.
+**Law:** a token is verified only with the keys of the issuer that it names. Its holder becomes one of that issuer's
+users, never a local account, whatever email address the token claims. Its claims about logins and sessions are ignored.
 """
 
 import base64
@@ -20,9 +19,9 @@ from msgspec import Struct
 from actors.session.ids import UserId
 from server.http.problems import Problem, unauthenticated
 from server.http.uuids import new_id
-from server.security.jwks import FetchedKeys, KeySource, KeysUnavailable, VerificationKey, client, kept
+from server.security.jwks import FetchedKeys, KeySource, KeysUnavailable, VerificationKey, configured_keys, keys_client
 from server.security.principal import Principal
-from server.security.tokens import LAST_S, Tokens
+from server.security.tokens import MAX_EXPIRY_S, Tokens
 from server.settings.sections import Auth, Issuer
 from storage.users import Claimed, Users
 
@@ -31,33 +30,36 @@ NAME_LENGTH = 200
 EMAIL_LENGTH = 254
 
 
-class Unverified(Struct, frozen=True):
-    """Whom a token names as its issuer. Anybody can write that."""
+class UnverifiedPayload(Struct, frozen=True):
+    """The issuer that a token names. Anyone can write any name there."""
 
     iss: object = None
 
 
 class Issuers:
-    """The outside issuers that the settings name."""
+    """The external issuers in the settings."""
 
-    def __init__(self, own: str, outside: Mapping[str, "Outside"]) -> None:
+    def __init__(self, own: str, external: Mapping[str, "ExternalIssuer"]) -> None:
         self._own = own
-        self._outside = outside
+        self._external = external
 
-    def names(self, token: str) -> bool:
+    def is_external(self, token: str) -> bool:
+        """Return whether a token names another issuer than Homeroom. Nothing of it is verified."""
         issuer = claimed_issuer(token)
         return issuer is not None and issuer != self._own
 
     async def verify(self, token: str) -> Principal:
-        """Raises: Problem 401; 503 while the keys cannot be had."""
-        outside = self._outside.get(claimed_issuer(token) or "")
-        if outside is None:
+        """Return the caller that a token identifies.
+
+        Raise Problem 401 if it is not valid, 503 if the issuer's keys are unavailable."""
+        issuer = self._external.get(claimed_issuer(token) or "")
+        if issuer is None:
             raise unauthenticated("Tokens of this issuer are not accepted here.", "unknown_issuer")
-        return await outside.verify(token)
+        return await issuer.verify(token)
 
 
-class Outside:
-    """One outside issuer. `forget` is called with a user whose role is another than before."""
+class ExternalIssuer:
+    """One external issuer. `forget` is called with a user whose role has changed."""
 
     def __init__(self, issuer: Issuer, keys: KeySource, users: Users, forget: Callable[[UserId], None]) -> None:
         self._issuer = issuer
@@ -66,17 +68,18 @@ class Outside:
         self._forget = forget
 
     async def verify(self, token: str) -> Principal:
+        """Return the caller that a token identifies; make an account at their first token. Raise Problem 401, 503."""
         claims = await self._claims(token)
         issuer = self._issuer
-        subject = readable(claim(claims, issuer.subject_claim), SUBJECT_LENGTH)
+        subject = printable(claim_at(claims, issuer.subject_claim), SUBJECT_LENGTH)
         if subject is None:
-            raise unauthenticated(f"The token lacks the claim `{issuer.subject_claim}`, a text or a whole number.")
+            raise unauthenticated(f"The token must have the claim `{issuer.subject_claim}`, a text or a whole number.")
         claimed = Claimed(
             issuer=issuer.issuer,
             subject=subject,
-            name=readable(claim(claims, issuer.name_claim), NAME_LENGTH, cut=True) or subject[:NAME_LENGTH],
-            email=email(claims, issuer),
-            role="teacher" if roles(claim(claims, issuer.role_claim)) & set(issuer.teachers) else "student",
+            name=printable(claim_at(claims, issuer.name_claim), NAME_LENGTH, cut=True) or subject[:NAME_LENGTH],
+            email=verified_email(claims, issuer),
+            role="teacher" if role_names(claim_at(claims, issuer.role_claim)) & set(issuer.teachers) else "student",
             issued_at=float(claims.get("iat", time.time())),
         )
         user, role_before = await self._users.sight(claimed, UserId(new_id()))
@@ -89,12 +92,12 @@ class Outside:
             role=user.role,
             login=login_of(token),
             # An integer can be too large for a float. A token that is good for longer is good until then.
-            expires_at=min(float(min(int(claims["exp"]), LAST_S)) + issuer.leeway_s, LAST_S),
+            expires_at=min(float(min(int(claims["exp"]), MAX_EXPIRY_S)) + issuer.leeway_s, MAX_EXPIRY_S),
             issued_at=claimed.issued_at,
         )
 
     async def _claims(self, token: str) -> dict[str, Any]:
-        """Raises: Problem 401, 503."""
+        """Return the verified claims. Raise Problem 401, 503."""
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
@@ -102,11 +105,11 @@ class Outside:
         algorithm = header.get("alg")
         if algorithm not in self._issuer.algorithms:
             allowed = ", ".join(self._issuer.algorithms)
-            raise unauthenticated(f"Tokens of this issuer have to be signed with {allowed}.")
+            raise unauthenticated(f"Tokens of this issuer must be signed with {allowed}.")
         try:
             keys = await self._keys.find(header.get("kid"), algorithm)
         except KeysUnavailable as error:
-            detail = "Try again: the keys of the token's issuer cannot be had now."
+            detail = "Try again: the keys of the token's issuer are unavailable."
             raise Problem(503, "unavailable", detail, retry_s=error.retry_s) from error
         for key in keys:
             try:
@@ -116,7 +119,7 @@ class Outside:
         raise unauthenticated("The token is not signed with a key of its issuer.")
 
     def _decoded(self, token: str, key: VerificationKey, algorithm: str) -> dict[str, Any]:
-        """Raises: Problem 401, InvalidSignatureError."""
+        """Return the claims, verified with one key. Raise Problem 401; InvalidSignatureError if another key may fit."""
         issuer = self._issuer
         try:
             claims: dict[str, Any] = jwt.decode(
@@ -126,7 +129,7 @@ class Outside:
                 issuer=issuer.issuer,
                 audience=issuer.audience or None,
                 leeway=issuer.leeway_s,
-                # A whole number is a subject too, and what names a token is not ours to judge.
+                # Some issuers use whole numbers as subjects, and `jti` is of no use here.
                 options={
                     "require": ["exp"], "verify_aud": bool(issuer.audience), "verify_sub": False, "verify_jti": False,
                 },
@@ -134,11 +137,11 @@ class Outside:
         except jwt.InvalidSignatureError:
             raise
         except jwt.ExpiredSignatureError as error:
-            raise unauthenticated("The token has expired; get a new one where it came from.", "expired") from error
+            raise unauthenticated("The token has expired. Get a new one from its issuer.", "expired") from error
         except jwt.MissingRequiredClaimError as error:
             raise unauthenticated(f"The token lacks the claim `{error.claim}`.") from error
         except jwt.InvalidAudienceError as error:
-            raise unauthenticated("The token is for somebody else: see its `aud`.") from error
+            raise unauthenticated("The token is for another audience: see its `aud`.") from error
         except jwt.ImmatureSignatureError as error:
             raise unauthenticated("The token is not valid yet: see its `nbf` and `iat`, and the clocks.") from error
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
@@ -147,61 +150,65 @@ class Outside:
 
 
 def claimed_issuer(token: str) -> str | None:
-    """Read whom a token names as its issuer, unverified; None: nobody."""
+    """Return the issuer that a token names, unverified; None if it names none."""
     _, _, payload = token.rpartition(".")[0].partition(".")
     try:
         raw = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        issuer = msgspec.json.decode(raw, type=Unverified).iss
+        issuer = msgspec.json.decode(raw, type=UnverifiedPayload).iss
     except (ValueError, RecursionError):
         return None
     return issuer if isinstance(issuer, str) else None
 
 
 def login_of(token: str) -> str:
-    """Give a token's login. It is made of what the signature covers: the signature can be written in several ways."""
+    """Return the id of a token's login, a hash of the signed part: a signature itself has several valid spellings."""
     signed = token.rpartition(".")[0]
     return str(uuid.UUID(bytes=hashlib.blake2b(signed.encode(), digest_size=16, person=b"outside").digest()))
 
 
-def claim(claims: Mapping[str, Any], name: str) -> Any:
-    """Find a claim by its name, or by the names that lead to it with dots between; None: there is none."""
+def claim_at(claims: Mapping[str, Any], name: str) -> Any:
+    """Return a claim by its name, or by a path of names such as `profile.id`; None if there is none."""
     if name in claims:
         return claims[name]
-    found: Any = claims
+    value: Any = claims
     for part in name.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
-def readable(value: object, most: int, *, cut: bool = False) -> str | None:
-    """Give a text or a whole number as a text that can be kept and shown; None: it is neither, or too long."""
+def printable(value: object, max_length: int, *, cut: bool = False) -> str | None:
+    """Return a text or a whole number as a text of printable characters; None if it is neither, or too long.
+
+    `cut`: remove what is not printable and what is too long, and return None only if nothing is left."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
         return None
     if cut:
-        value = "".join(character for character in value if character.isprintable()).strip()[:most].strip()
-    return value if value.isprintable() and 0 < len(value) <= most else None
+        value = "".join(character for character in value if character.isprintable()).strip()[:max_length].strip()
+    return value if value.isprintable() and 0 < len(value) <= max_length else None
 
 
-def email(claims: Mapping[str, Any], issuer: Issuer) -> str | None:
-    value = readable(claim(claims, issuer.email_claim), EMAIL_LENGTH)
+def verified_email(claims: Mapping[str, Any], issuer: Issuer) -> str | None:
+    """Return the email address in lower case; None if there is none, or if the issuer has not verified it."""
+    value = printable(claim_at(claims, issuer.email_claim), EMAIL_LENGTH)
     if value is None or "@" not in value or " " in value or claims.get("email_verified", True) not in (True, "true"):
         return None
     return value.lower()
 
 
-def roles(value: object) -> set[str]:
+def role_names(value: object) -> set[str]:
+    """Return the roles in a claim that is one text or a list."""
     values = value if isinstance(value, list) else [value]
     return {each for each in values if isinstance(each, str)}
 
 
-async def opened(auth: Auth, users: Users, tokens: Tokens, stack: AsyncExitStack) -> Issuers:
-    """Put together what the settings say of outside issuers. Raises: BadSetting."""
-    outside: dict[str, Outside] = {}
-    http = await stack.enter_async_context(client())
+async def open_issuers(auth: Auth, users: Users, tokens: Tokens, stack: AsyncExitStack) -> Issuers:
+    """Construct the external issuers of the settings. Raise BadSetting if a key cannot be read."""
+    external: dict[str, ExternalIssuer] = {}
+    http = await stack.enter_async_context(keys_client())
     for name, issuer in auth.issuers.items():
-        keys: KeySource | None = kept(name, issuer)
+        keys: KeySource | None = configured_keys(name, issuer)
         if keys is None:
             keys = FetchedKeys(
                 issuer.jwks_url,
@@ -212,5 +219,5 @@ async def opened(auth: Auth, users: Users, tokens: Tokens, stack: AsyncExitStack
                 changed=tokens.forget,
             )
             stack.push_async_callback(keys.close)
-        outside[issuer.issuer] = Outside(issuer, keys, users, tokens.forget)
-    return Issuers(auth.issuer, outside)
+        external[issuer.issuer] = ExternalIssuer(issuer, keys, users, tokens.forget)
+    return Issuers(auth.issuer, external)

@@ -1,7 +1,7 @@
-"""The keys of an outside issuer of tokens: a secret, or public keys from a file or a URL.
+"""The keys of an external issuer of tokens: a secret, or public keys from a file or a URL.
 
-**Law:** a key serves the algorithms of its own kind and no others, so that a public key never passes for a secret.
-However many tokens name keys that there are not, fetching keeps to its rate; keys fetched stay until others are.
+**Law:** a key is used only with the algorithms of its type, so that a public key never serves as a secret. Keys are
+fetched at a bounded rate, however many tokens name unknown keys, and remain valid until a later fetch replaces them.
 """
 
 import asyncio
@@ -32,19 +32,19 @@ RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 EDWARDS = frozenset({"EdDSA"})
 CURVES = {"secp256r1": frozenset({"ES256"}), "secp384r1": frozenset({"ES384"}), "secp521r1": frozenset({"ES512"})}
 RSA_BITS = 2048
-"""RFC 7518, 3.3: at least so many."""
-KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
+"""The minimum of RFC 7518, section 3.3."""
+JWK_PARSERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "RSA": RSAAlgorithm.from_jwk,
     "EC": ECAlgorithm.from_jwk,
     "OKP": OKPAlgorithm.from_jwk,
 }
-KEYS = 32
-"""In one set at most: a token that names none is tried with all that suit it."""
+MAX_KEYS = 32
+"""The most keys in one set: a token without `kid` is tried with every key of its algorithm."""
 SET_BYTES = 262_144
 
 
 class VerificationKey(Struct, frozen=True):
-    """One key. `name` is its `kid`; None: it has none, and may be any token's."""
+    """One key. `name` is its `kid`; a key without one (None) is tried for every token."""
 
     name: str | None
     value: Any
@@ -52,7 +52,7 @@ class VerificationKey(Struct, frozen=True):
 
 
 class KeysUnavailable(Exception):
-    """The keys cannot be had now."""
+    """The keys are unavailable; try again after `retry_s` seconds."""
 
     def __init__(self, retry_s: float) -> None:
         super().__init__(retry_s)
@@ -60,22 +60,26 @@ class KeysUnavailable(Exception):
 
 
 class KeySource(Protocol):
+    """Where the keys of one issuer come from."""
+
     async def find(self, name: str | None, algorithm: str) -> list[VerificationKey]:
-        """Give the keys that may have signed a token with this `kid` and `alg`. Raises: KeysAway."""
+        """Return the keys that may have signed a token with this `kid` and `alg`. Raise KeysUnavailable."""
 
 
 class FixedKeys:
+    """Keys from the settings or from a file, which do not change."""
+
     def __init__(self, keys: Sequence[VerificationKey]) -> None:
         self._keys = keys
 
     async def find(self, name: str | None, algorithm: str) -> list[VerificationKey]:
-        return suitable(self._keys, name, algorithm)
+        return matching_keys(self._keys, name, algorithm)
 
 
 class FetchedKeys:
-    """The keys at a URL, fetched when first needed, when they are `ttl_s` old, and when a token names another.
+    """The keys at a URL, fetched when first needed, when they are `ttl_s` old, and when a token names an unknown one.
 
-    `changed` is called when others have come: what the old ones verified may not be good any more."""
+    `changed` is called after the keys have changed: tokens that the old ones verified may no longer be valid."""
 
     def __init__(
         self,
@@ -101,25 +105,26 @@ class FetchedKeys:
 
     async def find(self, name: str | None, algorithm: str) -> list[VerificationKey]:
         now = time.monotonic()
-        found = suitable(self._keys, name, algorithm)
-        if found and now - self._fetched_at > self._ttl_s:
-            # Nobody waits for what only confirms them.
+        keys = matching_keys(self._keys, name, algorithm)
+        if keys and now - self._fetched_at > self._ttl_s:
+            # Not awaited: the keys are known, and are only being confirmed.
             self._begin(now)
-        if not found and (fetching := self._begin(now)) is not None:
-            # One who stops waiting must not stop the others.
+        if not keys and (fetching := self._begin(now)) is not None:
+            # A caller that is cancelled must not cancel the fetch for the others.
             await asyncio.shield(fetching)
-            found = suitable(self._keys, name, algorithm)
-        if not found and self._failed:
+            keys = matching_keys(self._keys, name, algorithm)
+        if not keys and self._failed:
             raise KeysUnavailable(self._tried_at + self._cooldown_s - time.monotonic())
-        return found
+        return keys
 
     async def close(self) -> None:
+        """Cancel a fetch that is under way."""
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.wait({self._fetching})
 
     def _begin(self, now: float) -> asyncio.Task[None] | None:
-        """Give the fetch that is under way, or that may begin; None: it is too early for another."""
+        """Return the running fetch, or start one; None if the last one is too recent."""
         if self._fetching is not None and not self._fetching.done():
             return self._fetching
         if now - self._tried_at < self._cooldown_s:
@@ -131,10 +136,14 @@ class FetchedKeys:
     async def _fetch(self) -> None:
         try:
             body = await self._read()
-            keys = from_set(body)
+            keys = keys_from_jwks(body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             self._failed = True
-            logger.warning("no keys from %s, those of before stay: %s", self._url, str(error) or type(error).__name__)
+            logger.warning(
+                "cannot fetch keys from %s, keeping the previous ones: %s",
+                self._url,
+                str(error) or type(error).__name__,
+            )
             return
         self._failed, self._fetched_at = False, time.monotonic()
         before, self._body, self._keys = self._body, body, keys
@@ -142,12 +151,12 @@ class FetchedKeys:
             self._changed()
 
     async def _read(self) -> bytes:
-        # A redirect could lead to where nobody has said that keys are.
-        async with self._http.get(self._url, allow_redirects=False, timeout=self._timeout) as answer:
-            if answer.status != 200:
-                raise ValueError(f"it answered {answer.status}")
+        # A redirect could lead to a server that the settings do not name.
+        async with self._http.get(self._url, allow_redirects=False, timeout=self._timeout) as response:
+            if response.status != 200:
+                raise ValueError(f"it answered {response.status}")
             parts, size = [], 0
-            async for part in answer.content.iter_any():
+            async for part in response.content.iter_any():
                 parts.append(part)
                 size += len(part)
                 if size > SET_BYTES:
@@ -155,8 +164,8 @@ class FetchedKeys:
             return b"".join(parts)
 
 
-def client() -> aiohttp.ClientSession:
-    """Make a client to fetch keys with."""
+def keys_client() -> aiohttp.ClientSession:
+    """Return an HTTP client for fetching keys, without cookies and compression."""
     return aiohttp.ClientSession(
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={hdrs.ACCEPT: "application/json", hdrs.ACCEPT_ENCODING: "identity"},
@@ -164,38 +173,39 @@ def client() -> aiohttp.ClientSession:
     )
 
 
-def suitable(keys: Sequence[VerificationKey], name: str | None, algorithm: str) -> list[VerificationKey]:
+def matching_keys(keys: Sequence[VerificationKey], name: str | None, algorithm: str) -> list[VerificationKey]:
+    """Return the keys of an algorithm that have this `kid` or none; all of them if the token has none (None)."""
     return [key for key in keys if algorithm in key.algorithms and (name is None or key.name in (None, name))]
 
 
 class KeySet(Struct, frozen=True):
-    """A JSON Web Key Set (RFC 7517, 5)."""
+    """A JSON Web Key Set (RFC 7517, section 5)."""
 
     keys: list[dict[str, Any]]
 
 
-def from_set(body: bytes) -> list[VerificationKey]:
-    """Read the keys of a JSON Web Key Set; those that verify nothing here are passed over. Raises: ValueError."""
+def keys_from_jwks(body: bytes) -> list[VerificationKey]:
+    """Return the usable keys of a JSON Web Key Set; skip the others. Raise ValueError if it is not one."""
     try:
         jwks = msgspec.json.decode(body, type=KeySet).keys
     except RecursionError as error:
-        raise ValueError("it is no JSON Web Key Set") from error
-    if len(jwks) > KEYS:
-        raise ValueError(f"it has more than {KEYS} keys")
-    return [key for jwk in jwks if (key := from_jwk(jwk)) is not None]
+        raise ValueError("it is not a JSON Web Key Set") from error
+    if len(jwks) > MAX_KEYS:
+        raise ValueError(f"it has more than {MAX_KEYS} keys")
+    return [key for jwk in jwks if (key := key_from_jwk(jwk)) is not None]
 
 
-def from_jwk(jwk: dict[str, Any]) -> VerificationKey | None:
-    """Read one key; None: it verifies nothing here."""
+def key_from_jwk(jwk: dict[str, Any]) -> VerificationKey | None:
+    """Return a key, or None if it is not a public key for signatures of a supported type."""
     name, only = jwk.get("kid"), jwk.get("alg")
-    # A private key has no place among public ones: whoever reads them could sign.
+    # A published private key is compromised: anyone who reads it could sign tokens.
     if jwk.get("use", "sig") != "sig" or not may_verify(jwk.get("key_ops", ["verify"])) or "d" in jwk:
         return None
-    read = KINDS.get(str(jwk.get("kty")))
-    if read is None or not isinstance(name, str | None) or not isinstance(only, str | None):
+    parse = JWK_PARSERS.get(str(jwk.get("kty")))
+    if parse is None or not isinstance(name, str | None) or not isinstance(only, str | None):
         return None
     try:
-        value = read(jwk)
+        value = parse(jwk)
     except (jwt.PyJWTError, UnsupportedAlgorithm, KeyError, TypeError, ValueError, AttributeError):
         return None
     algorithms = algorithms_of(value)
@@ -203,11 +213,12 @@ def from_jwk(jwk: dict[str, Any]) -> VerificationKey | None:
 
 
 def may_verify(operations: object) -> bool:
+    """Return whether a key's `key_ops` include verifying."""
     return isinstance(operations, list) and "verify" in operations
 
 
-def from_pem(text: bytes) -> list[VerificationKey]:
-    """Read a public key. Raises: ValueError."""
+def keys_from_pem(text: bytes) -> list[VerificationKey]:
+    """Return the public key in PEM. Raise ValueError if there is none."""
     try:
         value = load_pem_public_key(text)
     except UnsupportedAlgorithm as error:
@@ -215,8 +226,8 @@ def from_pem(text: bytes) -> list[VerificationKey]:
     return [VerificationKey(None, value, algorithms_of(value))]
 
 
-def from_secret(secret: str) -> list[VerificationKey]:
-    """Raises: ValueError for a public key in the place of a secret."""
+def keys_from_secret(secret: str) -> list[VerificationKey]:
+    """Return the key of a shared secret. Raise ValueError if the secret is a public key."""
     try:
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
     except jwt.InvalidKeyError as error:
@@ -225,7 +236,7 @@ def from_secret(secret: str) -> list[VerificationKey]:
 
 
 def algorithms_of(value: object) -> frozenset[str]:
-    """Say what a public key verifies."""
+    """Return the algorithms that a public key can verify."""
     match value:
         case RSAPublicKey(key_size=bits) if bits >= RSA_BITS:
             return RSA
@@ -236,23 +247,23 @@ def algorithms_of(value: object) -> frozenset[str]:
     return frozenset()
 
 
-def kept(name: str, issuer: Issuer) -> FixedKeys | None:
-    """Read the keys that the settings hold or that are in files; None: they are to be fetched. Raises: BadSetting."""
+def configured_keys(name: str, issuer: Issuer) -> FixedKeys | None:
+    """Return the keys in the settings or in a file; None if they are at a URL. Raise BadSetting if there is no key."""
     if issuer.jwks_url:
         return None
     setting = "secret" if issuer.secret else "public_key_file" if issuer.public_key_file else "jwks_file"
     shown = "(hidden)" if issuer.secret else repr(getattr(issuer, setting))
-    what = f"auth.issuers.{name}.{setting} = {shown}"
+    where = f"auth.issuers.{name}.{setting} = {shown}"
     try:
         keys = (
-            from_secret(issuer.secret.reveal())
+            keys_from_secret(issuer.secret.reveal())
             if issuer.secret
-            else from_pem(Path(issuer.public_key_file).read_bytes())
+            else keys_from_pem(Path(issuer.public_key_file).read_bytes())
             if issuer.public_key_file
-            else from_set(Path(issuer.jwks_file).read_bytes())
+            else keys_from_jwks(Path(issuer.jwks_file).read_bytes())
         )
     except (OSError, ValueError) as error:
-        raise BadSetting(f"{what}: no key can be read from it: {error}") from None
+        raise BadSetting(f"{where}: no key can be read from it: {error}") from None
     if not any(key.algorithms & set(issuer.algorithms) for key in keys):
-        raise BadSetting(f"{what}: it holds no key for {', '.join(issuer.algorithms)}")
+        raise BadSetting(f"{where}: it contains no key for {', '.join(issuer.algorithms)}")
     return FixedKeys(keys)

@@ -1,4 +1,4 @@
-"""Passwords: Argon2id, off the loop, in a pool whose queue is bounded."""
+"""Passwords, hashed with Argon2id in a pool of threads whose queue is bounded."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Passwords:
-    """Hashes and checks passwords; the same time passes for users that do not exist."""
+    """Hashes and checks passwords. A check takes the same time for users that do not exist."""
 
     def __init__(self, settings: Auth) -> None:
         self._hasher = argon2.PasswordHasher(
@@ -24,16 +24,16 @@ class Passwords:
         )
         self._pool = ThreadPoolExecutor(settings.hash_workers, thread_name_prefix="passwords")
         self._waiting = 0
-        self._most = settings.hash_workers + settings.hash_queue
-        self._nobody = self._hasher.hash("nobody has this password")
+        self._max_waiting = settings.hash_workers + settings.hash_queue
+        self._dummy_hash = self._hasher.hash("no user has this password")
 
     async def hash(self, password: str) -> str:
-        """Raises: Problem 503 when too many wait already."""
+        """Return the hash of a password. Raise Problem 503 if too many are waiting."""
         return await self._run(self._hasher.hash, password)
 
     async def check(self, hashed: str | None, password: str) -> bool:
-        """Compare; None as the hash takes as long, and never matches. Raises: Problem 503."""
-        matches = await self._run(self._matches, hashed or self._nobody, password)
+        """Return whether a password matches. A hash of None takes as long, and never matches. Raise Problem 503."""
+        matches = await self._run(self._matches, hashed or self._dummy_hash, password)
         return matches and hashed is not None
 
     def _matches(self, hashed: str, password: str) -> bool:
@@ -43,8 +43,8 @@ class Passwords:
             return False
 
     async def _run(self, work: Callable[..., T], *args: str) -> T:
-        if self._waiting >= self._most:
-            raise Problem(503, "unavailable", "Too many people are logging in at once; try again.", retry_s=2)
+        if self._waiting >= self._max_waiting:
+            raise Problem(503, "unavailable", "Try again: too many people are logging in at the same time.", retry_s=2)
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
@@ -52,4 +52,5 @@ class Passwords:
             self._waiting -= 1
 
     def close(self) -> None:
+        """Stop the threads; what waits is cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Who is calling: a verified caller, and an anonymous one."""
+"""Callers: verified by a credential, or anonymous."""
 
 import math
 
@@ -11,7 +11,7 @@ from storage.users import AccountRole
 
 
 class Principal(Struct, frozen=True):
-    """A verified caller. `login` names the login that the credential came from, `expires_at` (unix s) ends it."""
+    """A verified caller. `login` is the login that the credential came from; it ends at `expires_at` (Unix s)."""
 
     user_id: UserId
     number: int
@@ -20,20 +20,21 @@ class Principal(Struct, frozen=True):
     login: str
     expires_at: float
     scope: SessionId | None = None
-    """The one session that the credential is good for; None: an account's."""
+    """The only session that the credential is for; None for an account's."""
     colour: str | None = None
     issued_at: float = 0.0
     alias: str | None = None
-    """The id that a guest's own client knows them by."""
+    """The id by which a guest's own client knows them."""
     has_invitation: bool = False
-    """The credential is an invitation to its session: a token of its room."""
+    """The credential is a token of its session's room, and so an invitation to it."""
 
     def caller(self, *, has_invitation: bool = False) -> Caller:
+        """Return the caller as sessions know them."""
         guest = self.role == "guest"
         return Caller(
             self.user_id,
             self.name,
-            # A guest came by the code, or by an id that is as hard to guess.
+            # A guest used the code, or an id that is as hard to guess.
             has_invitation or guest or self.has_invitation,
             number=self.number,
             alias=self.alias,
@@ -44,21 +45,21 @@ class Principal(Struct, frozen=True):
 
     @property
     def dates_from(self) -> float | None:
-        """From when on what is got with this credential counts as made (unix s); None: from when it is made.
+        """The time from which credentials made with this one count (Unix s); None: from when they are made.
 
-        One that is for one session alone makes nothing that would outlive what ends it: its holder's removal."""
+        A credential for one session passes on its own time, so that the removal of its holder ends them too."""
         return None if self.scope is None else self.issued_at
 
     def require_scope(self, session_id: SessionId | None) -> None:
-        """Refuse a credential for another session; None: what is asked for is no session's. Raises: Problem 403."""
+        """Raise Problem 403 if the credential is for another session. `session_id` is None for what has no session."""
         if self.scope is not None and self.scope != session_id:
-            raise Problem(403, "wrong_scope", "This token is good for one session only, and this is not of it.")
+            raise Problem(403, "wrong_scope", "This token is for a different session.")
 
 
 class AnonymousViewer(Principal, frozen=True):
-    """Nobody in particular, who looks on at one session. The id is for counting."""
+    """A viewer of one session without a credential. The id serves only to count them."""
 
 
 def anonymous_viewer(session_id: SessionId, address: str) -> AnonymousViewer:
-    """Give whoever looks on from an address."""
+    """Return the viewer at an address."""
     return AnonymousViewer(UserId(f"{session_id} {address}"), 0, "", "guest", "", math.inf, session_id)

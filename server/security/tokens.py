@@ -1,6 +1,6 @@
-"""Who is calling: access tokens, tickets, and what revokes them.
+"""Access tokens: issued, verified and revoked.
 
-**Law:** identity comes from a verified credential and from nowhere else; a revoked login is refused from that moment.
+**Law:** identity comes only from a verified credential. A revoked login is refused from that moment on.
 """
 
 import time
@@ -23,24 +23,24 @@ ALGORITHM = "HS256"
 
 LEEWAY_S = 30
 """How far ahead the clock of the server that issued a token may be of this one's."""
-LAST_S = 253_402_300_799.0
+MAX_EXPIRY_S = 253_402_300_799.0
 """The last second of the year 9999, in unix time: no later time can be printed."""
 
 
 REQUIRED = ["iss", "aud", "sub", "exp", "iat", "jti"]
 
 
-REMEMBERED = 100_000
-"""Verified tokens kept, so that each is checked once and not at every request."""
+MAX_CACHED = 100_000
+"""The most verified tokens that are cached, so that a signature is checked once and not at every request."""
 
 
 SWEEP_AT = 10_000
-"""Logins that are over, of which none is dropped yet though no token names it any more."""
+"""So many revoked logins are kept before those are dropped whose tokens have all expired."""
 
 
 Text = Annotated[str, Meta(pattern=r"^[^\x00\ud800-\udfff]*\Z")]
 """Without what PostgreSQL does not store."""
-Instant = Annotated[float, Meta(ge=0, le=LAST_S)]
+Instant = Annotated[float, Meta(ge=0, le=MAX_EXPIRY_S)]
 """Unix seconds."""
 
 
@@ -61,17 +61,19 @@ class Claims(Struct, frozen=True):
 
 
 class ExternalIssuers(Protocol):
-    """Tokens that are made elsewhere, as `Tokens` needs them."""
+    """The part of `Issuers` that `Tokens` needs."""
 
-    def names(self, token: str) -> bool:
-        """Say whether a token calls itself one of another issuer than Homeroom. Nothing of it is verified."""
+    def is_external(self, token: str) -> bool:
+        """Return whether a token names another issuer than Homeroom. Nothing of it is verified."""
 
     async def verify(self, token: str) -> Principal:
-        """Raises: Problem 401; 503 while that cannot be found out."""
+        """Return the caller. Raise Problem 401 if the token is not valid, 503 if its issuer's keys are unavailable."""
 
 
 class Tokens:
-    """Makes and verifies access tokens, and knows which logins are over."""
+    """Issues and verifies access tokens, and knows which logins are revoked.
+
+    `ttl_s` is the lifetime of an account's token, `scoped_ttl_s` the longest of any other credential of a login."""
 
     def __init__(
         self,
@@ -93,7 +95,7 @@ class Tokens:
         self.longest_s = max(ttl_s, scoped_ttl_s)
 
     def issue(self, user: User, login: str) -> str:
-        """Make an account's token."""
+        """Return a new token of an account."""
         now = int(time.time())
         return self._signed(user, login, now, now + self.ttl_s)
 
@@ -108,11 +110,11 @@ class Tokens:
         alias: str | None = None,
         **claims: object,
     ) -> str:
-        """Make a token that is good for one session. It ends with the login, or when its holder is removed.
+        """Return a new token for one session. It ends with the login, or when its holder is removed.
 
-        `dates_from`: see `Principal`. `claims` are for whoever reads it besides us; with `room` it is an invitation."""
-        # To the millisecond: whether it is older than its holder's removal must be clear within a second too. Rounded
-        # down, as the removal's is: up, it would outlive one in its own millisecond.
+        `dates_from`: see `Principal`. `claims` are for other readers of the token; with `room` it is an invitation."""
+        # In milliseconds, because it must be clear whether the token is older than its holder's removal. Rounded down,
+        # as the removal's time is: a token of the same millisecond must not survive it.
         return self._signed(
             user,
             login,
@@ -141,7 +143,7 @@ class Tokens:
         return jwt.encode(claims, self._key, algorithm=ALGORITHM)
 
     async def verify(self, token: str) -> Principal:
-        """Verify a token, whoever made it. Raises: Problem 401, 503."""
+        """Return the caller that a token of any issuer identifies. Raise Problem 401, 503."""
         principal = self.verify_cached(token)
         if principal is None:
             assert self.external is not None
@@ -151,12 +153,12 @@ class Tokens:
         return principal
 
     def verify_cached(self, token: str) -> Principal | None:
-        """Verify a token without looking anything up; None: that takes `verify`, as it was made elsewhere and is new.
+        """Return the caller without any look-up; None if an external token needs `verify`, as it is not cached.
 
-        Raises: Problem 401."""
+        Raise Problem 401 if the token is not valid."""
         principal = self._verified.get(token)
         if principal is None:
-            if self.external is not None and self.external.names(token):
+            if self.external is not None and self.external.is_external(token):
                 return None
             principal = self._decode(token)
             self._keep(token, principal)
@@ -166,7 +168,7 @@ class Tokens:
         return principal
 
     def forget(self, user_id: UserId | None = None) -> None:
-        """Verify tokens anew, all of them or a user's: something has changed that they were verified by."""
+        """Drop cached tokens, all or one user's, because keys or roles have changed: they are verified again."""
         self._verified = OrderedDict(
             (token, principal)
             for token, principal in self._verified.items()
@@ -175,19 +177,19 @@ class Tokens:
 
     def _keep(self, token: str, principal: Principal) -> None:
         self._verified[token] = principal
-        if len(self._verified) > REMEMBERED:
+        if len(self._verified) > MAX_CACHED:
             self._verified.popitem(last=False)
 
     def check(self, principal: Principal) -> None:
-        """See that a caller who was verified earlier still is one. Raises: Problem 401."""
+        """Raise Problem 401 if an earlier verified caller's credential has expired or its login was revoked."""
         if principal.expires_at <= time.time():
-            raise unauthenticated("The access token has expired; refresh it.", "expired")
+            raise unauthenticated("The access token has expired. Refresh it.", "expired")
         self.require_open(principal.login)
 
     def require_open(self, login: str) -> None:
-        """Raises: Problem 401 for a login that is over, whatever credential came from it."""
+        """Raise Problem 401 if a login was revoked. Applies to all credentials of the login."""
         if login in self._revoked:
-            raise unauthenticated("This login is over; log in again.", "revoked")
+            raise unauthenticated("This login has ended. Log in again.", "revoked")
 
     def _decode(self, token: str) -> Principal:
         try:
@@ -202,9 +204,9 @@ class Tokens:
             )
             claims = msgspec.convert(payload, Claims)
         except jwt.ExpiredSignatureError as error:
-            raise unauthenticated("The access token has expired; refresh it.", "expired") from error
+            raise unauthenticated("The access token has expired. Refresh it.", "expired") from error
         except (jwt.PyJWTError, msgspec.ValidationError, ValueError, OverflowError, RecursionError) as error:
-            raise unauthenticated("The access token is not valid; log in again.") from error
+            raise unauthenticated("The access token is not valid. Log in again.") from error
         return Principal(
             user_id=claims.sub,
             number=claims.number,
@@ -220,10 +222,11 @@ class Tokens:
         )
 
     def is_revoked(self, login: str) -> bool:
+        """Return whether a login was revoked, and a credential of it could still be valid otherwise."""
         return login in self._revoked
 
     def revoke(self, login: str, until: float = 0.0) -> None:
-        """Refuse every token of a login from now on. `until` (unix s): where one may be good for longer than ours."""
+        """Refuse every token of a login from now on, at least until `until` (Unix s), when an external one expires."""
         now = time.time()
         if len(self._revoked) >= self._sweep_at:
             self._revoked = {known: until for known, until in self._revoked.items() if until > now}

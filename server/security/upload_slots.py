@@ -1,4 +1,4 @@
-"""How many uploads run at once, per user and in all."""
+"""Bounds the uploads that run at the same time."""
 
 import contextlib
 from collections import Counter
@@ -8,7 +8,7 @@ from server.http.problems import Problem
 
 
 class UploadSlots:
-    """Places for uploads: so many at once per user, and in all."""
+    """Allows `per_user` uploads of each user at the same time, and `total` of all users."""
 
     def __init__(self, *, per_user: int, total: int) -> None:
         self._per_user = per_user
@@ -20,15 +20,16 @@ class UploadSlots:
 
     @contextlib.contextmanager
     def hold(self, user: Hashable) -> Iterator[None]:
-        """Hold a place while the block runs. Raises: Problem 429, 503."""
+        """Hold a slot while the block runs. Raise Problem 429 if the user has none left, 503 if there is none."""
         if self._held[user] >= self._per_user:
-            raise Problem(429, "too_many_uploads", f"At most {self._per_user} uploads at once.", retry_s=5)
+            detail = f"You can run at most {self._per_user} uploads at the same time."
+            raise Problem(429, "too_many_uploads", detail, retry_s=5)
         if self._held.total() >= self._total:
-            raise Problem(503, "unavailable", "Too many uploads are under way; try again.", retry_s=5)
+            raise Problem(503, "unavailable", "Try again: too many uploads are running.", retry_s=5)
         self._held[user] += 1
         try:
             yield
         finally:
             self._held[user] -= 1
-            # Also drops the zeros that refusals have left.
+            # Drop zeros, which refusals leave too.
             self._held += Counter()

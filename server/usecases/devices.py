@@ -63,7 +63,7 @@ async def register(services: Services, principal: Principal, token: str, platfor
     """Have push messages for a user go to a device, until the login ends that said so. Raises: Problem 401."""
     device = await services.devices.put(principal.user_id, principal.login, token, platform)
     if device is None:
-        raise unauthenticated("This login is over; log in again.", "revoked")
+        raise unauthenticated("This login has ended. Log in again.", "revoked")
     return device
 
 

@@ -95,7 +95,7 @@ def reader(services: Services, call: Call, audio_id: str) -> tuple[UserId, Sessi
     signed = resource(audio_id, query.user, query.login, query.session)
     services.audio_urls.verify(signed, query.expires, query.signature)
     if services.tokens.is_revoked(query.login):
-        raise unauthenticated("This login is over; log in again.", "revoked")
+        raise unauthenticated("This login has ended. Log in again.", "revoked")
     return UserId(query.user), None if query.session is None else SessionId(query.session)
 
 

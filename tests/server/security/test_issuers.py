@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from server.security.jwks import from_set
+from server.security.jwks import keys_from_jwks
 from server.settings.sections import BadSetting, Issuer
 from server.settings.types import Secret
 from tests.support.client import Client, Stream
@@ -209,7 +209,7 @@ async def test_public_keys_from_files(dsn: str, data: Path, tmp_path: Path, key:
 )
 def test_what_is_published_and_is_no_key_costs_the_others_nothing(odd: dict[str, Any]) -> None:
     published = {"keys": [{**jwk(RSA, "odd"), **odd}, jwk(OTHER_RSA, "good")]}
-    assert [key.name for key in from_set(msgspec.json.encode(published))] == ["good"]
+    assert [key.name for key in keys_from_jwks(msgspec.json.encode(published))] == ["good"]
 
 
 async def test_keys_that_are_published_may_change(dsn: str, data: Path) -> None:
