@@ -65,7 +65,7 @@ class Live(Collector):
         pushed = CounterMetricFamily(
             "homeroom_pushes", "Messages for devices, by what came of them.", labels=["outcome"]
         )
-        for outcome, count in self._services.invitations.receptions.items():
+        for outcome, count in self._services.invitations.results.items():
             pushed.add_metric([outcome], count)
         yield pushed
         yield from self._outbox()

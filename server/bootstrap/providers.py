@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from server.outbound.push.fcm import Fcm
-from server.outbound.push.messages import Push
+from server.outbound.push.messages import PushProvider
 from server.outbound.push.none import NoPush
 from server.outbound.push.oauth import AccessTokens, read_account
 from server.rooms.builtin import Builtin
@@ -22,7 +22,7 @@ from server.settings.sections import BadSetting, Settings
 from storage.blobs import Blobs, BlobsUnavailable
 
 
-async def push_provider(settings: Settings, stack: contextlib.AsyncExitStack) -> Push:
+async def push_provider(settings: Settings, stack: contextlib.AsyncExitStack) -> PushProvider:
     """Make what brings messages to devices. Raises: BadSetting."""
     chosen = settings.push
     if chosen.provider == "none":

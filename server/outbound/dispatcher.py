@@ -1,7 +1,7 @@
-"""The dispatcher: takes what is due out of the outbox and gives it to the sender of its kind, in order per session.
+"""The dispatcher: claims due deliveries from the outbox and passes each to the sender of its kind.
 
-**Law:** nothing waits for a receiver but what comes after it in the same session for the same receiver. What a sender
-did and nobody noted down is done again: at least once, never twice at the same time.
+**Law:** deliveries of one session to one target are sent in order, and a slow target delays only those. A delivery
+whose result was not stored is sent again: at least once, never twice at the same time.
 """
 
 import asyncio
@@ -24,36 +24,38 @@ from storage.queries import FORGET_ROWS
 logger = logging.getLogger(__name__)
 
 BATCH = 50
-"""Rows of one lane that are sent before other lanes have their turn."""
+"""Deliveries of one queue that are sent before other queues have their turn."""
 MAINTENANCE_S = 10.0
 """How often the outbox is measured and cleaned."""
+NO_BACKLOG = Backlog(0, 0.0, 0)
 
 
-NOTHING = Backlog(0, 0.0, 0)
-
-
-class Outcome(Struct, frozen=True):
-    """What came of sending. `status` is the receiver's answer; without `error` it has arrived."""
+class SendResult(Struct, frozen=True):
+    """The result of one attempt. `status` is the receiver's HTTP status; without `error` the delivery has arrived."""
 
     status: int | None = None
     error: str | None = None
     retry_after_s: float | None = None
-    """The receiver wants no attempt before."""
+    """The receiver asked not to be called earlier."""
     final: bool = False
-    """It failed, and would again: a dead letter at once."""
+    """Another attempt would fail too: the delivery becomes a dead letter at once."""
 
 
 class Sender(Protocol):
-    """Brings one kind of delivery out. What has no sender waits."""
+    """Sends one kind of delivery. Deliveries of a kind without sender wait."""
 
-    async def send(self, delivery: Delivery) -> Outcome:
-        """Make one attempt. Bounds its own time, below `outbox.attempt_s`; an error that it raises is a failure."""
+    async def send(self, delivery: Delivery) -> SendResult:
+        """Make one attempt, in less than `outbox.attempt_s`. An exception counts as a failed attempt."""
 
     async def give_up(self, target_id: str, reason: str) -> None:
-        """Nothing has arrived there for too long (`failing`), or too much waits (`behind`): all of it is dead now."""
+        """Note that all deliveries to a target become dead letters.
+
+        `reason` is `failing` if nothing has arrived for too long, `behind` if too many are waiting."""
 
 
 class Dispatcher:
+    """Sends the outbox: `outbox.concurrency` queues at once, each with one session's deliveries to one target."""
+
     def __init__(
         self, outbox: Outbox, senders: Mapping[str, Sender], settings: OutboxSettings, clock: Callable[[], Millis]
     ) -> None:
@@ -62,30 +64,30 @@ class Dispatcher:
         self._settings = settings
         self._clock = clock
         self._due = asyncio.Event()
-        self._lanes: set[asyncio.Task[None]] = set()
+        self._queues: set[asyncio.Task[None]] = set()
         self._draining = False
         self.outcomes: Counter[tuple[str, str]] = Counter()
-        """By kind: attempts that were `delivered`, are to be tried again (`failed`), or were the last (`dead`)."""
+        """Attempts by kind and result: `delivered`, `failed` (to be tried again) or `dead` (the last one)."""
         self.backlog: dict[str, Backlog] = {}
 
     def wake(self) -> None:
-        """Something may be due."""
+        """Look for due deliveries now."""
         self._due.set()
 
     async def run(self) -> None:
-        """Send what is due until cancelled, and what is in hand then is let go."""
+        """Send due deliveries until cancelled. Then release those that are being sent."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tending())
+            tasks.create_task(self._maintain_repeatedly())
             while True:
                 self._due.clear()
                 began = time.perf_counter()
-                free = self._settings.concurrency - len(self._lanes)
+                free = self._settings.concurrency - len(self._queues)
                 if free and not self._draining:
-                    for delivery in await self._claimed(free):
-                        lane = tasks.create_task(self._lane(delivery))
-                        self._lanes.add(lane)
-                        lane.add_done_callback(self._left)
-                # Where very much waits, looking takes a while: it takes a quarter of the time at most.
+                    for delivery in await self._claim(free):
+                        queue = tasks.create_task(self._send_queue(delivery))
+                        self._queues.add(queue)
+                        queue.add_done_callback(self._queue_done)
+                # With a large backlog a query takes a while; queries take at most a quarter of the time.
                 await asyncio.sleep(min(3 * (time.perf_counter() - began), self._settings.poll_s))
                 try:
                     async with asyncio.timeout(self._settings.poll_s):
@@ -94,12 +96,12 @@ class Dispatcher:
                     pass
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing new, and wait a little for what is under way."""
+        """Start nothing new, and wait up to `seconds` for attempts that are under way."""
         self._draining = True
-        if self._lanes:
-            await asyncio.wait(self._lanes, timeout=seconds)
+        if self._queues:
+            await asyncio.wait(self._queues, timeout=seconds)
 
-    async def _claimed(self, limit: int) -> list[Delivery]:
+    async def _claim(self, limit: int) -> list[Delivery]:
         try:
             return await self._outbox.claim(self._senders, limit)
         except StorageError as error:
@@ -108,33 +110,33 @@ class Dispatcher:
             logger.exception("the outbox cannot be read, trying again")
         return []
 
-    def _left(self, lane: asyncio.Task[None]) -> None:
-        self._lanes.discard(lane)
+    def _queue_done(self, queue: asyncio.Task[None]) -> None:
+        self._queues.discard(queue)
         self.wake()
 
-    async def _lane(self, first: Delivery) -> None:
-        """Send a session's rows for one receiver one after the other, until one fails or there are no more."""
+    async def _send_queue(self, first: Delivery) -> None:
+        """Send a session's deliveries to one target, one after the other, until one fails or none is left."""
         following: Delivery | None = first
         for sent in range(1, BATCH + 1):
             if (delivery := following) is None:
                 return
             try:
-                following = await self._one(delivery, advance=sent < BATCH and not self._draining)
+                following = await self._attempt(delivery, advance=sent < BATCH and not self._draining)
             except asyncio.CancelledError:
-                await self._let_go(delivery)
+                await self._release(delivery)
                 raise
             except StorageError as error:
-                # Its lease runs out, and it is sent again.
-                logger.warning("a delivery broke off, as the database is away: %s", error)
+                # Its lease expires, and it is sent again.
+                logger.warning("a delivery was interrupted, as the database is unavailable: %s", error)
                 return
             except Exception:
-                logger.exception("a delivery broke off")
+                logger.exception("a delivery was interrupted")
                 return
 
-    async def _one(self, delivery: Delivery, *, advance: bool) -> Delivery | None:
-        """Make an attempt, note down what came of it, and give what follows."""
+    async def _attempt(self, delivery: Delivery, *, advance: bool) -> Delivery | None:
+        """Make an attempt and store its result. If `advance`, return the next delivery of the queue or None."""
         at, started = self._clock(), time.perf_counter()
-        outcome = await self._sent(delivery)
+        outcome = await self._send(delivery)
         tried = Attempt(at, round((time.perf_counter() - started) * 1000), outcome.status, outcome.error)
         if outcome.error is None:
             following = await self._outbox.delivered(delivery, tried, advance=advance)
@@ -142,31 +144,31 @@ class Dispatcher:
             return following
         passed_s = (self._clock() - delivery.since) / 1000
         chance = random.random()  # noqa: S311 - only spreads load
-        delay_s = retry_s(passed_s, outcome, self._settings, chance)
+        delay_s = next_delay_s(passed_s, outcome, self._settings, chance)
         failing_s = await self._outbox.failed(delivery, tried, delay_s)
         self.outcomes[delivery.kind, "dead" if delay_s is None else "failed"] += 1
         if failing_s >= self._settings.give_up_s:
             await self._give_up(delivery.kind, delivery.target_id, "failing")
         return None
 
-    async def _sent(self, delivery: Delivery) -> Outcome:
+    async def _send(self, delivery: Delivery) -> SendResult:
         try:
             async with asyncio.timeout(self._settings.attempt_s):
                 return await self._senders[delivery.kind].send(delivery)
         except StorageError:
-            # Not the receiver's fault, and nothing that could be noted down.
+            # Not the receiver's fault, and the result could not be stored anyway.
             raise
         except TimeoutError:
-            return Outcome(error=f"no answer within {self._settings.attempt_s:g} s")
+            return SendResult(error=f"no answer within {self._settings.attempt_s:g} s")
         except Exception as error:
             logger.exception("sending a %s failed", delivery.kind)
-            return Outcome(error=f"internal: {type(error).__name__}")
+            return SendResult(error=f"internal: {type(error).__name__}")
 
-    async def _let_go(self, delivery: Delivery) -> None:
+    async def _release(self, delivery: Delivery) -> None:
         try:
             await self._outbox.release(delivery)
         except StorageError as error:
-            logger.warning("a delivery in hand waits for its lease to run out: %s", error)
+            logger.warning("a delivery could not be released and waits for its lease to expire: %s", error)
 
     async def _give_up(self, kind: str, target_id: str, reason: str) -> None:
         await self._senders[kind].give_up(target_id, reason)
@@ -174,11 +176,11 @@ class Dispatcher:
         logger.warning("gave up %d deliveries to %s %s: %s", dead, kind, target_id, reason)
         self.outcomes[kind, "dead"] += dead
 
-    async def tend(self) -> None:
-        """Measure, give up who is too far behind, and drop what has served its time. Raises: StorageError."""
+    async def maintain(self) -> None:
+        """Measure the backlog, give up targets that are too far behind, delete old rows. Raise StorageError."""
         settings = self._settings
-        found = await self._outbox.backlog()
-        self.backlog = {kind: found.get(kind, NOTHING) for kind in self._senders}
+        backlog = await self._outbox.backlog()
+        self.backlog = {kind: backlog.get(kind, NO_BACKLOG) for kind in self._senders}
         for kind, target_id in await self._outbox.behind(settings.backlog_rows):
             if kind in self._senders:
                 await self._give_up(kind, target_id, "behind")
@@ -186,22 +188,22 @@ class Dispatcher:
         while await self._outbox.forget(**kept) >= FORGET_ROWS:
             pass
 
-    async def _tending(self) -> None:
+    async def _maintain_repeatedly(self) -> None:
         while True:
             try:
-                await self.tend()
+                await self.maintain()
             except LogUnavailable as error:
-                logger.warning("tending the outbox later: %s", error)
+                logger.warning("the outbox is cleaned later: %s", error)
             except Exception:
-                logger.exception("tending the outbox failed, trying again")
+                logger.exception("cleaning the outbox failed, trying again")
             await asyncio.sleep(MAINTENANCE_S)
 
 
-def retry_s(passed_s: float, outcome: Outcome, settings: OutboxSettings, chance: float) -> float | None:
-    """Say how long to wait after a failed attempt for the next; None: there is none. `chance`: 0 up to 1.
+def next_delay_s(passed_s: float, outcome: SendResult, settings: OutboxSettings, chance: float) -> float | None:
+    """Return how long to wait after a failed attempt; None if there is no further attempt. `chance`: from 0 to 1.
 
-    As long again as has passed since the first attempt, which doubles it each time, within bounds; and between half and
-    all of that, so that what failed together does not come back together."""
+    The delay is the time since the first attempt, within bounds, so it doubles each time. `chance` shortens it by up to
+    half, so that deliveries that failed together are not repeated together."""
     if outcome.final:
         return None
     backoff_s = min(settings.backoff_max_s, max(settings.backoff_s, passed_s))

@@ -1,12 +1,13 @@
-"""Requests to addresses that strangers have chosen: only to where everybody could send them anyway.
+"""Requests to URLs that users have chosen, which must lead to public addresses only.
 
-**Law:** without `allow_private` no connection is opened but to a public address, whatever a URL or a name
-server says: each socket is made for an address that was looked at just before (`opened`), whoever resolved it.
+**Law:** without `allow_private`, connections are opened to public addresses only, whatever a URL or a name server says:
+each socket is created for an address that was checked immediately before (`public_socket`), however it was resolved.
 """
 
 import re
 import socket
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -32,32 +33,32 @@ SPECIAL = tuple(
         "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
         "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
         "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
-        # Not special to IANA: where a large cloud's hosts find that cloud's own servers.
+        # Not in those registries: internal services of a large cloud, reachable from its hosts.
         "168.63.129.16/32",
     )
 )  # fmt: skip
 
 
 class NotPublic(OSError):
-    """An address that only machines near the server could reach."""
+    """An address that is not reachable from the whole Internet."""
 
     def __init__(self, host: str) -> None:
         super().__init__(f"{host} leads to an address that is not public")
 
 
-def public(address: IPAddress) -> bool:
-    """Say whether an address is one that the whole Internet can reach, and leads nowhere else by a tunnel."""
+def is_public(address: IPAddress) -> bool:
+    """Return whether the whole Internet can reach an address, and no tunnel leads from it to one that is not public."""
     if isinstance(address, IPv6Address):
         if address in NAT64:
-            return public(IPv4Address(address.packed[-4:]))
-        # Neither ::ffff:0:0/96 nor any other way to write an IPv4 address is in it.
+            return is_public(IPv4Address(address.packed[-4:]))
+        # This excludes ::ffff:0:0/96 and all other spellings of IPv4 addresses.
         if address not in GLOBAL_UNICAST:
             return False
     return not any(address.version == network.version and address in network for network in SPECIAL)
 
 
-def checked_url(text: str, *, allow_http: bool) -> URL:
-    """Read a URL to send to. Raises: ValueError, which says what it must be."""
+def parse_url(text: str, *, allow_http: bool) -> URL:
+    """Return a URL to send to. Raise ValueError, whose message says what it must be."""
     try:
         url = URL(text)
         host, port = url.host, url.port
@@ -69,16 +70,16 @@ def checked_url(text: str, *, allow_http: bool) -> URL:
     if len(str(url)) > URL_LENGTH:
         raise ValueError(f"must have at most {URL_LENGTH} characters")
     if url.user is not None or url.password is not None or url.fragment:
-        raise ValueError("must not have a user, a password or a fragment in it")
+        raise ValueError("must not contain a user, a password or a fragment")
     if not port:
         raise ValueError("must not have port 0")
-    if NUMERIC.search(host.lower()) and literal(host) is None:
-        raise ValueError("must not have a host that some read as an address and some do not")
+    if NUMERIC.search(host.lower()) and address_literal(host) is None:
+        raise ValueError("must not have a host that some programs read as an address and others as a name")
     return url
 
 
-def literal(host: str) -> IPAddress | None:
-    """Read a host that is an address, in its usual form."""
+def address_literal(host: str) -> IPAddress | None:
+    """Return the address that a host is in its usual form; None for a name."""
     try:
         return ip_address(host)
     except ValueError:
@@ -86,8 +87,9 @@ def literal(host: str) -> IPAddress | None:
 
 
 class PublicResolver(AbstractResolver):
-    """Looks names up, without threads that a silent name server could hold, and refuses those that lead to an address
-    that is not public: also when others of the same name are."""
+    """Resolves names, and refuses a name if any of its addresses is not public.
+
+    It uses no threads, which a name server that does not answer could block."""
 
     def __init__(self, nameservers: Sequence[str], timeout_s: float, *, allow_private: bool) -> None:
         given: dict[str, Any] = {"nameservers": list(nameservers)} if nameservers else {}
@@ -97,27 +99,28 @@ class PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Raises: NotPublic, OSError."""
-        found = await self._inner.resolve(host, port, family)
-        if not self._allow_private and not all(public(ip_address(one["host"])) for one in found):
+        """Return the addresses of a host. Raise NotPublic; OSError if it cannot be resolved."""
+        results = await self._inner.resolve(host, port, family)
+        if not self._allow_private and not all(is_public(ip_address(result["host"])) for result in results):
             raise NotPublic(host)
-        return found
+        return results
 
     async def close(self) -> None:
+        """Close the sockets to name servers."""
         await self._inner.close()
 
 
-def opened(address: Any) -> socket.socket:
-    """Make the socket for one address (family, type, protocol, name, (host, port, …)). Raises: NotPublic."""
+def public_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Return a socket for one address (family, type, protocol, name, (host, port, …)). Raise NotPublic."""
     family, kind, protocol, _, (host, *_) = address
-    # A scope, as in fe80::1%eth0, only link-local addresses have.
-    if not public(ip_address(host.partition("%")[0])):
+    # Only link-local addresses have a scope, as in fe80::1%eth0.
+    if not is_public(ip_address(host.partition("%")[0])):
         raise NotPublic(host)
     return socket.socket(family, kind, protocol)
 
 
 class PublicHttpClient:
-    """The client of everything that is sent to strangers' URLs: no redirects, cookies, proxies or decompression."""
+    """The HTTP client for users' URLs: without redirects, cookies, proxies and decompression."""
 
     def __init__(
         self, *, nameservers: Sequence[str], dns_timeout_s: float, allow_private: bool, allow_http: bool
@@ -128,10 +131,10 @@ class PublicHttpClient:
         connector = aiohttp.TCPConnector(
             resolver=self._resolver,
             use_dns_cache=False,
-            # Bounded by the dispatcher, over all endpoints and for each.
+            # The dispatcher bounds connections, in total and for each endpoint.
             limit=0,
             keepalive_timeout=KEEPALIVE_S,
-            socket_factory=None if allow_private else opened,
+            socket_factory=None if allow_private else public_socket,
         )
         self._http = aiohttp.ClientSession(
             connector=connector,
@@ -142,27 +145,32 @@ class PublicHttpClient:
         )
 
     async def close(self) -> None:
+        """Close all connections."""
         await self._http.close()
         await self._resolver.close()
 
     async def check(self, text: str) -> str:
-        """See that a URL may be sent to; give it as it is sent to. Raises: ValueError, which says what is wrong."""
-        url = checked_url(text, allow_http=self._allow_http)
+        """Return a URL in normal form. Raise ValueError, whose message says what is wrong, if it must not be called."""
+        url = parse_url(text, allow_http=self._allow_http)
         host = url.raw_host or ""
-        address = literal(host)
+        address = address_literal(host)
         try:
             if address is None:
                 await self._resolver.resolve(host, url.port or 0)
-            elif not self._allow_private and not public(address):
+            elif not self._allow_private and not is_public(address):
                 raise NotPublic(host)
         except NotPublic as error:
-            raise ValueError(f"must be reachable by everybody: {error}") from error
+            raise ValueError(f"must be publicly reachable: {error}") from error
         except OSError as error:
-            raise ValueError(f"must have a host that can be found; {host} cannot") from error
+            raise ValueError(f"must have a host that can be resolved; {host} cannot") from error
         return str(url)
 
-    def post(self, url: str, body: bytes, headers: dict[str, str], *, timeout_s: float) -> Any:
-        """Open a request, for `async with`. Raises: aiohttp.ClientError, NotPublic, TimeoutError, ValueError."""
-        checked = checked_url(url, allow_http=self._allow_http)
+    def post(
+        self, url: str, body: bytes, headers: dict[str, str], *, timeout_s: float
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Return the context manager of a POST request and its response.
+
+        Raise ValueError if the URL must not be called; on entering aiohttp.ClientError, NotPublic, TimeoutError."""
+        checked = parse_url(url, allow_http=self._allow_http)
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         return self._http.post(checked, data=body, headers=headers, timeout=timeout, allow_redirects=False)

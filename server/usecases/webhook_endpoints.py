@@ -17,7 +17,7 @@ from server.http.pagination import PAGE, Listed, LongCursor, PageCursor, listed
 from server.http.problems import Problem, too_fast
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
-from server.outbound.webhooks import Message, new_secret, parsed_message_id, parsed_secret, printed_secret
+from server.outbound.webhooks import WebhookMessage, new_secret, parse_message_id, parse_secret, print_secret
 from server.security.principal import Principal
 from server.usecases.call import Call
 from server.usecases.services import Services
@@ -98,7 +98,7 @@ async def create(services: Services, call: Call) -> WithSecret:
     except TooMany as error:
         raise Problem(409, "too_many", f"One may have {most} webhooks; delete one first.") from error
     await noticed(services, owner_id)
-    return WithSecret(await found(services, owner_id, endpoint_id), printed_secret(secret))
+    return WithSecret(await found(services, owner_id, endpoint_id), print_secret(secret))
 
 
 def known_types(services: Services, types: list[str]) -> list[str]:
@@ -114,7 +114,7 @@ def chosen_secret(text: str | None) -> bytes:
     if text is None:
         return new_secret()
     try:
-        return parsed_secret(text)
+        return parse_secret(text)
     except ValueError as error:
         raise Problem(
             422, "invalid", "`secret` must be `whsec_` and the base64 of 24 to 64 bytes.", field="secret"
@@ -200,7 +200,7 @@ async def rotate(services: Services, call: Call) -> WithSecret:
     sealed = services.webhooks.secret_box.encrypt(secret, endpoint.endpoint_id)
     keep_s = services.settings.webhooks.rotation_s
     await services.webhooks.endpoints.rotate(endpoint.endpoint_id, endpoint.owner_id, sealed, keep_s)
-    return WithSecret(await own(services, call), printed_secret(secret))
+    return WithSecret(await own(services, call), print_secret(secret))
 
 
 async def test(services: Services, call: Call, ping: Callable[[str, Millis], bytes]) -> Attempt:
@@ -208,7 +208,7 @@ async def test(services: Services, call: Call, ping: Callable[[str, Millis], byt
     endpoint = await own(services, call)
     limited(services, call.principal)
     at, started = now_millis(), time.perf_counter()
-    message = Message(f"ping_{new_id().replace('-', '')}", ping(endpoint.endpoint_id, at))
+    message = WebhookMessage(f"ping_{new_id().replace('-', '')}", ping(endpoint.endpoint_id, at))
     outcome = await services.webhooks.sender.post(endpoint.endpoint_id, message, disabled_too=True)
     return Attempt(at, round((time.perf_counter() - started) * 1000), outcome.status, outcome.error)
 
@@ -227,7 +227,7 @@ async def replay(services: Services, call: Call) -> Delivered:
     """Have one delivery made again, or now."""
     endpoint = await own(services, call)
     enabled(endpoint)
-    named = parsed_message_id(call.params["delivery"])
+    named = parse_message_id(call.params["delivery"])
     known = None if named is None else await services.webhooks.endpoints.delivery(endpoint.endpoint_id, *named)
     if named is None or known is None:
         raise Problem(404, "unknown_delivery", f"There is no delivery {call.params['delivery']!r} of this webhook.")

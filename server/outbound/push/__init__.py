@@ -1,4 +1,5 @@
-"""Push messages: what reaches people's devices while nothing of ours is open on them.
+"""Push messages: they reach users' devices while no client is open there.
 
-`messages` says what a provider is; `none` and `fcm` are providers, `oauth` is how FCM knows us; `invitations` sends.
+`messages` defines what a provider is; `none` and `fcm` are providers; `oauth` gets access tokens for FCM; `invitations`
+sends.
 """

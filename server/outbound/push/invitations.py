@@ -1,7 +1,7 @@
-"""Sends an invitation to the devices of whoever is invited: what the outbox's `push` rows are for.
+"""Sends invitations to the devices of invited users: the outbox's sender of kind `push`.
 
-**Law:** a device that has got an invitation, or never will, is noted before the next is waited for, and is not tried
-again with those that are still to get it.
+**Law:** each device's final result is stored as soon as it is known. A repeated delivery goes only to devices without
+one.
 """
 
 import asyncio
@@ -10,8 +10,16 @@ from collections import Counter
 
 from actors.session.ids import UserId
 from actors.session.state import Kind, Session
-from server.outbound.dispatcher import Outcome
-from server.outbound.push.messages import Gone, Later, Message, Push, Reception, Refused
+from server.outbound.dispatcher import SendResult
+from server.outbound.push.messages import (
+    DeviceGone,
+    PushLater,
+    PushMessage,
+    PushProvider,
+    PushRefused,
+    PushResult,
+    PushSent,
+)
 from storage.devices import Devices
 from storage.outbox import Delivery
 from storage.users import Users
@@ -20,64 +28,72 @@ logger = logging.getLogger(__name__)
 
 TITLE = "Session Invitation"
 TTL_S = 86_400
+RESULT_NAMES: dict[type[PushResult], str] = {
+    PushSent: "sent", DeviceGone: "gone", PushRefused: "refused", PushLater: "later",
+}  # fmt: skip
 NUMBERED: frozenset[Kind] = frozenset({"classroom", "tutoring"})
-"""Kinds whose products' clients know sessions by number; the others' know them by id."""
+"""Kinds of sessions whose clients use numbers as ids; the clients of other kinds use UUIDs."""
 
 
 class Invitations:
-    def __init__(self, push: Push, devices: Devices, users: Users) -> None:
+    """Sends deliveries of kind `push`."""
+
+    def __init__(self, push: PushProvider, devices: Devices, users: Users) -> None:
         self._push = push
         self._devices = devices
         self._users = users
-        self.receptions: Counter[str] = Counter()
+        self.results: Counter[str] = Counter()
+        """Attempts by result, as the metrics name it."""
 
     async def count(self, user_id: UserId) -> int:
-        """Say to how many devices an invitation of this user goes."""
+        """Return to how many devices an invitation of this user is sent."""
         return len(await self._devices.of_user(user_id)) if self._push.reaches else 0
 
-    async def send(self, delivery: Delivery) -> Outcome:
+    async def send(self, delivery: Delivery) -> SendResult:
+        """Send an invitation to all devices of the invited user that do not have it yet."""
         if not self._push.reaches or delivery.session.status in ("ended", "cancelled"):
-            return Outcome()
+            return SendResult()
         user_id = UserId(delivery.target_id)
         tokens = await self._devices.waiting(delivery.id, user_id, delivery.session.id)
         if not tokens:
-            return Outcome()
+            return SendResult()
         message = invitation(delivery, await self._inviter(delivery))
-        receptions = await asyncio.gather(*(self._bring(delivery.id, token, message) for token in tokens))
-        return outcome(receptions)
+        results = await asyncio.gather(*(self._send_to(delivery.id, token, message) for token in tokens))
+        return combined(results)
 
     async def _inviter(self, delivery: Delivery) -> str:
         actor_id = delivery.recorded.actor_id
         known = {} if actor_id is None else await self._users.people([actor_id])
         return known[actor_id].name if actor_id in known else delivery.session.owner_name
 
-    async def _bring(self, outbox_id: int, token: str, message: Message) -> Reception:
-        reception = await self._push.send(token, message)
-        self.receptions[type(reception).__name__.lower()] += 1
-        match reception:
-            case Later():
-                return reception
-            case Gone():
+    async def _send_to(self, outbox_id: int, token: str, message: PushMessage) -> PushResult:
+        result = await self._push.send(token, message)
+        self.results[RESULT_NAMES[type(result)]] += 1
+        match result:
+            case PushLater():
+                return result
+            case DeviceGone():
                 await self._devices.forget(token)
-            case Refused(why=why):
-                logger.warning("a device does not get an invitation: %s", why)
+            case PushRefused(why=why):
+                logger.warning("an invitation was not sent to a device: %s", why)
                 await self._devices.settle(outbox_id, token)
             case _:
                 await self._devices.settle(outbox_id, token)
-        return reception
+        return result
 
     async def give_up(self, target_id: str, reason: str) -> None:
-        """Devices stay as they are: if they are gone, the provider says so."""
+        """Do nothing: devices are removed only when the provider says that they are gone."""
 
 
-def invitation(delivery: Delivery, inviter: str) -> Message:
+def invitation(delivery: Delivery, inviter: str) -> PushMessage:
+    """Return the message of an invitation."""
     session = delivery.session
-    return Message(
+    return PushMessage(
         title=TITLE,
         body=f"{inviter} invited you to join '{session.title}'",
         data={
             "type": "session_invitation",
-            "session_id": printed_id(session),
+            "session_id": client_facing_id(session),
             "session_uuid": session.id,
             "session_number": str(session.number),
         },
@@ -86,18 +102,18 @@ def invitation(delivery: Delivery, inviter: str) -> Message:
     )
 
 
-def printed_id(session: Session) -> str:
-    """Give a session's id as its product's clients know it."""
+def client_facing_id(session: Session) -> str:
+    """Return a session's id as the clients of its product know it."""
     return str(session.number) if session.kind in NUMBERED else session.id
 
 
-def outcome(receptions: list[Reception]) -> Outcome:
-    """Say what came of all devices together: who waits is waited for; who was refused, only if nobody got it."""
-    later = [one for one in receptions if isinstance(one, Later)]
+def combined(results: list[PushResult]) -> SendResult:
+    """Return the result for all devices: repeat if any must be repeated; a failure only if all were refused."""
+    later = [each for each in results if isinstance(each, PushLater)]
     if later:
-        waits = [one.retry_after_s for one in later if one.retry_after_s is not None]
-        return Outcome(later[0].status, later[0].why, max(waits, default=None))
-    refused = [one for one in receptions if isinstance(one, Refused)]
-    if refused and len(refused) == len(receptions):
-        return Outcome(refused[0].status, refused[0].why, final=True)
-    return Outcome(status=200)
+        waits = [each.retry_after_s for each in later if each.retry_after_s is not None]
+        return SendResult(later[0].status, later[0].why, max(waits, default=None))
+    refused = [each for each in results if isinstance(each, PushRefused)]
+    if refused and len(refused) == len(results):
+        return SendResult(refused[0].status, refused[0].why, final=True)
+    return SendResult(status=200)

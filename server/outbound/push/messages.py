@@ -1,4 +1,4 @@
-"""What is pushed, what may come of it, and what a provider is that does it."""
+"""Push messages, their results, and the interface of providers."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -6,9 +6,10 @@ from typing import Protocol
 from msgspec import Struct
 
 
-class Message(Struct, frozen=True, kw_only=True):
-    """A notification to see, and `data` for the app. Of several with one `tag` (64 bytes at most) a device shows the
-    last, so that one which comes twice is seen once. After `ttl_s` it is of no use any more."""
+class PushMessage(Struct, frozen=True, kw_only=True):
+    """A visible notification, and `data` for the app. The provider may drop it after `ttl_s`.
+
+    A device shows only the last one with a `tag` (at most 64 bytes), so that a repetition is not visible."""
 
     title: str
     body: str
@@ -17,38 +18,38 @@ class Message(Struct, frozen=True, kw_only=True):
     ttl_s: int
 
 
-class Sent(Struct, frozen=True):
-    """The provider has taken it."""
+class PushSent(Struct, frozen=True):
+    """The provider accepted the message."""
 
 
-class Gone(Struct, frozen=True):
-    """The token leads to no device, and never will again."""
+class DeviceGone(Struct, frozen=True):
+    """The registration token is no longer valid, and never will be."""
 
 
-class Refused(Struct, frozen=True):
-    """This message gets to this device neither now nor later; the device may be in order."""
+class PushRefused(Struct, frozen=True):
+    """The provider will never deliver this message to this device. The device itself may be valid."""
 
     why: str
     status: int | None = None
 
 
-class Later(Struct, frozen=True):
-    """Not now, or nobody knows; `retry_after_s` is what the provider asks for."""
+class PushLater(Struct, frozen=True):
+    """The attempt failed, or its result is unknown. `retry_after_s` is what the provider asks for."""
 
     why: str
     status: int | None = None
     retry_after_s: float | None = None
 
 
-Reception = Sent | Gone | Refused | Later
+PushResult = PushSent | DeviceGone | PushRefused | PushLater
 
 
-class Push(Protocol):
-    """A provider."""
+class PushProvider(Protocol):
+    """A provider of push messages."""
 
     @property
     def reaches(self) -> bool:
-        """Whether it brings anything to anybody."""
+        """Whether it delivers messages at all."""
 
-    async def send(self, token: str, message: Message) -> Reception:
-        """Bring a message to one device, in one attempt. Whatever goes wrong is an answer, not an error."""
+    async def send(self, token: str, message: PushMessage) -> PushResult:
+        """Make one attempt to send a message to a device. Return failures instead of raising them."""

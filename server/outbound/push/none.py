@@ -1,10 +1,12 @@
-"""No provider: nobody is reached. Invitations still show on people's own streams."""
+"""The provider that sends nothing. Users still see invitations in their own streams."""
 
-from server.outbound.push.messages import Message, Reception, Refused
+from server.outbound.push.messages import PushMessage, PushRefused, PushResult
 
 
 class NoPush:
+    """The choice `push.provider = "none"`."""
+
     reaches = False
 
-    async def send(self, token: str, message: Message) -> Reception:
-        return Refused("push messages are switched off")
+    async def send(self, token: str, message: PushMessage) -> PushResult:
+        return PushRefused("push messages are switched off")

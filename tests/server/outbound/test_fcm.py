@@ -13,14 +13,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from server.http.client_responses import retry_after_s
-from server.outbound.push.fcm import Fcm, received
-from server.outbound.push.messages import Gone, Later, Message, Reception, Refused, Sent
+from server.http.client_responses import MAX_WAIT_S, retry_after_s
+from server.outbound.push.fcm import Fcm, result_of
+from server.outbound.push.messages import DeviceGone, PushLater, PushMessage, PushRefused, PushResult, PushSent
 from server.outbound.push.oauth import AccessTokens, read_account
 from tests.support import fcm as fake
 
 DEVICE = "cJug2GoHzEfcshCE_OLL24:APA91bHa8-Viell9xjbeV96V4Njhufk9V7KcOA940Gp7FY1Dxsxmo8AJ7"
-HELLO = Message(
+HELLO = PushMessage(
     title="Session Invitation",
     body="Ms Öl invited you to join 'Physics'",
     data={"type": "session_invitation", "session_id": "8"},
@@ -45,7 +45,7 @@ class Line:
         self.client = client
         self.clock = clock
 
-    async def send(self, token: str = DEVICE) -> Reception:
+    async def send(self, token: str = DEVICE) -> PushResult:
         return await self.client.send(token, HELLO)
 
 
@@ -67,7 +67,7 @@ async def line(tmp_path: Path) -> AsyncIterator[Line]:
 
 
 async def test_a_message_is_sent_as_fcm_takes_it(line: Line) -> None:
-    assert await line.send() == Sent()
+    assert await line.send() == PushSent()
     (message,) = line.server.sent
     assert message.pop("apns")["headers"]["apns-collapse-id"] == HELLO.tag
     assert message == {
@@ -86,12 +86,12 @@ async def test_one_exchange_serves_all_until_shortly_before_it_expires(line: Lin
     with line.server.holding_exchanges():
         sending = [asyncio.create_task(line.send(f"device-{number}")) for number in range(10)]
         await line.server.until(lambda: line.server.exchanges == 1)
-    assert await asyncio.gather(*sending) == [Sent()] * 10
+    assert await asyncio.gather(*sending) == [PushSent()] * 10
     line.clock.now += 3_298
-    assert await line.send() == Sent()
+    assert await line.send() == PushSent()
     assert line.server.exchanges == 1
     line.clock.now += 2
-    assert await line.send() == Sent()
+    assert await line.send() == PushSent()
     assert line.server.exchanges == 2
 
 
@@ -107,35 +107,35 @@ async def test_a_token_that_is_refused_is_exchanged_once(line: Line) -> None:
     await line.send()
     line.server.take_back()
     receptions = await asyncio.gather(*(line.send(f"device-{number}") for number in range(5)))
-    assert receptions == [Sent()] * 5
+    assert receptions == [PushSent()] * 5
     assert line.server.exchanges == 2, "one for all whom the old one failed"
     line.server.answers(DEVICE, fake.APNS_KEY, fake.APNS_KEY, fake.APNS_KEY)
     reception = await line.send()
-    assert isinstance(reception, Later)
+    assert isinstance(reception, PushLater)
     assert (reception.status, reception.why.partition(":")[0]) == (401, "THIRD_PARTY_AUTH_ERROR")
     assert (line.server.exchanges, line.server.tries[DEVICE]) == (3, 3)
 
 
 async def test_no_token_is_a_reason_to_wait_and_asked_for_only_now_and_then(line: Line) -> None:
     line.server.grants(fake.Answer(503, {}, {"Retry-After": "30"}))
-    assert await line.send() == Later("no access token: 503 : ", 503, 30.0)
+    assert await line.send() == PushLater("no access token: 503 : ", 503, 30.0)
     line.server.grants(fake.Answer(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}))
-    assert isinstance(await line.send(), Later)
+    assert isinstance(await line.send(), PushLater)
     assert line.server.exchanges == 1, "it has just failed"
     line.clock.now += 2
-    assert await line.send() == Later("no access token: 400 invalid_grant: Invalid JWT Signature.", 400)
+    assert await line.send() == PushLater("no access token: 400 invalid_grant: Invalid JWT Signature.", 400)
     line.clock.now += 2
     line.server.grants(fake.Answer(200, {"token": "x"}))
-    assert isinstance(await line.send(), Later)
+    assert isinstance(await line.send(), PushLater)
     line.clock.now += 2
-    assert await line.send() == Sent()
+    assert await line.send() == PushSent()
 
 
 async def test_another_account_s_key_opens_nothing(tmp_path: Path) -> None:
     other = fake.private_key(1).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     async with connected(tmp_path, private_key=other) as line:
         reception = await line.send()
-        assert isinstance(reception, Later)
+        assert isinstance(reception, PushLater)
         assert "Invalid JWT Signature" in reception.why
         assert line.server.sent == []
 
@@ -146,68 +146,68 @@ async def test_another_account_s_key_opens_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "reception"),
     [
-        (fake.UNREGISTERED, Gone()),
-        (fake.MALFORMED_TOKEN, Gone()),
-        (fake.NAMED_TOKEN, Gone()),
-        (fake.BAD_MESSAGE, Refused),
-        (fake.TOO_BIG, Refused),
-        (fake.OTHER_SENDER, Refused),
-        (fake.NO_PERMISSION, Later),
-        (fake.NO_PROJECT, Later),
-        (fake.QUOTA, Later(f"QUOTA_EXCEEDED: {fake.QUOTA.body['error']['message']}", 429, 60.0)),
+        (fake.UNREGISTERED, DeviceGone()),
+        (fake.MALFORMED_TOKEN, DeviceGone()),
+        (fake.NAMED_TOKEN, DeviceGone()),
+        (fake.BAD_MESSAGE, PushRefused),
+        (fake.TOO_BIG, PushRefused),
+        (fake.OTHER_SENDER, PushRefused),
+        (fake.NO_PERMISSION, PushLater),
+        (fake.NO_PROJECT, PushLater),
+        (fake.QUOTA, PushLater(f"QUOTA_EXCEEDED: {fake.QUOTA.body['error']['message']}", 429, 60.0)),
         (fake.QUOTA._replace(headers={"Retry-After": "7"}), 7.0),
         (fake.UNAVAILABLE._replace(headers={"Retry-After": "7"}), 7.0),
-        (fake.UNAVAILABLE, Later("UNAVAILABLE: The service is currently unavailable.", 503)),
-        (fake.INTERNAL, Later("INTERNAL: Internal error encountered.", 500)),
-        (fake.BAD_GATEWAY, Later("status 502", 502)),
-        (fake.Answer(302, "", {"Location": "http://127.0.0.1:1/"}), Later("status 302", 302)),
-        (fake.Answer(500, "x" * 1_000_000), Later("status 500", 500)),
-        (fake.LOST, Later("ServerDisconnectedError")),
+        (fake.UNAVAILABLE, PushLater("UNAVAILABLE: The service is currently unavailable.", 503)),
+        (fake.INTERNAL, PushLater("INTERNAL: Internal error encountered.", 500)),
+        (fake.BAD_GATEWAY, PushLater("status 502", 502)),
+        (fake.Answer(302, "", {"Location": "http://127.0.0.1:1/"}), PushLater("status 302", 302)),
+        (fake.Answer(500, "x" * 1_000_000), PushLater("status 500", 500)),
+        (fake.LOST, PushLater("ServerDisconnectedError")),
     ],
 )
-async def test_what_each_answer_means(line: Line, answer: fake.Answer, reception: Reception | type | float) -> None:
+async def test_what_each_answer_means(line: Line, answer: fake.Answer, reception: PushResult | type | float) -> None:
     line.server.answers(DEVICE, answer)
     found = await line.send()
     if isinstance(reception, float):
-        assert isinstance(found, Later)
+        assert isinstance(found, PushLater)
         assert found.retry_after_s == reception
     elif isinstance(reception, type):
         assert type(found) is reception
-        assert isinstance(found, Later | Refused)
+        assert isinstance(found, PushLater | PushRefused)
         assert found.status == answer.status
         assert found.why
     else:
         assert found == reception
     assert line.server.tries[DEVICE] == 1, "trying again is the outbox's to do"
-    assert await line.send() == Sent(), "the connection is in order afterwards"
+    assert await line.send() == PushSent(), "the connection is in order afterwards"
 
 
 async def test_who_does_not_answer_in_time_is_tried_later(tmp_path: Path) -> None:
     async with connected(tmp_path, timeout_s=0.1) as line:
         line.server.answers(DEVICE, fake.HANGS)
-        assert await line.send() == Later("TimeoutError")
+        assert await line.send() == PushLater("TimeoutError")
         with line.server.holding_exchanges():
             line.clock.now += 4_000
-            assert await line.send() == Later("no access token: TimeoutError")
+            assert await line.send() == PushLater("no access token: TimeoutError")
 
 
 async def test_nobody_there_is_tried_later(line: Line) -> None:
     await line.send()
     async with aiohttp.ClientSession() as http:
         nobody = Fcm(http, line.client._tokens, url="http://127.0.0.1:1", project_id="x")
-        assert await nobody.send(DEVICE, HELLO) == Later("ClientConnectorError")
+        assert await nobody.send(DEVICE, HELLO) == PushLater("ClientConnectorError")
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b'{"error": 1}', b'{"error": {"details": [1]}}', b"\xff"])
 async def test_answers_that_are_none_cost_nobody_their_device(body: bytes) -> None:
     for status in (400, 404):
-        assert not isinstance(received(status, body, None), Gone | Sent)
+        assert not isinstance(result_of(status, body, None), DeviceGone | PushSent)
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:
     soon = datetime(2999, 1, 1, tzinfo=UTC)
     assert retry_after_s({"Retry-After": "120"}) == 120.0
-    assert (retry_after_s({"Retry-After": format_datetime(soon, usegmt=True)}) or 0) > 1e9
+    assert retry_after_s({"Retry-After": format_datetime(soon, usegmt=True)}) == MAX_WAIT_S
     assert retry_after_s({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
     for nothing in ({}, {"Retry-After": ""}, {"Retry-After": "soon"}, {"Retry-After": "-1"}):
         assert retry_after_s(nothing) is None
@@ -237,8 +237,8 @@ async def test_a_key_file_that_is_none_is_refused_and_not_quoted(line: Line, tmp
     for text, said in (
         ("", "not JSON"),
         ("{", "not JSON"),
-        ("[]", "no service account"),
-        (json.dumps({}), "no service"),
+        ("[]", "not a key file of a service account"),
+        (json.dumps({}), "not a key file of a service account"),
     ):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(ValueError, match=said):

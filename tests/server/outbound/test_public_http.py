@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.outbound.public_http import NotPublic, checked_url, opened, public
+from server.outbound.public_http import NotPublic, is_public, parse_url, public_socket
 from tests.support.client import Person
 from tests.support.receiver import naming, receiving
 from tests.support.webhook_calls import Hook, Hooked, hooked
@@ -28,15 +28,15 @@ PUBLIC = ["1.1.1.1", "8.8.8.8", "172.15.0.1", "172.32.0.1", "100.63.0.1", "100.1
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_addresses_that_are_not_public(address: str) -> None:
-    assert not public(ipaddress.ip_address(address))
+    assert not is_public(ipaddress.ip_address(address))
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with pytest.raises(NotPublic):
-        opened((family, socket.SOCK_STREAM, 0, "", (address, 443)))
+        public_socket((family, socket.SOCK_STREAM, 0, "", (address, 443)))
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_addresses_that_are(address: str) -> None:
-    assert public(ipaddress.ip_address(address))
+    assert is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_addresses_that_are(address: str) -> None:
 )  # fmt: skip
 def test_urls_that_are_none_to_send_to(url: str) -> None:
     with pytest.raises(ValueError, match=r"^must "):
-        checked_url(url, allow_http=False)
+        parse_url(url, allow_http=False)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_urls_that_are_none_to_send_to(url: str) -> None:
     ["https://example.org", "https://example.org:8443/x?y=%20z", "https://münchen.example.org/x", "https://8.8.8.8/x"],
 )
 def test_urls_to_send_to(url: str) -> None:
-    assert checked_url(url, allow_http=False).scheme == "https"
-    assert checked_url(url.replace("https", "http"), allow_http=True).scheme == "http"
+    assert parse_url(url, allow_http=False).scheme == "https"
+    assert parse_url(url.replace("https", "http"), allow_http=True).scheme == "http"
 
 
 ASTRAY = [

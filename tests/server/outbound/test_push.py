@@ -118,7 +118,7 @@ async def test_who_was_reached_is_not_tried_again_with_who_was_not(pushed: Pushe
     assert dict(fcm.tries) == {"phone": 5, "tablet": 1, "gone": 1, "watch": 1}
     assert [message["token"] for message in fcm.sent] == ["tablet", "phone"]
     assert sorted(await devices(anna)) == ["phone", "tablet", "watch"]
-    counts = pushed.town.server.services.invitations.receptions
+    counts = pushed.town.server.services.invitations.results
     assert counts == {"sent": 2, "later": 4, "gone": 1, "refused": 1}
     metrics = (await pushed.town.anyone.get("/metrics")).body.decode()
     assert 'homeroom_pushes_total{outcome="later"} 4.0' in metrics

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from server.outbound.webhooks import parsed_secret
+from server.outbound.webhooks import parse_secret
 from server.security.secret_box import SecretBox
 from server.settings.types import Secret
 from tests.support.serving import KEY, serving
@@ -30,10 +30,10 @@ async def test_webhooks_keep_their_secrets_when_the_signing_key_changes(dsn: str
             rows = town.query("select endpoint_id::text, secret, old_secret from webhook_endpoint")
     secrets = {endpoint_id: (bytes(secret), old and bytes(old)) for endpoint_id, secret, old in rows}
     box = SecretBox(NEW_KEY)
-    assert box.decrypt(secrets[plain.id][0], plain.id) == parsed_secret(plain.secret)
+    assert box.decrypt(secrets[plain.id][0], plain.id) == parse_secret(plain.secret)
     assert secrets[plain.id][1] is None
     assert [box.decrypt(each, rotated.id) for each in secrets[rotated.id] if each] == [
-        parsed_secret(new_secret),
-        parsed_secret(rotated.secret),
+        parse_secret(new_secret),
+        parse_secret(rotated.secret),
     ]
     assert secrets[lost.id] == (stored, None)

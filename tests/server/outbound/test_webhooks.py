@@ -328,8 +328,8 @@ async def test_a_busy_session_goes_on_and_on(here: Hooked) -> None:
         (404, "the answer was 404", 404),
         (302, "the answer was 302", 302),
         (CLOSES, "the connection was closed before there was an answer", None),
-        (GARBLED, "the answer was no HTTP", None),
-        (BIG_HEADERS, "the answer was no HTTP", None),
+        (GARBLED, "the answer was not HTTP", None),
+        (BIG_HEADERS, "the answer was not HTTP", None),
     ],
 )
 async def test_what_went_wrong_is_in_the_delivery_log(
@@ -473,7 +473,7 @@ async def test_who_is_too_far_behind_is_disabled(dsn: str, data: Path) -> None:
         here.receiver.always(hook.path, HANGS)
         for number in range(7):
             await host.say(str(number))
-        await here.town.server.services.dispatcher.tend()
+        await here.town.server.services.dispatcher.maintain()
         shown = await hook.read()
         assert (shown["status"], shown["disabled_reason"]) == ("disabled", "behind")
         assert {row[1] for row in here.rows(hook)} == {"dead"}
@@ -709,7 +709,7 @@ async def test_it_is_measured(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     await host.say("hello")
     await hook.settled("delivered")
-    await here.town.server.services.dispatcher.tend()
+    await here.town.server.services.dispatcher.maintain()
     text = (await here.town.anyone.get("/metrics")).body.decode()
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert float(values['homeroom_outbox_attempts_total{kind="webhook",outcome="delivered"}']) > 0
