@@ -112,11 +112,6 @@ class Library:
         """A loose blob is gone for good."""
         await self._pool.execute(SQL["deleted"], {"blob_key": blob_key})
 
-    async def took_part(self, session_id: SessionId, user_id: UserId) -> bool:
-        """Say whether a user is in a session, or was and was not removed."""
-        params = {"session_id": session_id, "user_id": user_id}
-        return bool(await self._pool.fetch(SQL["took_part"], params, retry=True))
-
     async def history(self, session_id: SessionId, *, after: int, limit: int) -> list[Recorded]:
         """Give the rows of a session's log that are about playback, in order."""
         params = {"session_id": session_id, "after": after, "limit": limit}

@@ -6,8 +6,9 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from actors.session.access import Membership
 from actors.session.ids import SessionId, UserId
-from actors.session.state import Kind, Presence, Role, Session
+from actors.session.state import Kind, Session
 from storage import queries
 from storage.pool import Pool
 
@@ -21,17 +22,11 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _sessions = msgspec.json.Decoder(Session)
 
 
-class Found(Struct, frozen=True):
-    """A session, and the place and role that the user who asked has in it (None: none)."""
+class SessionMembership(Struct, frozen=True):
+    """A session, and a user's membership of it."""
 
     session: Session
-    place: Presence | None
-    role: Role | None
-    joined: bool = False
-    """Whether they have ever been in it."""
-
-    def moderates(self, user_id: UserId) -> bool:
-        return self.session.owner_id == user_id or self.role in ("host", "cohost")
+    membership: Membership
 
 
 class Sessions:
@@ -74,9 +69,16 @@ class Sessions:
         rows = await self._pool.fetch(SQL[how], {"ref": ref}, retry=True)
         return (rows[0][0], by_code) if rows else None
 
-    async def find(self, session_id: SessionId, user_id: UserId) -> Found | None:
+    async def find(self, session_id: SessionId, user_id: UserId) -> SessionMembership | None:
+        """Return a session and a user's membership of it; None if there is no such session, or it was deleted."""
         rows = await self._pool.fetch(SQL["find"], {"session_id": session_id, "user_id": user_id}, retry=True)
-        return Found(_sessions.decode(rows[0][0]), *rows[0][1:]) if rows else None
+        if not rows:
+            return None
+        body, status, role, ever_joined = rows[0]
+        session = _sessions.decode(body)
+        return SessionMembership(
+            session, Membership(session.owner_id == user_id, status, role, ever_joined, session.status)
+        )
 
     async def page(
         self,

@@ -14,6 +14,7 @@ class Reason(StrEnum):
     WAITING = "waiting"
     NOT_INVITED = "not_invited"
     NOT_JOINED = "not_joined"
+    NOT_OWNER = "not_owner"
     NOT_PERMITTED = "not_permitted"
     LAST_HOST = "last_host"
     FEATURE_OFF = "feature_off"

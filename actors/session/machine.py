@@ -10,6 +10,7 @@ import msgspec
 
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session.access import CLOSED
 from actors.session.aspects import (
     board,
     chat,
@@ -88,7 +89,7 @@ def decide(state: State, command: c.Command, by: c.Caller, now: Millis) -> list[
     session = state.session
     require_current(state, by)
     if session.status not in WHEN[kind]:
-        if session.status in lifecycle.CLOSED:
+        if session.status in CLOSED:
             raise lifecycle.closed(session)
         raise Rejected(Reason.NOT_LIVE, "The session has not started yet; a host has to `start` it.")
     return HANDLERS[kind](state, command, by, now)

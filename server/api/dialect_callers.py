@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from actors.session.access import Ask
 from actors.session.ids import SessionId
-from server.api.dialect import Dialect, DialectRow, WatchRoute
+from server.api.dialect import Dialect, DialectRow, WatchRoute, Whose
 from server.api.endpoint import USER, Endpoint
 from server.http.problems import Problem, unauthenticated, unknown_session
 from server.security.principal import Principal
@@ -31,6 +32,9 @@ async def named_session(
         if dialect.inviting:
             endpoint.guessed(request, principal)
         raise
+
+
+ASKS: Mapping[Whose, Ask] = {"participant": Ask.CARD, "moderator": Ask.MODERATION, "owner": Ask.OWNERSHIP}
 
 
 class Identity:
@@ -87,12 +91,5 @@ class Identity:
 
 async def entitled(services: Services, call: Call, row: DialectRow) -> None:
     """See that the caller is whom the row is for. Raises: Problem 403, 404."""
-    if row.whose == "anyone":
-        return
-    ref, principal = call.params["ref"], call.principal
-    if row.whose == "moderator":
-        await services.moderated(call.session_id, principal, ref)
-        return
-    found = await services.visible(call.session_id, principal, ref)
-    if row.whose == "owner" and found.session.owner_id != principal.user_id:
-        raise Problem(403, "not_owner", "Only the session's owner may do this.")
+    if row.whose != "anyone":
+        await services.readable(ASKS[row.whose], call.session_id, call.principal, call.params["ref"])

@@ -76,6 +76,7 @@ STATUS: dict[Reason, int] = {
     Reason.WAITING: 403,
     Reason.NOT_INVITED: 403,
     Reason.NOT_JOINED: 403,
+    Reason.NOT_OWNER: 403,
     Reason.NOT_PERMITTED: 403,
     Reason.LAST_HOST: 409,
     Reason.FEATURE_OFF: 409,

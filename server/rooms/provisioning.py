@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from actors.ports import LogUnavailable
 from actors.session import commands as c
-from actors.session.aspects.lifecycle import CLOSED, millis
+from actors.session.access import CLOSED
+from actors.session.aspects.lifecycle import millis
 from actors.session.ids import SessionId, UserId
 from actors.session.state import Room, Session
 from server.http.problems import Problem

@@ -10,7 +10,8 @@ from msgspec import Meta, Struct, structs
 
 from actors.ports import CreationKey, Taken
 from actors.session import commands as c
-from actors.session.aspects.lifecycle import CLOSED, millis
+from actors.session.access import CLOSED
+from actors.session.aspects.lifecycle import millis
 from actors.session.ids import Millis, Title, UserId
 from actors.session.state import Session
 from server.http.pagination import PAGE, IdCursor, Listed

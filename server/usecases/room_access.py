@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from actors.session.access import Ask
 from actors.session.ids import Millis
 from actors.session.state import Recording, Session, State
 from server.http.problems import Problem, unknown_session
@@ -11,9 +12,8 @@ from server.rooms.providers import Link, RoomFailed
 from server.rooms.provisioning import Meeting
 from server.usecases.call import Call
 from server.usecases.records import recordings
-from server.usecases.records.readers import took_part
 from server.usecases.services import Services
-from storage.sessions import Found
+from storage.sessions import SessionMembership
 
 Taping = Literal["in-progress", "processing", "finished", "failed"]
 
@@ -52,8 +52,8 @@ async def met(services: Services, call: Call) -> Met:
     found = await place_of(services, call)
     session = found.session
     # Whoever was removed, or waits in the lobby, is not let into the room by another door.
-    if found.place in ("kicked", "denied", "waiting") and session.owner_id != call.principal.user_id:
-        reason = "waiting" if found.place == "waiting" else "kicked"
+    if found.membership.status in ("kicked", "denied", "waiting") and session.owner_id != call.principal.user_id:
+        reason = "waiting" if found.membership.status == "waiting" else "kicked"
         raise Problem(403, reason, "The session does not let you in.")
     return Met(session, await services.rooms.meeting(session, call.principal, call.origin))
 
@@ -79,7 +79,7 @@ async def session_of(services: Services, call: Call) -> Session:
     return (await place_of(services, call)).session
 
 
-async def place_of(services: Services, call: Call) -> Found:
+async def place_of(services: Services, call: Call) -> SessionMembership:
     found = await services.sessions.find(call.session_id, call.principal.user_id)
     if found is None:
         raise unknown_session(call.params.get("ref", ""))
@@ -107,7 +107,7 @@ def taping(recording: Recording) -> Taping:
 
 async def recording_file(services: Services, call: Call) -> Link:
     """Say where the file is that the room's provider has recorded. Raises: Problem 404, 409, 502."""
-    await took_part(services, call.session_id, call.principal, call.params["ref"])
+    await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])
     recording = await recordings.recording_named(services, call, call.params["recording"])
     if recording.provider is None:
         raise Problem(404, "no_file", "No provider of rooms has recorded this: see its archive.", field="recording")

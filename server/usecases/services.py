@@ -8,12 +8,13 @@ from prometheus_client import CollectorRegistry
 
 from actors.directory import Directory
 from actors.messages import ReadState, Snapshot
+from actors.session.access import Ask, may, refusal
 from actors.session.errors import Rejected
 from actors.session.ids import SessionId
 from actors.session.permissions import require_current
 from actors.session.state import State
 from server.http.access_log import RequestLog
-from server.http.problems import Problem, problem_of, unknown_session
+from server.http.problems import problem_of, unknown_session
 from server.outbound.dispatcher import Dispatcher
 from server.outbound.push.invitations import Invitations
 from server.outbound.webhooks import Webhooks
@@ -40,7 +41,7 @@ from storage.event_log import PostgresEventLog
 from storage.history import Records
 from storage.rooms import RoomLedger
 from storage.seeds_log import Logs
-from storage.sessions import Found, Sessions
+from storage.sessions import SessionMembership, Sessions
 from storage.users import Users
 
 
@@ -121,19 +122,16 @@ class Services(Struct, frozen=True):
             caller = principal.caller()
             await self.look(principal.scope, ref, lambda state: require_current(state, caller))
 
-    async def visible(self, session_id: SessionId, principal: Principal, ref: str) -> Found:
-        """Find a session for someone who owns it or has a place in it. Raises: Problem 404, 403."""
+    async def readable(self, ask: Ask, session_id: SessionId, principal: Principal, ref: str) -> SessionMembership:
+        """Return a session and the caller's membership of it, if the caller may read what they ask for.
+
+        Raise Problem 404 for an unknown session, 403 if the access policy refuses or the caller was removed."""
         found = await self.sessions.find(session_id, principal.user_id)
         if found is None:
             raise unknown_session(ref)
-        if found.session.owner_id != principal.user_id and found.place in (None, "kicked", "denied"):
-            raise Problem(403, "not_joined", "You have no place in this session; join it first.")
+        if not may(Ask.CARD, found.membership):
+            raise problem_of(refusal(ask, found.membership), ref)
         await self.require_current(principal, ref)
-        return found
-
-    async def moderated(self, session_id: SessionId, principal: Principal, ref: str) -> Found:
-        """Find a session for its owner, hosts and cohosts. Raises: Problem 404, 403."""
-        found = await self.visible(session_id, principal, ref)
-        if found.session.owner_id != principal.user_id and found.role not in ("host", "cohost"):
-            raise Problem(403, "not_permitted", "Only hosts and cohosts may see this.")
+        if not may(ask, found.membership):
+            raise problem_of(refusal(ask, found.membership), ref)
         return found

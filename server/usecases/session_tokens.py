@@ -4,7 +4,7 @@ import secrets
 
 from msgspec import Struct, structs
 
-from actors.session.aspects.lifecycle import CLOSED
+from actors.session.access import CLOSED
 from actors.session.ids import Colour, Millis, Name, UserId
 from actors.session.permissions import explain, role_of
 from actors.session.state import Permission, Session, State

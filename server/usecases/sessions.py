@@ -8,18 +8,17 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, structs
 
-from actors.session.aspects import lifecycle
+from actors.session.access import Ask, check, membership
 from actors.session.ids import Millis, SessionId, UserId
-from actors.session.permissions import role_of
 from actors.session.state import Kind, Session, State, Status
 from server.http.pagination import PAGE, Listed, PageCursor, listed
-from server.http.problems import Problem, unknown_session
+from server.http.problems import unknown_session
 from server.http.timestamps import now_millis
 from server.security.principal import Principal
 from server.usecases.accounts import UserRef
 from server.usecases.call import Call
 from server.usecases.services import Services
-from storage.sessions import UUID, Found
+from storage.sessions import UUID, SessionMembership
 
 
 class SessionQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,7 +68,7 @@ async def list_sessions(services: Services, call: Call) -> Listed:
 
 
 async def find_session(services: Services, call: Call) -> Session:
-    return (await services.visible(call.session_id, call.principal, call.params["ref"])).session
+    return (await services.readable(Ask.CARD, call.session_id, call.principal, call.params["ref"])).session
 
 
 async def state(services: Services, call: Call, encode: Any) -> bytes:
@@ -86,20 +85,16 @@ async def state(services: Services, call: Call, encode: Any) -> bytes:
 async def look(services: Services, call: Call, view: Callable[[State], Any]) -> Any:
     """Give what `view` makes of a session's state, for one who is in it, waits, or was in it. Raises: Problem."""
     ref, viewer = call.params["ref"], call.principal.user_id
-    await services.visible(call.session_id, call.principal, ref)
+    await services.readable(Ask.CARD, call.session_id, call.principal, ref)
 
     def permitted(state: State) -> Any:
-        place = state.participants.get(viewer)
-        over = state.session.status in lifecycle.CLOSED and place is not None and place.joined_at is not None
-        waiting = place is not None and place.status == "waiting"
-        if not (over or waiting or role_of(state, viewer)):
-            raise Problem(403, "not_joined", "Join the session first.")
+        check(Ask.STATE, membership(state, viewer))
         return view(state)
 
     return await services.look(call.session_id, ref, permitted)
 
 
-async def find_place(services: Services, call: Call) -> Found:
+async def find_place(services: Services, call: Call) -> SessionMembership:
     """Read a session and the caller's place in it. The caller has just been let in, so nothing is checked."""
     found = await services.sessions.find(call.session_id, call.principal.user_id)
     if found is None:
@@ -118,7 +113,7 @@ class Ticket(Struct, frozen=True):
 
 
 async def ticket(services: Services, call: Call) -> Ticket:
-    await services.visible(call.session_id, call.principal, call.params["ref"])
+    await services.readable(Ask.CARD, call.session_id, call.principal, call.params["ref"])
     return ticket_for(services, call.principal, call.session_id)
 
 

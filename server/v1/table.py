@@ -40,7 +40,7 @@ from server.v1.views import (
 )
 from server.v1.webhooks import ROWS as WEBHOOKS
 from storage.event_log import Summary
-from storage.sessions import Found
+from storage.sessions import SessionMembership
 from storage.users import AccountRole, User
 
 
@@ -155,8 +155,8 @@ def session_page(listed: Listed) -> Reply:
     return Reply(200, encode(Page([session_view(found) for found in listed.items], listed.next)))
 
 
-def joined(found: Found) -> Reply:
-    return Reply(200, encode(Joined(session_view(found.session), found.place, found.role)))
+def joined(found: SessionMembership) -> Reply:
+    return Reply(200, encode(Joined(session_view(found.session), found.membership.status, found.membership.role)))
 
 
 def session_token(made: session_tokens.SessionToken) -> Reply:

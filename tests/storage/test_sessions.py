@@ -73,7 +73,7 @@ async def test_find_gives_the_facts_and_the_place_of_who_asks(shelf: Shelf) -> N
         found = await shelf.sessions.find(author.session_id, user_id)
         assert found is not None
         assert found.session == author.state.session
-        return found.place, found.role
+        return found.membership.status, found.membership.role
 
     assert await place(ANN) == ("joined", "cohost")
     assert await place(TEACHER) == (None, None)

@@ -6,13 +6,12 @@ from msgspec import UNSET, structs
 
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session.access import CLOSED
 from actors.session.aspects import code, media, playback, recording
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
 from actors.session.permissions import require, role_of
 from actors.session.state import Code, EndReason, Features, Session, State, Status
-
-CLOSED: frozenset[Status] = frozenset({"ended", "cancelled"})
 
 
 def millis(moment: datetime | None) -> Millis | None:

@@ -7,18 +7,18 @@ from itertools import takewhile
 
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.aspects.lifecycle import CLOSED
+from actors.session.access import CLOSED, Ask, may, membership
 from actors.session.aspects.roster import join, set_online
 from actors.session.ids import Millis, UserId
 from actors.session.permissions import known_to_all, not_in
-from actors.session.state import Participant, State
+from actors.session.state import State
 
 
 def connect(state: State, command: c.Connect, by: c.Caller, now: Millis) -> list[e.Event]:
     """Note that a stream is open. Whoever only lost theirs is back in without asking; others have to join."""
     place = state.participants.get(by.user_id)
     if state.session.status in CLOSED:
-        if by.user_id != state.session.owner_id and not took_part(place):
+        if not may(Ask.STATE, membership(state, by.user_id)):
             raise not_in(state, by.user_id)
         return []
     if place and place.status in ("joined", "waiting"):
@@ -28,11 +28,6 @@ def connect(state: State, command: c.Connect, by: c.Caller, now: Millis) -> list
     if by.user_id == state.session.owner_id:
         return []
     raise not_in(state, by.user_id)
-
-
-def took_part(place: Participant | None) -> bool:
-    """Say whether someone may look back at a closed session: who had joined or was invited, and not removed."""
-    return place is not None and place.status in ("left", "invited") and bool(place.joined_at or place.invited_at)
 
 
 def disconnect(state: State, command: c.Disconnect, by: c.Caller, now: Millis) -> list[e.Event]:

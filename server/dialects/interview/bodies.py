@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from actors.session import commands as c
-from actors.session.aspects.lifecycle import CLOSED
+from actors.session.access import CLOSED
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Name, UserId
 from actors.session.state import Features, Participant, State

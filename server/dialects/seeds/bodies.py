@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from actors.session import commands as c
-from actors.session.aspects.lifecycle import CLOSED, closed
+from actors.session.access import CLOSED
+from actors.session.aspects.lifecycle import closed
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import AnswerText, MessageText, Name, Position, QuestionText, Speed, Title, UserId
 from actors.session.permissions import allowed, not_in, role_of

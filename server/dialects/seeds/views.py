@@ -5,9 +5,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from actors.session.aspects.lifecycle import CLOSED
+from actors.session.access import Ask, may, membership
 from actors.session.ids import Millis, UserId
-from actors.session.permissions import RANKS, not_in, role_of
+from actors.session.permissions import RANKS, not_in
 from actors.session.state import Participant, Playback, Session, State
 from server.usecases import accounts
 from server.usecases.call import Call
@@ -172,9 +172,7 @@ def listed(found: tuple[list[Session], int], call: Call) -> list[SessionView]:
 
 def inside(state: State, user_id: UserId) -> None:
     """Refuse who is not in a session, nor was in it at its end. Raises: Rejected."""
-    place = state.participants.get(user_id)
-    was_in = state.session.status in CLOSED and place is not None and place.status == "left" and place.joined_at
-    if role_of(state, user_id) is None and not was_in:
+    if not may(Ask.HISTORY, membership(state, user_id)):
         raise not_in(state, user_id)
 
 

@@ -48,6 +48,7 @@ ERRORS: Mapping[Reason, tuple[int, str]] = {
     Reason.FULL: (409, "Session is full"),
     Reason.KICKED: (403, "You were removed from this session"),
     Reason.NOT_JOINED: (403, "Not a participant of this session"),
+    Reason.NOT_OWNER: (403, "Not authorized"),
     Reason.NOT_PERMITTED: (403, "Not authorized"),
     Reason.UNKNOWN_PARTICIPANT: (404, "Participant not found"),
 }
@@ -58,7 +59,6 @@ PROBLEMS = {
     "unauthenticated": (401, "Not authenticated"),
     "bad_credentials": (401, "Incorrect email or password"),
     "not_a_teacher": (403, "Only teachers can create sessions"),
-    "not_owner": (403, "Not authorized"),
     "taken": (409, "Email already registered"),
     "malformed": (422, ""),
     "not_found": (404, "Not Found"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, structs
 
 from actors.session import commands as c
+from actors.session.access import CLOSED, Ask
 from actors.session.aspects import lifecycle
 from actors.session.ids import SessionId, Title
 from actors.session.state import Kind, Track
@@ -89,13 +90,11 @@ def filing(kind: Kind, dialect: str) -> Take:
     async def session_of(services: Services, call: Call, text: str) -> str:
         try:
             session_id = await services.session_lookup.within(kind, dialect, "number", text)
-            found = await services.visible(session_id, call.principal, text)
+            found = await services.readable(Ask.OWNERSHIP, session_id, call.principal, text)
         except Problem as problem:
             problem.field = "session_id"
             raise
-        if found.session.owner_id != call.principal.user_id:
-            raise Problem(403, "not_owner", "Only the session's owner may do this.", field="session_id")
-        if found.session.status in lifecycle.CLOSED:
+        if found.session.status in CLOSED:
             raise problem_of(lifecycle.closed(found.session), text)
         return session_id
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from actors.session.access import Ask
 from actors.session.ids import Millis, SessionId, UserId
 from server.http.pagination import PAGE, Listed, PageCursor, listed
 from server.http.problems import Problem, unauthenticated
@@ -128,10 +129,8 @@ async def remove(services: Services, call: Call) -> None:
 
 
 async def history(services: Services, call: Call) -> Listed:
-    """Read what was played in a session, and when; for who is or was in it."""
-    query, user_id = call.query, call.principal.user_id
-    found = await services.visible(call.session_id, call.principal, call.params["ref"])
-    if found.session.owner_id != user_id and not await services.audio.took_part(call.session_id, user_id):
-        raise Problem(403, "not_joined", "Join the session first.")
+    """Return what was played in a session, and when. Raise Problem 403 if the caller may not read its history."""
+    query = call.query
+    await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])
     rows = await services.audio.history(call.session_id, after=int(query.cursor or 0), limit=query.limit + 1)
     return listed(rows, query.limit, lambda row: row.seq)

@@ -17,6 +17,7 @@ from typing import Annotated, BinaryIO, cast
 import msgspec
 from msgspec import Meta, Struct
 
+from actors.session.access import Ask
 from actors.session.ids import SessionId, Title, UserId
 from server.http.multipart import OVERHEAD_BYTES, Form, Part
 from server.http.problems import Problem, blob_store_unavailable, too_fast
@@ -223,7 +224,7 @@ async def session_of(services: Services, call: Call, text: str) -> str:
     if not UUID.fullmatch(text):
         raise Problem(422, "invalid", "`session_id` must be a session's id.", field="session_id")
     try:
-        await services.visible(SessionId(text), call.principal, text)
+        await services.readable(Ask.CARD, SessionId(text), call.principal, text)
     except Problem as problem:
         problem.field = "session_id"
         raise

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from actors.session.access import Ask
 from actors.session.permissions import allowed
 from actors.session.state import Question, Session, State
 from server.http.pagination import Listed
 from server.usecases.call import Call
-from server.usecases.records.readers import took_part
 from server.usecases.services import Services
 from storage.history import Chatted
 
@@ -30,7 +30,7 @@ class ChatPage(Struct, frozen=True):
 async def chat(services: Services, call: Call, *, direct: bool = True) -> ChatPage:
     """Give messages, latest first: those to everyone, and with `direct` those to one, for their two sides."""
     query: ChatQuery = call.query
-    session = await took_part(services, call.session_id, call.principal, call.params["ref"])
+    session = (await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])).session
     chatted = await services.records.chat(
         call.session_id, call.principal.user_id, before=query.before, limit=query.limit + 1, direct=direct
     )
@@ -47,7 +47,7 @@ async def public_chat(services: Services, call: Call) -> ChatPage:
 async def questions(services: Services, call: Call, show: Callable[[State, Question, bool], Any]) -> Listed:
     """List questions, in the order they were asked: those shown to everyone, one's own, and for moderators the rest."""
     viewer = call.principal.user_id
-    await took_part(services, call.session_id, call.principal, call.params["ref"])
+    await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])
 
     def view(state: State) -> list[Any]:
         all_of_them = allowed(state, viewer, "moderate")

@@ -5,13 +5,14 @@ from collections.abc import AsyncGenerator, Callable
 
 from msgspec import Struct
 
+from actors.session.access import Ask
 from actors.session.events import Recorded
 from actors.session.ids import Millis
 from actors.session.state import Session
 from server.http.timestamps import now_millis
 from server.usecases.call import Call, Download
 from server.usecases.records.log_pages import withheld
-from server.usecases.records.readers import moderates, still
+from server.usecases.records.readers import still
 from server.usecases.services import Services
 
 
@@ -25,9 +26,9 @@ class Export(Struct, frozen=True):
 async def export(services: Services, call: Call, lines: Export) -> Download:
     """Give the whole log as it is now, line by line."""
     ref, session_id, viewer = call.params["ref"], call.session_id, call.principal.user_id
-    session = await moderates(services, session_id, call.principal, ref)
+    session = (await services.readable(Ask.MODERATION, session_id, call.principal, ref)).session
     upto = await services.records.last_seq(session_id)
-    checked = still(lambda: moderates(services, session_id, call.principal, ref))
+    checked = still(lambda: services.readable(Ask.MODERATION, session_id, call.principal, ref))
 
     async def body() -> AsyncGenerator[bytes, None]:
         yield lines.head(session, upto, now_millis())

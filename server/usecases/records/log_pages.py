@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 from msgspec import Meta, Struct, structs
 
 from actors.session import commands as c
+from actors.session.access import Ask
 from actors.session.aspects import lifecycle
 from actors.session.events import ChatMessage, DurableEvent, Recorded
 from actors.session.ids import UserId
@@ -15,7 +16,6 @@ from server.http.pagination import Listed, PageCursor, listed
 from server.http.problems import Problem
 from server.usecases.accounts import UserRef
 from server.usecases.call import Call
-from server.usecases.records.readers import took_part
 from server.usecases.services import Services
 from storage.event_log import Summary
 from storage.seeds_log import Line
@@ -52,7 +52,7 @@ async def lines_summary(services: Services, call: Call) -> Summary:
 
 async def played(services: Services, call: Call) -> list[Line]:
     """Read what was played in a session, newest first; for who is in it, or was until its end."""
-    await took_part(services, call.session_id, call.principal, call.params["ref"])
+    await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])
     return await services.logs.latest(int(call.params["ref"]), types=PLAYBACK, limit=call.query.limit)
 
 
@@ -73,7 +73,7 @@ class LogQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 async def log_page(services: Services, call: Call) -> Listed:
     query: LogQuery = call.query
-    await services.moderated(call.session_id, call.principal, call.params["ref"])
+    await services.readable(Ask.MODERATION, call.session_id, call.principal, call.params["ref"])
     rows = await services.log.page(
         call.session_id,
         after=None if query.cursor is None else int(query.cursor),
@@ -106,5 +106,5 @@ def event_types(listed: str) -> list[str]:
 
 
 async def log_summary(services: Services, call: Call) -> Summary:
-    await services.moderated(call.session_id, call.principal, call.params["ref"])
+    await services.readable(Ask.MODERATION, call.session_id, call.principal, call.params["ref"])
     return await services.log.summary(call.session_id)

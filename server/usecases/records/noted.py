@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from actors.session.access import Ask
 from actors.session.events import Recorded
 from actors.session.ids import UserId
 from server.usecases.call import Call
@@ -28,5 +29,5 @@ async def noted_counts(services: Services, call: Call) -> dict[str, int]:
 async def noted_by(services: Services, call: Call) -> UserId | None:
     """Say whose notes the caller may read; None: everybody's. Raises: Problem 403, 404."""
     caller = call.principal.user_id
-    found = await services.visible(call.session_id, call.principal, call.params["ref"])
-    return None if found.moderates(caller) else caller
+    found = await services.readable(Ask.CARD, call.session_id, call.principal, call.params["ref"])
+    return None if found.membership.moderates else caller

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from actors.commit import JSON
 from actors.ports import Published
 from actors.session import machine, replay_pacing
+from actors.session.access import Ask
 from actors.session.audience import audience
 from actors.session.events import Recorded
 from actors.session.ids import Millis, UserId
@@ -18,7 +19,7 @@ from server.http.problems import Problem, unauthenticated, unknown_session
 from server.security.principal import Principal
 from server.streams.format import Cursor, StreamEncoder
 from server.usecases.call import Call, Playing
-from server.usecases.records.readers import CHECK_S, still, took_part
+from server.usecases.records.readers import CHECK_S, still
 from server.usecases.records.recordings import Expires, Signature, recording_named, replay_path
 from server.usecases.services import Services
 
@@ -88,7 +89,7 @@ async def replay(services: Services, call: Call, frames: Frames) -> Playing:
 
     async def check() -> None:
         if reader is not None:
-            await took_part(services, session_id, reader, ref)
+            await services.readable(Ask.HISTORY, session_id, reader, ref)
 
     viewer = NOBODY if reader is None else reader.user_id
     if reader is None:
@@ -108,7 +109,7 @@ async def replay_reader(services: Services, call: Call) -> Principal | None:
         reader.require_scope(call.session_id)
     if reader is None:
         raise unauthenticated("Send `Authorization: Bearer <access token>`, a `ticket`, or use a signed URL.")
-    await took_part(services, call.session_id, reader, call.params["ref"])
+    await services.readable(Ask.HISTORY, call.session_id, reader, call.params["ref"])
     return reader
 
 

@@ -83,11 +83,6 @@ update loose_blob set due_at = now() + interval '10 minutes' where blob_key = %(
 -- name: deleted
 delete from loose_blob where blob_key = %(blob_key)s
 
--- name: took_part
--- Who left the lobby unadmitted has left, and never joined.
-select 1 from participants where session_id = %(session_id)s and user_id = %(user_id)s
-    and status in ('joined', 'left') and joined_at is not null
-
 -- name: history
 select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text
 from session_log

@@ -17,6 +17,7 @@ from msgspec import structs
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import machine, permissions
+from actors.session.access import CLOSED
 from actors.session.aspects import board, chat, code, lifecycle, playback, polls, recording
 from actors.session.audience import anonymous, audience
 from actors.session.errors import Rejected
@@ -399,7 +400,7 @@ class Sessions(RuleBasedStateMachine):
             owner = state.participants[OWNER]
             assert (owner.role, owner.banned, owner.granted, owner.revoked) == ("host", False, frozenset(), frozenset())
             assert owner.status in ("joined", "left")
-        if state.session.status in lifecycle.CLOSED:
+        if state.session.status in CLOSED:
             assert not any(place.status in ("joined", "waiting") for place in state.participants.values())
             assert not state.hands
             assert not state.away
@@ -501,7 +502,7 @@ class Sessions(RuleBasedStateMachine):
         assert [one.recording_id for one in state.recordings] == list(range(1, len(state.recordings) + 1))
         running = [one for one in state.recordings if one.stopped_at is None]
         assert running == [one for one in [recording.running(state)] if one is not None]
-        assert not (running and state.session.status in lifecycle.CLOSED)
+        assert not (running and state.session.status in CLOSED)
         for one in state.recordings:
             assert isinstance(self.log[one.first_seq - 1].event, e.RecordingStarted)
             if one.last_seq is not None:

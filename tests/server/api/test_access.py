@@ -271,3 +271,21 @@ async def test_kinds_of_rows() -> None:
         SocketRoute,
     ]
     assert all(not row.public for row in API.rows if isinstance(row, CommandRoute | StreamRoute))
+
+
+INVITED = {
+    "GET /sessions/{ref}": 200,
+    "GET /sessions/{ref}/attendance": 200,
+}
+"""What a user who was only invited may read of a session that is over: its card, and of attendance their own lines."""
+
+
+@pytest.mark.parametrize("name", [name for name in REQUESTS if name.startswith("GET /sessions/{ref}")])
+async def test_an_invitation_alone_opens_nothing_of_a_session_that_is_over(town: Town, name: str) -> None:
+    host, _, things = await full_class(town)
+    ivy = await town.student("Ivy")
+    await host.do("invite", user_id=ivy.id)
+    await host.do("end")
+    answer = await send(ivy, name, host.id, things)
+    assert answer.status == INVITED.get(name, 403)
+    assert SECRET.encode() not in answer.body or name in INVITED, "the title is on the card"

@@ -119,7 +119,9 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
     columns: dict[str, Any] = (
         {
             "name": "toy", "title": "Toy", "prefix": prefix, "kind": "classroom", "named": "number",
-            "errors": dict.fromkeys(Reason, (418, "")) | {Reason.NOT_PERMITTED: (403, "no way into {ref}")},
+            "errors": dict.fromkeys(Reason, (418, "")) | {
+                Reason.NOT_OWNER: (403, ""), Reason.NOT_PERMITTED: (403, "no way into {ref}"),
+            },
             "problems": {"invalid": (400, ""), "unknown_session": (404, "no room {ref}")},
             "error_body": refused, "forms": True, "user_field": "me", "events": EVENTS,
             "cased": True, "reference": "[0-9]{1,6}", "inviting": True,
