@@ -27,7 +27,7 @@ from server.outbound.public_http import PublicHttpClient
 from server.outbound.push.invitations import Invitations
 from server.outbound.secret_rotation import reencrypt
 from server.outbound.webhooks import EventSubscriptions, Webhooks, WebhookSender
-from server.rooms.daily_webhooks import KEPT_S, DailyWebhooks
+from server.rooms.daily_webhooks import INBOX_KEPT_S, DailyWebhooks
 from server.rooms.provisioning import RoomProvisioner
 from server.rooms.recording_poll import RecordingPoller
 from server.rooms.relay import ProviderRelay
@@ -98,7 +98,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
             snapshot_ms=settings.sessions.snapshot_s * 1000,
             commands_per_s=settings.limits.session_commands_per_s,
             told=user_streams.told,
-            pass_on=lambda session_id, room, event: errands.send(session_id, room, event),
+            pass_on=lambda session_id, room, event: relay.send(session_id, room, event),
             wanted=hooks.wanted,
         )
 
@@ -120,8 +120,8 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     tokens = await verifying(settings, key, users, stack)
     ledger = RoomLedger(pool)
     rooms = RoomProvisioner(ledger, await room_providers(settings, tokens, stack), settings.rooms)
-    errands = ProviderRelay(rooms, report)
-    stack.push_async_callback(errands.finish, SENDING_S)
+    relay = ProviderRelay(rooms, report)
+    stack.push_async_callback(relay.finish, SENDING_S)
     inbox = Inbox(pool)
     daily_webhooks = DailyWebhooks(inbox, ledger, settings.rooms.daily_webhook_secret.reveal(), report)
     passwords = Passwords(settings.auth)
@@ -189,7 +189,7 @@ def works(services: Services, notifications: Notifications, inbox: Inbox) -> Map
     forgetting = (
         lambda: log.forget_keys(Millis(now_millis() - keys_kept_s * 1000)),
         partial(services.creations.forget, keys_kept_s), users.forget_logins, users.forget_guests,
-        notifications.forget, partial(inbox.forget, KEPT_S),
+        notifications.forget, partial(inbox.forget, INBOX_KEPT_S),
     )  # fmt: skip
     return {
         "looking after sessions": services.directory.run,

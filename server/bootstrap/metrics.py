@@ -72,7 +72,7 @@ class Live(Collector):
         heard = CounterMetricFamily(
             "homeroom_room_webhooks", "What providers of rooms have told, by type.", labels=["type"]
         )
-        for kind, count in self._services.daily_webhooks.heard.items():
+        for kind, count in self._services.daily_webhooks.received.items():
             heard.add_metric([kind], count)
         yield heard
         yield CounterMetricFamily("homeroom_deliveries", "Events written to streams.", hub.delivered)

@@ -14,9 +14,9 @@ from server.outbound.push.fcm import Fcm
 from server.outbound.push.messages import PushProvider
 from server.outbound.push.none import NoPush
 from server.outbound.push.oauth import AccessTokens, read_account
-from server.rooms.builtin import Builtin
+from server.rooms.builtin import BuiltinRooms
 from server.rooms.daily import Daily
-from server.rooms.providers import Provider
+from server.rooms.providers import RoomProvider
 from server.security.tokens import Tokens
 from server.settings.sections import BadSetting, Settings
 from storage.blobs import Blobs, BlobsUnavailable
@@ -41,10 +41,10 @@ async def push_provider(settings: Settings, stack: contextlib.AsyncExitStack) ->
 
 async def room_providers(
     settings: Settings, tokens: Tokens, stack: contextlib.AsyncExitStack
-) -> Mapping[str, Provider]:
+) -> Mapping[str, RoomProvider]:
     """Make who makes rooms, and those who made them before and are still set up. Raises: BadSetting."""
     chosen = settings.rooms
-    providers: dict[str, Provider] = {"builtin": Builtin(tokens, settings.server.public_url)}
+    providers: dict[str, RoomProvider] = {"builtin": BuiltinRooms(tokens, settings.server.public_url)}
     if chosen.daily_api_key:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         providers["daily"] = Daily(

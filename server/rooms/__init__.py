@@ -1,5 +1,5 @@
-"""Rooms for audio and video: who makes them (`builtin`, `daily`), and what a session has to do with its room.
+"""Rooms for audio and video, at one of several providers (`builtin`, `daily`).
 
-`providers` says what a provider is; `keeper` makes rooms and has them deleted; `errands` does at a provider what has
-happened in a session; `inbox` takes in what a provider says.
+`providers` defines what a provider is; `provisioning` creates rooms, gives access to them and deletes them; `relay`
+passes a session's events on to its provider; `daily_webhooks` and `recording_poll` report what happened at a provider.
 """

@@ -1,7 +1,7 @@
-"""Daily.co's REST API, as far as sessions need it.
+"""The provider Daily.co, by its REST API.
 
-**Law:** what may pass (429, 5xx, no answer) is tried again, a few times within a bound; what Daily refuses is not.
-The key is in a header, and in no log or error.
+**Law:** transient failures (429, 5xx, no response) are retried a few times within a time limit; refusals are not. The
+API key is sent in a header and appears in no log or error.
 """
 
 import asyncio
@@ -17,31 +17,35 @@ from msgspec import Struct
 from actors.session.ids import Millis, UserId
 from actors.session.state import RecordingStatus
 from server.http.client_responses import body_of, retry_after_s
-from server.rooms.providers import Link, NewRoom, Pass, RoomFailed, Taped
+from server.rooms.providers import DownloadLink, NewRoom, ProviderRecording, RoomFailed, RoomTokenRequest
 
 T = TypeVar("T")
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-SAID_CHARACTERS = 200
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+ERROR_LENGTH = 200
 STATUSES: Mapping[str, RecordingStatus] = {"finished": "completed", "canceled": "failed"}
 
 
-class Made(Struct, frozen=True):
+class CreatedRoom(Struct, frozen=True):
+    """Daily's description of a room."""
+
     url: str
 
 
-class Granted(Struct, frozen=True):
+class MeetingToken(Struct, frozen=True):
+    """Daily's answer with a token."""
+
     token: str
 
 
 class AccessLink(Struct, frozen=True):
-    """`expires` in unix seconds."""
+    """Daily's answer with a download link. `expires` is in Unix seconds."""
 
     download_link: str
     expires: float
 
 
-class Recorded(Struct, frozen=True):
-    """`start_ts` in unix seconds, `duration` in seconds."""
+class DailyRecording(Struct, frozen=True):
+    """Daily's description of a recording. `start_ts` is in Unix seconds, `duration` in seconds."""
 
     id: str
     start_ts: float
@@ -50,17 +54,24 @@ class Recorded(Struct, frozen=True):
     s3key: str | None = None
 
 
-class RecordedList(Struct, frozen=True):
-    data: list[Recorded]
+class DailyRecordings(Struct, frozen=True):
+    """A page of recordings."""
+
+    data: list[DailyRecording]
 
 
-class Refusal(Struct, frozen=True):
+class DailyError(Struct, frozen=True):
+    """The body of a refusal."""
+
     error: str = ""
     info: str = ""
 
 
 class Daily:
-    """`tries` in all per call, `pause_s` before the second, twice that before the third; all within `patience_s`."""
+    """The provider `daily`.
+
+    A call makes at most `tries` attempts of `timeout_s`, with a pause of `pause_s` before the second and twice as long
+    before each further one, all within `patience_s`."""
 
     def __init__(
         self,
@@ -81,75 +92,85 @@ class Daily:
         self._pause_s = pause_s
         self._patience_s = patience_s
 
-    async def make(self, wanted: NewRoom) -> str:
+    async def create_room(self, room: NewRoom) -> str:
+        """Create a private room and return its URL."""
         properties: dict[str, Any] = {
-            "max_participants": wanted.capacity,
+            "max_participants": room.capacity,
             "enable_screenshare": True,
-            "enable_chat": wanted.chat,
+            "enable_chat": room.chat,
             "start_video_off": True,
             "start_audio_off": False,
-            "exp": wanted.expires_at,
+            "exp": room.expires_at,
             "eject_at_room_exp": True,
         }
-        if wanted.recording:
+        if room.recording:
             properties["enable_recording"] = "cloud"
-        body = {"name": wanted.name, "privacy": "private", "properties": properties}
+        body = {"name": room.name, "privacy": "private", "properties": properties}
         try:
-            made = await self._call("POST", "/rooms", body)
+            answer = await self._call("POST", "/rooms", body)
         except RoomFailed as failed:
             if failed.certain or failed.status != 400:
                 raise
-            # The answer to an earlier attempt was lost: there may be one of this name because that one has made it.
-            made = await self._call("GET", f"/rooms/{wanted.name}")
-        return decoded(made, Made).url
+            # Daily refuses a name that exists: an earlier attempt may have created the room and lost its response.
+            answer = await self._call("GET", f"/rooms/{room.name}")
+        return decode_answer(answer, CreatedRoom).url
 
     async def delete(self, name: str) -> None:
+        """Delete a room."""
         await self._call("DELETE", f"/rooms/{name}", gone=True)
 
-    async def token(self, wanted: Pass) -> str:
+    async def create_token(self, request: RoomTokenRequest) -> str:
+        """Return a meeting token for a caller."""
         properties = {
-            "room_name": wanted.room.name,
-            "user_name": wanted.who.name,
-            "user_id": wanted.who.user_id,
-            "is_owner": wanted.is_owner,
-            "enable_screenshare": wanted.is_owner,
-            "exp": wanted.expires_at,
+            "room_name": request.room.name,
+            "user_name": request.who.name,
+            "user_id": request.who.user_id,
+            "is_owner": request.is_owner,
+            "enable_screenshare": request.is_owner,
+            "exp": request.expires_at,
             "eject_at_token_exp": True,
         }
-        return decoded(await self._call("POST", "/meeting-tokens", {"properties": properties}), Granted).token
+        return decode_answer(
+            await self._call("POST", "/meeting-tokens", {"properties": properties}), MeetingToken
+        ).token
 
     async def eject(self, name: str, user_id: UserId, *, ban: bool) -> None:
+        """Remove a participant from a room; `ban`: do not let them in again."""
         await self._call("POST", f"/rooms/{name}/eject", {"user_ids": [user_id], "ban": ban})
 
     async def start_recording(self, name: str) -> None:
+        """Start a cloud recording."""
         await self._call("POST", f"/rooms/{name}/recordings/start", {})
 
     async def stop_recording(self, name: str) -> None:
+        """Stop the recording."""
         await self._call("POST", f"/rooms/{name}/recordings/stop", {})
 
-    async def recordings(self, name: str) -> list[Taped]:
-        found = decoded(await self._call("GET", f"/recordings?room_name={quote(name)}"), RecordedList)
+    async def recordings(self, name: str) -> list[ProviderRecording]:
+        """Return a room's latest recordings."""
+        page = decode_answer(await self._call("GET", f"/recordings?room_name={quote(name)}"), DailyRecordings)
         return [
-            Taped(
-                recording_id=one.id,
-                # What it says besides these is on its way to one of them.
-                status=STATUSES.get(one.status, "processing"),
-                started_at=Millis(round(one.start_ts * 1000)),
-                duration_ms=None if one.duration is None else round(one.duration * 1000),
-                s3_key=one.s3key,
+            ProviderRecording(
+                recording_id=recording.id,
+                # Daily's other statuses all lead to one of these.
+                status=STATUSES.get(recording.status, "processing"),
+                started_at=Millis(round(recording.start_ts * 1000)),
+                duration_ms=None if recording.duration is None else round(recording.duration * 1000),
+                s3_key=recording.s3key,
             )
-            for one in found.data
+            for recording in page.data
         ]
 
-    async def link(self, recording_id: str) -> Link:
-        found = decoded(await self._call("GET", f"/recordings/{recording_id}/access-link"), AccessLink)
-        if not found.download_link.startswith(("https://", "http://")):
-            # Where the domain does not allow it, Daily says so in the link's place.
-            raise RoomFailed(f"Daily gave no link ({found.download_link[:SAID_CHARACTERS]})")
-        return Link(found.download_link, Millis(round(found.expires * 1000)))
+    async def link(self, recording_id: str) -> DownloadLink:
+        """Return a download link for a recording."""
+        access = decode_answer(await self._call("GET", f"/recordings/{recording_id}/access-link"), AccessLink)
+        if not access.download_link.startswith(("https://", "http://")):
+            # If the domain does not allow downloads, Daily returns the reason in place of the link.
+            raise RoomFailed(f"Daily gave no link ({access.download_link[:ERROR_LENGTH]})")
+        return DownloadLink(access.download_link, Millis(round(access.expires * 1000)))
 
     async def _call(self, method: str, path: str, body: object = None, *, gone: bool = False) -> bytes:
-        """Ask until an answer counts; give its body. `gone`: 404 is what was wanted. Raises: RoomFailed."""
+        """Return the body of a successful response, after retries. `gone`: 404 is one too. Raise RoomFailed."""
         encoded = None if body is None else msgspec.json.encode(body)
         certain = True
         loop = asyncio.get_running_loop()
@@ -165,9 +186,9 @@ class Daily:
                     answer = await body_of(response)
                     if response.status in (200, 201, 204) or (gone and response.status == 404):
                         return answer
-                    why, wait_s = said(response.status, answer), retry_after_s(response.headers)
+                    why, wait_s = error_text(response.status, answer), retry_after_s(response.headers)
                     certain = certain and response.status < 500
-                    if response.status not in PASSING:
+                    if response.status not in TRANSIENT:
                         raise RoomFailed(why, certain=certain, status=response.status)
             except TimeoutError:
                 why, certain = "Daily did not answer in time", False
@@ -176,7 +197,7 @@ class Daily:
             except aiohttp.ClientError as error:
                 why, certain = f"Daily cannot be reached ({type(error).__name__})", False
             pause_s = self._wait_s(attempt, wait_s)
-            # Never earlier than Daily wants it: if that is too late for whoever waits, not at all.
+            # Never earlier than Daily asks for. If that is later than the caller can wait, give up.
             if attempt == self._tries or loop.time() + pause_s >= deadline:
                 break
             await asyncio.sleep(pause_s)
@@ -187,18 +208,18 @@ class Daily:
         return max(asked_s or 0.0, longest_s * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads load
 
 
-def said(status: int, answer: bytes) -> str:
-    """Say what a refusal says."""
+def error_text(status: int, answer: bytes) -> str:
+    """Return a sentence about a response that is not successful, with Daily's own words."""
     try:
-        refusal = msgspec.json.decode(answer, type=Refusal)
+        refusal = msgspec.json.decode(answer, type=DailyError)
     except msgspec.MsgspecError:
-        refusal = Refusal()
-    text = ": ".join(part for part in (refusal.error, refusal.info) if part)[:SAID_CHARACTERS]
+        refusal = DailyError()
+    text = ": ".join(part for part in (refusal.error, refusal.info) if part)[:ERROR_LENGTH]
     return f"Daily answered {status}" + (f" ({text})" if text else "")
 
 
-def decoded(answer: bytes, type_: type[T]) -> T:
-    """Raises: RoomFailed for an answer that is none."""
+def decode_answer(answer: bytes, type_: type[T]) -> T:
+    """Decode the body of a response. Raise RoomFailed if it is not of this type."""
     try:
         return msgspec.json.decode(answer, type=type_)
     except msgspec.MsgspecError as error:

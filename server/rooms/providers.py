@@ -1,4 +1,4 @@
-"""What a provider of rooms is."""
+"""The interface of room providers."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,7 +11,7 @@ from server.security.principal import Principal
 
 
 class RoomFailed(Exception):
-    """A provider did not do what it was asked. `certain`: nothing has come of it. `status`: its answer's."""
+    """A provider failed to do something. `certain`: it has certainly not done it. `status` is that of its response."""
 
     def __init__(self, why: str, *, certain: bool = False, status: int | None = None) -> None:
         super().__init__(why)
@@ -21,7 +21,7 @@ class RoomFailed(Exception):
 
 
 class NewRoom(Struct, frozen=True, kw_only=True):
-    """A room to be made; `expires_at` in unix seconds."""
+    """A room to create. `expires_at` is in Unix seconds."""
 
     name: str
     capacity: int
@@ -30,8 +30,8 @@ class NewRoom(Struct, frozen=True, kw_only=True):
     expires_at: int
 
 
-class Pass(Struct, frozen=True, kw_only=True):
-    """A token to be made: whom it lets in, as what, until when (unix seconds)."""
+class RoomTokenRequest(Struct, frozen=True, kw_only=True):
+    """A token to create: for which caller and room, and until when (Unix seconds)."""
 
     session_id: str
     room: Room
@@ -40,15 +40,15 @@ class Pass(Struct, frozen=True, kw_only=True):
     expires_at: int
 
 
-class Link(Struct, frozen=True):
-    """Where a provider's recording can be downloaded, and until when."""
+class DownloadLink(Struct, frozen=True):
+    """The URL from which a provider's recording can be downloaded, and when it expires."""
 
     url: str
     expires_at: Millis
 
 
-class Taped(Struct, frozen=True, kw_only=True):
-    """A recording as its provider has it, by the provider's id."""
+class ProviderRecording(Struct, frozen=True, kw_only=True):
+    """A recording at its provider, with the provider's id."""
 
     recording_id: str
     status: RecordingStatus
@@ -57,27 +57,29 @@ class Taped(Struct, frozen=True, kw_only=True):
     s3_key: str | None = None
 
 
-class Provider(Protocol):
-    """Each of these raises RoomFailed."""
+class RoomProvider(Protocol):
+    """A provider of rooms. Every method raises RoomFailed if the provider fails."""
 
-    async def make(self, wanted: NewRoom) -> str:
-        """Make a room; give its URL, as `Room` has it."""
+    async def create_room(self, room: NewRoom) -> str:
+        """Create a room and return its URL."""
 
     async def delete(self, name: str) -> None:
-        """See that a room is gone."""
+        """Delete a room. Succeed if there is none."""
 
-    async def token(self, wanted: Pass) -> str:
-        """Make a token that lets somebody into a room."""
+    async def create_token(self, request: RoomTokenRequest) -> str:
+        """Return a new token that gives access to a room."""
 
     async def eject(self, name: str, user_id: UserId, *, ban: bool) -> None:
-        """Remove somebody from a room."""
+        """Remove a participant from a room."""
 
-    async def start_recording(self, name: str) -> None: ...
+    async def start_recording(self, name: str) -> None:
+        """Start recording a room."""
 
-    async def stop_recording(self, name: str) -> None: ...
+    async def stop_recording(self, name: str) -> None:
+        """Stop recording a room."""
 
-    async def recordings(self, name: str) -> Sequence[Taped]:
-        """List a room's recordings, latest first: a bounded number of them."""
+    async def recordings(self, name: str) -> Sequence[ProviderRecording]:
+        """Return a room's latest recordings, latest first."""
 
-    async def link(self, recording_id: str) -> Link:
-        """Say where the provider's recording can be had."""
+    async def link(self, recording_id: str) -> DownloadLink:
+        """Return the URL of a recording."""

@@ -1,7 +1,7 @@
-"""Asks a room's provider what became of recordings that it has not spoken of: webhooks get lost, or are not set up.
+"""Asks a provider about recordings for which no webhook has arrived: webhooks get lost, or are not set up.
 
-**Law:** a recording is asked about when somebody wants it, some time after its end, and not again for a while. They do
-not wait long for that: what is known already is an answer too.
+**Law:** a provider is asked when a client requests a recording that ended a while ago, at most once in `INTERVAL_S` per
+session. The request waits at most `TIMEOUT_S` and is then answered with what is known.
 """
 
 import asyncio
@@ -17,53 +17,55 @@ from server.rooms.provisioning import RoomProvisioner
 
 logger = logging.getLogger(__name__)
 
-AGAIN_S = 30
-WAIT_S = 2.0
-KEPT = 10_000
-"""Sessions of which it is known when they were asked about."""
+INTERVAL_S = 30
+TIMEOUT_S = 2.0
+MAX_SESSIONS = 10_000
+"""The most sessions whose last question is remembered."""
 
 Report = Callable[[SessionId, c.ReportRecording], Awaitable[object]]
 
 
 class RecordingPoller:
-    def __init__(self, keeper: RoomProvisioner, report: Report, after_s: float, clock: Callable[[], Millis]) -> None:
-        self._keeper = keeper
+    """Reports overdue recordings to sessions. A recording is overdue `after_s` seconds after its end."""
+
+    def __init__(self, rooms: RoomProvisioner, report: Report, after_s: float, clock: Callable[[], Millis]) -> None:
+        self._rooms = rooms
         self._report = report
         self._after_s = after_s
         self._clock = clock
         self._asked: OrderedDict[SessionId, Millis] = OrderedDict()
 
     async def ask(self, session_id: SessionId, room: Room | None, recordings: Sequence[Recording]) -> bool:
-        """Have a session told of the recordings that it waits for. False: nothing has come of it."""
+        """Ask the provider about overdue recordings and report them to the session. Return whether any was reported."""
         now = self._clock()
-        if room is None or not any(self._late(one, now) for one in recordings):
+        if room is None or not any(self._is_overdue(recording, now) for recording in recordings):
             return False
-        if now - self._asked.get(session_id, 0) < AGAIN_S * 1000:
+        if now - self._asked.get(session_id, 0) < INTERVAL_S * 1000:
             return False
         self._asked[session_id] = now
         self._asked.move_to_end(session_id)
-        if len(self._asked) > KEPT:
+        if len(self._asked) > MAX_SESSIONS:
             self._asked.popitem(last=False)
         try:
-            async with asyncio.timeout(WAIT_S):
-                theirs = await self._keeper.provider(room.provider).recordings(room.name)
+            async with asyncio.timeout(TIMEOUT_S):
+                provider_recordings = await self._rooms.provider(room.provider).recordings(room.name)
         except (RoomFailed, TimeoutError) as failed:
             why = failed.why if isinstance(failed, RoomFailed) else "no answer in time"
-            logger.warning("what became of the recordings of room %s is not to be had: %s", room.name, why)
+            logger.warning("the provider cannot be asked about the recordings of room %s: %s", room.name, why)
             return False
-        over = [one for one in theirs if one.status != "processing"]
-        for one in over:
+        finished = [recording for recording in provider_recordings if recording.status != "processing"]
+        for recording in finished:
             command = c.ReportRecording(
-                status=one.status,
-                provider_id=one.recording_id,
-                at=one.started_at,
-                duration_ms=one.duration_ms,
-                s3_key=one.s3_key,
+                status=recording.status,
+                provider_id=recording.recording_id,
+                at=recording.started_at,
+                duration_ms=recording.duration_ms,
+                s3_key=recording.s3_key,
             )
             await self._report(session_id, command)
-        return bool(over)
+        return bool(finished)
 
-    def _late(self, one: Recording, now: Millis) -> bool:
-        if one.provider is None or one.status != "processing" or one.stopped_at is None:
+    def _is_overdue(self, recording: Recording, now: Millis) -> bool:
+        if recording.provider is None or recording.status != "processing" or recording.stopped_at is None:
             return False
-        return now - one.stopped_at >= self._after_s * 1000
+        return now - recording.stopped_at >= self._after_s * 1000

@@ -1,6 +1,7 @@
-"""Does at a room's provider what has happened in its session: somebody was removed, a recording begins or ends.
+"""Passes a session's events on to its room's provider: a participant was removed, a recording starts or stops.
 
-Best effort, after the commit: the session does not wait for it. A recording that cannot be begun there is a failed one.
+**Law:** best effort, after the commit: the session never waits for a provider. If a recording cannot be started there,
+it is reported to the session as failed.
 """
 
 import asyncio
@@ -16,41 +17,43 @@ from server.rooms.provisioning import RoomProvisioner
 
 logger = logging.getLogger(__name__)
 
-CLOSING = (e.SessionEnded, e.SessionCancelled, e.SessionDeleted)
-AT_ONCE = 500
-"""Errands under way; with more, the next are left out, and said to be."""
+CLOSING_EVENTS = (e.SessionEnded, e.SessionCancelled, e.SessionDeleted)
+MAX_RUNNING = 500
+"""The most calls to providers at the same time. Further events are dropped and logged."""
 
 Report = Callable[[SessionId, c.ReportRecording], Awaitable[object]]
 
 
 class ProviderRelay:
-    def __init__(self, keeper: RoomProvisioner, report: Report) -> None:
-        self._keeper = keeper
+    """Calls providers in the background, in order for each room."""
+
+    def __init__(self, rooms: RoomProvisioner, report: Report) -> None:
+        self._rooms = rooms
         self._report = report
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
         self._last: dict[str, asyncio.Task[None]] = {}
-        """The latest errand to each room: the next waits for it, or a recording's end would overtake its beginning."""
+        """The latest call for each room. The next one waits for it: a stop must not overtake its start."""
 
     def send(self, session_id: SessionId, room: Room, event: e.Event) -> None:
-        if isinstance(event, CLOSING):
-            # The commit has made the room due.
-            self._keeper.look()
+        """Pass a committed event on, in the background."""
+        if isinstance(event, CLOSING_EVENTS):
+            # The commit has marked the room for deletion.
+            self._rooms.wake()
             return
         if room.records is None:
             return
-        if len(self._under_way) >= AT_ONCE:
-            logger.error(
-                "too much to tell %s: %s of room %s is left out", room.provider, type(event).__name__, room.name
-            )
+        if len(self._running) >= MAX_RUNNING:
+            kind = type(event).__name__
+            logger.error("too many calls to %s are running: %s of room %s is dropped", room.provider, kind, room.name)
             return
-        errand = asyncio.create_task(self._after(self._last.get(room.name), session_id, room, event))
-        self._under_way.add(errand)
-        self._last[room.name] = errand
-        errand.add_done_callback(lambda done: self._done(room.name, done))
+        call = asyncio.create_task(self._after(self._last.get(room.name), session_id, room, event))
+        self._running.add(call)
+        self._last[room.name] = call
+        call.add_done_callback(lambda done: self._done(room.name, done))
 
-    def _done(self, name: str, errand: asyncio.Task[None]) -> None:
-        self._under_way.discard(errand)
-        if self._last.get(name) is errand:
+    def _done(self, name: str, call: asyncio.Task[None]) -> None:
+        self._running.discard(call)
+        if self._last.get(name) is call:
             del self._last[name]
 
     async def _after(
@@ -62,7 +65,7 @@ class ProviderRelay:
 
     async def _run(self, session_id: SessionId, room: Room, event: e.Event) -> None:
         try:
-            provider = self._keeper.provider(room.provider)
+            provider = self._rooms.provider(room.provider)
             match event:
                 case e.ParticipantKicked(user_id=user_id, banned=banned):
                     await provider.eject(room.name, user_id, ban=banned)
@@ -79,9 +82,9 @@ class ProviderRelay:
             logger.exception("%s at room %s was not passed on", type(event).__name__, room.name)
 
     async def finish(self, seconds: float) -> None:
-        """Wait a little for what is under way, and let go of the rest."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=seconds)
-        for errand in self._under_way:
-            logger.warning("an errand to a room is left undone")
-            errand.cancel()
+        """Wait up to `seconds` for running calls, then cancel the rest."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+        for call in self._running:
+            logger.warning("a call to a room's provider was cancelled by the stop")
+            call.cancel()

@@ -8,7 +8,7 @@ from actors.session.access import Ask
 from actors.session.ids import Millis
 from actors.session.state import Recording, Session, State
 from server.http.problems import Problem, unknown_session
-from server.rooms.providers import Link, RoomFailed
+from server.rooms.providers import DownloadLink, RoomFailed
 from server.rooms.provisioning import Meeting
 from server.usecases.call import Call
 from server.usecases.records import recordings
@@ -70,7 +70,7 @@ async def met_at_creation(services: Services, call: Call, made: State | Session)
     """Let its owner into a session's room; a provider that is away takes nothing from the session itself."""
     session = made.session if isinstance(made, State) else made
     try:
-        return Met(session, await services.rooms.shown_meeting(session, call.principal, call.origin))
+        return Met(session, await services.rooms.cached_meeting(session, call.principal, call.origin))
     except Problem:
         return Met(session, None)
 
@@ -105,7 +105,7 @@ def taping(recording: Recording) -> Taping:
     return "finished" if recording.status == "completed" else "processing"
 
 
-async def recording_file(services: Services, call: Call) -> Link:
+async def recording_file(services: Services, call: Call) -> DownloadLink:
     """Say where the file is that the room's provider has recorded. Raises: Problem 404, 409, 502."""
     await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])
     recording = await recordings.recording_named(services, call, call.params["recording"])
@@ -116,7 +116,7 @@ async def recording_file(services: Services, call: Call) -> Link:
     return await provider_link(services, recording.provider, recording.provider_id)
 
 
-async def provider_link(services: Services, provider: str, recording_id: str) -> Link:
+async def provider_link(services: Services, provider: str, recording_id: str) -> DownloadLink:
     """Ask a provider for the link to its recording: it is never kept, since it expires. Raises: Problem 502."""
     try:
         return await services.rooms.provider(provider).link(recording_id)

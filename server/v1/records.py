@@ -13,7 +13,7 @@ from server.api.routes import ActionRoute, DownloadRoute, ReplayRoute
 from server.http.pagination import Listed
 from server.http.reply import Reply
 from server.http.timestamps import rfc3339, when
-from server.rooms.providers import Link
+from server.rooms.providers import DownloadLink
 from server.usecases import room_access
 from server.usecases.records import (
     archive,
@@ -252,7 +252,7 @@ def links(linked: recordings.Linked) -> Reply:
     return Reply(200, encode(view), {"Cache-Control": "no-store"})
 
 
-def file(link: Link) -> Reply:
+def file(link: DownloadLink) -> Reply:
     return Reply(200, encode(RecordingFile(link.url, rfc3339(link.expires_at))), {"Cache-Control": "no-store"})
 
 

@@ -210,7 +210,7 @@ async def test_a_room_whose_deletion_fails_is_tried_again_after_a_restart(
     fake.faults.clear()
     async with serving(dsn, data, rooms=rooms_at(fake)) as town:
         town.query("update rooms set due_at = now()")
-        town.server.services.rooms.look()
+        town.server.services.rooms.wake()
         await gone(town, name)
         assert name not in fake.rooms
 
@@ -226,7 +226,7 @@ async def test_a_room_without_a_session_is_deleted_in_time(town: Town, fake: Fak
     """As after a crash between making a room and committing its session."""
     fake.rooms["orphan"] = {}
     town.query("insert into rooms (provider, name, due_at) values ('daily', 'orphan', now())")
-    town.server.services.rooms.look()
+    town.server.services.rooms.wake()
     await wait_for(lambda: ledger(town) == [])
     assert fake.rooms == {}
 

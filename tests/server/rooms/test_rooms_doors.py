@@ -11,7 +11,7 @@ import pytest
 
 from server.demo import daily
 from server.demo.daily import FakeDaily, Fault
-from server.rooms.builtin import Builtin
+from server.rooms.builtin import BuiltinRooms
 from server.rooms.providers import NewRoom
 from server.security.tokens import Tokens
 from tests.server.rooms.test_rooms import rooms_at
@@ -201,6 +201,6 @@ async def test_who_creates_a_session_does_not_say_where_others_reach_this_server
         assert (await teacher.get(path)).ok()["daily_room_url"] == f"{town.url}/rooms/{joined['room_name']}"
         session = (await anna.get(f"/v1/sessions/{joined['room_name']}")).ok()
         assert session["room"]["url"] == f"/rooms/{joined['room_name']}"
-    builtin = Builtin(Tokens(KEY, issuer="x", audience="x", ttl_s=1), "https://live.example.org/")
+    builtin = BuiltinRooms(Tokens(KEY, issuer="x", audience="x", ttl_s=1), "https://live.example.org/")
     wanted = NewRoom(name="r", capacity=2, chat=True, recording=False, expires_at=0)
-    assert await builtin.make(wanted) == "https://live.example.org/rooms/r", "whoever set the server up does"
+    assert await builtin.create_room(wanted) == "https://live.example.org/rooms/r", "whoever set the server up does"
