@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from actors.ports import LogUnavailable
 from actors.session.ids import Millis
-from server.settings.sections import Outbox as OutboxSettings
+from server.settings.sections import OutboxSettings
 from storage.errors import StorageError
 from storage.outbox import Attempt, Backlog, Delivery, Outbox
 from storage.queries import FORGET_ROWS

@@ -22,7 +22,7 @@ from actors.session.state import Room, Session
 from server.http.problems import Problem
 from server.rooms.providers import NewRoom, RoomFailed, RoomProvider, RoomTokenRequest
 from server.security.principal import Principal
-from server.settings.sections import Rooms
+from server.settings.sections import RoomsSettings
 from storage.errors import Conflict
 from storage.rooms import Due, RoomLedger
 
@@ -57,7 +57,7 @@ def needed_until_s(new: c.NewSession) -> int:
 class RoomProvisioner:
     """Rooms of all sessions. `rooms.provider` creates new ones; the other `providers` serve those created earlier."""
 
-    def __init__(self, ledger: RoomLedger, providers: Mapping[str, RoomProvider], settings: Rooms) -> None:
+    def __init__(self, ledger: RoomLedger, providers: Mapping[str, RoomProvider], settings: RoomsSettings) -> None:
         self._ledger = ledger
         self._providers = providers
         self._settings = settings

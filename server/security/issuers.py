@@ -22,7 +22,7 @@ from server.http.uuids import new_id
 from server.security.jwks import FetchedKeys, KeySource, KeysUnavailable, VerificationKey, configured_keys, keys_client
 from server.security.principal import Principal
 from server.security.tokens import MAX_EXPIRY_S, Tokens
-from server.settings.sections import Auth, Issuer
+from server.settings.sections import AuthSettings, IssuerSettings
 from storage.users import Claimed, Users
 
 SUBJECT_LENGTH = 255
@@ -61,7 +61,7 @@ class Issuers:
 class ExternalIssuer:
     """One external issuer. `forget` is called with a user whose role has changed."""
 
-    def __init__(self, issuer: Issuer, keys: KeySource, users: Users, forget: Callable[[UserId], None]) -> None:
+    def __init__(self, issuer: IssuerSettings, keys: KeySource, users: Users, forget: Callable[[UserId], None]) -> None:
         self._issuer = issuer
         self._keys = keys
         self._users = users
@@ -189,7 +189,7 @@ def printable(value: object, max_length: int, *, cut: bool = False) -> str | Non
     return value if value.isprintable() and 0 < len(value) <= max_length else None
 
 
-def verified_email(claims: Mapping[str, Any], issuer: Issuer) -> str | None:
+def verified_email(claims: Mapping[str, Any], issuer: IssuerSettings) -> str | None:
     """Return the email address in lower case; None if there is none, or if the issuer has not verified it."""
     value = printable(claim_at(claims, issuer.email_claim), EMAIL_LENGTH)
     if value is None or "@" not in value or " " in value or claims.get("email_verified", True) not in (True, "true"):
@@ -203,7 +203,7 @@ def role_names(value: object) -> set[str]:
     return {each for each in values if isinstance(each, str)}
 
 
-async def open_issuers(auth: Auth, users: Users, tokens: Tokens, stack: AsyncExitStack) -> Issuers:
+async def open_issuers(auth: AuthSettings, users: Users, tokens: Tokens, stack: AsyncExitStack) -> Issuers:
     """Construct the external issuers of the settings. Raise BadSetting if a key cannot be read."""
     external: dict[str, ExternalIssuer] = {}
     http = await stack.enter_async_context(keys_client())

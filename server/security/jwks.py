@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 from msgspec import Struct
 
-from server.settings.sections import BadSetting, Issuer
+from server.settings.sections import BadSetting, IssuerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -247,7 +247,7 @@ def algorithms_of(value: object) -> frozenset[str]:
     return frozenset()
 
 
-def configured_keys(name: str, issuer: Issuer) -> FixedKeys | None:
+def configured_keys(name: str, issuer: IssuerSettings) -> FixedKeys | None:
     """Return the keys in the settings or in a file; None if they are at a URL. Raise BadSetting if there is no key."""
     if issuer.jwks_url:
         return None

@@ -8,7 +8,7 @@ from typing import TypeVar
 import argon2
 
 from server.http.problems import Problem
-from server.settings.sections import Auth
+from server.settings.sections import AuthSettings
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 class Passwords:
     """Hashes and checks passwords. A check takes the same time for users that do not exist."""
 
-    def __init__(self, settings: Auth) -> None:
+    def __init__(self, settings: AuthSettings) -> None:
         self._hasher = argon2.PasswordHasher(
             time_cost=settings.argon2_time_cost,
             memory_cost=settings.argon2_memory_kib,

@@ -39,7 +39,7 @@ class BadSetting(ValueError):
     """A setting that the server does not start with; the message is meant for whoever wrote it."""
 
 
-class Server(Struct, frozen=True, kw_only=True):
+class ServerSettings(Struct, frozen=True, kw_only=True):
     host: Annotated[str, Meta(min_length=1, description="a host name or an address")] = "127.0.0.1"
     port: Annotated[int, within(0, 65_535)] = 8080
     public_url: Annotated[
@@ -52,11 +52,11 @@ class Server(Struct, frozen=True, kw_only=True):
     drain_s: WaitOrNone = 10.0
 
 
-class Data(Struct, frozen=True, kw_only=True):
+class DataSettings(Struct, frozen=True, kw_only=True):
     dir: Annotated[str, Meta(min_length=1, description="the path of a directory")] = "data"
 
 
-class Database(Struct, frozen=True, kw_only=True):
+class DatabaseSettings(Struct, frozen=True, kw_only=True):
     dsn: Secret = Secret()
     dsn_file: File = ""
     pool_size: Annotated[int, within(1, 1_000)] = 8
@@ -64,7 +64,7 @@ class Database(Struct, frozen=True, kw_only=True):
     statement_timeout_s: Wait = 10.0
 
 
-class Issuer(Struct, frozen=True, kw_only=True):
+class IssuerSettings(Struct, frozen=True, kw_only=True):
     """Whose tokens are accepted besides Homeroom's own: a section of `[auth.issuers]`, under any name."""
 
     issuer: Issued = ""
@@ -101,7 +101,7 @@ class Issuer(Struct, frozen=True, kw_only=True):
             yield "algorithms", "HS256 where there is a secret; others, and not HS256, where keys are public"
 
 
-class Auth(Struct, frozen=True, kw_only=True):
+class AuthSettings(Struct, frozen=True, kw_only=True):
     issuer: Annotated[str, Meta(min_length=1)] = "homeroom"
     audience: Annotated[str, Meta(min_length=1)] = "homeroom"
     # RFC 7518, 3.2: a key for HS256 has at least as many bits as the hash.
@@ -124,10 +124,10 @@ class Auth(Struct, frozen=True, kw_only=True):
     argon2_parallelism: Annotated[int, within(1, 16)] = 1
     login_attempts_per_minute: Count = 20
     address_attempts_per_minute: Count = 300
-    issuers: Mapping[str, Issuer] = {}
+    issuers: Mapping[str, IssuerSettings] = {}
 
 
-class Sessions(Struct, frozen=True, kw_only=True):
+class SessionsSettings(Struct, frozen=True, kw_only=True):
     default_capacity: Annotated[int, within(1, 10_000)] = 100
     grace_s: WaitOrNone = 10.0
     passivate_after_s: Lifetime = 300
@@ -136,49 +136,49 @@ class Sessions(Struct, frozen=True, kw_only=True):
     idempotency_ttl_s: Lifetime = DAY_S
 
 
-class Dialect(Struct, frozen=True, kw_only=True):
+class DialectSettings(Struct, frozen=True, kw_only=True):
     enabled: bool = True
     prefix: Prefix = ""
 
 
-class Tutorium(Dialect, frozen=True, kw_only=True):
+class TutoriumSettings(DialectSettings, frozen=True, kw_only=True):
     prefix: Prefix = "/tutorium"
     cors_origins: tuple[Origin, ...] = ("http://localhost:8000",)
     """Besides the server's."""
 
 
-class Seeds(Dialect, frozen=True, kw_only=True):
+class SeedsSettings(DialectSettings, frozen=True, kw_only=True):
     prefix: Prefix = "/seeds"
     trust_user_id: bool = False
 
 
-class Lesson(Dialect, frozen=True, kw_only=True):
+class LessonSettings(DialectSettings, frozen=True, kw_only=True):
     prefix: Prefix = "/lesson"
 
 
-class Live(Dialect, frozen=True, kw_only=True):
+class LiveSettings(DialectSettings, frozen=True, kw_only=True):
     prefix: Prefix = "/live"
 
 
-class Interview(Dialect, frozen=True, kw_only=True):
+class InterviewSettings(DialectSettings, frozen=True, kw_only=True):
     prefix: Prefix = "/interview"
     open: bool = False
     ttl_s: Lifetime = DAY_S
 
 
-class Dialects(Struct, frozen=True, kw_only=True):
-    tutorium: Tutorium = Tutorium()
-    seeds: Seeds = Seeds()
-    lesson: Lesson = Lesson()
-    live: Live = Live()
-    interview: Interview = Interview()
+class DialectsSettings(Struct, frozen=True, kw_only=True):
+    tutorium: TutoriumSettings = TutoriumSettings()
+    seeds: SeedsSettings = SeedsSettings()
+    lesson: LessonSettings = LessonSettings()
+    live: LiveSettings = LiveSettings()
+    interview: InterviewSettings = InterviewSettings()
 
 
-class Recordings(Struct, frozen=True, kw_only=True):
+class RecordingsSettings(Struct, frozen=True, kw_only=True):
     url_ttl_s: Lifetime = 3_600
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class LimitsSettings(Struct, frozen=True, kw_only=True):
     mailbox: Count = 1_000
     log_queue_rows: Count = 10_000
     user_commands_per_s: Count = 20
@@ -199,7 +199,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     body_timeout_s: Wait = 30.0
 
 
-class Streams(Struct, frozen=True, kw_only=True):
+class StreamsSettings(Struct, frozen=True, kw_only=True):
     heartbeat_s: Wait = 15.0
     lifetime_s: Wait = 3_600.0
     buffer_bytes: Bytes = 262_144
@@ -209,12 +209,12 @@ class Streams(Struct, frozen=True, kw_only=True):
     notifications_look_s: Wait = 5.0
 
 
-class Commit(Struct, frozen=True, kw_only=True):
+class CommitSettings(Struct, frozen=True, kw_only=True):
     batch_rows: Annotated[int, within(1, 10_000)] = 256
     batch_bytes: Bytes = 262_144
 
 
-class Audio(Struct, frozen=True, kw_only=True):
+class AudioSettings(Struct, frozen=True, kw_only=True):
     max_bytes: Size = GIB // 2
     quota_bytes: Size = 5 * GIB
     uploads_per_user: Annotated[int, within(1, 100)] = 2
@@ -223,7 +223,7 @@ class Audio(Struct, frozen=True, kw_only=True):
     url_ttl_s: Lifetime = 3_600
 
 
-class Blobs(Struct, frozen=True, kw_only=True):
+class BlobsSettings(Struct, frozen=True, kw_only=True):
     store: Literal["local", "s3"] = "local"
     s3_bucket: str = ""
     s3_endpoint: Annotated[
@@ -237,7 +237,7 @@ class Blobs(Struct, frozen=True, kw_only=True):
     s3_path_style: bool = True
 
 
-class Push(Struct, frozen=True, kw_only=True):
+class PushSettings(Struct, frozen=True, kw_only=True):
     provider: Literal["none", "fcm"] = "none"
     fcm_key_file: File = ""
     fcm_url: SafeUrl = "https://fcm.googleapis.com"
@@ -245,7 +245,7 @@ class Push(Struct, frozen=True, kw_only=True):
     timeout_s: Wait = 5.0
 
 
-class Rooms(Struct, frozen=True, kw_only=True):
+class RoomsSettings(Struct, frozen=True, kw_only=True):
     provider: Literal["builtin", "daily"] = "builtin"
     daily_api_key: Secret = Secret()
     daily_api_key_file: File = ""
@@ -263,7 +263,7 @@ class Rooms(Struct, frozen=True, kw_only=True):
     overdue_s: Wait = 120.0
 
 
-class Outbox(Struct, frozen=True, kw_only=True):
+class OutboxSettings(Struct, frozen=True, kw_only=True):
     poll_s: Wait = 1.0
     concurrency: Annotated[int, within(1, 10_000)] = 256
     per_target: Annotated[int, within(1, 100)] = 4
@@ -279,7 +279,7 @@ class Outbox(Struct, frozen=True, kw_only=True):
     dead_kept_s: Lifetime = 30 * DAY_S
 
 
-class Webhooks(Struct, frozen=True, kw_only=True):
+class WebhooksSettings(Struct, frozen=True, kw_only=True):
     allow_private: bool = False
     allow_http: bool = False
     endpoints_per_user: Annotated[int, within(1, 1_000)] = 10
@@ -293,19 +293,19 @@ class Webhooks(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    server: Server = Server()
-    data: Data = Data()
-    database: Database = Database()
-    auth: Auth = Auth()
-    sessions: Sessions = Sessions()
-    recordings: Recordings = Recordings()
-    limits: Limits = Limits()
-    streams: Streams = Streams()
-    commit: Commit = Commit()
-    audio: Audio = Audio()
-    blobs: Blobs = Blobs()
-    dialects: Dialects = Dialects()
-    rooms: Rooms = Rooms()
-    outbox: Outbox = Outbox()
-    push: Push = Push()
-    webhooks: Webhooks = Webhooks()
+    server: ServerSettings = ServerSettings()
+    data: DataSettings = DataSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    auth: AuthSettings = AuthSettings()
+    sessions: SessionsSettings = SessionsSettings()
+    recordings: RecordingsSettings = RecordingsSettings()
+    limits: LimitsSettings = LimitsSettings()
+    streams: StreamsSettings = StreamsSettings()
+    commit: CommitSettings = CommitSettings()
+    audio: AudioSettings = AudioSettings()
+    blobs: BlobsSettings = BlobsSettings()
+    dialects: DialectsSettings = DialectsSettings()
+    rooms: RoomsSettings = RoomsSettings()
+    outbox: OutboxSettings = OutboxSettings()
+    push: PushSettings = PushSettings()
+    webhooks: WebhooksSettings = WebhooksSettings()

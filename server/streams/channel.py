@@ -16,7 +16,7 @@ from actors.session import events as e
 from actors.session.audience import disconnects, ends_streams, revokes_guest_access
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
-from server.settings.sections import Streams
+from server.settings.sections import StreamsSettings
 from server.streams.format import Bye, Cursor, StreamEncoder
 from server.streams.subscriber import Subscriber
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class Home(Protocol):
     """The hub, as its channels see it."""
 
-    settings: Streams
+    settings: StreamsSettings
     clock: Callable[[], Millis]
     published: int
     delivered: int

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from actors.messages import Execute, Fenced, Outcome, Unavailable
 from actors.session.commands import Caller, Disconnect
 from actors.session.ids import Millis, SessionId, UserId
-from server.settings.sections import Streams
+from server.settings.sections import StreamsSettings
 from server.streams.channel import Channel
 from server.streams.format import StreamEncoder
 from server.streams.subscriber import Subscriber
@@ -47,7 +47,7 @@ class _Departure:
 class Hub:
     """All open streams of this process."""
 
-    def __init__(self, settings: Streams, *, streams_per_user: int, clock: Callable[[], Millis]) -> None:
+    def __init__(self, settings: StreamsSettings, *, streams_per_user: int, clock: Callable[[], Millis]) -> None:
         self.settings = settings
         self.clock = clock
         self.published = 0

@@ -18,7 +18,7 @@ from typing import Any, cast
 import httptools
 
 from server.http.problems import Problem, problem_body
-from server.settings.sections import Limits
+from server.settings.sections import LimitsSettings
 from server.transport.fast_lane import HEAD_END, FastLane
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
         self,
         make: Callable[[], Any],
         fast: FastLane,
-        limits: Limits,
+        limits: LimitsSettings,
         counts: Counter[str],
         trusted: Callable[[str], bool],
     ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from server.bootstrap.lifecycle import running
-from server.settings.sections import Dialects, Seeds
+from server.settings.sections import DialectsSettings, SeedsSettings
 from tests.e2e.test_readme import README, pasted
 from tests.support.serving import settings
 
@@ -37,7 +37,8 @@ async def test_with_tokens(dsn: str, tmp_path: Path) -> None:
 
 
 async def test_without_tokens_where_numbers_are_believed(dsn: str, tmp_path: Path) -> None:
-    trusting = msgspec.structs.replace(settings(dsn, tmp_path), dialects=Dialects(seeds=Seeds(trust_user_id=True)))
+    dialects = DialectsSettings(seeds=SeedsSettings(trust_user_id=True))
+    trusting = msgspec.structs.replace(settings(dsn, tmp_path), dialects=dialects)
     async with running(trusting) as server:
         *_, log = (await pasted(NO_TOKEN, server.url)).splitlines()
     assert [row["event_type"] for row in json.loads(log)["logs"]] == ROWS[::-1]

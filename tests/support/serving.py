@@ -17,8 +17,16 @@ from actors.persistence import Idle, tell
 from actors.session.ids import SessionId
 from server.api.routes import Api
 from server.bootstrap.lifecycle import Running, idle, running
-from server.settings.sections import Auth, Data, Database, Limits, Server, Settings, Streams
-from server.settings.sections import Sessions as SessionSettings
+from server.settings.sections import (
+    AuthSettings,
+    DatabaseSettings,
+    DataSettings,
+    LimitsSettings,
+    ServerSettings,
+    SessionsSettings,
+    Settings,
+    StreamsSettings,
+)
 from server.settings.types import Secret
 from tests.support.client import PATIENCE_S, Client, Person, Seat, Stream
 
@@ -29,18 +37,18 @@ _numbers = itertools.count(1)
 def settings(dsn: str, data: Path, **changed: dict[str, Any]) -> Settings:
     """Give settings for tests: nothing in the way, cheap hashes. `changed` overrides them, section by section."""
     base = Settings(
-        server=Server(port=0, log_level="error", drain_s=5),
-        data=Data(dir=str(data)),
-        database=Database(dsn=Secret(dsn)),
-        auth=Auth(
+        server=ServerSettings(port=0, log_level="error", drain_s=5),
+        data=DataSettings(dir=str(data)),
+        database=DatabaseSettings(dsn=Secret(dsn)),
+        auth=AuthSettings(
             signing_key=Secret(KEY),
             argon2_memory_kib=128,
             argon2_time_cost=1,
             login_attempts_per_minute=100_000,
             address_attempts_per_minute=100_000,
         ),
-        sessions=SessionSettings(grace_s=30),
-        limits=Limits(
+        sessions=SessionsSettings(grace_s=30),
+        limits=LimitsSettings(
             user_commands_per_s=10_000,
             user_burst=10_000,
             session_commands_per_s=100_000,
@@ -50,7 +58,7 @@ def settings(dsn: str, data: Path, **changed: dict[str, Any]) -> Settings:
             guests_per_minute=100_000,
             connections_per_ip=10_000,
         ),
-        streams=Streams(heartbeat_s=15),
+        streams=StreamsSettings(heartbeat_s=15),
     )
     return structs.replace(
         base, **{section: structs.replace(getattr(base, section), **keys) for section, keys in changed.items()}

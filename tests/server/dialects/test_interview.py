@@ -12,7 +12,7 @@ from actors.session import commands as c
 from actors.session.ids import VISIBLE_TEXT
 from server.http.uuids import new_id
 from server.security.principal import Principal
-from server.settings.sections import Interview
+from server.settings.sections import InterviewSettings
 from server.usecases.session_creation import CreationOptions, create_session_from, hex_name
 from tests.support.dialects.interviews import BASE, HEX, PARTICIPANT, SESSION, Guest, created, data, pair, refused
 from tests.support.serving import Town, serving
@@ -116,7 +116,7 @@ async def test_an_id_that_is_taken_is_tried_again(town: Town) -> None:
     principal = Principal(teacher.user["id"], 1, "Tess", "teacher", "x", time.time() + 60)
     taken = (await created(town)).ref
     names = iter([taken, taken, "0000000a", taken])
-    new = c.NewSession(title="Interview", kind="interview")
+    new = c.NewSession(title="InterviewSettings", kind="interview")
     opening = CreationOptions(named=lambda title: next(names))
     assert (await create_session_from(services, principal, new, opening)).session.name == "0000000a"
     assert next(names) == taken
@@ -439,7 +439,7 @@ async def test_one_that_its_owner_has_ended_is_gone_too(town: Town) -> None:
 
 
 async def test_a_session_expires(dsn: str, data: Path) -> None:
-    async with serving(dsn, data, dialects={"interview": Interview(ttl_s=1)}) as town:
+    async with serving(dsn, data, dialects={"interview": InterviewSettings(ttl_s=1)}) as town:
         ivy, carl = await pair(town, code="x")
         cleo = Guest(town, "Cleo")
         async with carl.talk() as talk, ivy.talk(token=None) as onlooker:

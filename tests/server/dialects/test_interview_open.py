@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from server.http.uuids import new_id
-from server.settings.sections import Interview
+from server.settings.sections import InterviewSettings
 from tests.server.dialects.test_interview_access import send
 from tests.support.client import Client
 from tests.support.dialects.interviews import BASE, Guest, created, data, pair, refused
@@ -16,7 +16,7 @@ from tests.support.serving import Town, serving
 
 @pytest.fixture
 async def opened(dsn: str, data: Path) -> AsyncIterator[Town]:
-    async with serving(dsn, data, dialects={"interview": Interview(open=True)}) as town:
+    async with serving(dsn, data, dialects={"interview": InterviewSettings(open=True)}) as town:
         yield town
 
 

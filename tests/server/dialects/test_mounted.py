@@ -14,7 +14,7 @@ from yarl import URL
 from server.api import mounting
 from server.api.dialect import CreateRoute, Dialect
 from server.dialects import tables
-from server.settings.sections import BadSetting, Dialects, Settings
+from server.settings.sections import BadSetting, DialectsSettings, Settings
 from server.v1.table import API
 from tests.support.client import Person
 from tests.support.dialects.rows import DIALECTS, body_of, path_of
@@ -25,19 +25,19 @@ COLLIDING = {frozenset(("seeds", "live")), frozenset(("tutorium", "interview"))}
 PAIRS = list(itertools.combinations(DIALECTS, 2))
 
 
-def moved(prefixes: Mapping[str, str], **off: bool) -> Dialects:
+def moved(prefixes: Mapping[str, str], **off: bool) -> DialectsSettings:
     """Give the settings of dialects that are elsewhere, or with `name=False` nowhere."""
-    dialects = Dialects()
+    dialects = DialectsSettings()
     changed = {name: structs.replace(getattr(dialects, name), prefix=prefix) for name, prefix in prefixes.items()}
     changed |= {name: structs.replace(getattr(dialects, name), enabled=on) for name, on in off.items()}
     return structs.replace(dialects, **changed)
 
 
-def mounted(dialects: Dialects) -> dict[str, Dialect]:
+def mounted(dialects: DialectsSettings) -> dict[str, Dialect]:
     return {dialect.name: dialect for dialect in tables(Settings(dialects=dialects))}
 
 
-def served(dsn: str, data: Path, dialects: Dialects) -> Any:
+def served(dsn: str, data: Path, dialects: DialectsSettings) -> Any:
     return serving(dsn, data, dialects=structs.asdict(dialects))
 
 

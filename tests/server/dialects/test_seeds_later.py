@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.settings.sections import Seeds
+from server.settings.sections import SeedsSettings
 from tests.support.client import Client
 from tests.support.dialects.school import BASE, PASSWORD, Lesson, detail, lesson, phone, pupil
 from tests.support.serving import Town, serving
@@ -120,7 +120,7 @@ async def test_a_stream_of_what_is_over_ends_and_is_not_opened_again(town: Town)
 
 
 async def test_who_is_believed_has_no_login_to_end(dsn: str, tmp_path: Path) -> None:
-    async with serving(dsn, tmp_path / "data", dialects={"seeds": Seeds(trust_user_id=True)}) as town:
+    async with serving(dsn, tmp_path / "data", dialects={"seeds": SeedsSettings(trust_user_id=True)}) as town:
         room = await lesson(town)
         anyone = town.anyone
         for _ in range(2):

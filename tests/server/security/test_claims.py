@@ -9,7 +9,7 @@ import jwt
 import msgspec
 import pytest
 
-from server.settings.sections import Issuer
+from server.settings.sections import IssuerSettings
 from server.settings.types import Secret
 from tests.support.client import Client
 from tests.support.serving import KEY, Town, serving
@@ -24,7 +24,7 @@ WRONG: tuple[Any, ...] = (
 
 @pytest.fixture
 async def server(dsn: str, data: Path) -> AsyncIterator[Town]:
-    issuers = {"external": Issuer(issuer=ISSUER, secret=Secret(SECRET), algorithms=("HS256",))}
+    issuers = {"external": IssuerSettings(issuer=ISSUER, secret=Secret(SECRET), algorithms=("HS256",))}
     async with serving(dsn, data, auth={"issuers": issuers}) as town:
         yield town
 

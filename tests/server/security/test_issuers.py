@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from server.security.jwks import keys_from_jwks
-from server.settings.sections import BadSetting, Issuer
+from server.settings.sections import BadSetting, IssuerSettings
 from server.settings.types import Secret
 from tests.support.client import Client, Stream
 from tests.support.serving import KEY, Town, serving
@@ -76,7 +76,7 @@ class Publisher:
 
 
 def accepting(**issuer: Any) -> dict[str, Any]:
-    return {"issuers": {"outside": Issuer(**{"issuer": ISSUER, **issuer})}}
+    return {"issuers": {"outside": IssuerSettings(**{"issuer": ISSUER, **issuer})}}
 
 
 SYMMETRIC = accepting(secret=Secret(SECRET), algorithms=("HS256",))

@@ -12,7 +12,7 @@ from msgspec import inspect
 
 from server.settings.loader import NAMED_SECTIONS, Given, load, render
 from server.settings.schema import FIELDS, SECTIONS
-from server.settings.sections import BadSetting, Issuer, Settings
+from server.settings.sections import BadSetting, IssuerSettings, Settings
 from server.settings.types import Secret
 
 CONFIG = Path(__file__).parents[3] / "config.toml"
@@ -58,7 +58,7 @@ def test_the_example_of_an_issuer_is_one_with_the_defaults(file: Path) -> None:
     text = CONFIG.read_text("utf-8")
     file.write_text("\n".join(line.removeprefix("#") for line in text.splitlines() if re.match(r"#[\[\w]", line)))
     example = load(file, {}, {}).auth.issuers["example"]
-    assert example == Issuer(issuer=example.issuer, jwks_url=example.jwks_url)
+    assert example == IssuerSettings(issuer=example.issuer, jwks_url=example.jwks_url)
 
 
 @pytest.mark.parametrize("name", FIELDS, ids=".".join)

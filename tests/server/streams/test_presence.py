@@ -19,7 +19,7 @@ from actors.directory import Directory
 from actors.messages import SYSTEM, Answer, Subscribe
 from actors.session import commands as c
 from actors.session.ids import UserId
-from server.settings.sections import Streams
+from server.settings.sections import StreamsSettings
 from server.streams.hub import Hub
 from server.streams.subscriber import Subscriber
 from server.v1.frames import FRAMES
@@ -73,7 +73,7 @@ class Busy(Process):
 
     def __init__(self, log: Log, clock: Clock) -> None:
         super().__init__(log, clock)
-        self.hub = Hub(Streams(), streams_per_user=1_000, clock=clock)
+        self.hub = Hub(StreamsSettings(), streams_per_user=1_000, clock=clock)
         self.directory = Directory(
             log,
             channel=self.hub.channel,
