@@ -1,1 +1,1 @@
-"""Every setting, its bounds, and where its value came from."""
+"""Every setting, its bounds, and the sources that its value can come from."""

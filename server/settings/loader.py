@@ -1,7 +1,7 @@
-"""Where settings come from: the file, under the environment, under the command line.
+"""Loads settings: the command line overrides the environment, which overrides the file, which overrides the defaults.
 
-**Law:** what is wrong stops the start, with the setting's name, its value, what is allowed and where it came from; a
-secret's value is never said.
+**Law:** a mistake stops the start. The message says the setting's name, its value, its source and what is allowed; the
+value of a secret is never printed.
 """
 
 import difflib
@@ -24,18 +24,19 @@ from server.settings.types import Secret
 ENV_PREFIX = "HOMEROOM_"
 COMMAND_LINE = "the command line"
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-"""Of a section that may have any: so that a variable of the environment can name it as well."""
+"""A freely chosen name of a section. Environment variables can name it too."""
 NAME_LENGTH = 32
 NAMED_SECTIONS = 32
-"""At most so many under one."""
+"""The most freely named sections in one group."""
 
 
 def shape(section: str) -> str:
-    """Give a section's name with `*` for the part that may be any."""
+    """Return a section's name with `*` for the freely chosen part."""
     return _any(section) if may_be_any(section) else section
 
 
 def may_be_any(section: str) -> bool:
+    """Return whether the last part of a section's name is freely chosen."""
     return _any(section) in SHAPES
 
 
@@ -45,25 +46,29 @@ def _any(section: str) -> str:
 
 @dataclass(frozen=True)
 class Given:
-    """A setting as someone wrote it."""
+    """A setting as a source contains it."""
 
     section: str
     key: str
     value: object = field(repr=False)
     origin: str
-    """The file, the variable or the option that it came from."""
+    """The file, environment variable or option that contains it."""
     is_text: bool = False
-    """Written where there are only texts: numbers and lists are still to be read from it."""
+    """The source has texts only, from which numbers and lists are parsed."""
 
     @property
     def name(self) -> tuple[str, str]:
+        """The key of the setting in `FIELDS`."""
         return shape(self.section), self.key
 
     @property
     def field(self) -> FieldInfo:
+        """The type and the default of the setting."""
         return FIELDS[self.name]
 
+    # Any: the type is the setting's.
     def read(self) -> Any:
+        """Return the value in the setting's type. Raise BadSetting if it is not allowed."""
         value, kind = self.value, inspect.type_info(self.field.type)
         if self.is_text and isinstance(kind, inspect.VarTupleType):
             value = [part.strip() for part in str(value).split(",") if part.strip()]
@@ -71,42 +76,41 @@ class Given:
             read = msgspec.convert(value, self.field.type, strict=not self.is_text, dec_hook=_from_text)
             _check(kind, read)
         except (msgspec.ValidationError, ValueError):
-            comma = " (here: parted by commas)" if self.is_text and isinstance(kind, inspect.VarTupleType) else ""
+            comma = " (here: separated by commas)" if self.is_text and isinstance(kind, inspect.VarTupleType) else ""
             self.refuse(_allowed(kind) + comma)
         return read
 
     def refuse(self, allowed: str) -> NoReturn:
+        """Raise BadSetting, which says what is allowed."""
         shown = "(hidden)" if self.name in FROM_FILE else _toml(self.value)
-        # No cause: the decoder's message may quote a secret.
+        # Without a cause: the decoder's message may quote a secret.
         raise BadSetting(f"{self.section}.{self.key} = {shown} (from {self.origin}): must be {allowed}") from None
 
 
 def load(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, object]) -> Settings:
-    """Read the settings: the defaults, under the file, under the environment, under `overrides`.
+    """Return the settings from all sources.
 
-    `overrides` is keyed `section.key`; None there means not given, as an option's default on a command line.
-
-    Raises:
-        BadSetting: at the first setting that is unknown, of the wrong type, out of range or at odds with another.
+    `overrides` come from the command line: their keys are `section.key`, and None means that an option was not given.
+    Raise BadSetting at the first setting that is unknown, of the wrong type, out of range or contradicts another.
     """
     given: dict[tuple[str, str], Given] = {}
-    for found in (*_in_file(path), *_in_environment(env), *_in_overrides(overrides)):
-        given[found.section, found.key] = found
-    values = {name: found.read() for name, found in given.items()}
-    for (section, file_key), found in given.items():
+    for setting in (*_in_file(path), *_in_environment(env), *_in_overrides(overrides)):
+        given[setting.section, setting.key] = setting
+    values = {name: setting.read() for name, setting in given.items()}
+    for (section, file_key), setting in given.items():
         key = file_key.removesuffix("_file")
         if FROM_FILE.get((shape(section), key)) != file_key or not values[section, file_key]:
             continue
         if values.get((section, key)):
-            given[section, key].refuse(f"left out where {section}.{file_key} is set")
-        values[section, key] = _secret_of(found, key).read()
+            given[section, key].refuse(f"empty if {section}.{file_key} is set")
+        values[section, key] = _secret_of(setting, key).read()
     settings: Settings = _built(Settings, "", values)
     _require_agreement(settings, given)
     return settings
 
 
 def _built(struct: type[Struct], section: str, values: Mapping[tuple[str, str], Any]) -> Any:
-    """Make a section with those in it; what is not in `values` is left at its default."""
+    """Construct a section and those in it. Settings that are not in `values` keep their defaults."""
     made: dict[str, Any] = {key: value for (its, key), value in values.items() if its == section}
     for each in msgspec.structs.fields(struct):
         if (within := section_of(each)) is None:
@@ -117,27 +121,27 @@ def _built(struct: type[Struct], section: str, values: Mapping[tuple[str, str], 
         else:
             names = dict.fromkeys(its for its, _ in values if its.startswith(f"{name}."))
             if len(names) > NAMED_SECTIONS:
-                raise BadSetting(f"[{name}]: there are {len(names)} in it; must be at most {NAMED_SECTIONS}")
+                raise BadSetting(f"[{name}]: must contain at most {NAMED_SECTIONS} sections, not {len(names)}")
             made[each.name] = {its.removeprefix(f"{name}."): _built(within[1], its, values) for its in names}
     return struct(**made)
 
 
 def _require_agreement(settings: Settings, given: Mapping[tuple[str, str], Given]) -> None:
-    """Raises: BadSetting for issuers whose settings do not go with each other."""
-    taken = {settings.auth.issuer: "auth.issuer"}
+    """Raise BadSetting if an issuer's settings contradict each other, or two issuers have the same name."""
+    sections = {settings.auth.issuer: "auth.issuer"}
     for name, issuer in settings.auth.issuers.items():
         section = f"auth.issuers.{name}"
         faults = list(issuer.faults())
-        if (other := taken.get(issuer.issuer)) is not None:
-            faults.append(("issuer", f"another than {other}"))
-        taken[issuer.issuer] = f"{section}.issuer"
+        if (other := sections.get(issuer.issuer)) is not None:
+            faults.append(("issuer", f"different from {other}"))
+        sections[issuer.issuer] = f"{section}.issuer"
         for key, allowed in faults:
             default = Given(section, key, getattr(issuer, key), "the defaults")
             given.get((section, key), default).refuse(allowed)
 
 
 def render(settings: Settings) -> str:
-    """Write the settings as TOML, secrets hidden."""
+    """Return the settings as TOML, with secrets hidden."""
     return "\n".join(_rendered(settings, ""))
 
 
@@ -208,9 +212,9 @@ def _in_overrides(overrides: Mapping[str, object]) -> Iterable[Given]:
 
 
 def _named(section: str, key: str, value: object, origin: str, *, is_text: bool = False) -> Given:
-    """Raises: BadSetting where there is no such setting."""
+    """Return a setting of a source. Raise BadSetting if there is no such setting."""
     if (shape(section), key) not in FIELDS:
-        # Its value stays unsaid: it may be a secret under a mistyped name.
+        # Without its value, which may be a secret under a mistyped name.
         instead = _instead(f"{section}.{key}", map(".".join, _like(section)))
         raise BadSetting(f"{section}.{key} (from {origin}): no such setting{instead}")
     name = section.rpartition(".")[2]
@@ -221,7 +225,7 @@ def _named(section: str, key: str, value: object, origin: str, *, is_text: bool 
 
 
 def _like(section: str) -> Iterable[tuple[str, str]]:
-    """All settings, with the last part of `section` for the names that may be any."""
+    """Return all settings, with the last part of `section` in place of freely chosen names."""
     name = section.rpartition(".")[2]
     return [(its.replace(ANY, name), key) for its, key in FIELDS]
 
@@ -232,13 +236,13 @@ def _instead(name: str, names: Iterable[str]) -> str:
 
 
 def _secret_of(given: Given, key: str) -> Given:
-    """The secret in the file that `given` names, as the setting `key`."""
+    """Return the secret in the file that `given` names, as the setting `key`."""
     try:
         text = Path(str(given.value)).read_text("utf-8").strip()
     except (OSError, ValueError) as error:
         given.refuse(f"a file that can be read ({error})")
     if not text:
-        given.refuse("a file that holds the secret; it is empty")
+        given.refuse("a file that contains the secret, but it is empty")
     return Given(given.section, key, text, str(given.value))
 
 
@@ -249,7 +253,7 @@ def _from_text(kind: type, value: object) -> object:
 
 
 def _check(kind: inspect.Type, value: Any) -> None:
-    """Apply the checks that Meta's own constraints cannot express. Raises: ValueError."""
+    """Apply the checks that constraints of Meta cannot express. Raise ValueError."""
     match kind:
         case inspect.VarTupleType(item_type=item):
             for each in value:
@@ -263,7 +267,7 @@ def _allowed(kind: inspect.Type) -> str:
         case inspect.Metadata(extra_json_schema={"description": str(text)}):
             return text
         case inspect.VarTupleType(item_type=item):
-            return f"a list, each of it {_allowed(item)}"
+            return f"a list, of which each item is {_allowed(item)}"
         case inspect.IntType(ge=least, le=most):
             return f"a whole number from {least} to {most}"
         case inspect.FloatType(ge=least, le=most):
@@ -278,7 +282,7 @@ def _allowed(kind: inspect.Type) -> str:
 
 
 def _toml(value: object) -> str:
-    """Spell a value as TOML does; for these types JSON does as well."""
+    """Print a value as TOML. For these types it is the same as JSON."""
     if isinstance(value, Secret):
         value = "(hidden)" if value else ""
     return json.dumps(value, ensure_ascii=False, default=str)

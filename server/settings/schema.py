@@ -1,4 +1,4 @@
-"""The sections of `config.toml`, as the types in `config.py` make them: their names, and what each may hold."""
+"""The sections of `config.toml`, derived from the types in `sections`: their names and their settings."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,11 +9,11 @@ from msgspec.structs import FieldInfo
 from server.settings.sections import Settings
 
 ANY = "*"
-"""Stands for the name of a section that may have any: `auth.issuers.*`."""
+"""Stands for the freely chosen part of a section's name: `auth.issuers.*`."""
 
 
 def section_of(field: FieldInfo) -> tuple[str, type[Struct]] | None:
-    """Say where in a section's name a field's own section is, and its type; None: the field is a setting."""
+    """Return the name and the type of the section that a field is; None if the field is a setting."""
     match inspect.type_info(field.type):
         case inspect.StructType(cls=struct):
             return field.name, struct
@@ -30,7 +30,7 @@ def _sections(struct: type[Struct], name: str) -> Iterable[tuple[str, type[Struc
 
 
 SHAPES: Mapping[str, type[Struct]] = dict(_sections(Settings, ""))
-"""All sections by their names with dots, the document itself ("") and mere groups of sections among them."""
+"""All sections by their dotted names, including the document itself ("") and groups of sections such as `dialects`."""
 FIELDS: Mapping[tuple[str, str], FieldInfo] = {
     (section, field.name): field
     for section, struct in SHAPES.items()

@@ -1,6 +1,7 @@
-"""Settings: one frozen Struct per section of `config.toml`; a section within one is a field that is a Struct.
+"""The settings: one frozen Struct for each section of `config.toml`. A nested section is a field that is a Struct.
 
-**Law:** every setting has a default here and stands in `config.toml` with a comment; a test holds the two equal.
+**Law:** every setting has a default here and is listed in `config.toml` with a comment. Tests compare the two. The
+comments there explain the settings; here only reasons for bounds are given.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,7 +37,7 @@ from server.settings.types import (
 
 
 class BadSetting(ValueError):
-    """A setting that the server does not start with; the message is meant for whoever wrote it."""
+    """A setting with which the server does not start. The message is for its author."""
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ class DatabaseSettings(Struct, frozen=True, kw_only=True):
 
 
 class IssuerSettings(Struct, frozen=True, kw_only=True):
-    """Whose tokens are accepted besides Homeroom's own: a section of `[auth.issuers]`, under any name."""
+    """An external issuer of tokens: a section of `[auth.issuers]` under any name."""
 
     issuer: Issued = ""
     audience: Issued = ""
@@ -90,15 +91,15 @@ class IssuerSettings(Struct, frozen=True, kw_only=True):
         return bool(self.secret or self.secret_file)
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        """Settings that do not go with the others: each one's key, and what it must be."""
+        """Yield the settings that contradict others: their keys, and what each must be."""
         if not self.issuer:
-            yield "issuer", 'the "iss" of the tokens to accept'
+            yield "issuer", 'the "iss" claim of the tokens to accept'
         given = [self.symmetric, self.public_key_file, self.jwks_file, self.jwks_url]
         if sum(map(bool, given)) != 1:
-            yield "secret", "given, or one of public_key_file, jwks_file and jwks_url: one of them, and no more"
+            yield "secret", "set, or one of public_key_file, jwks_file and jwks_url: exactly one of the four"
         # A public key must never pass for a shared secret.
         if not self.algorithms or any(name.startswith("HS") != self.symmetric for name in self.algorithms):
-            yield "algorithms", "HS256 where there is a secret; others, and not HS256, where keys are public"
+            yield "algorithms", "HS256 with a secret; with public keys any others, but not HS256"
 
 
 class AuthSettings(Struct, frozen=True, kw_only=True):
@@ -119,7 +120,7 @@ class AuthSettings(Struct, frozen=True, kw_only=True):
     hash_workers: Annotated[int, within(1, 64)] = 2
     hash_queue: Count = 64
     argon2_time_cost: Annotated[int, within(1, 64)] = 2
-    # Argon2 needs 8 KiB per lane, so that the least memory suits the most lanes.
+    # Argon2 needs 8 KiB per lane: the lower bound suffices for the most lanes.
     argon2_memory_kib: Annotated[int, within(128, 4 * GIB // 1_024)] = 19_456
     argon2_parallelism: Annotated[int, within(1, 16)] = 1
     login_attempts_per_minute: Count = 20
@@ -144,7 +145,7 @@ class DialectSettings(Struct, frozen=True, kw_only=True):
 class TutoriumSettings(DialectSettings, frozen=True, kw_only=True):
     prefix: Prefix = "/tutorium"
     cors_origins: tuple[Origin, ...] = ("http://localhost:8000",)
-    """Besides the server's."""
+    """In addition to the server's."""
 
 
 class SeedsSettings(DialectSettings, frozen=True, kw_only=True):
@@ -192,7 +193,7 @@ class LimitsSettings(Struct, frozen=True, kw_only=True):
     streams_per_user: Count = 10
     body_bytes: Bytes = 65_536
     header_bytes: Bytes = 16_384
-    # Past about a thousand levels the decoder runs out of stack.
+    # The decoder runs out of stack at about a thousand levels.
     json_depth: Annotated[int, within(1, 256)] = 32
     header_timeout_s: Wait = 10.0
     keepalive_s: Wait = 75.0
@@ -251,7 +252,7 @@ class RoomsSettings(Struct, frozen=True, kw_only=True):
     daily_api_key_file: File = ""
     daily_api_url: SafeUrl = "https://api.daily.co/v1"
     daily_webhook_secret: Annotated[
-        Secret, Meta(description="base64, as Daily gave it", extra={"check": base64_of_something})
+        Secret, Meta(description="base64, as Daily returned it", extra={"check": base64_of_something})
     ] = Secret()
     daily_webhook_secret_file: File = ""
     timeout_s: Wait = 10.0

@@ -1,4 +1,4 @@
-"""What types settings have: their bounds, and in words what is allowed where a type or a pattern does not say it."""
+"""The types of settings, with their bounds, and descriptions where a pattern would not explain itself to people."""
 
 import base64
 from ipaddress import ip_network
@@ -11,7 +11,7 @@ GIB = 1 << 30
 
 
 class Secret:
-    """A text that is shown only when asked for by name."""
+    """A text that is never printed: only `reveal` returns it."""
 
     __slots__ = ("_value",)
 
@@ -19,10 +19,11 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
+        """Return the text."""
         return self._value
 
     def lines(self) -> list[str]:
-        """Return the lines of it, without the empty ones."""
+        """Return the lines of the text, without empty ones."""
         return [line.strip() for line in self._value.splitlines() if line.strip()]
 
     def __bool__(self) -> bool:
@@ -39,24 +40,28 @@ class Secret:
 
 
 def within(least: float, most: float) -> Meta:
+    """Return the constraint of a number, both bounds included."""
     return Meta(ge=least, le=most)
 
 
 def at_least_32_bytes(key: Secret) -> None:
+    """Raise ValueError for a key that is set and too short."""
     if key and len(key.reveal().encode()) < 32:
         raise ValueError(key)
 
 
 def lines_of_32_bytes(keys: Secret) -> None:
+    """Raise ValueError if a line is too short for a key."""
     if any(len(key.encode()) < 32 for key in keys.lines()):
         raise ValueError(keys)
 
 
 def base64_of_something(secret: Secret) -> None:
+    """Raise ValueError if the secret is not base64."""
     base64.b64decode(secret.reveal(), validate=True)
 
 
-# The bounds catch slips (kilobytes for bytes, milliseconds for seconds), and let a load test lift any limit.
+# The bounds catch mistakes (kilobytes for bytes, milliseconds for seconds), and still let a load test raise any limit.
 Count = Annotated[int, within(1, 1_000_000)]
 Bytes = Annotated[int, within(1_024, GIB)]
 Size = Annotated[int, within(1_024, 1 << 50)]
@@ -75,7 +80,7 @@ Network = Annotated[
 Prefix = Annotated[
     str,
     Meta(
-        # A browser takes "." and ".." out of a path before it asks.
+        # Browsers remove "." and ".." from a path before they send it.
         pattern=r"^(/(?!\.\.?(/|\Z))[A-Za-z0-9._~-]+)*\Z",
         max_length=128,
         description='empty, or a path without a slash at its end such as "/tutoring"',
@@ -84,7 +89,7 @@ Prefix = Annotated[
 Issued = Annotated[str, Meta(max_length=512, description="a text of at most 512 characters")]
 Claim = Annotated[str, Meta(max_length=256, description='the name of a claim such as "sub" or "profile.id", or empty')]
 Algorithm = Literal["HS256", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-# What goes by plain HTTP is known to whoever is on the way, and may be theirs, unless it does not leave the machine.
+# Plain HTTP can be read and changed on the way, unless it stays on this machine.
 SAFE_URL = r"(https://[^\s/?#@]+[^\s#]*|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/[^\s#]*)?)"
 SafeUrl = Annotated[
     str,

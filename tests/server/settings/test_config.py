@@ -54,6 +54,24 @@ def test_config_toml_has_a_comment_above_every_setting() -> None:
     assert bare == []
 
 
+def test_config_toml_says_the_bounds_of_every_number() -> None:
+    section, comment, said = "", "", dict[tuple[str, str], tuple[float, float] | None]()
+    for line in CONFIG.read_text("utf-8").splitlines():
+        if found := re.fullmatch(r"#?\[(.*)\]", line):
+            section = found[1].replace("issuers.example", "issuers.*")
+        if line.startswith("# "):
+            comment += line
+            continue
+        if found := re.match(r"#?(\w+) = ", line):
+            bounds = re.search(r"Allowed: (\S+) to (\S+)\.$", comment)
+            said[section, found[1]] = None if bounds is None else (float(bounds[1]), float(bounds[2]))
+        comment = ""
+    for name, field in FIELDS.items():
+        kind = inspect.type_info(field.type)
+        bounds_of = (kind.ge, kind.le) if isinstance(kind, inspect.IntType | inspect.FloatType) else None
+        assert said[name] == bounds_of, name
+
+
 def test_the_example_of_an_issuer_is_one_with_the_defaults(file: Path) -> None:
     text = CONFIG.read_text("utf-8")
     file.write_text("\n".join(line.removeprefix("#") for line in text.splitlines() if re.match(r"#[\[\w]", line)))
@@ -158,27 +176,30 @@ def issuer(**settings: object) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (issuer(issuer=None), 'auth.issuers.acme.issuer = "" (from the defaults): must be the "iss" of the tokens'),
+        (
+            issuer(issuer=None),
+            'auth.issuers.acme.issuer = "" (from the defaults): must be the "iss" claim of the tokens',
+        ),
         (
             issuer(issuer="homeroom"),
-            'auth.issuers.acme.issuer = "homeroom" (from {file}): must be another than auth.iss',
+            'auth.issuers.acme.issuer = "homeroom" (from {file}): must be different from auth.iss',
         ),
         (
             issuer() + issuer().replace("acme", "other"),
-            'auth.issuers.other.issuer = "https://login.example.org" (from {file}): must be another than auth.issu',
+            'auth.issuers.other.issuer = "https://login.example.org" (from {file}): must be different from auth.issu',
         ),
-        (issuer(jwks_file=None), "auth.issuers.acme.secret = (hidden) (from the defaults): must be given, or one of"),
-        (issuer(secret=KEY), "auth.issuers.acme.secret = (hidden) (from {file}): must be given, or one of"),
+        (issuer(jwks_file=None), "auth.issuers.acme.secret = (hidden) (from the defaults): must be set, or one of"),
+        (issuer(secret=KEY), "auth.issuers.acme.secret = (hidden) (from {file}): must be set, or one of"),
         (
             issuer(public_key_file="key.pem"),
-            "auth.issuers.acme.secret = (hidden) (from the defaults): must be given, or",
+            "auth.issuers.acme.secret = (hidden) (from the defaults): must be set, or",
         ),
         (
             issuer(jwks_file=None, secret="hunter2"),
             "auth.issuers.acme.secret = (hidden) (from {file}): must be 32 bytes",
         ),
-        (issuer(algorithms=[]), "auth.issuers.acme.algorithms = [] (from {file}): must be HS256 where"),
-        (issuer(algorithms=["HS256"]), 'auth.issuers.acme.algorithms = ["HS256"] (from {file}): must be HS256 where'),
+        (issuer(algorithms=[]), "auth.issuers.acme.algorithms = [] (from {file}): must be HS256 with"),
+        (issuer(algorithms=["HS256"]), 'auth.issuers.acme.algorithms = ["HS256"] (from {file}): must be HS256 with'),
         (
             issuer(algorithms=["RS256", "HS256"]),
             'auth.issuers.acme.algorithms = ["RS256", "HS256"] (from {file}): must',
@@ -189,7 +210,7 @@ def issuer(**settings: object) -> str:
         ),
         (
             issuer(algorithms=["none"]),
-            'auth.issuers.acme.algorithms = ["none"] (from {file}): must be a list, each of it',
+            'auth.issuers.acme.algorithms = ["none"] (from {file}): must be a list, of which each item',
         ),
         (
             issuer(jwks_file=None, jwks_url="http://login.example.org/keys"),
@@ -223,7 +244,7 @@ def test_issuers_are_bounded_in_number(file: Path) -> None:
     file.write_text("".join(issuer(issuer=f"i{n}").replace("acme", f"i{n}") for n in range(NAMED_SECTIONS)))
     assert len(load(file, {}, {}).auth.issuers) == NAMED_SECTIONS
     env = {"HOMEROOM_AUTH__ISSUERS__ONE_MORE__LEEWAY_S": "1"}
-    assert refusal(file, env) == "[auth.issuers]: there are 33 in it; must be at most 32"
+    assert refusal(file, env) == "[auth.issuers]: must contain at most 32 sections, not 33"
 
 
 def test_sections_within_sections_come_from_everywhere(file: Path) -> None:
@@ -270,7 +291,7 @@ def test_a_file_that_is_not_there_is_named(file: Path) -> None:
 def test_a_list_in_the_environment_is_said_to_have_commas() -> None:
     assert refusal(env={"HOMEROOM_SERVER__TRUSTED_PROXIES": "10.0.0.0/8; fd00::/8"}) == (
         'server.trusted_proxies = "10.0.0.0/8; fd00::/8" (from HOMEROOM_SERVER__TRUSTED_PROXIES): must be a list, '
-        'each of it an address or a network such as "10.0.0.0/8" (here: parted by commas)'
+        'of which each item is an address or a network such as "10.0.0.0/8" (here: separated by commas)'
     )
 
 
@@ -303,11 +324,11 @@ def test_a_secret_file_that_does_not_do_is_named(tmp_path: Path) -> None:
     named = f'auth.signing_key_file = "{path}" (from the command line): must be a file that '
     assert refusal(overrides=overrides).startswith(named + "can be read")
     path.write_text("\n")
-    assert refusal(overrides=overrides).startswith(named + "holds the secret")
+    assert refusal(overrides=overrides).startswith(named + "contains the secret")
     path.write_text("hunter2")
     assert refusal(overrides=overrides) == f"auth.signing_key = (hidden) (from {path}): must be 32 bytes or more"
     assert refusal(overrides=overrides, env={"HOMEROOM_AUTH__SIGNING_KEY": KEY}).endswith(
-        "must be left out where auth.signing_key_file is set"
+        "must be empty if auth.signing_key_file is set"
     )
 
 
