@@ -5,7 +5,6 @@ import contextlib
 import gc
 import logging
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
@@ -21,8 +20,8 @@ from server.bootstrap.application import build
 from server.bootstrap.compose import SENDING_S, compose
 from server.bootstrap.database import database
 from server.settings.sections import BadSetting, Settings
-from server.transport.aiohttp_protocol import Protocol
-from server.transport.connection import Connection
+from server.transport.aiohttp_protocol import protocol_factory
+from server.transport.connection import Connection, ConnectionLimit
 from server.transport.fast_lane import FastLane, fast_routes
 from server.usecases.services import Services
 from server.v1.table import API
@@ -55,19 +54,10 @@ async def running(
         dsn = await database(settings, stack, say)
         services, persistence = await compose(settings, dsn, stack)
         app = build(services, apis)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            auto_decompress=False,  # what is encoded is refused; aiohttp would unpack it first, wanted or not
-            handler_cancellation=True,
-            keepalive_timeout=settings.limits.keepalive_s,
-            max_line_size=settings.limits.header_bytes,
-            max_field_size=settings.limits.header_bytes,
-            shutdown_timeout=SHUTDOWN_S,
-        )
+        runner = app_runner(settings, app)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        server = await bind(settings, fronts(settings, runner, FastLane(fast_routes(apis, services), services)))
+        server = await bind(settings, connections(settings, runner, FastLane(fast_routes(apis, services), services)))
         try:
             yield Running(services, address(settings, server))
         finally:
@@ -76,18 +66,27 @@ async def running(
             await drain(settings, services, persistence)
 
 
-def fronts(settings: Settings, runner: web.AppRunner, fast: FastLane) -> Callable[[], Connection]:
-    """Give what makes the first protocol of each connection."""
-    counts: Counter[str] = Counter()
-    trusted = within(settings.server.trusted_proxies)
-    inner = runner.server
-    assert inner is not None
+def app_runner(settings: Settings, app: web.Application) -> web.AppRunner:
+    """Return aiohttp's runner of the application."""
+    limits = settings.limits
+    return web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,  # an encoded body is refused; aiohttp would decompress it first in any case
+        handler_cancellation=True,
+        keepalive_timeout=limits.keepalive_s,
+        max_line_size=limits.header_bytes,
+        max_field_size=limits.header_bytes,
+        shutdown_timeout=SHUTDOWN_S,
+    )
 
-    def make() -> Protocol:
-        # As aiohttp's Server does, but for the class; there is no setting for it.
-        return Protocol(inner, loop=asyncio.get_running_loop(), **inner._kwargs)
 
-    return lambda: Connection(make, fast, settings.limits, counts, trusted)
+def connections(settings: Settings, runner: web.AppRunner, fast: FastLane) -> Callable[[], Connection]:
+    """Return a function that makes the first protocol of a connection."""
+    make = protocol_factory(runner)
+    limits = settings.limits
+    limit = ConnectionLimit(limits.connections_per_ip, within(settings.server.trusted_proxies))
+    return lambda: Connection(make, fast, limits, limit)
 
 
 async def bind(

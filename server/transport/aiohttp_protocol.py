@@ -1,4 +1,7 @@
-"""aiohttp's protocol, with what a connection needs of it besides. The only user of aiohttp's private parts."""
+"""aiohttp's protocol, extended by what a connection needs of it. The only module that uses aiohttp's private parts."""
+
+import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
@@ -9,34 +12,41 @@ from server.http.request_id import CURRENT
 from server.http.uuids import new_id
 
 
-class Protocol(web.RequestHandler):
-    """aiohttp's protocol. What it refuses before there is a request is a problem too, and quotes nothing of what came,
-    which may hold a token."""
+class RequestProtocol(web.RequestHandler):
+    """aiohttp's protocol for one connection.
+
+    A refusal that is written before there is a request is a problem too. It quotes nothing of what was received, which
+    may contain a token."""
 
     __slots__ = ()
 
     @property
     def resting(self) -> bool:
-        """Whether all it was given has been answered, and nothing but another request can come."""
+        """Whether every request it was given has been answered, so that only another request can come."""
         waiter = self._waiter
         return waiter is not None and not waiter.done() and not self._messages and not self._upgraded
 
     def touch(self) -> None:
-        """Count its patience with an idle connection from now on: somebody else has answered a request there."""
+        """Restart the keep-alive time: the fast lane has read or answered a request on this connection."""
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
 
     def break_off(self) -> None:
-        """Let nobody wait for the rest of a body: what has come instead is none. aiohttp alone would not say so."""
+        """Fail whoever reads the body of the current request: the rest of it is invalid. aiohttp does not do so."""
         request = self._current_request
         if request is not None and not request._payload.is_eof():
-            request._payload.set_exception(BadHttpMessage("it breaks off"))
+            request._payload.set_exception(BadHttpMessage("the body is invalid"))
+
+    def dismiss(self) -> None:
+        """Give up the connection without closing it. To aiohttp the client has gone: it cancels the handler."""
+        self.transport = None  # it would close it otherwise
+        asyncio.get_running_loop().call_soon(self.connection_lost, None)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
+        """Write an answer. A refused `Expect` header becomes a problem here: it is raised before any middleware."""
         if isinstance(resp, web.HTTPException):
-            # Raised where there is no handler yet, and so nothing that makes problems of refusals: `Expect`.
-            resp = printed(Problem(resp.status, "expectation_failed", "`Expect` may be 100-continue and nothing else."))
+            resp = printed(Problem(resp.status, "expectation_failed", "Only `Expect: 100-continue` is supported."))
         return await super().finish_response(request, resp, start_time)
 
     def handle_error(
@@ -46,14 +56,29 @@ class Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        """Return the answer to bytes that are no request, or to a request that failed outside its handler.
+
+        Raise ConnectionError if part of an answer has been sent."""
         if request.writer.output_size > 0:
             raise ConnectionError("part of an answer has been sent already")
         if status >= 500:
             logger.error("a request failed outside its handler", exc_info=exc)
             problem = Problem(status, "internal", "Something went wrong here.")
         else:
-            problem = Problem(status, "malformed", "This is no HTTP request, or one with too long a line.")
+            problem = Problem(status, "malformed", "Not a valid HTTP request, or one with too long a line.")
         response = printed(problem)
         head(response, CURRENT.get() or new_id())  # `on_prepare` is not called here
         response.force_close()
         return response
+
+
+def protocol_factory(runner: web.AppRunner) -> Callable[[], RequestProtocol]:
+    """Return a function that makes the protocol of one connection, for a runner that has been set up."""
+    server = runner.server
+    assert server is not None
+
+    def make() -> RequestProtocol:
+        # As aiohttp's Server does, except for the class, for which there is no setting.
+        return RequestProtocol(server, loop=asyncio.get_running_loop(), **server._kwargs)
+
+    return make

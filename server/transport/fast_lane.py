@@ -23,10 +23,10 @@ from server.api.routes import Api, CommandRoute
 from server.http.problems import Problem
 from server.http.reply import Reply
 from server.http.uuids import new_id
+from server.transport.boundary import HEAD_END
 from server.usecases.command_inputs import LOOKUPS
 from server.usecases.services import Services
 
-HEAD_END = b"\r\n\r\n"
 PLAIN = frozenset({
     b"host", b"user-agent", b"accept", b"accept-encoding", b"accept-language", b"content-type", b"content-length",
     b"authorization", b"idempotency-key", b"cache-control", b"pragma", b"referer", b"connection", b"x-request-id",

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-import random
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec import structs
 
 from server.api.routes import CommandRoute
@@ -39,6 +40,18 @@ def get(seat: Seat, path: str = "/v1/me", *lines: str) -> bytes:
 def head(method: str, path: str, seat: Seat, *lines: str) -> bytes:
     fixed = (f"{method} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {seat.person.token}")
     return "\r\n".join((*fixed, *lines, "", "")).encode()
+
+
+def numbered(seat: Seat, kind: str, number: int) -> bytes:
+    """Return a request of which the answer shows the number: by one way, by the other, or by the other in chunks."""
+    body = json.dumps({"type": "send_message", "text": str(number)}).encode()
+    return {
+        "fast": post(seat, str(number)),
+        "odd": post(seat, str(number), "X-Odd: 1"),
+        "get": get(seat, f"/v1/sessions?limit={number + 1}"),
+        "chunked": head("POST", f"{seat.path}/commands", seat, "Transfer-Encoding: chunked")
+        + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body),
+    }[kind]
 
 
 class Connection:
@@ -177,32 +190,27 @@ async def test_of_several_mistakes_the_same_one_is_told_either_way(
     assert said[1][1:] == said[2][1:]
 
 
-@pytest.mark.parametrize("seed", range(12))
-async def test_answers_come_in_order_however_requests_are_cut(town: Town, seed: int) -> None:
-    """Both ways' requests, pipelined, in pieces that begin and end anywhere, sometimes with a pause to answer in."""
+@settings(max_examples=40, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(("fast", "odd", "get", "chunked")), min_size=1, max_size=30),
+    cuts=st.lists(st.tuples(st.sampled_from((1, 7, 60, 200, 1_000)), st.sampled_from((0, 0, 1, 20))), max_size=60),
+)
+async def test_answers_come_in_order_however_requests_are_cut(
+    town: Town, kinds: list[str], cuts: list[tuple[int, int]]
+) -> None:
+    """Requests of both ways, pipelined. `cuts`: the size of each piece, and the turns of the loop after it."""
     host, *_ = await town.classroom()
-    cut = random.Random(seed)
-    kinds = [cut.choice(("fast", "odd", "get", "chunked")) for _ in range(30)]
-    sent = b""
-    for number, kind in enumerate(kinds):
-        body = json.dumps({"type": "send_message", "text": str(number)}).encode()
-        sent += {
-            "fast": post(host, str(number)),
-            "odd": post(host, str(number), "X-Odd: 1"),
-            "get": get(host, f"/v1/sessions?limit={number + 1}"),
-            "chunked": head("POST", f"{host.path}/commands", host, "Transfer-Encoding: chunked")
-            + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body),
-        }[kind]
+    sent = b"".join(numbered(host, kind, number) for number, kind in enumerate(kinds))
     connection = await connected(town)
 
     async def send() -> None:
         at = 0
-        while at < len(sent):
-            size = cut.choice((1, 7, 60, 200, 1_000))
+        for size, turns in cuts:
             await connection.send(sent[at : at + size])
             at += size
-            for _ in range(cut.choice((0, 0, 1, 20))):
+            for _ in range(turns):
                 await asyncio.sleep(0)
+        await connection.send(sent[at:])
 
     sending = asyncio.create_task(send())
     for number, kind in enumerate(kinds):
