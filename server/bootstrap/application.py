@@ -1,4 +1,4 @@
-"""The aiohttp application: routes from the tables, and what surrounds every request."""
+"""The aiohttp application: its routes, from the tables of the APIs, and its middlewares."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,11 +45,11 @@ ENDPOINTS: Mapping[type[Row], Callable[[Any, Services], Endpoint]] = {
     UploadRoute: UploadEndpoint,
     UserStreamRoute: UserStreamEndpoint,
 }
-"""What serves the rows of which type."""
+"""The endpoint that serves each type of row."""
 
 
 def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
-    """Make the application that serves these APIs."""
+    """Return the application that serves these APIs. Raise BadSetting if their paths collide."""
     known: dict[web.AbstractRoute, tuple[Api, Row]] = {}
     app = web.Application(
         middlewares=[logged(services.requests), cors.middleware(services.settings, apis), problems(apis, known)],
@@ -62,7 +62,7 @@ def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
     mounting.check(apis, [(route.method, route.resource.canonical) for route in app.router.routes() if route.resource])
     for api in apis:
         for row in api.rows:
-            handler = bound(api, row, services)
+            handler = handler_of(api, row, services)
             for path in mounting.paths(api, row):
                 known[app.router.add_route(row.method, path, handler)] = api, row
                 if isinstance(row, ContentRoute | PlayRoute):
@@ -71,12 +71,12 @@ def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
     return app
 
 
-def bound(api: Api, row: Row, services: Services) -> Handler:
-    """Make the handler of a row."""
+def handler_of(api: Api, row: Row, services: Services) -> Handler:
+    """Return the handler of a row."""
     if isinstance(row, HookRoute) or not isinstance(api, Dialect):
         # A bound method, since aiohttp deprecates objects that are merely callable.
         handler: Handler = ENDPOINTS[type(row)](row, services).__call__
     else:
         handler = dialect_streams.bind(api, row, services)
-    # What another service sends along with its news is its own affair.
+    # Providers of webhooks may send any headers.
     return handler if row.keyed or row.method == "GET" or isinstance(row, HookRoute) else keyless(handler)

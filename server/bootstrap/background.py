@@ -1,6 +1,6 @@
-"""What a server does by itself, beside its requests: it beats, tidies up, and whatever else goes on until it stops.
+"""Background work: heartbeats, deleting old rows, and everything else that runs until the server stops.
 
-**Law:** none of it ends before the server does: what breaks off is logged, and begins again.
+**Law:** no background work ends before the server does. If it fails, that is logged and it is started again.
 """
 
 import asyncio
@@ -15,54 +15,55 @@ from storage.queries import FORGET_ROWS
 logger = logging.getLogger(__name__)
 
 Work = Callable[[], Coroutine[None, None, None]]
-Forget = Callable[[], Awaitable[int]]
-"""Drops old rows, `FORGET_ROWS` or so at once; gives how many."""
-AGAIN_S = 1.0
-BEAT_S = 2.0
-TIDY_S = 3_600.0
+Purge = Callable[[], Awaitable[int]]
+"""Deletes up to about `FORGET_ROWS` old rows and returns how many."""
+RESTART_S = 1.0
+HEARTBEAT_S = 2.0
+PURGE_S = 3_600.0
 
 
 def start_all(stack: contextlib.AsyncExitStack, works: Mapping[str, Work]) -> None:
-    """Begin what goes on until the stack is left."""
+    """Start each work in a task of its own. The tasks are cancelled when the stack is left."""
     for name, work in works.items():
-        stack.push_async_callback(cancelled, asyncio.create_task(going_on(name, work)))
+        stack.push_async_callback(cancel, asyncio.create_task(run_forever(name, work)))
 
 
-async def cancelled(task: asyncio.Task[None]) -> None:
+async def cancel(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end."""
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
 
-async def going_on(name: str, work: Work, *, again_s: float = AGAIN_S) -> None:
-    """Do what has no end, until cancelled. An end that it comes to all the same is a mistake of ours."""
+async def run_forever(name: str, work: Work, *, again_s: float = RESTART_S) -> None:
+    """Run work that should never end, and restart it after `again_s` if it does."""
     while True:
         try:
             await work()
         except Exception:
-            logger.exception("%s broke off; it begins again", name)
+            logger.exception("background work failed and is restarted: %s", name)
         else:
-            logger.error("%s has come to an end; it begins again", name)
+            logger.error("background work ended and is restarted: %s", name)
         await asyncio.sleep(again_s)
 
 
 async def heartbeat(log: PostgresEventLog) -> None:
-    """Say every so often that this process is alive."""
+    """Note in the log every `HEARTBEAT_S` that this process is alive."""
     while True:
-        await asyncio.sleep(BEAT_S)
+        await asyncio.sleep(HEARTBEAT_S)
         with contextlib.suppress(LogUnavailable):
             await log.heartbeat()
 
 
-async def purge(*stores: Forget) -> None:
-    """Have what has served its time dropped. What cannot be dropped now keeps nothing else from it."""
+async def purge(*stores: Purge) -> None:
+    """Delete old rows every `PURGE_S`. A store that fails does not affect the others."""
     while True:
         for forget in stores:
             try:
                 while await forget() >= FORGET_ROWS:
                     pass
             except LogUnavailable as error:
-                logger.warning("tidying up later: %s", error)
+                logger.warning("old rows are deleted later: %s", error)
             except Exception:
-                logger.exception("tidying up failed; the rest is done")
-        await asyncio.sleep(TIDY_S)
+                logger.exception("deleting old rows of one store failed")
+        await asyncio.sleep(PURGE_S)

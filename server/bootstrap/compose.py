@@ -81,8 +81,8 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     users, sessions = Users(pool), Sessions(pool)
     library, blobs = Library(pool), await blob_store(settings)
 
-    registry = metrics.registry()
-    persistence = committing(settings, log, metrics.Commits(registry))
+    registry = metrics.new_registry()
+    persistence = committing(settings, log, metrics.CommitMetrics(registry))
     hub = Hub(settings.streams, streams_per_user=settings.limits.streams_per_user, clock=now_millis)
     notifications = Notifications(pool)
     user_streams = UserStreams(notifications, look_s=settings.streams.notifications_look_s)
@@ -166,13 +166,13 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         recording_poller=RecordingPoller(rooms, report, settings.rooms.overdue_s, now_millis),
         ledger=ledger,
     )
-    registry.register(metrics.Live(services, persistence))
+    registry.register(metrics.LiveMetrics(services, persistence))
     await log.heartbeat()
     start_all(stack, works(services, notifications, inbox))
     return services, persistence
 
 
-def committing(settings: Settings, log: PostgresEventLog, observe: metrics.Commits) -> Persistence:
+def committing(settings: Settings, log: PostgresEventLog, observe: metrics.CommitMetrics) -> Persistence:
     persistence = Persistence(
         log,
         batch_rows=settings.commit.batch_rows,

@@ -1,4 +1,4 @@
-"""The database, brought up: the one that the settings name, or an embedded one; with this version's schema."""
+"""The database of the settings, or an embedded one, with the schema of this version."""
 
 import asyncio
 import contextlib
@@ -17,17 +17,17 @@ logger = logging.getLogger(__name__)
 WATCH_S = 0.5
 
 
-async def database(settings: Settings, stack: contextlib.AsyncExitStack, say: Callable[[str], None]) -> str:
-    """Bring up the database and its schema; give its DSN. An embedded one stops when the stack is left.
+async def open_database(settings: Settings, stack: contextlib.AsyncExitStack, say: Callable[[str], None]) -> str:
+    """Start the database if it is embedded, apply migrations, and return the DSN. It stops when the stack is left.
 
-    Raises: BadSetting, storage.errors.StorageError."""
+    Raise BadSetting if the database of the settings cannot be reached, StorageError for other failures."""
     dsn = settings.database.dsn.reveal()
     if not dsn:
         directory = Path(settings.data.dir)
         say(f"starting PostgreSQL in {directory}")
         postgres = await asyncio.to_thread(embedded.start, directory)
         stack.push_async_callback(asyncio.to_thread, postgres.stop)
-        start_all(stack, {"looking after PostgreSQL": lambda: watching(postgres)})
+        start_all(stack, {"supervising PostgreSQL": lambda: supervise(postgres)})
         dsn = postgres.dsn
     try:
         applied = await asyncio.to_thread(migrate.apply, dsn)
@@ -40,12 +40,12 @@ async def database(settings: Settings, stack: contextlib.AsyncExitStack, say: Ca
     return dsn
 
 
-async def watching(postgres: Embedded) -> None:
-    """Start the embedded PostgreSQL again when it ends by itself; everything else waits for it as for any restart."""
+async def supervise(postgres: Embedded) -> None:
+    """Restart the embedded PostgreSQL if it ends unexpectedly. To all other parts this is an ordinary restart."""
     while True:
         await asyncio.sleep(WATCH_S)
         if postgres.died:
-            logger.error("PostgreSQL has ended by itself; starting it again")
+            logger.error("PostgreSQL has ended unexpectedly; starting it again")
             try:
                 await asyncio.to_thread(postgres.revive)
             except StorageError:

@@ -1,4 +1,4 @@
-"""Health: `/livez` says that the process turns, `/readyz` that it can serve."""
+"""Health checks: `/livez` answers while the process runs, `/readyz` says whether it can serve requests."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -14,32 +14,33 @@ _DRAINING = web.AppKey("draining", dict[str, bool])
 
 
 def add(app: web.Application, services: Services, opened: Sequence[str]) -> None:
-    """`opened`: the settings that let in who is not verified."""
+    """Add the routes. `opened` names the settings that admit unverified callers; `/readyz` lists them."""
     app[_DRAINING] = {}
 
     async def live(request: web.Request) -> web.Response:
-        return said(200, {"status": "ok"})
+        return status_response(200, {"status": "ok"})
 
     async def ready(request: web.Request) -> web.Response:
         if app[_DRAINING]:
-            return said(503, {"status": "draining"})
+            return status_response(503, {"status": "draining"})
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await services.log.ping()
         except (LogUnavailable, TimeoutError):
-            return said(503, {"status": "unavailable", "database": "away"})
-        return said(200, {"status": "ok", "database": "ok"} | ({"open": list(opened)} if opened else {}))
+            return status_response(503, {"status": "unavailable", "database": "away"})
+        return status_response(200, {"status": "ok", "database": "ok"} | ({"open": list(opened)} if opened else {}))
 
     app.router.add_get("/livez", live)
     app.router.add_get("/readyz", ready)
 
 
 def drain(app: web.Application) -> None:
-    """Say from now on that no more work should be sent here."""
+    """Let `/readyz` answer 503 from now on."""
     app[_DRAINING]["since"] = True
 
 
-def said(status: int, body: Mapping[str, object]) -> web.Response:
+def status_response(status: int, body: Mapping[str, object]) -> web.Response:
+    """Return a JSON response that is not cached."""
     return web.Response(
         status=status,
         body=msgspec.json.encode(body),

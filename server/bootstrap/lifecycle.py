@@ -1,4 +1,4 @@
-"""A server's life: the database comes up, the parts are put together, it listens; and the way back down."""
+"""The life of a server: start the database, construct the parts, listen; and stop all that in reverse order."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from server.api.routes import Api
 from server.bootstrap import health
 from server.bootstrap.application import build
 from server.bootstrap.compose import SENDING_S, compose
-from server.bootstrap.database import database
+from server.bootstrap.database import open_database
 from server.settings.sections import BadSetting, Settings
 from server.transport.aiohttp_protocol import protocol_factory
 from server.transport.connection import Connection, ConnectionLimit
@@ -32,7 +32,7 @@ SHUTDOWN_S = 2.0
 
 
 class Running(Struct, frozen=True):
-    """A server that is up. `url` is where it answers."""
+    """A running server, reachable at `url`."""
 
     services: Services
     url: str
@@ -42,16 +42,16 @@ class Running(Struct, frozen=True):
 async def running(
     settings: Settings, say: Callable[[str], None] = lambda text: None, apis: tuple[Api, ...] | None = None
 ) -> AsyncIterator[Running]:
-    """Start everything, and stop it in the opposite order when the block ends. `apis`: others than the settings'.
+    """Run a server during the block. `apis` replace those of the settings.
 
-    Raises: BadSetting, storage.errors.StorageError."""
+    Raise BadSetting or StorageError if it cannot start."""
     apis = apis or (API, *dialects.tables(settings))
     for name in (name for api in apis for name in api.open):
-        logger.warning("%s is on: whoever can reach this server is believed", name)
+        logger.warning("%s is on: callers are not verified", name)
     async with contextlib.AsyncExitStack() as stack:
-        # A start that is in vain ends before it has made a database. It is seen again when there is one.
+        # If the port is in use, fail before a database is created. It is bound again when everything is ready.
         (await bind(settings, asyncio.Protocol, start_serving=False)).close()
-        dsn = await database(settings, stack, say)
+        dsn = await open_database(settings, stack, say)
         services, persistence = await compose(settings, dsn, stack)
         app = build(services, apis)
         runner = app_runner(settings, app)
@@ -92,7 +92,7 @@ def connections(settings: Settings, runner: web.AppRunner, fast: FastLane) -> Ca
 async def bind(
     settings: Settings, protocol: Callable[[], asyncio.Protocol], *, start_serving: bool = True
 ) -> asyncio.Server:
-    """Take the address and the port of the settings, and let everyone in. Raises: BadSetting."""
+    """Listen at the address and port of the settings. Raise BadSetting if that fails."""
     host, port = settings.server.host, settings.server.port
     try:
         return await asyncio.get_running_loop().create_server(
@@ -101,12 +101,12 @@ async def bind(
     except OSError as error:
         raise BadSetting(
             f"server.host = {host!r}, server.port = {port}: cannot listen there: {error.strerror or error}. "
-            "Choose another port, or stop what uses it."
+            "Choose another port, or stop the process that uses it."
         ) from error
 
 
 def address(settings: Settings, server: asyncio.Server) -> str:
-    """Give the URL at which the server answers."""
+    """Return the URL of the server."""
     host, bound = settings.server.host, server.sockets[0].getsockname()[1]
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     shown = f"[{shown}]" if ":" in shown else shown
@@ -114,35 +114,36 @@ def address(settings: Settings, server: asyncio.Server) -> str:
 
 
 async def drain(settings: Settings, services: Services, persistence: Persistence) -> None:
-    """Send streams away, let commits finish, and let every session go with a snapshot."""
+    """End all streams, wait for commits, and passivate every session with a snapshot."""
     services.hub.drain()
     try:
         async with asyncio.timeout(settings.server.drain_s):
-            await idle(persistence)
+            await wait_until_idle(persistence)
             await services.directory.drain()
-            await idle(persistence)
+            await wait_until_idle(persistence)
             await services.dispatcher.drain(SENDING_S)
     except TimeoutError:
-        logger.warning("still busy after %g s: what was acknowledged is in the log", settings.server.drain_s)
+        logger.warning("stopping while busy, after %g s; what was acknowledged is stored", settings.server.drain_s)
     with contextlib.suppress(LogUnavailable):
         await services.log.deregister()
 
 
-async def idle(persistence: Persistence) -> None:
+async def wait_until_idle(persistence: Persistence) -> None:
+    """Wait until everything queued has been written or has failed."""
     reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     persistence.actor_ref.tell(Idle(reply))
     await reply
 
 
 async def serve(settings: Settings, say: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Run the server until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, say) as server:
-        # What is there now stays; what comes is mostly freed by counting. Looking for cycles less often takes a
-        # tenth off each command.
+        # Objects that exist now stay, and most later ones are freed by reference counting. Collecting less often makes
+        # each command a tenth cheaper.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)

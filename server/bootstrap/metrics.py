@@ -1,4 +1,4 @@
-"""Prometheus metrics: read from what the parts count anyway, when somebody asks. No session or user ids."""
+"""Prometheus metrics: the counters of the parts, read at each request. They contain no ids of sessions or users."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ from server.usecases.services import Services
 COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 5)
 COMMIT_ROWS = (1, 2, 5, 10, 25, 50, 100, 256)
 PROXIED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
-"""What proxies say of themselves: one of these at least, as a rule."""
+"""Headers that proxies add; most add at least one of them."""
 
 
-class Commits:
-    """What the group commit reports: how long each took, and how many rows it held."""
+class CommitMetrics:
+    """Observes each group commit: its duration and its number of rows."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(
@@ -40,8 +40,8 @@ class Commits:
         self._rows.observe(rows)
 
 
-class Live(Collector):
-    """What is there right now."""
+class LiveMetrics(Collector):
+    """Collects the present values."""
 
     def __init__(self, services: Services, persistence: Persistence) -> None:
         self._services = services
@@ -61,35 +61,35 @@ class Live(Collector):
         yield GaugeMetricFamily(
             "homeroom_log_queue_rows", "Rows on their way to the log.", self._persistence.queued_rows
         )
-        yield CounterMetricFamily("homeroom_events", "Events committed and shown.", hub.published)
+        yield CounterMetricFamily("homeroom_events", "Events committed and published to streams.", hub.published)
         pushed = CounterMetricFamily(
-            "homeroom_pushes", "Messages for devices, by what came of them.", labels=["outcome"]
+            "homeroom_pushes", "Attempts to send a message to a device, by result.", labels=["outcome"]
         )
         for outcome, count in self._services.invitations.results.items():
             pushed.add_metric([outcome], count)
         yield pushed
         yield from self._outbox()
-        heard = CounterMetricFamily(
-            "homeroom_room_webhooks", "What providers of rooms have told, by type.", labels=["type"]
+        webhooks = CounterMetricFamily(
+            "homeroom_room_webhooks", "Webhooks received from room providers, by type.", labels=["type"]
         )
         for kind, count in self._services.daily_webhooks.received.items():
-            heard.add_metric([kind], count)
-        yield heard
+            webhooks.add_metric([kind], count)
+        yield webhooks
         yield CounterMetricFamily("homeroom_deliveries", "Events written to streams.", hub.delivered)
 
     def _outbox(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         dispatcher = self._services.dispatcher
         attempts = CounterMetricFamily(
             "homeroom_outbox_attempts",
-            "Deliveries out of the outbox, by what came of them.",
+            "Attempts to send a delivery of the outbox, by result.",
             labels=["kind", "outcome"],
         )
         for (kind, outcome), count in dispatcher.outcomes.items():
             attempts.add_metric([kind, outcome], count)
         yield attempts
-        pending = GaugeMetricFamily("homeroom_outbox_pending", "Deliveries that wait.", labels=["kind"])
-        oldest = GaugeMetricFamily("homeroom_outbox_oldest_seconds", "How long the oldest has waited.", labels=["kind"])
-        paused = GaugeMetricFamily("homeroom_outbox_paused", "Targets left alone as they fail.", labels=["kind"])
+        pending = GaugeMetricFamily("homeroom_outbox_pending", "Deliveries that are waiting.", labels=["kind"])
+        oldest = GaugeMetricFamily("homeroom_outbox_oldest_seconds", "Age of the oldest delivery.", labels=["kind"])
+        paused = GaugeMetricFamily("homeroom_outbox_paused", "Targets paused after failures.", labels=["kind"])
         for kind, backlog in dispatcher.backlog.items():
             pending.add_metric([kind], backlog.pending)
             oldest.add_metric([kind], backlog.oldest_s)
@@ -97,27 +97,29 @@ class Live(Collector):
         yield from (pending, oldest, paused)
 
 
-def registry() -> CollectorRegistry:
-    made = CollectorRegistry()
-    ProcessCollector(registry=made)
-    PlatformCollector(registry=made)
-    GCCollector(registry=made)
-    return made
+def new_registry() -> CollectorRegistry:
+    """Return a registry with the metrics of the process and of Python."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
 
 
 def add(app: web.Application, services: Services) -> None:
-    who = services.settings.server.metrics
+    """Add the route, for the callers that `server.metrics` allows."""
+    allowed = services.settings.server.metrics
 
     async def metrics(request: web.Request) -> web.Response:
-        if who == "off" or (who == "local" and not local(request)):
+        if allowed == "off" or (allowed == "local" and not is_local(request)):
             raise Problem(404, "not_found", "There is nothing at this path; see /docs.")
         return web.Response(body=generate_latest(services.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.router.add_get("/metrics", metrics)
 
 
-def local(request: web.Request) -> bool:
-    """Say whether the caller is on this machine itself, and not behind a proxy that is."""
+def is_local(request: web.Request) -> bool:
+    """Return whether the caller is on this machine, and not behind a proxy on it."""
     if any(name in request.headers for name in PROXIED):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Commands that work on the database without serving."""
+"""Commands that use the database without running the server."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from actors.session import replay_pacing
 from actors.session.audience import ends_streams
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId
-from server.bootstrap.database import database
+from server.bootstrap.database import open_database
 from server.bootstrap.signing_key import signing_key
 from server.http.timestamps import rfc3339
 from server.http.uuids import new_id
@@ -27,30 +27,32 @@ FOLLOW_S = 0.5
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, say: Callable[[str], None]) -> AsyncIterator[Pool]:
+async def open_pool(settings: Settings, say: Callable[[str], None]) -> AsyncIterator[Pool]:
     async with contextlib.AsyncExitStack() as stack:
-        dsn = await database(settings, stack, say)
+        dsn = await open_database(settings, stack, say)
         yield await stack.enter_async_context(await Pool.open(dsn, size=2))
 
 
 def to_stderr(text: str) -> None:
+    """Print a line for the operator beside the command's output."""
     print(f"homeroom: {text}", file=sys.stderr)
 
 
 async def migrate(settings: Settings, say: Callable[[str], None]) -> int:
-    async with opened(settings, say):
+    """Apply migrations."""
+    async with open_pool(settings, say):
         say("the database is up to date")
     return 0
 
 
 async def token(settings: Settings, user: str, ttl_s: int) -> int:
-    """Print an access token for an account, by id or email."""
-    async with opened(settings, to_stderr) as pool:
+    """Print an access token for the account with this id or email address."""
+    async with open_pool(settings, to_stderr) as pool:
         users = Users(pool)
         is_id = UUID.fullmatch(user) is not None
         found = await (users.find(user) if is_id else users.find_login(email=user.lower()))  # type: ignore[arg-type]
         if found is None:
-            to_stderr(f"there is no account {user!r}")
+            to_stderr(f"There is no account {user!r}.")
             return 1
         auth = settings.auth
         tokens = Tokens(signing_key(settings), issuer=auth.issuer, audience=auth.audience, ttl_s=ttl_s)
@@ -61,11 +63,11 @@ async def token(settings: Settings, user: str, ttl_s: int) -> int:
 async def replay(
     settings: Settings, ref: str, *, first: int = 1, speed: float | None = None, follow: bool = False
 ) -> int:
-    """Print a session's timeline, a line an event: at once, or with `speed` in its own rhythm."""
-    async with opened(settings, to_stderr) as pool:
+    """Print a session's timeline, one line per event: at once, or at its original pace times `speed`."""
+    async with open_pool(settings, to_stderr) as pool:
         known = await Sessions(pool).resolve(ref)
         if known is None:
-            to_stderr(f"there is no session {ref!r}")
+            to_stderr(f"There is no session {ref!r}.")
             return 1
         before: Millis | None = None
         async for row in timeline(Records(pool), known[0], first - 1, follow):
@@ -86,7 +88,7 @@ async def replay(
 
 
 async def timeline(records: Records, session_id: SessionId, after: int, follow: bool) -> AsyncIterator[Recorded]:
-    """Give the rows after one; with `follow` those to come too, until the session is over."""
+    """Yield the rows after a number; with `follow` also new ones, until the session ends."""
     over = False
     while True:
         upto = await records.last_seq(session_id)

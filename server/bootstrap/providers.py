@@ -1,6 +1,6 @@
-"""Backends: what the settings choose for blobs, for push messages and for rooms.
+"""Constructs the providers that the settings choose for uploads, push messages and rooms.
 
-**Law:** what a choice needs and does not have stops the start, with the name of the setting.
+**Law:** if a chosen provider lacks a setting, the start fails with the setting's name.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from storage.blobs import Blobs, BlobsUnavailable
 
 
 async def push_provider(settings: Settings, stack: contextlib.AsyncExitStack) -> PushProvider:
-    """Make what brings messages to devices. Raises: BadSetting."""
+    """Return the provider of push messages. Raise BadSetting."""
     chosen = settings.push
     if chosen.provider == "none":
         return NoPush()
@@ -42,7 +42,7 @@ async def push_provider(settings: Settings, stack: contextlib.AsyncExitStack) ->
 async def room_providers(
     settings: Settings, tokens: Tokens, stack: contextlib.AsyncExitStack
 ) -> Mapping[str, RoomProvider]:
-    """Make who makes rooms, and those who made them before and are still set up. Raises: BadSetting."""
+    """Return all configured providers of rooms by name, also those that only serve earlier rooms. Raise BadSetting."""
     chosen = settings.rooms
     providers: dict[str, RoomProvider] = {"builtin": BuiltinRooms(tokens, settings.server.public_url)}
     if chosen.daily_api_key:
@@ -62,7 +62,7 @@ async def room_providers(
 
 
 async def blob_store(settings: Settings) -> Blobs:
-    """Open the store of uploads, and see that it takes them. Raises: BadSetting."""
+    """Open the store of uploads and write a test file. Raise BadSetting if that fails."""
     chosen = settings.blobs
     if chosen.store == "s3":
         if not chosen.s3_bucket:
@@ -81,9 +81,9 @@ async def blob_store(settings: Settings) -> Blobs:
         try:
             blobs = Blobs.local(Path(settings.data.dir) / "blobs")
         except OSError as error:
-            raise BadSetting(f"{where}: uploads cannot be kept there: {error}") from error
+            raise BadSetting(f"{where}: uploads cannot be stored there: {error}") from error
     try:
         await blobs.probe()
     except BlobsUnavailable as error:
-        raise BadSetting(f"{where}: uploads cannot be kept there: {error}") from error
+        raise BadSetting(f"{where}: uploads cannot be stored there: {error}") from error
     return blobs

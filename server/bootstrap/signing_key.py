@@ -1,4 +1,4 @@
-"""The key that signs tokens, and from which others are derived: given, or made at the first start and kept."""
+"""The key that signs tokens, and from which other keys are derived: set, or generated at the first start and stored."""
 
 import os
 import secrets
@@ -8,7 +8,9 @@ from server.settings.sections import BadSetting, Settings
 
 
 def signing_key(settings: Settings) -> str:
-    """Give the key that signs tokens: the settings' own, or one that is made once and kept beside the data."""
+    """Return the key of the settings, or the one in the data directory, which is generated if it does not exist.
+
+    Raise BadSetting if it can be neither read nor written."""
     if settings.auth.signing_key:
         return settings.auth.signing_key.reveal()
     path = Path(settings.data.dir) / "signing.key"
@@ -19,8 +21,9 @@ def signing_key(settings: Settings) -> str:
     except FileExistsError:
         pass
     except OSError as error:
-        raise BadSetting(f"data.dir = {settings.data.dir!r}: the signing key cannot be kept there: {error}") from error
+        where = f"data.dir = {settings.data.dir!r}"
+        raise BadSetting(f"{where}: the signing key cannot be stored there: {error}") from error
     key = path.read_text().strip()
     if len(key) < 32:
-        raise BadSetting(f"{path} holds no key; delete it to have a new one made, which logs everybody out")
+        raise BadSetting(f"{path} contains no key. Delete it to have a new one generated, which logs everyone out")
     return key

@@ -1,6 +1,6 @@
-"""One class after the other, played by the cast.
+"""Classes, played one after the other by a cast of users.
 
-**Law:** the cast has no door of its own: all that it does, anyone can do over the public API.
+**Law:** the cast uses the public API only.
 """
 
 import asyncio
@@ -13,64 +13,65 @@ from typing import Any
 import aiohttp
 
 from server.demo.lessons import LESSONS, STUDENTS, TEACHER, Cue, Lesson, says
-from server.demo.people import Frame, Person, Refused
+from server.demo.people import DemoUser, Refused, StreamFrame
 
 TTL_S = 3_600
-"""When a class ends by itself, should the demo be killed in it."""
+"""When a class ends if the demo is killed."""
 CALL_TIMEOUT_S = 15.0
 FAREWELL_S = 2.0
 NEXT_AFTER_S = 10.0
 ASIDES = 20
-"""What the teacher keeps in mind to say to newcomers."""
+"""The most answers to newcomers that the teacher still has to give."""
 
 
-class Over(Exception):
-    """The class has ended otherwise than by the script."""
+class ClassEnded(Exception):
+    """The class ended before the script did."""
 
 
-async def play(url: str, shown: str, say: Callable[[str], None], *, speed: float = 1.0) -> None:
-    """Play classes on the server at `url` until cancelled; say their links, which start with `shown`.
+async def play(url: str, public_url: str, say: Callable[[str], None], *, speed: float = 1.0) -> None:
+    """Play classes on the server at `url` until cancelled. Print their links, which begin with `public_url`.
 
-    Raises: Refused, aiohttp.ClientError.
+    Raise Refused or aiohttp.ClientError if the cast cannot continue.
     """
     connector = aiohttp.TCPConnector(limit=3 * (len(STUDENTS) + 1))
     timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=1 << 20) as http:
-        cast = {name: Person(http, url, name, "student") for name in STUDENTS}
-        cast[TEACHER] = Person(http, url, TEACHER, "teacher")
+        cast = {name: DemoUser(http, url, name, "student") for name in STUDENTS}
+        cast[TEACHER] = DemoUser(http, url, TEACHER, "teacher")
         for person in cast.values():
             await person.register()
-        code = await create(cast[TEACHER], LESSONS[0])
+        code = await create_class(cast[TEACHER], LESSONS[0])
         for lesson, following in following_pairs():
-            link = f"{shown}/?code={code}"
+            link = f"{public_url}/?code={code}"
             say(f"on now: {lesson.title}")
             say(f"watch it and join in: {link}")
             this = Class(cast, code, speed)
             try:
-                with contextlib.suppress(Over):
+                with contextlib.suppress(ClassEnded):
                     await this.run(lesson)
-                code = await create(cast[TEACHER], following)
-                with contextlib.suppress(Over):
-                    await this.perform(says(TEACHER, f"Next: {following.title} {shown}/?code={code}"))
+                code = await create_class(cast[TEACHER], following)
+                with contextlib.suppress(ClassEnded):
+                    await this.perform(says(TEACHER, f"Next: {following.title} {public_url}/?code={code}"))
                 await asyncio.sleep(NEXT_AFTER_S / speed)
             finally:
                 await this.end()
 
 
 def following_pairs() -> Iterator[tuple[Lesson, Lesson]]:
+    """Yield each lesson with the next one, without end."""
     return itertools.pairwise(itertools.cycle(LESSONS))
 
 
-async def create(teacher: Person, lesson: Lesson) -> str:
-    """Create a class; give its join code."""
+async def create_class(teacher: DemoUser, lesson: Lesson) -> str:
+    """Create a class and return its join code."""
     body = {"title": lesson.title, "description": lesson.description, "capacity": 100, "ttl": TTL_S}
     return str((await teacher.call("POST", "/v1/sessions", body))["code"])
 
 
 class Class:
-    """One class while it lasts. The teacher follows the script, and answers newcomers between two cues."""
+    """A class. The teacher follows the script and answers newcomers between two cues."""
 
-    def __init__(self, cast: dict[str, Person], code: str, speed: float) -> None:
+    def __init__(self, cast: dict[str, DemoUser], code: str, speed: float) -> None:
         self._cast = cast
         self._teacher = cast[TEACHER]
         self._code = code
@@ -81,6 +82,7 @@ class Class:
         self._watching: set[asyncio.Task[None]] = set()
 
     async def run(self, lesson: Lesson) -> None:
+        """Play a lesson. Raise ClassEnded, Refused, aiohttp.ClientError."""
         await self.perform(Cue(TEACHER, {"type": "join"}))
         for cue in lesson.cues:
             await self.perform(cue)
@@ -91,9 +93,9 @@ class Class:
                 await asyncio.sleep(pause_s(aside) / self._speed)
 
     async def perform(self, cue: Cue) -> None:
-        """Do what a cue says. What the class does not allow just now (a newcomer may have seen to that) is left out.
+        """Perform a cue. Skip it if the class does not allow it now, for which a newcomer may be the reason.
 
-        Raises: Over, Refused, aiohttp.ClientError.
+        Raise ClassEnded, Refused, aiohttp.ClientError.
         """
         person = self._cast[cue.who]
         try:
@@ -106,7 +108,7 @@ class Class:
             return
         except Refused as refused:
             if refused.status == 410:
-                raise Over from refused
+                raise ClassEnded from refused
             if refused.status in (401, 429, 503):
                 raise
             return
@@ -118,25 +120,25 @@ class Class:
                 self._asides.append(says(TEACHER, f"Yes, {name}?"))
 
     def _resolved(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Put ids in the place of names. Raises: KeyError for who has said nothing yet."""
+        """Return the command with ids in place of names. Raise KeyError if someone has not written anything yet."""
         ids: dict[str, Any] = {key: self._cast[command[key]].user_id for key in ("user_id", "to") if key in command}
         messages: dict[str, Any] = {
             key: self._latest[command[key]] for key in ("message_id", "reply_to") if key in command
         }
         return {**command, **ids, **messages}
 
-    def _watch(self, person: Person) -> None:
-        hear = self._notice if person is self._teacher else ignore
-        task = asyncio.create_task(person.watch(self._code, hear))
+    def _watch(self, person: DemoUser) -> None:
+        on_frame = self._notice if person is self._teacher else ignore
+        task = asyncio.create_task(person.watch(self._code, on_frame))
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
 
-    def _notice(self, frame: Frame) -> None:
-        """What the teacher sees of people who are not in the script."""
+    def _notice(self, frame: StreamFrame) -> None:
+        """React, as the teacher, to participants who are not in the cast."""
         if frame.event == "snapshot":
-            # They may have come before the teacher's stream was open.
-            for place in frame.body["participants"]:
-                self._welcome(place["user_id"], place["name"])
+            # They may have joined before the teacher's stream was open.
+            for participant in frame.body["participants"]:
+                self._welcome(participant["user_id"], participant["name"])
         who = frame.body.get("actor")
         if who is None or any(who == person.user_id for person in self._cast.values()):
             return
@@ -156,13 +158,13 @@ class Class:
             self._asides.append(says(TEACHER, f"Welcome, {name}! Write to us, or raise a hand."))
 
     async def end(self) -> None:
-        """End the class, also when it is broken off, and wait for everyone's stream to say so."""
+        """End the class, at any point, and wait until all streams of the cast have ended."""
         with contextlib.suppress(Refused, aiohttp.ClientError, TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
                 try:
                     await self._teacher.command(self._code, {"type": "end"})
                 except Refused:
-                    # Broken off before it had begun.
+                    # It had not started.
                     await self._teacher.command(self._code, {"type": "cancel"})
                 if self._watching:
                     await asyncio.wait(self._watching)
@@ -171,10 +173,10 @@ class Class:
         await asyncio.gather(*self._watching, return_exceptions=True)
 
 
-def ignore(frame: Frame) -> None:
-    """The students follow their script."""
+def ignore(frame: StreamFrame) -> None:
+    """Do nothing: students only follow the script."""
 
 
 def pause_s(cue: Cue) -> float:
-    """The time that it takes the others to read it."""
+    """Return how many seconds it takes to read what a cue says."""
     return min(1.5 + 0.05 * len(cue.do.get("text", "")), 5.0)

@@ -1,6 +1,6 @@
-"""A stand-in for Daily.co: its REST API and its signed webhooks over real HTTP, for trying `rooms.provider = "daily"`.
+"""A stand-in for Daily.co: its REST API and its signed webhooks over real HTTP, to try `rooms.provider = "daily"`.
 
-It keeps everything in memory and carries no audio or video. What can go wrong at Daily goes wrong here on request.
+It keeps everything in memory and carries no audio or video. Tests can make it fail in the ways that Daily fails.
 """
 
 import asyncio
@@ -26,8 +26,10 @@ HOOK_TIMEOUT_S = 5.0
 
 
 class Fault(Struct):
-    """What the next `times` calls of a method and path meet with: a status, after a while, or a closed connection; or
-    what they ask for is done, and an answer comes only `silent_s` later."""
+    """How the next `times` calls of a method and path fail.
+
+    After `after_s` they get `status`, or the connection is closed (`closes`); or they succeed, and the response comes
+    `silent_s` late."""
 
     method: str
     path: str
@@ -40,7 +42,7 @@ class Fault(Struct):
 
 
 class FakeDaily:
-    """`key` is the account's; webhooks go to `hook`, signed with `secret` (base64)."""
+    """The stand-in. `key` is the API key that it accepts. Webhooks go to `hook`, signed with `secret` (base64)."""
 
     def __init__(self, key: str, secret: str = "", hook: str = "") -> None:
         self.key = key
@@ -48,18 +50,19 @@ class FakeDaily:
         self.hook = hook
         self.url = ""
         self.no_links = ""
-        """What Daily says in place of a recording's link, with 200, where the domain does not allow one."""
+        """The text that is returned, with 200, in place of a download link; empty: return links."""
         self.rooms: dict[str, dict[str, Any]] = {}
         self.recordings: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str, Any]] = []
-        """Method, path and body of every call that had the key."""
+        """The method, path and body of every call with the right key."""
         self.faults: list[Fault] = []
         self.told: list[tuple[str, int]] = []
-        """Webhooks that were sent: type, and the answer's status."""
+        """The type of each webhook that was sent, and the status of its response."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = iter(range(1, 1_000_000_000))
 
     def app(self) -> web.Application:
+        """Return the application that serves it."""
         app = web.Application(middlewares=[self._checked])
         route = app.router
         route.add_post("/v1/rooms", self._make)
@@ -83,12 +86,12 @@ class FakeDaily:
             if fault.closes and request.transport is not None:
                 request.transport.abort()
             if fault.status:
-                return answer({"error": "server-error"}, fault.status, fault.headers)
+                return json_answer({"error": "server-error"}, fault.status, fault.headers)
         authorization = request.headers.get("Authorization")
         if authorization is None:
-            return refused(400, "authorization-header-error")
+            return refusal(400, "authorization-header-error")
         if not hmac.compare_digest(authorization, f"Bearer {self.key}"):
-            return refused(401, "authentication-error")
+            return refusal(401, "authentication-error")
         raw = await request.read()
         self.calls.append((request.method, request.path, msgspec.json.decode(raw) if raw else None))
         answered = await handler(request)
@@ -107,9 +110,9 @@ class FakeDaily:
         body = await request.json()
         name = body.get("name") or secrets.token_hex(8)
         if name in self.rooms:
-            return refused(400, "invalid-request-error", f"a room named {name} already exists")
+            return refusal(400, "invalid-request-error", f"a room named {name} already exists")
         if len(name) > NAME_LENGTH:
-            return refused(400, "invalid-request-error", "the name is too long")
+            return refusal(400, "invalid-request-error", "the name is too long")
         room = {
             "id": secrets.token_hex(16),
             "name": name,
@@ -120,38 +123,38 @@ class FakeDaily:
             "config": body.get("properties", {}),
         }
         self.rooms[name] = room
-        return answer(room)
+        return json_answer(room)
 
     async def _room(self, request: web.Request) -> web.Response:
         room = self.rooms.get(request.match_info["name"])
-        return refused(404, "not-found") if room is None else answer(room)
+        return refusal(404, "not-found") if room is None else json_answer(room)
 
     async def _delete(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         if self.rooms.pop(name, None) is None:
-            return refused(404, "not-found")
-        return answer({"deleted": True, "name": name})
+            return refusal(404, "not-found")
+        return json_answer({"deleted": True, "name": name})
 
     async def _eject(self, request: web.Request) -> web.Response:
         if request.match_info["name"] not in self.rooms:
-            return refused(404, "not-found")
+            return refusal(404, "not-found")
         body = await request.json()
         if len(body["user_ids"]) > 100:
-            return refused(400, "invalid-request-error", "at most 100 user_ids")
-        return answer({"ejectedIds": body["user_ids"]})
+            return refusal(400, "invalid-request-error", "at most 100 user_ids")
+        return json_answer({"ejectedIds": body["user_ids"]})
 
     async def _token(self, request: web.Request) -> web.Response:
         properties = (await request.json())["properties"]
         if len(properties.get("user_id", "")) > 36:
-            return refused(400, "invalid-request-error", "user_id is too long")
-        return answer({"token": jwt.encode({**properties, "iat": int(time.time())}, self.key, algorithm="HS256")})
+            return refusal(400, "invalid-request-error", "user_id is too long")
+        return json_answer({"token": jwt.encode({**properties, "iat": int(time.time())}, self.key, algorithm="HS256")})
 
     async def _start(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         if name not in self.rooms:
-            return refused(404, "not-found")
+            return refusal(404, "not-found")
         if self._running(name):
-            return refused(400, "invalid-request-error", "has an active stream")
+            return refusal(400, "invalid-request-error", "has an active stream")
         number = next(self._numbers)
         recording: dict[str, Any] = {
             "id": f"rec-{number}", "room_name": name, "start_ts": time.time(), "status": "in-progress",
@@ -159,12 +162,12 @@ class FakeDaily:
         }  # fmt: skip
         self.recordings[recording["id"]] = recording
         self.tell("recording.started", {"recording_id": recording["id"], "room_name": name, "action": "start"})
-        return answer({"status": "OK"})
+        return json_answer({"status": "OK"})
 
     async def _stop(self, request: web.Request) -> web.Response:
         recording = self._running(request.match_info["name"])
         if recording is None:
-            return refused(400, "invalid-request-error", "does not have an active stream")
+            return refusal(400, "invalid-request-error", "does not have an active stream")
         recording["status"] = "finished"
         recording["duration"] = round(time.time() - recording["start_ts"])
         self.tell(
@@ -175,7 +178,7 @@ class FakeDaily:
                 "s3_key": recording["s3key"],
             },
         )  # fmt: skip
-        return answer({"status": "OK"})
+        return json_answer({"status": "OK"})
 
     def _running(self, name: str) -> dict[str, Any] | None:
         mine = (one for one in self.recordings.values() if one["room_name"] == name and one["status"] == "in-progress")
@@ -184,28 +187,28 @@ class FakeDaily:
     async def _recordings(self, request: web.Request) -> web.Response:
         name = request.query.get("room_name")
         found = [one for one in self.recordings.values() if name in (None, one["room_name"])]
-        return answer({"total_count": len(found), "data": found[::-1]})
+        return json_answer({"total_count": len(found), "data": found[::-1]})
 
     async def _recording(self, request: web.Request) -> web.Response:
         found = self.recordings.get(request.match_info["id"])
-        return refused(404, "not-found") if found is None else answer(found)
+        return refusal(404, "not-found") if found is None else json_answer(found)
 
     async def _link(self, request: web.Request) -> web.Response:
         found = self.recordings.get(request.match_info["id"])
         if found is None:
-            return refused(404, "not-found")
+            return refusal(404, "not-found")
         link = self.no_links or f"{self.url}/files/{found['id']}.mp4?signature={secrets.token_hex(8)}"
-        return answer({"download_link": link, "expires": int(time.time()) + LINK_S})
+        return json_answer({"download_link": link, "expires": int(time.time()) + LINK_S})
 
     async def _hook(self, request: web.Request) -> web.Response:
-        """Take the URL of webhooks, if somebody there answers."""
+        """Set the URL of webhooks, if it answers a test."""
         self.hook = (await request.json())["url"]
         if await self._posted(b'{"test":"test"}', {}) != 200:
-            return refused(400, "invalid-request-error", "non-200 status code returned from webhook endpoint")
-        return answer({"uuid": secrets.token_hex(16), "url": self.hook, "hmac": self.secret, "state": "ACTIVE"})
+            return refusal(400, "invalid-request-error", "non-200 status code returned from webhook endpoint")
+        return json_answer({"uuid": secrets.token_hex(16), "url": self.hook, "hmac": self.secret, "state": "ACTIVE"})
 
     def tell(self, kind: str, payload: object) -> None:
-        """Send a webhook, soon."""
+        """Send a webhook in the background."""
         task = asyncio.create_task(self._told(kind, payload))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -215,7 +218,7 @@ class FakeDaily:
             self.told.append((kind, await self.say(kind, payload)))
 
     async def say(self, kind: str, payload: object, **changed: Any) -> int:
-        """Send a webhook; give the answer's status. `changed`: fields of the envelope."""
+        """Send a webhook and return the status of its response. `changed` replaces fields of the envelope."""
         number = next(self._numbers)
         envelope = {
             "version": "1.0.0", "type": kind, "id": f"evt-{number}", "payload": payload, "event_ts": time.time(),
@@ -224,7 +227,7 @@ class FakeDaily:
         return await self._posted(raw, self.signed(raw, str(int(time.time() * 1000))))
 
     def signed(self, raw: bytes, stamp: str) -> dict[str, str]:
-        """Give the headers of a body, signed at a time."""
+        """Return the headers of a body that was signed at a time."""
         key = base64.b64decode(self.secret)
         signature = hmac.new(key, stamp.encode() + b"." + raw, hashlib.sha256).digest()
         return {"X-Webhook-Timestamp": stamp, "X-Webhook-Signature": base64.b64encode(signature).decode()}
@@ -242,17 +245,17 @@ class FakeDaily:
             return 0
 
 
-def answer(body: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+def json_answer(body: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json", headers=headers)
 
 
-def refused(status: int, error: str, info: str = "") -> web.Response:
-    return answer({"error": error, **({"info": info} if info else {})}, status)
+def refusal(status: int, error: str, info: str = "") -> web.Response:
+    return json_answer({"error": error, **({"info": info} if info else {})}, status)
 
 
 @contextlib.asynccontextmanager
 async def serving(fake: FakeDaily, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[FakeDaily]:
-    """Serve it while the block runs; `fake.url` is where, without the API's `/v1`."""
+    """Run it during the block, at `fake.url` (without the API's `/v1`)."""
     runner = web.AppRunner(fake.app(), access_log=None)
     await runner.setup()
     try:
@@ -264,12 +267,12 @@ async def serving(fake: FakeDaily, host: str = "127.0.0.1", port: int = 0) -> As
 
 
 async def serve(say: Callable[[str], None], host: str, port: int, key: str, secret: str, hook: str) -> None:
-    """Serve it until cancelled, and say how to use it."""
+    """Run it until cancelled, and print how to use it."""
     async with serving(FakeDaily(key, secret, hook), host, port) as fake:
         say(f"a stand-in for Daily at {fake.url}/v1; start the server with these in its environment:")
         say("  HOMEROOM_ROOMS__PROVIDER=daily")
         say(f"  HOMEROOM_ROOMS__DAILY_API_URL={fake.url}/v1")
         say(f"  HOMEROOM_ROOMS__DAILY_API_KEY={fake.key}")
         say(f"  HOMEROOM_ROOMS__DAILY_WEBHOOK_SECRET={fake.secret}")
-        say(f"webhooks go to {fake.hook or 'nowhere; name a URL with --webhook'}")
+        say(f"webhooks go to {fake.hook or 'no URL; set one with --webhook'}")
         await asyncio.Event().wait()

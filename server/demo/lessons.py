@@ -1,4 +1,4 @@
-"""What is said and done in the demo's classes: data, nothing else."""
+"""The scripts of the demo's classes."""
 
 from typing import Any
 
@@ -10,29 +10,34 @@ STUDENTS = (MIA, LEO, ZOE, SAM, NOAH)
 
 
 class Cue(Struct, frozen=True):
-    """What somebody does next, as a command to the session.
+    """What one member of the cast does next, as a command to the session.
 
-    A name in `user_id` or `to` stands for that person, one in `message_id` or `reply_to` for their latest message."""
+    A name in `user_id` or `to` stands for that user, one in `message_id` or `reply_to` for their latest message."""
 
     who: str
     do: dict[str, Any]
 
 
 class Lesson(Struct, frozen=True):
+    """A class and its script."""
+
     title: str
     description: str
     cues: tuple[Cue, ...]
 
 
 def says(who: str, text: str, **more: str) -> Cue:
+    """Return the cue to write a message."""
     return Cue(who, {"type": "send_message", "text": text, **more})
 
 
 def likes(who: str, whose: str, emoji: str = "👍") -> Cue:
+    """Return the cue to react to another user's latest message."""
     return Cue(who, {"type": "react", "message_id": whose, "emoji": emoji})
 
 
 def does(who: str, command: str, **more: str) -> Cue:
+    """Return the cue to send a command."""
     return Cue(who, {"type": command, **more})
 
 

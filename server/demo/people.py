@@ -1,4 +1,4 @@
-"""People with an account, as clients of the public HTTP API."""
+"""Users with an account, as clients of the public API."""
 
 import asyncio
 import secrets
@@ -12,11 +12,11 @@ from msgspec import Struct
 TRIES = 5
 LONGEST_WAIT_S = 10.0
 SILENCE_S = 60.0
-"""A stream that says nothing for so long, heartbeats included, is dead."""
+"""A stream without any bytes for so long, heartbeats included, is dead."""
 
 
 class Refused(Exception):
-    """The server said no."""
+    """The server refused a request."""
 
     def __init__(self, status: int, reason: str, detail: str) -> None:
         super().__init__(f"{detail} ({status} {reason})")
@@ -24,7 +24,7 @@ class Refused(Exception):
         self.reason = reason
 
 
-class Frame(Struct, frozen=True):
+class StreamFrame(Struct, frozen=True):
     """One frame of a stream."""
 
     event: str
@@ -32,8 +32,8 @@ class Frame(Struct, frozen=True):
     cursor: str | None
 
 
-async def frames(content: aiohttp.StreamReader) -> AsyncIterator[Frame]:
-    """Read a stream frame by frame, comments left out."""
+async def read_frames(content: aiohttp.StreamReader) -> AsyncIterator[StreamFrame]:
+    """Yield the frames of a stream, without comments."""
     event, data, cursor = "message", "", None
     async for raw in content:
         name, _, value = raw.decode().rstrip("\n").partition(": ")
@@ -46,12 +46,12 @@ async def frames(content: aiohttp.StreamReader) -> AsyncIterator[Frame]:
                 cursor = value
             case "" if not value:
                 if data:
-                    yield Frame(event, msgspec.json.decode(data), cursor)
+                    yield StreamFrame(event, msgspec.json.decode(data), cursor)
                 event, data, cursor = "message", "", None
 
 
-class Person:
-    """One account. `user_id` is known once it is registered."""
+class DemoUser:
+    """One user. `user_id` is set by `register`."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, name: str, role: str) -> None:
         self._http = http
@@ -66,7 +66,7 @@ class Person:
         self.user_id = ""
 
     async def register(self) -> None:
-        """Make an account of its own, so that no earlier run is in the way. Raises: Refused, aiohttp.ClientError."""
+        """Create a new account, independent of earlier runs. Raise Refused, aiohttp.ClientError."""
         account = {"name": self.name, **self._credentials, "role": self._role}
         self._logged_in(await self._send("POST", "/v1/auth/register", account))
 
@@ -78,9 +78,9 @@ class Person:
         self.user_id = login["user"]["id"]
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
-        """Call the API: after logging in anew when the token has expired, and again when it is asked to wait.
+        """Call the API. Log in again if the token has expired, and repeat the call if the server asks to wait.
 
-        A command is sent under one Idempotency-Key however often. Raises: Refused, aiohttp.ClientError.
+        All attempts use one Idempotency-Key. Raise Refused, aiohttp.ClientError.
         """
         key = secrets.token_hex(8)
         for _ in range(TRIES):
@@ -93,7 +93,7 @@ class Person:
                     raise
         return await self._send(method, path, body, key)
 
-    # Accounts are asked for without a key, and so without a token: one that has expired is refused even there.
+    # Registering and logging in need no token, and would be refused with an expired one: no key, no token.
     async def _send(self, method: str, path: str, body: object, key: str | None = None) -> Any:
         headers = {} if key is None else {**self._headers, "Idempotency-Key": key}
         async with self._http.request(method, self._url + path, json=body, headers=headers) as response:
@@ -106,13 +106,13 @@ class Person:
             raise Refused(response.status, problem["reason"], problem["detail"])
 
     async def command(self, ref: str, command: dict[str, Any]) -> list[dict[str, Any]]:
-        """Do something in a session; give what it made happen. Raises: Refused, aiohttp.ClientError."""
+        """Send a command to a session and return its events. Raise Refused, aiohttp.ClientError."""
         answer = await self.call("POST", f"/v1/sessions/{ref}/commands", command)
         events: list[dict[str, Any]] = answer["events"]
         return events
 
-    async def watch(self, ref: str, hear: Callable[[Frame], None]) -> None:
-        """Follow a session's stream, resuming where it broke off, until it says not to come back."""
+    async def watch(self, ref: str, on_frame: Callable[[StreamFrame], None]) -> None:
+        """Follow a session's stream, and resume it when it is interrupted, until the server ends it for good."""
         cursor, failures = None, 0
         while failures < TRIES:
             headers = self._headers if cursor is None else {**self._headers, "Last-Event-ID": cursor}
@@ -128,9 +128,9 @@ class Person:
                         continue
                     if not response.ok:
                         return
-                    async for frame in frames(response.content):
+                    async for frame in read_frames(response.content):
                         failures, cursor = 0, frame.cursor or cursor
-                        hear(frame)
+                        on_frame(frame)
                         if frame.event == "bye":
                             if frame.body["retry"] is None:
                                 return

@@ -65,7 +65,7 @@ async def test_a_port_in_use_is_said_before_a_database_is_made(tmp_path: Path) -
         status, said = await server.ended()
     assert status == 1
     assert f"server.port = {server.port}" in said
-    assert "Choose another port, or stop what uses it" in said
+    assert "Choose another port, or stop the process that uses it" in said
     assert "Traceback" not in said
     assert "PostgreSQL" not in said
     await server.stop()

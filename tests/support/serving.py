@@ -16,7 +16,7 @@ from actors.messages import Passivate
 from actors.persistence import Idle, tell
 from actors.session.ids import SessionId
 from server.api.routes import Api
-from server.bootstrap.lifecycle import Running, idle, running
+from server.bootstrap.lifecycle import Running, running
 from server.settings.sections import (
     AuthSettings,
     DatabaseSettings,
@@ -207,4 +207,4 @@ async def serving(
         yield Town(server, http, dsn)
 
 
-__all__ = ["KEY", "Town", "gather_bye", "idle", "read_answer", "serving", "settings", "wait_for"]
+__all__ = ["KEY", "Town", "gather_bye", "read_answer", "serving", "settings", "wait_for"]

@@ -1,4 +1,4 @@
-"""What goes on by itself: whatever becomes of it, it goes on."""
+"""Background work: it continues whatever happens to it."""
 
 import asyncio
 import logging
@@ -6,12 +6,12 @@ import logging
 import pytest
 
 from actors.ports import LogUnavailable
-from server.bootstrap.background import going_on, purge
+from server.bootstrap.background import purge, run_forever
 from storage.queries import FORGET_ROWS
 from tests.support.client import PATIENCE_S
 
 
-async def test_what_breaks_off_or_ends_is_logged_and_begins_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_work_that_fails_or_ends_is_logged_and_restarted(caplog: pytest.LogCaptureFixture) -> None:
     begun, third = 0, asyncio.Event()
 
     async def work() -> None:
@@ -24,18 +24,19 @@ async def test_what_breaks_off_or_ends_is_logged_and_begins_again(caplog: pytest
             await asyncio.Event().wait()
 
     with caplog.at_level(logging.ERROR):
-        task = asyncio.create_task(going_on("counting", work, again_s=0))
+        task = asyncio.create_task(run_forever("counting", work, again_s=0))
         async with asyncio.timeout(PATIENCE_S):
             await third.wait()
-    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
-        "counting broke off", "counting has come to an end",
-    ]  # fmt: skip
+    assert [record.getMessage() for record in caplog.records] == [
+        "background work failed and is restarted: counting",
+        "background work ended and is restarted: counting",
+    ]
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
-async def test_what_cannot_be_dropped_keeps_nothing_else_from_it() -> None:
+async def test_a_store_that_fails_does_not_keep_the_others_from_being_purged() -> None:
     left, done = [FORGET_ROWS, FORGET_ROWS + 1, 7], asyncio.Event()
 
     async def away() -> int:

@@ -5,7 +5,7 @@ import traceback
 
 import pytest
 
-from server.bootstrap.database import database
+from server.bootstrap.database import open_database
 from server.settings.loader import load
 from server.settings.sections import BadSetting
 
@@ -14,7 +14,7 @@ async def test_a_database_that_cannot_be_reached_is_named_by_its_setting() -> No
     settings = load(None, {}, {"database.dsn": "postgresql://127.0.0.1:1/nowhere"})
     async with contextlib.AsyncExitStack() as stack:
         with pytest.raises(BadSetting, match=r"database\.dsn.*Connection refused"):
-            await database(settings, stack, lambda text: None)
+            await open_database(settings, stack, lambda text: None)
 
 
 async def test_what_is_no_dsn_is_not_quoted() -> None:
@@ -22,5 +22,5 @@ async def test_what_is_no_dsn_is_not_quoted() -> None:
     settings = load(None, {}, {"database.dsn": "postgresql//homeroom:secret@127.0.0.1/homeroom"})
     async with contextlib.AsyncExitStack() as stack:
         with pytest.raises(BadSetting, match=r"database\.dsn names: it is no DSN") as refused:
-            await database(settings, stack, lambda text: None)
+            await open_database(settings, stack, lambda text: None)
     assert "secret" not in "".join(traceback.format_exception(refused.value))
