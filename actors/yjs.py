@@ -20,7 +20,7 @@ from actors.session import machine
 from actors.session.aspects.code import changed
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
-from actors.session.state import Code, State
+from actors.session.state import Code, State, TextChange
 
 ROOT = "code"
 """What the text is called in the document: `doc.getText("code")`."""
@@ -107,7 +107,7 @@ class CodeDocument:
         if self._replica is None:
             self._replica = Replica(map(decoded, code.updates))
             if not code.updates:
-                self._replica.follow("", [c.Change(at=0, insert=code.text)])
+                self._replica.follow("", [TextChange(at=0, insert=code.text)])
         return self._replica
 
 
@@ -127,7 +127,7 @@ class Replica:
     def everything(self) -> bytes:
         return self._doc.get_update()
 
-    def merge(self, update: bytes, text: str) -> tuple[list[c.Change], bytes | None]:
+    def merge(self, update: bytes, text: str) -> tuple[list[TextChange], bytes | None]:
         """Take an update in; give what it changes in `text` (what the document holds), and what was new in it.
 
         Raises: Rejected, and is then not to be used any more."""
@@ -149,7 +149,7 @@ class Replica:
             raise Rejected(Reason.NOT_ALLOWED, f"`update` may change the text {ROOT!r} only.", field="update")
         return changes, seen.news
 
-    def follow(self, text: str, changes: Sequence[c.Change]) -> tuple[str, bytes]:
+    def follow(self, text: str, changes: Sequence[TextChange]) -> tuple[str, bytes]:
         """Make changes to `text` (what the document holds); give what it is then, and the update."""
         with self._watched() as seen, self._doc.transaction():
             for change in changes:
@@ -209,7 +209,7 @@ def decoded(update: str) -> bytes:
         raise Rejected(Reason.NOT_ALLOWED, "`update` is not base64.", field="update") from error
 
 
-def changes_of(delta: Sequence[dict[str, Any]], text: str) -> Iterator[c.Change]:
+def changes_of(delta: Sequence[dict[str, Any]], text: str) -> Iterator[TextChange]:
     """Say in characters what a Yjs delta says in bytes. Raises: Rejected when there is more to it than plain text."""
     raw = text.encode()
     old = at = delete = 0
@@ -229,17 +229,17 @@ def changes_of(delta: Sequence[dict[str, Any]], text: str) -> Iterator[c.Change]
             old += size
         if "retain" in step:
             if delete or insert:
-                yield c.Change(at=at, delete=delete, insert=insert)
+                yield TextChange(at=at, delete=delete, insert=insert)
             at += len(insert) + characters(step["retain"])
             old += step["retain"]
             delete, insert = 0, ""
 
 
-def difference(old: str, new: str) -> list[c.Change]:
+def difference(old: str, new: str) -> list[TextChange]:
     """Give the one change that makes `new` of `old`: what is between what they begin and end with alike."""
     start = alike(len(old), len(new), lambda size: old[:size] == new[:size])
     end = alike(len(old) - start, len(new) - start, lambda size: old[len(old) - size :] == new[len(new) - size :])
-    return [c.Change(at=start, delete=len(old) - start - end, insert=new[start : len(new) - end])]
+    return [TextChange(at=start, delete=len(old) - start - end, insert=new[start : len(new) - end])]
 
 
 def alike(most: int, or_most: int, same: Any) -> int:

@@ -1,6 +1,8 @@
 """Sessions as lists and look-ups see them: read only, the log's commits keep them (`sql/queries/event_log.sql`)."""
 
+import logging
 import re
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import msgspec
@@ -12,6 +14,7 @@ from actors.session.state import Kind, Session
 from storage import queries
 from storage.pool import Pool
 
+logger = logging.getLogger(__name__)
 SQL = queries.load("sessions")
 CODE = re.compile(r"[A-Za-z0-9]{6}")
 NUMBER = re.compile(r"[0-9]{1,9}")
@@ -27,6 +30,15 @@ class SessionMembership(Struct, frozen=True):
 
     session: Session
     membership: Membership
+
+
+def readable(bodies: Iterable[str]) -> Iterator[Session]:
+    """Return the sessions of a list, without those that cannot be read: one such row must not cost the others."""
+    for body in bodies:
+        try:
+            yield _sessions.decode(body)
+        except msgspec.DecodeError as error:
+            logger.error("a session's row cannot be read, and is left out of a list: %s: %.200s", error, body)
 
 
 class Sessions:
@@ -97,7 +109,15 @@ class Sessions:
             "viewer": viewer, "before": before, "limit": limit, "status": status, "kind": kind, "owner": owner,
             "participant": participant, "course_id": course_id,
         }  # fmt: skip
-        return [_sessions.decode(row[1]) for row in await self._pool.fetch(SQL["page"], params, retry=True)]
+        found: list[Session] = []
+        while len(found) < limit:
+            wanted = limit - len(found)
+            rows = await self._pool.fetch(SQL["page"], {**params, "limit": wanted}, retry=True)
+            found += readable(row[1] for row in rows)
+            if len(rows) < wanted:
+                break
+            params["before"] = rows[-1][0]
+        return found
 
     async def slice(
         self,
@@ -117,7 +137,7 @@ class Sessions:
         }  # fmt: skip
         rows = await self._pool.fetch(SQL["slice"], params, retry=True)
         total = await self._pool.fetch(SQL["slice_total"], params, retry=True)
-        return [_sessions.decode(row[0]) for row in rows], total[0][0]
+        return list(readable(row[0] for row in rows)), total[0][0]
 
     async def counts(self) -> dict[str, int]:
         """Count sessions by status."""

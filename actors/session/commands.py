@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
 from actors.session.ids import (
     AnswerText,
@@ -44,6 +44,7 @@ from actors.session.state import (
     RecordingStatus,
     Role,
     Room,
+    TextChange,
     Track,
 )
 
@@ -88,6 +89,13 @@ class Caller(Struct, frozen=True):
 # Lifecycle
 
 
+class NewFeatures(Features, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The features that a new session is to have. An unknown one is refused."""
+
+    def stored(self) -> Features:
+        return Features(**structs.asdict(self))
+
+
 class NewSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a creator may say of a session."""
 
@@ -109,7 +117,7 @@ class NewSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         | None
     ) = None
     course_id: Id | None = None
-    features: Features = Features()
+    features: NewFeatures = NewFeatures()
     mute_on_join: bool = False
     locked: bool = False
     language: Language | None = None
@@ -402,6 +410,9 @@ class Change(Struct, frozen=True, forbid_unknown_fields=True):
     delete: Annotated[int, Meta(ge=0)] = 0
     insert: str = ""
 
+    def stored(self) -> TextChange:
+        return TextChange(self.at, self.delete, self.insert)
+
 
 class EditCode(Command, frozen=True):
     """Change the document as of `base_version`: its whole text, or changes one after the other.
@@ -587,7 +598,7 @@ class Delete(Command, frozen=True):
 class Merge(Command, frozen=True):
     """A Yjs update that the shell has merged: the changes it makes to the text, and the update itself."""
 
-    changes: list[Change]
+    changes: list[TextChange]
     update: str
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from msgspec import UNSET, Struct, UnsetType
 
-from actors.session.commands import Change, snake_case
+from actors.session.commands import snake_case
 from actors.session.ids import MessageId, Millis, SessionId, UserId
 from actors.session.state import (
     BoardTool,
@@ -19,6 +19,7 @@ from actors.session.state import (
     RecordingStatus,
     Role,
     Room,
+    TextChange,
     VoiceNote,
 )
 
@@ -382,7 +383,7 @@ class CodeEdited(Event, frozen=True):
     """What made this version of the one before: changes one after the other, or a whole new text."""
 
     version: int
-    changes: list[Change] | None = None
+    changes: list[TextChange] | None = None
     text: str | None = None
 
 

@@ -3,7 +3,7 @@
 **Law:** it is the text that slicing one string would have made of the same changes.
 """
 
-from actors.session.commands import Change
+from actors.session.state import TextChange
 
 SIZE = 4_096
 
@@ -15,7 +15,7 @@ class Pieces:
     def __str__(self) -> str:
         return "".join(self._pieces)
 
-    def change(self, change: Change) -> None:
+    def change(self, change: TextChange) -> None:
         """Make a change that is inside of the text."""
         pieces, at = self._pieces, change.at
         first = 0

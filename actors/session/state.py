@@ -26,8 +26,8 @@ BUILTIN = "builtin"
 """The provider of rooms that Homeroom is itself."""
 
 
-class Features(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a session offers its participants."""
+class Features(Struct, frozen=True, kw_only=True):
+    """What a session offers its participants, as it is stored: a newer version may have stored more."""
 
     chat: bool = True
     direct_messages: bool = True
@@ -224,6 +224,14 @@ class Poll(Struct, kw_only=True):
     anonymous: bool = False
     open: bool = True
     votes: dict[UserId, list[int]] = {}
+
+
+class TextChange(Struct, frozen=True):
+    """A change of a text, as it is stored: at a position, in characters, some are deleted and others inserted."""
+
+    at: int
+    delete: int = 0
+    insert: str = ""
 
 
 class Code(Struct, kw_only=True):

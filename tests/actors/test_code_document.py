@@ -17,6 +17,7 @@ from actors.session import events as e
 from actors.session import machine
 from actors.session.aspects import code
 from actors.session.errors import Reason, Rejected
+from actors.session.state import TextChange
 from actors.yjs import LOOSE_BYTES, LOOSE_UPDATES, CodeDocument, Replica, decoded, difference
 from tests.support.script import ANN, BEN, TEACHER, Script, class_of, grants, person
 
@@ -137,7 +138,7 @@ def test_characters_are_characters(piece: str) -> None:
     client.hears(*news(live.merges(b"\0\0")))
     size = len(piece)
     events = live.merges(client.edit(1, size, "Z"))
-    expected = [] if piece == "Z" else [c.Change(at=1, delete=size, insert="Z")]
+    expected = [] if piece == "Z" else [TextChange(at=1, delete=size, insert="Z")]
     assert [event.changes for event in events if isinstance(event, e.CodeEdited)] == [expected]
     assert live.state.code.text == f"aZb{piece}c" == str(client.text)
     live.edits(f"aZ{piece}b{piece}{piece}")
@@ -326,14 +327,14 @@ def test_large_updates_become_one_and_the_log_stays_in_proportion() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "change"),
     [
-        ("", "abc", c.Change(at=0, insert="abc")),
-        ("abc", "", c.Change(at=0, delete=3)),
-        ("aaa", "aa", c.Change(at=2, delete=1)),
-        ("one two", "one 2 two", c.Change(at=4, insert="2 ")),
-        ("a😀b", "a🎉b", c.Change(at=1, delete=1, insert="🎉")),
+        ("", "abc", TextChange(at=0, insert="abc")),
+        ("abc", "", TextChange(at=0, delete=3)),
+        ("aaa", "aa", TextChange(at=2, delete=1)),
+        ("one two", "one 2 two", TextChange(at=4, insert="2 ")),
+        ("a😀b", "a🎉b", TextChange(at=1, delete=1, insert="🎉")),
     ],
 )
-def test_the_difference_of_two_texts(old: str, new: str, change: c.Change) -> None:
+def test_the_difference_of_two_texts(old: str, new: str, change: TextChange) -> None:
     assert difference(old, new) == [change]
     assert code.changed(old, [change]) == new
 

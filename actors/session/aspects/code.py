@@ -11,7 +11,7 @@ from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
 from actors.session.permissions import require
 from actors.session.rope import Pieces
-from actors.session.state import Code, State
+from actors.session.state import Code, State, TextChange
 
 LIMIT_BYTES = 1 << 20
 
@@ -24,11 +24,12 @@ def edit_code(state: State, command: c.EditCode, by: c.Caller, now: Millis) -> l
         current(code, command.base_version)
     elif command.text is None:
         raise Rejected(Reason.NOT_ALLOWED, "`changes` need the `base_version` they are made of.", field="base_version")
-    text = command.text if command.text is not None else changed(code.text, command.changes or ())
+    changes = None if command.changes is None else [change.stored() for change in command.changes]
+    text = command.text if command.text is not None else changed(code.text, changes or ())
     bounded(text)
     if text == code.text:
         return []
-    return [e.CodeEdited(version=code.version + 1, changes=command.changes, text=command.text)]
+    return [e.CodeEdited(version=code.version + 1, changes=changes, text=command.text)]
 
 
 def editable(state: State, by: c.Caller) -> Code:
@@ -49,7 +50,7 @@ def current(code: Code, base_version: int) -> None:
         )
 
 
-def changed(text: str, changes: Sequence[c.Change]) -> str:
+def changed(text: str, changes: Sequence[TextChange]) -> str:
     """Make changes one after the other. Raises: Rejected when one is outside of the text."""
     pieces, length = Pieces(text), len(text)
     for index, change in enumerate(changes):

@@ -53,7 +53,7 @@ def create(command: c.Create, by: c.Caller, now: Millis) -> list[e.Event]:
             title=new.title,
             owner_name=by.name,
             capacity=new.capacity or command.default_capacity,
-            features=new.features,
+            features=new.features.stored(),
             grace_ms=command.grace_ms,
             description=new.description,
             mute_on_join=new.mute_on_join,

@@ -8,7 +8,7 @@ from actors.session import commands as c
 from actors.session.access import CLOSED
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Name, UserId
-from actors.session.state import Features, Participant, State
+from actors.session.state import Participant, State
 from server.http.problems import Problem
 from server.usecases.call import Call
 from server.usecases.guest_identity import Newcomer
@@ -22,7 +22,7 @@ Color = Annotated[
 ]
 Language = Literal["javascript", "python", "html"]
 Version = Annotated[int, Meta(ge=0, lt=1 << 31)]
-FEATURES = Features(guests=True)
+FEATURES = c.NewFeatures(guests=True)
 LISTED = ("joined", "left")
 """Who is a participant: who is in it, or was and may come back."""
 

@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from actors.session import commands as c
 from actors.session.ids import Id, Title, UserId
-from actors.session.state import Features, FeaturesUpdate, Permission
+from actors.session.state import FeaturesUpdate, Permission
 from server.dialects.live.views import STATUSES
 from server.http.problems import Problem
 from server.usecases import sessions
@@ -61,7 +61,7 @@ def new_session(call: Call) -> c.NewSession:
         course_id=body.course_id,
         starts_at=utc(body.starts_at),
         capacity=body.max_participants,
-        features=Features(recording=body.recording_enabled),
+        features=c.NewFeatures(recording=body.recording_enabled),
         room=True,
     )
 

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from actors.session import commands as c
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import VISIBLE, VISIBLE_TEXT, Name
-from actors.session.state import Features, State
+from actors.session.state import State
 from actors.session.state import Status as Ours
 from server.dialects.tutorium.views import CONNECTIONS, STATUSES, Status
 from server.http.problems import Problem
@@ -87,7 +87,7 @@ def new_session(call: Call) -> c.NewSession:
         description=body.description or "",
         starts_at=body.scheduled_start and utc(body.scheduled_start),
         capacity=body.max_participants,
-        features=Features(recording=body.enable_recording, chat=body.enable_chat),
+        features=c.NewFeatures(recording=body.enable_recording, chat=body.enable_chat),
         room=True,
     )
 

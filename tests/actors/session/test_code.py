@@ -7,6 +7,7 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.aspects.code import LIMIT_BYTES
 from actors.session.errors import Reason, Rejected
+from actors.session.state import TextChange
 from tests.support.script import ANN, EVE, TEACHER, Script, Steps, class_of, does, features, given, grants
 
 HELLO = "print('hello')\n"
@@ -27,7 +28,11 @@ def test_a_whole_text() -> None:
 
 def test_changes_one_after_the_other() -> None:
     changes = [c.Change(at=7, delete=5, insert="bye"), c.Change(at=0, insert="# "), c.Change(at=0, delete=1)]
-    script = coding().when(c.EditCode(1, changes=changes), by=ANN).then(e.CodeEdited(version=2, changes=changes))
+    script = (
+        coding()
+        .when(c.EditCode(1, changes=changes), by=ANN)
+        .then(e.CodeEdited(version=2, changes=[one.stored() for one in changes]))
+    )
     assert script.state.code.text == " print('bye')\n"
     assert script.state.code.edited_by == ANN.user_id
 
@@ -61,7 +66,7 @@ def test_it_is_bounded_in_bytes() -> None:
     script = coding(does(ANN, c.EditCode(1, text=most)))
     script.when(c.EditCode(2, text=most + "x"), by=ANN).rejected(Reason.TOO_LARGE)
     script.when(c.EditCode(2, changes=[c.Change(at=0, insert="x")]), by=ANN).rejected(Reason.TOO_LARGE)
-    script.when(c.Merge([c.Change(at=0, insert="x")], UPDATE), by=ANN).rejected(Reason.TOO_LARGE)
+    script.when(c.Merge([TextChange(at=0, insert="x")], UPDATE), by=ANN).rejected(Reason.TOO_LARGE)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +97,7 @@ def test_an_earlier_version_comes_back_as_a_new_one() -> None:
 
 
 def test_a_merged_update_and_its_text() -> None:
-    changes = [c.Change(at=0, insert="# ")]
+    changes = [TextChange(at=0, insert="# ")]
     script = coding().when(c.Merge(changes, UPDATE), by=ANN)
     script.then(e.CodeEdited(version=2, changes=changes), e.CodeMerged(version=2, update=UPDATE))
     assert script.state.code.text == "# " + HELLO
@@ -101,7 +106,9 @@ def test_a_merged_update_and_its_text() -> None:
 
 
 def test_merging_goes_by_the_text_as_it_is() -> None:
-    script = coding().when(c.Merge([c.Change(at=99)], UPDATE), by=ANN).rejected(Reason.NOT_ALLOWED, field="changes[0]")
+    script = (
+        coding().when(c.Merge([TextChange(at=99)], UPDATE), by=ANN).rejected(Reason.NOT_ALLOWED, field="changes[0]")
+    )
     script.when(c.MergeCode(UPDATE), by=ANN).then()
 
 

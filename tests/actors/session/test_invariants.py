@@ -91,7 +91,8 @@ unset = st.just(msgspec.UNSET)
 few = st.integers(0, 6)
 positions = st.floats(0, 70)
 speeds = st.sampled_from([0.5, 1.0, 1.3, 2.0])
-changes = st.lists(st.builds(c.Change, few, st.integers(0, 3), st.sampled_from(["", "x", "äöü", "𝄞"])), max_size=3)
+change = st.builds(c.Change, few, st.integers(0, 3), st.sampled_from(["", "x", "äöü", "𝄞"]))
+changes = st.lists(change, max_size=3)
 text = st.sampled_from(["", "let x = 1", "äöü 𝄞"])
 MEDIA = st.builds(c.SetMedia, video=unset | flags, audio=unset | flags, screen=unset | flags)
 PLAYBACK = (
@@ -118,7 +119,7 @@ POLLS = (
 CODE = (
     st.builds(c.EditCode, few, text=text)
     | st.builds(c.EditCode, few, changes=changes)
-    | st.builds(c.Merge, changes, st.just("AAA="))
+    | st.builds(c.Merge, st.lists(change.map(c.Change.stored), max_size=3), st.just("AAA="))
     | st.builds(c.RestoreCode, few)
     | st.builds(c.SetLanguage, st.sampled_from(["python", "javascript"]))
     | st.sampled_from([c.MergeCode("AAA="), c.Compact("AAA=")])
@@ -160,7 +161,7 @@ class Sessions(RuleBasedStateMachine):
 
     @initialize(
         kind=st.sampled_from(get_args(Kind)),
-        features=st.builds(Features, lobby=flags, question_approval=flags, guests=flags),
+        features=st.builds(c.NewFeatures, lobby=flags, question_approval=flags, guests=flags),
         capacity=st.integers(1, 6),
         starts_at=soon,
         empty_after=st.none() | st.integers(1, 120),

@@ -179,7 +179,7 @@ def test_null_clears_and_absence_keeps() -> None:
 
 
 def test_features_are_merged() -> None:
-    script = given(features=Features(lobby=True)).when(c.Update(features=FeaturesUpdate(chat=False)), by=TEACHER)
+    script = given(features=c.NewFeatures(lobby=True)).when(c.Update(features=FeaturesUpdate(chat=False)), by=TEACHER)
     script.then(e.SessionUpdated(features=Features(chat=False, lobby=True)))
     script.when(c.Update(features=FeaturesUpdate(chat=False)), by=TEACHER).then()
     script.when(c.Update(features=FeaturesUpdate()), by=TEACHER).then()

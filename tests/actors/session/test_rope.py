@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.session.commands import Change
 from actors.session.rope import SIZE, Pieces
+from actors.session.state import TextChange
 
 TEXTS = st.text(max_size=5) | st.integers(0, 3 * SIZE).map(lambda length: ("abc" * SIZE)[:length])
 
@@ -14,7 +14,7 @@ def test_any_changes_make_the_same_text(text: str, wanted: list[tuple[float, flo
     pieces = Pieces(text)
     for where, how_much, insert in wanted:
         at = round(where * len(text))
-        change = Change(at, round(how_much * (len(text) - at)), insert)
+        change = TextChange(at, round(how_much * (len(text) - at)), insert)
         text = text[:at] + insert + text[at + change.delete :]
         pieces.change(change)
         assert str(pieces) == text

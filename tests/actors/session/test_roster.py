@@ -9,7 +9,7 @@ from actors.session import machine
 from actors.session.aspects import roster
 from actors.session.errors import Reason
 from actors.session.ids import UserId
-from actors.session.state import Features, Participant
+from actors.session.state import Participant
 from tests.support.script import (  # fmt: skip
     ANN,
     BEN,
@@ -38,7 +38,7 @@ from tests.support.script import (  # fmt: skip
     without_code,
 )
 
-LOBBY = Features(lobby=True)
+LOBBY = c.NewFeatures(lobby=True)
 
 
 def joined(one: c.Caller, number: int = 2, *, muted: bool = False) -> e.ParticipantJoined:

@@ -392,3 +392,33 @@ async def test_a_creation_cut_in_two_is_answered_503_and_done_once_over_a_restar
         again = await Client(town.http, town.url, tess.token).post("/v1/sessions", {"title": "Once"}, **KEY)
         assert again.ok(201) == first
         assert len((await Client(town.http, town.url, tess.token).get("/v1/sessions")).ok()["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["jsonb_set(body, '{features,from_the_future}', 'true')", "body || '{\"from_the_future\": [1]}'"],
+)
+async def test_sessions_of_a_newer_version_are_listed_read_and_restored(dsn: str, data: Path, change: str) -> None:
+    async with serving(dsn, data) as town:
+        tess = await town.teacher()
+        seats = [await tess.create(title=f"Class {number}") for number in range(3)]
+        town.query(f"update sessions set body = {change} where session_id = %s", seats[1].id)
+        listed = (await tess.get("/v1/sessions")).ok()
+        assert [one["id"] for one in listed["items"]] == [seat.id for seat in reversed(seats)]
+        assert (await tess.get(f"/v1/sessions/{seats[1].id}")).ok()["id"] == seats[1].id
+        await seats[1].do("start")
+
+
+async def test_a_row_that_cannot_be_read_is_left_out_of_lists(
+    dsn: str, data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(dsn, data) as town:
+        tess = await town.teacher()
+        seats = [await tess.create(title=f"Class {number}") for number in range(5)]
+        for seat in seats[2:4]:
+            town.query("update sessions set body = body || '{\"title\": 7}' where session_id = %s", seat.id)
+        page = (await tess.get("/v1/sessions", limit="2")).ok()
+        assert [one["id"] for one in page["items"]] == [seats[4].id, seats[1].id]
+        page = (await tess.get("/v1/sessions", limit="2", cursor=page["next"])).ok()
+        assert ([one["id"] for one in page["items"]], page["next"]) == ([seats[0].id], None)
+        assert sum("cannot be read" in record.message for record in caplog.records) >= 2
