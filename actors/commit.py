@@ -42,7 +42,8 @@ def creation(log: Sequence[e.Recorded]) -> tuple[State, Creation]:
 
 def outgoing(row: e.Recorded, state: State) -> Published:
     """Give a row of the log as it goes out to whoever has yet to see it; the state as it is now says to whom."""
-    return Published(row, JSON.encode(row.event), audience.audience(state, row.event, row.actor_id), state)
+    whom = audience.audience(state, row.event, row.actor_id)
+    return Published(row, JSON.encode(row.event), whom, state, audience.confidants(state, row.event, row.actor_id))
 
 
 def log_row(r: e.Recorded, encoded: bytes) -> LogRow:
@@ -107,6 +108,8 @@ class Turn(Struct):
     changed: dict[UserId, None] = {}
     """Whose rows in lists it changes."""
     session_changed: bool = False
+    view_changed: dict[UserId, None] = {}
+    """For whom other parts of the session are visible after it: `audience.changes_view`."""
     appended: bool = False
     after: list[Callable[[], None]] = []
     """What else happens once it has been committed, when what was published before has been shown."""
@@ -120,6 +123,8 @@ class Turn(Struct):
             self.changed[user_id] = None
         if kind in projection.CHANGES_EVERYONE:
             self.changed.update(dict.fromkeys(state.participants))
+        if kind in audience.CHANGES_VIEW and (viewer := audience.changes_view(event, state.session.owner_id)):
+            self.view_changed[viewer] = None
         if kind in projection.CONCERNS_ROOM:
             self.passed_on.append(event)
 

@@ -15,12 +15,14 @@ from actors.session.state import Presence, Role, Session, State
 class Published(Struct, gc=False):
     """A committed event on its way out: its JSON as the log has it, and whom it concerns (None: everyone).
 
-    `state` is for looking up what never changes, such as names and numbers: it may be ahead of the event."""
+    `state` is for looking up what never changes, such as names and numbers: it may be ahead of the event.
+    `confidants`: who may learn the actor of an anonymous event; None if it is not anonymous."""
 
     recorded: e.Recorded
     event: bytes
     audience: frozenset[UserId] | None
     state: State
+    confidants: frozenset[UserId] | None = None
     printed: dict[str, bytes] = {}
     """The same as an API prints it, by the API's name: made once for the answer and the streams."""
 
@@ -42,6 +44,11 @@ class Channel(Protocol):
 
     def admit(self, subscribers: Sequence[Any], state: State) -> Callable[[], None]:
         """Encode what newcomers get first from the state as it is now; calling the result attaches them."""
+
+    def refresh(self, user_ids: Collection[UserId], arriving: Sequence[Any], state: State) -> Callable[[], None] | None:
+        """Encode new snapshots for these users' streams from the state as it is now; calling the result writes them.
+
+        `arriving`: subscribers that are admitted but not attached yet. None: no stream needs one."""
 
     def users(self) -> Collection[UserId]:
         """Name who has a stream open."""

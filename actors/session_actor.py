@@ -240,7 +240,10 @@ class SessionActor(LoopActor):
                 turn.notifications += notification_rows(state, event, by, now)
             recorded = e.Recorded(self.session_id, self._epoch, state.seq + 1, now, actor_id, event)  # type: ignore[arg-type]
             machine.apply(state, recorded)
-            out = Published(recorded, JSON.encode(event), audience.audience(state, event, actor_id), state)
+            whom = audience.audience(state, event, actor_id)
+            out = Published(recorded, JSON.encode(event), whom, state)
+            if type(event) in audience.ANONYMOUS:
+                out.confidants = audience.confidants(state, event, actor_id)
             published.append(out)
             turn.published.append(out)
             turn.project(event, state)
@@ -309,6 +312,11 @@ class SessionActor(LoopActor):
             self._set_timer(due)
 
     def _flush(self, turn: Turn, state: State, due: Millis | None) -> None:
+        if turn.view_changed:
+            earlier = (*self._in_flight, *self._committed_batches)
+            arriving = [one.subscriber for other in earlier for one in other.arrivals]
+            if refresh := self.channel.refresh(turn.view_changed, arriving, state):
+                turn.after.append(refresh)
         if turn.arrivals:
             turn.after.append(self.channel.admit([arrival.subscriber for arrival in turn.arrivals], state))
             for arrival in turn.arrivals:

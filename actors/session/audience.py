@@ -96,6 +96,40 @@ ANONYMOUS: frozenset[type] = frozenset({e.QuestionAsked, e.QuestionDismissed, e.
 """Events that may be so."""
 
 
+def confidants(state: State, event: e.Event, actor_id: UserId | None) -> frozenset[UserId] | None:
+    """Return the users whose streams name the actor of an anonymous event; None if the event is not anonymous.
+
+    They are those who see it in their snapshot: of a question its asker and the moderators, of a vote the voter."""
+    if not anonymous(event):
+        return None
+    own = frozenset() if actor_id is None else frozenset({actor_id})
+    return own | moderators(state) if type(event) is e.QuestionAsked else own
+
+
+def changes_view(event: e.Event, owner_id: UserId) -> UserId | None:
+    """Return the user for whom other parts of the session may be visible after this event, as they may have become
+    a moderator, or stopped being one. That is never the owner, who always is one.
+
+    The event alone decides, so that this also answers for rows of the log: it may name a user for whom nothing
+    changes, but it never misses one."""
+    match event:
+        case e.RoleChanged() | e.ParticipantKicked():
+            viewer = event.user_id
+        case e.PermissionsChanged() if "moderate" in event.granted or "moderate" in event.revoked:
+            viewer = event.user_id
+        case e.ParticipantJoined() if event.role in ("host", "cohost") or "moderate" in (event.permissions or ()):
+            viewer = event.user_id
+        case _:
+            return None
+    return None if viewer == owner_id else viewer
+
+
+CHANGES_VIEW: frozenset[type] = frozenset({
+    e.RoleChanged, e.ParticipantKicked, e.PermissionsChanged, e.ParticipantJoined,
+})  # fmt: skip
+"""The events that `changes_view` looks at."""
+
+
 def moderators(state: State) -> frozenset[UserId]:
     """Name who may moderate now: the owner, joined or not, and every participant with the permission."""
     # Looks closer only at those whom a role or a grant may have made one: there can be 10,000 others.

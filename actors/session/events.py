@@ -1,6 +1,8 @@
 """What has happened in a session. Past facts, frozen; the tag is the log's `type` and the stream's event name.
 
-**Law:** an event says everything `apply` needs: nothing is looked up, nothing is decided again.
+**Law:** an event says everything `apply` needs: nothing is looked up, nothing is decided again. It also says what a
+client needs to keep its view of the session (`docs/state.md`). `permissions` is all that a participant may do from
+then on, sorted; None in rows that were written before the field existed.
 """
 
 from collections.abc import Mapping
@@ -117,6 +119,7 @@ class ParticipantInvited(Event, frozen=True):
     name: str
     number: int
     user_number: int = 0
+    permissions: list[Permission] | None = None
 
 
 class ParticipantWaiting(Event, frozen=True):
@@ -129,9 +132,12 @@ class ParticipantWaiting(Event, frozen=True):
     colour: str | None = None
     user_number: int = 0
     alias: str | None = None
+    permissions: list[Permission] | None = None
 
 
 class ParticipantJoined(Event, frozen=True):
+    """`joined_at`: when they first joined; None: now. `online`: they have a stream open already, in the lobby."""
+
     user_id: UserId
     name: str
     number: int
@@ -141,6 +147,9 @@ class ParticipantJoined(Event, frozen=True):
     colour: str | None = None
     user_number: int = 0
     alias: str | None = None
+    permissions: list[Permission] | None = None
+    joined_at: Millis | None = None
+    online: bool = False
 
 
 class ParticipantDenied(Event, frozen=True):
@@ -156,9 +165,13 @@ class ParticipantLeft(Event, frozen=True):
 
 
 class ParticipantKicked(Event, frozen=True):
+    """`role`: what is left of their role; None in rows that were written before the field existed."""
+
     user_id: UserId
     banned: bool = False
     reason: str | None = None
+    role: Role | None = None
+    permissions: list[Permission] | None = None
 
 
 class ParticipantOnline(Event, frozen=True):
@@ -178,6 +191,7 @@ class ConnectionsLost(Event, frozen=True):
 class RoleChanged(Event, frozen=True):
     user_id: UserId
     role: Role
+    permissions: list[Permission] | None = None
 
 
 class PermissionsChanged(Event, frozen=True):
@@ -186,6 +200,7 @@ class PermissionsChanged(Event, frozen=True):
     user_id: UserId
     granted: list[Permission]
     revoked: list[Permission]
+    permissions: list[Permission] | None = None
 
 
 class ParticipantMuted(Event, frozen=True):
@@ -329,11 +344,16 @@ class QuestionAsked(Event, frozen=True):
 
 
 class QuestionApproved(Event, frozen=True):
-    """Says the question again: members have not seen it yet. `user_id` is None for an anonymous one."""
+    """Repeats the question, which members have not received yet.
+
+    `user_id` and `name` are the asker's; None for an anonymous question. `asked_at` is None in rows that were written
+    before the field existed."""
 
     question_id: int
     text: str
     user_id: UserId | None = None
+    name: str | None = None
+    asked_at: Millis | None = None
 
 
 class QuestionUpvoted(Event, frozen=True):

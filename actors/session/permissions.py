@@ -53,6 +53,15 @@ def effective(state: State, participant: Participant) -> frozenset[Permission]:
     return (defaults(state.session.kind, participant.role) | participant.granted) - participant.revoked
 
 
+def rights(kind: Kind, role: Role, participant: Participant | None) -> list[Permission]:
+    """Return what a participant may do in a role, with what was granted to them and revoked, sorted.
+
+    `participant` is None for a user who is not in the roster yet."""
+    if participant is None:
+        return sorted(defaults(kind, role))
+    return sorted((defaults(kind, role) | participant.granted) - participant.revoked)
+
+
 def role_of(state: State, user_id: UserId) -> Role | None:
     """Give the role a user acts in now; None for whoever is not in the session."""
     if user_id == state.session.owner_id:

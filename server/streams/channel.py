@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from actors.ports import Published
 from actors.session import events as e
-from actors.session.audience import disconnects, ends_streams, revokes_guest_access
+from actors.session.audience import changes_view, disconnects, ends_streams, revokes_guest_access
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
 from server.settings.sections import StreamsSettings
@@ -123,7 +123,7 @@ class Channel:
 
     def _write(self, batch: Sequence[Published]) -> None:
         """Encode once per format and audience; then nothing but writes."""
-        private = [out for out in batch if out.audience is not None]
+        private = [out for out in batch if out.audience is not None or out.confidants is not None]
         if self._lobby or private:
             self._write_to_some(batch)
             return
@@ -148,20 +148,22 @@ class Channel:
         encoded: dict[object, list[bytes] | None] = {}
         written: dict[object, tuple[bytes, bytes] | None] = {}
         for subscriber in list(self._subscribers):
-            mask = tuple(subscriber.sees(out.audience) for out in batch)
+            mask = tuple([subscriber.share(out) for out in batch])
             key = subscriber.format, subscriber.lobby, mask
             if key not in written:
                 form = subscriber.format.event_without_id if subscriber.lobby else subscriber.format.event
                 if form not in encoded:
                     encoded[form] = printed(form, batch)
                 frames = encoded[form]
+                if frames is not None and 2 in mask:
+                    frames = disclosed(subscriber.format, batch, mask, frames)
                 written[key] = None if frames is None else framed(subscriber.format, compress(frames, mask))
             ready = written[key]
             if ready is None:
                 self._end(subscriber, "slow")
             elif ready[1]:
                 subscriber.write(*ready)
-                self._hub.delivered += sum(mask)
+                self._hub.delivered += len(mask) - mask.count(0)
 
     def _remember(self, batch: Sequence[Published]) -> None:
         for out in batch:
@@ -240,6 +242,23 @@ class Channel:
 
         return attach
 
+    def refresh(self, user_ids: Collection[UserId], arriving: Sequence[Any], state: State) -> Callable[[], None] | None:
+        here, now = Cursor(state.epoch, state.seq), self._hub.clock()
+        shared: defaultdict[StreamEncoder, dict[Hashable, bytes]] = defaultdict(dict)
+        snapshots: dict[Subscriber, bytes] = {}
+        for subscriber in (*self._subscribers, *arriving):
+            format = subscriber.format
+            if subscriber.user_id in user_ids and format.refreshes and not subscriber.lobby:
+                body = format.snapshot(state, subscriber.user_id, now, shared[format])
+                snapshots[subscriber] = format.first(here, body)
+
+        def write() -> None:
+            for subscriber, first in snapshots.items():
+                if subscriber in self._subscribers:
+                    subscriber.write(subscriber.format.frame(first), first)
+
+        return write if snapshots else None
+
     def _attach(self, subscriber: Subscriber, first: bytes | None, here: Cursor) -> None:
         if subscriber.closed.done() or subscriber.attached.done():
             self._gone(subscriber)
@@ -302,16 +321,41 @@ def printed(form: Callable[[Published], bytes | None], batch: Sequence[Published
         return None
 
 
+def disclosed(
+    format: StreamEncoder, batch: Sequence[Published], mask: Sequence[int], frames: list[bytes]
+) -> list[bytes] | None:
+    """Return `frames`, naming the actors of the events that `mask` shares with 2; None: one cannot be printed."""
+    if format.disclosed is None:
+        return frames
+    names = [index for index, share in enumerate(mask) if share == 2]
+    named = printed(format.disclosed, [batch[index] for index in names])
+    if named is None:
+        return None
+    by_index = dict(zip(names, named, strict=True))
+    return [by_index.get(index, frame) for index, frame in enumerate(frames)]
+
+
 def framed(format: StreamEncoder, frames: Iterable[bytes]) -> tuple[bytes, bytes]:
     """Join frames: as they go on the wire, and bare."""
     joined = b"".join(frames)
     return format.frame(joined) if joined else b"", joined
 
 
-def replayed(subscriber: Subscriber, cursor: Cursor, missed: Sequence[Published]) -> bytes:
-    """Give `resumed` and the events after a cursor that this subscriber may see."""
-    seen = (out for out in missed if subscriber.sees(out.audience))
-    frames = [frame for out in seen if (frame := subscriber.format.event(out))]
+def replayed(subscriber: Subscriber, cursor: Cursor, missed: Sequence[Published]) -> bytes | None:
+    """Return `resumed` and the events after a cursor that this subscriber may see.
+
+    None: other parts of the session have become visible to them meanwhile, so that they need a snapshot."""
+    format, user_id = subscriber.format, subscriber.user_id
+    if format.refreshes and any(
+        changes_view(out.recorded.event, out.state.session.owner_id) == user_id for out in missed
+    ):
+        return None
+    frames = []
+    for out in missed:
+        share = subscriber.share(out)
+        form = format.disclosed if share == 2 and format.disclosed is not None else format.event
+        if share and (frame := form(out)):
+            frames.append(frame)
     last = missed[-1].recorded if missed else None
     to = Cursor(last.epoch, last.seq) if last else cursor
-    return subscriber.format.resumed(cursor, to, len(frames)) + b"".join(frames)
+    return format.resumed(cursor, to, len(frames)) + b"".join(frames)

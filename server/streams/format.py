@@ -76,5 +76,12 @@ class StreamEncoder(Struct, frozen=True, eq=False):
     bye: Callable[[Bye, int | None], bytes]
     heartbeat: bytes
     """Empty where the connection itself sees to it."""
+    disclosed: Callable[[Published], bytes | None] | None = None
+    """`event` with the actor of an anonymous event, for its confidants; None: this API names the actor to no one."""
+    lobby: frozenset[type] = frozenset()
+    """Events for everyone in the session that streams from the lobby carry too."""
+    refreshes: bool = False
+    """Its clients keep their view of the session from the frames. They get a new snapshot where frames cannot tell
+    them what has become visible to them: `audience.changes_view`."""
     frame: Callable[[bytes], bytes] = sse_chunk
     """Makes of frames, one or several, what is written to the connection."""

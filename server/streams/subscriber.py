@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from actors.ports import Published
 from actors.session import events as e
 from actors.session.ids import UserId
 from server.streams.format import RETRY_MS, Bye, Cursor, StreamEncoder
@@ -123,6 +124,15 @@ class Subscriber:
 
     def sees(self, audience: frozenset[UserId] | None) -> bool:
         return not self.lobby if audience is None else self.user_id in audience
+
+    def share(self, out: Published) -> int:
+        """Return what this stream carries of an event: 0: nothing, 1: the event, 2: and who its anonymous actor is."""
+        if out.audience is None:
+            if self.lobby and type(out.recorded.event) not in self.format.lobby:
+                return 0
+        elif self.user_id not in out.audience:
+            return 0
+        return 1 if out.confidants is None or self.user_id not in out.confidants else 2
 
     def close(self, reason: Bye) -> None:
         """End the stream, saying why; of a reader that is too slow, just drop it."""

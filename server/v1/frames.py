@@ -94,6 +94,13 @@ SILENT: frozenset[type] = frozenset({e.CodeCompacted})
 """Events that tell nobody anything new, at any length: they are in the log, and neither in streams nor in answers."""
 
 
+LOBBY: frozenset[type] = frozenset({
+    e.SessionStarted, e.SessionEnded, e.SessionCancelled, e.SessionUpdated, e.SessionLocked, e.SessionUnlocked,
+    e.SessionDeleted,
+})  # fmt: skip
+"""What those in the lobby are sent of the session besides what concerns them: its own facts, which they were given."""
+
+
 def event_frame(out: Published) -> bytes | None:
     return None if type(out.recorded.event) in SILENT else frame(out, shown_json(out))
 
@@ -153,6 +160,9 @@ FRAMES = StreamEncoder(
     reset=reset,
     bye=bye,
     heartbeat=b": heartbeat\n\n",
+    disclosed=lambda out: frame(out, published_json(out)),
+    lobby=LOBBY,
+    refreshes=True,
 )
 REPLAYED = msgspec.structs.replace(FRAMES, event=replayed_frame)
 
@@ -214,6 +224,11 @@ MESSAGES = StreamEncoder(
     bye=lambda reason, retry_ms: said(b"bye", _encode({"reason": reason, "retry": retry_ms})),
     heartbeat=b"",
     frame=payload,
+    disclosed=lambda out: said(
+        NAMES[type(out.recorded.event)], published_json(out), Cursor(out.recorded.epoch, out.recorded.seq)
+    ),
+    lobby=LOBBY,
+    refreshes=True,
 )
 
 

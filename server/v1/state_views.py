@@ -3,14 +3,14 @@
 from collections.abc import Hashable
 from typing import Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from actors.session import state as s
 from actors.session.aspects import playback, polls, recording
 from actors.session.ids import MessageId, Millis, UserId
 from actors.session.permissions import allowed, effective, waiting
 from server.http.timestamps import rfc3339, when
-from server.v1.views import SessionView, encode, session_view
+from server.v1.views import Counts, SessionView, encode, session_view
 
 CHAT_SHOWN = 50
 
@@ -120,8 +120,11 @@ class CodeView(Struct, frozen=True):
 
 
 class BoardView(Struct, frozen=True):
+    """`cleared`: the strokes that `board_restored` brings back."""
+
     version: int
     strokes: list[s.Stroke]
+    cleared: list[s.Stroke]
 
 
 class RecordingView(Struct, frozen=True):
@@ -216,7 +219,7 @@ def state_view(state: s.State, viewer: UserId, now: Millis) -> StateView:
     shown = [m for m in state.messages.values() if concerns(m, viewer)][-CHAT_SHOWN:]
     return StateView(
         cursor=f"{state.epoch}-{state.seq}",
-        session=session,
+        session=structs.replace(session, counts=counts(state)),
         participants=[
             participant_view(state, place)
             for place in state.participants.values()
@@ -236,10 +239,16 @@ def state_view(state: s.State, viewer: UserId, now: Millis) -> StateView:
         ],
         polls=[poll_view(poll) for poll in state.polls.values()],
         code=CodeView(state.code.version, state.code.language, state.code.text),
-        board=BoardView(state.board.version, list(state.board.strokes.values())),
+        board=board_view(state),
         recording=None if (running := recording.running(state)) is None else recording_view(running),
         server_time=server_time,
     )
+
+
+def counts(state: s.State) -> Counts:
+    """Count those who have joined. The lobby, which only moderators see, is left out, unlike in lists of sessions."""
+    online = sum(one.online and one.status == "joined" for one in state.participants.values())
+    return Counts(state.session.joined, online)
 
 
 def playback_view(playing: s.Playback, now: Millis) -> PlaybackView:
@@ -284,6 +293,10 @@ def poll_view(poll: s.Poll) -> PollView:
         counts=polls.results(poll),
         voters=None if poll.anonymous else poll.votes,
     )
+
+
+def board_view(state: s.State) -> BoardView:
+    return BoardView(state.board.version, list(state.board.strokes.values()), list(state.cleared.values()))
 
 
 def recording_view(running: s.Recording) -> RecordingView:

@@ -168,6 +168,9 @@ class Streams:
 
         return attach
 
+    def refresh(self, user_ids: Collection[UserId], arriving: Sequence[Any], state: State) -> Callable[[], None] | None:
+        return None
+
     def users(self) -> Collection[UserId]:
         return {watcher.user_id for watcher in self.watchers}
 

@@ -10,7 +10,7 @@ from actors.session.access import CLOSED
 from actors.session.aspects import code, media, playback, recording
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
-from actors.session.permissions import require, role_of
+from actors.session.permissions import require, rights, role_of
 from actors.session.state import Code, EndReason, Features, Session, State, Status
 
 
@@ -77,19 +77,22 @@ def create(command: c.Create, by: c.Caller, now: Millis) -> list[e.Event]:
 
 def opening(command: c.Create, by: c.Caller) -> list[e.Event]:
     """Give what happens at the creation itself: who has a place from the beginning, whether it is live, what it has."""
+    kind = command.new.kind
     events: list[e.Event] = [e.SessionStarted()] if command.live else []
     if command.seat == "joined":
         events.append(
             e.ParticipantJoined(
                 by.user_id, by.name, 1, "host",
                 guest=by.guest, colour=by.colour, user_number=by.number, alias=by.alias,
+                permissions=rights(kind, "host", None),
             )
         )  # fmt: skip
     elif command.seat == "invited":
-        events.append(e.ParticipantInvited(by.user_id, by.name, 1, by.number))
+        events.append(e.ParticipantInvited(by.user_id, by.name, 1, by.number, rights(kind, "member", None)))
     for number, user_id in enumerate(command.invited, 2 if command.seat else 1):
         whom = by.people[user_id]
-        events.append(e.ParticipantInvited(user_id, whom.name, number, whom.number))
+        may = rights(kind, "member", None)
+        events.append(e.ParticipantInvited(user_id, whom.name, number, whom.number, may))
     if command.text_language not in (None, Code().language):
         events.append(e.LanguageChanged(command.text_language))
     if command.text:

@@ -47,7 +47,16 @@ def approve(state: State, command: c.ApproveQuestion, by: c.Caller, now: Millis)
     if question.status != "hidden":
         return []
     who = None if question.anonymous else question.user_id
-    return [e.QuestionApproved(question_id=question.question_id, text=question.text, user_id=who)]
+    asker = None if who is None else state.participants.get(who)
+    return [
+        e.QuestionApproved(
+            question_id=question.question_id,
+            text=question.text,
+            user_id=who,
+            name=None if asker is None else asker.name,
+            asked_at=question.at,
+        )
+    ]
 
 
 def upvote(state: State, command: c.UpvoteQuestion, by: c.Caller, now: Millis) -> list[e.Event]:

@@ -9,7 +9,7 @@ from actors.session.aspects.lifecycle import occupied, require_host
 from actors.session.aspects.roster import LEADING
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
-from actors.session.permissions import allowed, effective, moderated, target
+from actors.session.permissions import allowed, defaults, effective, moderated, rights, target
 from actors.session.state import Participant, State
 
 
@@ -20,7 +20,8 @@ def set_role(state: State, command: c.SetRole, by: c.Caller, now: Millis) -> lis
         return []
     if place.user_id == state.session.owner_id:
         raise Rejected(Reason.LAST_HOST, "The owner is always a host.", field="role")
-    return [e.RoleChanged(user_id=command.user_id, role=command.role)]
+    may = rights(state.session.kind, command.role, place)
+    return [e.RoleChanged(user_id=command.user_id, role=command.role, permissions=may)]
 
 
 def set_permissions(state: State, command: c.SetPermissions, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -35,7 +36,14 @@ def set_permissions(state: State, command: c.SetPermissions, by: c.Caller, now: 
     granted, revoked = (place.granted - revoke) | grant, (place.revoked - grant) | revoke
     if (granted, revoked) == (place.granted, place.revoked):
         return []
-    return [e.PermissionsChanged(user_id=command.user_id, granted=sorted(granted), revoked=sorted(revoked))]
+    return [
+        e.PermissionsChanged(
+            user_id=command.user_id,
+            granted=sorted(granted),
+            revoked=sorted(revoked),
+            permissions=sorted((defaults(state.session.kind, place.role) | granted) - revoked),
+        )
+    ]
 
 
 # Appliers

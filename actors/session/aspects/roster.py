@@ -9,7 +9,7 @@ from actors.session.aspects import media
 from actors.session.aspects.lifecycle import occupied
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis, UserId
-from actors.session.permissions import RANKS, moderated, not_in, require, target
+from actors.session.permissions import RANKS, defaults, moderated, not_in, require, rights, target
 from actors.session.state import Participant, Presence, Role, State
 
 LEADING = ("host", "cohost")
@@ -41,7 +41,14 @@ def join(state: State, command: c.Join, by: c.Caller, now: Millis) -> list[e.Eve
         number = number_of(state, by.user_id)
         return [
             e.ParticipantWaiting(
-                by.user_id, by.name, number, guest=by.guest, colour=by.colour, user_number=by.number, alias=by.alias
+                user_id=by.user_id,
+                name=by.name,
+                number=number,
+                guest=by.guest,
+                colour=by.colour,
+                user_number=by.number,
+                alias=by.alias,
+                permissions=rights(session.kind, role, place),
             )
         ]
     events: list[e.Event] = [arrival(state, by, role)]
@@ -79,6 +86,9 @@ def arrival(state: State, by: c.Caller, role: Role) -> e.ParticipantJoined:
         colour=by.colour,
         user_number=by.number,
         alias=by.alias,
+        permissions=rights(state.session.kind, role, place),
+        joined_at=None if place is None else place.joined_at,
+        online=place is not None and place.online,
     )
 
 
@@ -109,7 +119,16 @@ def invite(state: State, command: c.Invite, by: c.Caller, now: Millis) -> list[e
         free_seat(state)
         return [admitted(state, place)]
     number = number_of(state, command.user_id)
-    return [e.ParticipantInvited(user_id=command.user_id, name=whom.name, number=number, user_number=whom.number)]
+    role: Role = place.role if place else "member"
+    return [
+        e.ParticipantInvited(
+            user_id=command.user_id,
+            name=whom.name,
+            number=number,
+            user_number=whom.number,
+            permissions=rights(state.session.kind, role, place),
+        )
+    ]
 
 
 def admit(state: State, command: c.Admit, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -145,7 +164,13 @@ def kick(state: State, command: c.Kick, by: c.Caller, now: Millis) -> list[e.Eve
         raise Rejected(Reason.NOT_ALLOWED, "You cannot kick yourself: `leave` instead.", field="user_id")
     if place.status == "kicked" and place.banned >= command.ban:
         return []
-    return [e.ParticipantKicked(user_id=command.user_id, banned=command.ban, reason=command.reason)]
+    role: Role = "member" if place.role in LEADING else place.role
+    may = sorted(defaults(state.session.kind, role) - place.revoked)
+    return [
+        e.ParticipantKicked(
+            user_id=command.user_id, banned=command.ban, reason=command.reason, role=role, permissions=may
+        )
+    ]
 
 
 # Appliers

@@ -57,6 +57,13 @@ def left(recorded: e.Recorded, state: State) -> dict[str, Any]:
     return {"user_id": event.user_id, "reason": event.reason, "at": moment(recorded.at)}
 
 
+def kicked(recorded: e.Recorded, state: State) -> dict[str, Any]:
+    event: Any = recorded.event
+    return {
+        "user_id": event.user_id, "banned": event.banned, "reason": event.reason, "at": moment(recorded.at),
+    }  # fmt: skip
+
+
 def offline(recorded: e.Recorded, state: State) -> list[dict[str, Any]]:
     event: Any = recorded.event
     return [{"user_id": user_id, "at": moment(recorded.at)} for user_id in event.user_ids]
@@ -89,7 +96,7 @@ MEDIA = "media_state_update"
 EVENTS: dict[type[e.Event], Told] = {
     **named(
         e.SessionStarted, e.SessionEnded, e.SessionCancelled, e.SessionLocked, e.SessionUnlocked,
-        e.ParticipantKicked, e.ParticipantOnline, e.ParticipantOffline, e.UnmuteRequested,
+        e.ParticipantOnline, e.ParticipantOffline, e.UnmuteRequested,
         e.HandRaised, e.HandLowered, e.HandsLowered, e.HandCalled,
         e.ChatMessage, e.MessageDeleted, e.MessageReacted,
         e.BoardDrawn, e.BoardErased, e.BoardCleared, e.BoardRestored, e.EventLogged,
@@ -97,6 +104,7 @@ EVENTS: dict[type[e.Event], Told] = {
     e.SessionUpdated: ("session_updated", lambda recorded, state: session_view(state.session)),
     e.ParticipantJoined: ("participant_joined", joined),
     e.ParticipantLeft: ("participant_left", left),
+    e.ParticipantKicked: ("participant_kicked", kicked),
     e.ConnectionsLost: ("participant_offline", offline),
     e.RoleChanged: [("role_changed", rights_changed), (MEDIA, media_after)],
     e.PermissionsChanged: [("permissions_changed", rights_changed), (MEDIA, media_after)],

@@ -113,17 +113,19 @@ async def asks(seat: Seat, text: str, **fields: Any) -> int:
 async def test_an_anonymous_question_is_nobodys_but_in_the_log(town: Town) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben")
     cursor = (await ben.state())["cursor"]
-    async with ben.stream() as members, host.stream() as moderators:
-        await members.until("snapshot")
-        await moderators.until("snapshot")
+    async with ben.stream() as members, host.stream() as moderators, anna.stream() as own_stream:
+        for stream in (members, moderators, own_stream):
+            await stream.until("snapshot")
         [answer] = (await anna.do("ask_question", text="Who am I?", anonymous=True))["events"]
         assert answer["actor"] == anna.user_id, "she knows herself"
-        for stream in (members, moderators):
+        for stream, asker in ((members, None), (moderators, anna.user_id), (own_stream, anna.user_id)):
             frame = await last(stream, "question_asked")
-            assert (frame["text"], frame["actor"]) == ("Who am I?", None)
+            assert (frame["text"], frame["actor"]) == ("Who am I?", asker)
         await anna.do("upvote_question", question_id=1)
         async with ben.stream(last_event_id=cursor) as resumed:
             assert (await last(resumed, "question_asked"))["actor"] is None
+        async with host.stream(last_event_id=cursor) as resumed:
+            assert (await last(resumed, "question_asked"))["actor"] == anna.user_id
         [seen] = (await ben.state())["questions"]
         assert (seen["user_id"], seen["name"], seen["anonymous"], seen["upvotes"]) == (None, None, True, 1)
         [known] = (await host.state())["questions"]
@@ -219,7 +221,7 @@ async def test_the_board_in_state(town: Town) -> None:
     await host.do("set_permissions", user_id=ben.user_id, revoke=["erase"])
     (await ben.command("erase", stroke_ids=[1])).refused(403, "not_permitted", "stroke_ids")
     await host.do("clear_board")
-    assert (await ben.state())["board"] == {"version": 2, "strokes": []}
+    assert (await ben.state())["board"] == {"version": 2, "strokes": [], "cleared": [stroke]}
 
 
 async def test_a_running_recording_is_shown(town: Town) -> None:

@@ -20,9 +20,10 @@ from tests.support.serving import Town, serving
 TITLE = "Waves"
 PERSONAL = {
     "name", "code", "number", "title", "owner_name", "owner_number", "room", "dialect",
-    "user_id", "user_number", "alias", "colour", "last_seen",
+    "user_id", "user_number", "alias", "colour", "last_seen", "permissions",
 }  # fmt: skip
-"""Details that are this session's and its people's: ids, names, times, where it was made."""
+"""Details that are this session's and its people's: ids, names, times, where it was made, and what follows from its
+kind (`permissions`)."""
 CHOSEN: Mapping[str, set[str]] = {
     "tutorium": {"kind", "capacity"},
     "seeds": {"kind", "capacity"},
