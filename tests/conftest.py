@@ -17,10 +17,13 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 from psycopg2.extensions import make_dsn
+from pytest_aiohttp import AiohttpServer
 
 from storage import embedded as embedded_postgres
 from storage import migrate
 from storage.embedded import Embedded
+from tests.support.fcm import Fcm
+from tests.support.fcm import serve as serve_fcm
 
 _number = itertools.count()
 
@@ -84,6 +87,12 @@ def dsn(_server_dsn: str, _template: str) -> Iterator[str]:
     _administer(_server_dsn, copy)
     yield make_dsn(_server_dsn, dbname=name)
     _administer(_server_dsn, sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+async def fcm(aiohttp_server: AiohttpServer) -> Fcm:
+    """A fake FCM, for devices that get notifications."""
+    return await serve_fcm(aiohttp_server)
 
 
 @pytest.fixture(scope="session")

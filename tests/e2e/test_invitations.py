@@ -33,8 +33,8 @@ async def hosting(http: aiohttp.ClientSession, url: str, count: int) -> list[Sea
     return seats
 
 
-async def test_killed_while_devices_are_reached(dsn: str, tmp_path: Path) -> None:
-    async with fake.running() as fcm, aiohttp.ClientSession() as http:
+async def test_killed_while_devices_are_reached(dsn: str, tmp_path: Path, fcm: fake.Fcm) -> None:
+    async with aiohttp.ClientSession() as http:
         push = {"provider": "fcm", "fcm_key_file": str(fcm.key_file(tmp_path / "key.json")), "fcm_url": fcm.url}
         quick = {"poll_s": 0.05, "backoff_s": 0.05, "attempt_s": 300.0}
         settings = {**LIFTED, "push": {**push, "timeout_s": 300.0}, "outbox": quick}

@@ -9,16 +9,16 @@ import json
 import re
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jwt
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pytest_aiohttp import AiohttpServer
 
 from tests.support.client import PATIENCE_S
 
@@ -240,13 +240,12 @@ def fault(request: web.Request, body: Any) -> str | None:
     return None
 
 
-@contextlib.asynccontextmanager
-async def running() -> AsyncIterator[Fcm]:
-    """Serve it on a port of its own."""
+async def serve(aiohttp_server: AiohttpServer) -> Fcm:
+    """Start a fake FCM on a port of its own; pytest-aiohttp's fixture stops it after the test."""
     fcm = Fcm()
     app = web.Application()
     app.router.add_post("/token", fcm.exchange)
     app.router.add_post("/v1/projects/{project}/messages:send", fcm.send)
-    async with TestServer(app) as server:
-        fcm.url = str(server.make_url("")).rstrip("/")
-        yield fcm
+    server = await aiohttp_server(app)
+    fcm.url = str(server.make_url("")).rstrip("/")
+    return fcm

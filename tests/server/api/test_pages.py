@@ -1,14 +1,14 @@
 """The pages: whole, typed, and nothing on them that their policy would have to allow by exception."""
 
 import re
-from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
+from pytest_aiohttp import AiohttpClient
 from yarl import URL
 
 from actors.session.events import AnyEvent, Relayed
@@ -23,11 +23,10 @@ Client = TestClient[web.Request, web.Application]
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Client]:
+async def client(aiohttp_client: AiohttpClient) -> Client:
     app = web.Application()
     pages.add(app, (API,))
-    async with TestClient(TestServer(app)) as client:
-        yield client
+    return await aiohttp_client(app)
 
 
 class Tags(HTMLParser):

@@ -239,8 +239,9 @@ async def test_inviting(town: Town) -> None:
         assert detail(reply, 403) == "Not a participant of this session"
 
 
-async def test_an_invitation_goes_to_devices(dsn: str, tmp_path: Path) -> None:
-    async with fake.running() as fcm, pushing(dsn, tmp_path / "data", fcm) as pushed:
+@pytest.mark.asyncio(loop_scope="function")  # as the fixture of the fake FCM
+async def test_an_invitation_goes_to_devices(dsn: str, tmp_path: Path, fcm: fake.Fcm) -> None:
+    async with pushing(dsn, tmp_path / "data", fcm) as pushed:
         room = await lesson(pushed.town, joined=False)
         for method, body in (
             ("POST", {"token": "phone", "device_type": "android"}), ("POST", {"token": "pad", "device_type": "ios"}),

@@ -40,8 +40,9 @@ class Clock:
 class Line:
     """A client, the server that it talks to, and its clock."""
 
-    def __init__(self, server: fake.Fcm, client: Fcm, clock: Clock) -> None:
+    def __init__(self, server: fake.Fcm, tokens: AccessTokens, client: Fcm, clock: Clock) -> None:
         self.server = server
+        self.tokens = tokens
         self.client = client
         self.clock = clock
 
@@ -50,19 +51,18 @@ class Line:
 
 
 @contextlib.asynccontextmanager
-async def connected(path: Path, *, timeout_s: float = 5.0, **account: object) -> AsyncIterator[Line]:
-    async with fake.running() as server:
-        clock = Clock()
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
-        async with aiohttp.ClientSession(timeout=timeout) as http:
-            read = read_account(server.key_file(path / "key.json", **account))
-            tokens = AccessTokens(read, http, clock=clock)
-            yield Line(server, Fcm(http, tokens, url=server.url, project_id=read.project_id), clock)
+async def connected(server: fake.Fcm, path: Path, *, timeout_s: float = 5.0, **account: object) -> AsyncIterator[Line]:
+    clock = Clock()
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    async with aiohttp.ClientSession(timeout=timeout) as http:
+        read = read_account(server.key_file(path / "key.json", **account))
+        tokens = AccessTokens(read, http, clock=clock)
+        yield Line(server, tokens, Fcm(http, tokens, url=server.url, project_id=read.project_id), clock)
 
 
 @pytest.fixture
-async def line(tmp_path: Path) -> AsyncIterator[Line]:
-    async with connected(tmp_path) as line:
+async def line(fcm: fake.Fcm, tmp_path: Path) -> AsyncIterator[Line]:
+    async with connected(fcm, tmp_path) as line:
         yield line
 
 
@@ -131,9 +131,9 @@ async def test_no_token_is_a_reason_to_wait_and_asked_for_only_now_and_then(line
     assert await line.send() == PushSent()
 
 
-async def test_another_account_s_key_opens_nothing(tmp_path: Path) -> None:
+async def test_another_account_s_key_opens_nothing(tmp_path: Path, fcm: fake.Fcm) -> None:
     other = fake.private_key(1).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    async with connected(tmp_path, private_key=other) as line:
+    async with connected(fcm, tmp_path, private_key=other) as line:
         reception = await line.send()
         assert isinstance(reception, PushLater)
         assert "Invalid JWT Signature" in reception.why
@@ -182,8 +182,8 @@ async def test_what_each_answer_means(line: Line, answer: fake.Answer, reception
     assert await line.send() == PushSent(), "the connection is in order afterwards"
 
 
-async def test_who_does_not_answer_in_time_is_tried_later(tmp_path: Path) -> None:
-    async with connected(tmp_path, timeout_s=0.1) as line:
+async def test_who_does_not_answer_in_time_is_tried_later(tmp_path: Path, fcm: fake.Fcm) -> None:
+    async with connected(fcm, tmp_path, timeout_s=0.1) as line:
         line.server.answers(DEVICE, fake.HANGS)
         assert await line.send() == PushLater("TimeoutError")
         with line.server.holding_exchanges():
@@ -194,7 +194,7 @@ async def test_who_does_not_answer_in_time_is_tried_later(tmp_path: Path) -> Non
 async def test_nobody_there_is_tried_later(line: Line) -> None:
     await line.send()
     async with aiohttp.ClientSession() as http:
-        nobody = Fcm(http, line.client._tokens, url="http://127.0.0.1:1", project_id="x")
+        nobody = Fcm(http, line.tokens, url="http://127.0.0.1:1", project_id="x")
         assert await nobody.send(DEVICE, HELLO) == PushLater("ClientConnectorError")
 
 

@@ -68,8 +68,8 @@ async def pushing(dsn: str, data: Path, fcm: fake.Fcm, **changed: Any) -> AsyncI
 
 
 @pytest.fixture
-async def pushed(dsn: str, data: Path) -> AsyncIterator[Pushed]:
-    async with fake.running() as fcm, pushing(dsn, data, fcm) as pushed:
+async def pushed(dsn: str, data: Path, fcm: fake.Fcm) -> AsyncIterator[Pushed]:
+    async with pushing(dsn, data, fcm) as pushed:
         yield pushed
 
 
@@ -159,18 +159,17 @@ async def test_an_invitation_that_is_over_is_not_sent(pushed: Pushed) -> None:
     assert pushed.fcm.sent == []
 
 
-async def test_what_waits_survives_a_server_and_is_sent_by_the_next_one(dsn: str, data: Path) -> None:
-    async with fake.running() as fcm:
-        fcm.answers("phone", fake.UNAVAILABLE)
-        async with pushing(dsn, data, fcm, backoff_s=600.0) as first:
-            anna = await first.owner("phone", "tablet")
-            await invite(await first.host(), anna)
-            await wait_for(lambda: first.outbox()[0][2] is not None)
-        first.town.query("update outbox set next_at = now()")
-        assert [message["token"] for message in fcm.sent] == ["tablet"]
-        async with pushing(dsn, data, fcm) as second:
-            await second.done()
-        assert [message["token"] for message in fcm.sent] == ["tablet", "phone"]
+async def test_what_waits_survives_a_server_and_is_sent_by_the_next_one(dsn: str, data: Path, fcm: fake.Fcm) -> None:
+    fcm.answers("phone", fake.UNAVAILABLE)
+    async with pushing(dsn, data, fcm, backoff_s=600.0) as first:
+        anna = await first.owner("phone", "tablet")
+        await invite(await first.host(), anna)
+        await wait_for(lambda: first.outbox()[0][2] is not None)
+    first.town.query("update outbox set next_at = now()")
+    assert [message["token"] for message in fcm.sent] == ["tablet"]
+    async with pushing(dsn, data, fcm) as second:
+        await second.done()
+    assert [message["token"] for message in fcm.sent] == ["tablet", "phone"]
 
 
 async def test_one_that_was_cut_off_in_between_comes_again_under_the_same_tag(pushed: Pushed) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from pytest_aiohttp import AiohttpServer
 
 from server.security.jwks import keys_from_jwks
 from server.settings.sections import BadSetting, IssuerSettings
@@ -57,22 +57,18 @@ class Publisher:
         self.asked = 0
         self.url = ""
 
-    async def _show(self, request: web.Request) -> web.Response:
+    async def publish(self, request: web.Request) -> web.Response:
         self.asked += 1
         return web.json_response({"keys": self.keys}, status=self.status)
 
-    @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator["Publisher"]:
-        app = web.Application()
-        app.router.add_get("/jwks.json", self._show)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks.json"
-            yield self
-        finally:
-            await runner.cleanup()
+
+@pytest.fixture
+async def publisher(aiohttp_server: AiohttpServer) -> Publisher:
+    publisher = Publisher()
+    app = web.Application()
+    app.router.add_get("/jwks.json", publisher.publish)
+    publisher.url = str((await aiohttp_server(app)).make_url("/jwks.json"))
+    return publisher
 
 
 def accepting(**issuer: Any) -> dict[str, Any]:
@@ -212,51 +208,48 @@ def test_what_is_published_and_is_no_key_costs_the_others_nothing(odd: dict[str,
     assert [key.name for key in keys_from_jwks(msgspec.json.encode(published))] == ["good"]
 
 
-async def test_keys_that_are_published_may_change(dsn: str, data: Path) -> None:
-    async with Publisher().serving() as publisher:
-        publisher.keys = [jwk(RSA, "one")]
-        chosen = accepting(jwks_url=publisher.url, algorithms=("RS256", "ES256"), jwks_cooldown_s=0.01)
-        async with serving(dsn, data, auth=chosen) as town:
-            old = signed(RSA, "RS256", "one")
-            await asyncio.gather(*((bearer(town, old).get("/v1/me")) for _ in range(10)))
-            assert publisher.asked == 1
-            (await bearer(town, signed(OTHER_RSA, "RS256", "one")).get("/v1/me")).refused(401)
-            publisher.keys = [jwk(EC, "two")]
-            new = bearer(town, signed(EC, "ES256", "two"))
-            async with asyncio.timeout(8):
-                # It is asked again when its pause is over, which only asking tells.
-                while (await new.get("/v1/me")).status != 200:
-                    assert publisher.asked == 1
-            # What the old key has verified is verified anew, and is not good any more.
-            (await bearer(town, old).get("/v1/me")).refused(401)
+async def test_keys_that_are_published_may_change(dsn: str, data: Path, publisher: Publisher) -> None:
+    publisher.keys = [jwk(RSA, "one")]
+    chosen = accepting(jwks_url=publisher.url, algorithms=("RS256", "ES256"), jwks_cooldown_s=0.01)
+    async with serving(dsn, data, auth=chosen) as town:
+        old = signed(RSA, "RS256", "one")
+        await asyncio.gather(*((bearer(town, old).get("/v1/me")) for _ in range(10)))
+        assert publisher.asked == 1
+        (await bearer(town, signed(OTHER_RSA, "RS256", "one")).get("/v1/me")).refused(401)
+        publisher.keys = [jwk(EC, "two")]
+        new = bearer(town, signed(EC, "ES256", "two"))
+        async with asyncio.timeout(8):
+            # It is asked again when its pause is over, which only asking tells.
+            while (await new.get("/v1/me")).status != 200:
+                assert publisher.asked == 1
+        # What the old key has verified is verified anew, and is not good any more.
+        (await bearer(town, old).get("/v1/me")).refused(401)
 
 
-async def test_while_keys_cannot_be_had_the_last_ones_stay(dsn: str, data: Path) -> None:
-    async with Publisher().serving() as publisher:
+async def test_while_keys_cannot_be_had_the_last_ones_stay(dsn: str, data: Path, publisher: Publisher) -> None:
+    publisher.status = 500
+    chosen = accepting(jwks_url=publisher.url, jwks_cooldown_s=0.01)
+    async with serving(dsn, data, auth=chosen) as town:
+        reply = await bearer(town, signed(RSA, "RS256", "one")).get("/v1/me")
+        reply.refused(503, "unavailable")
+        assert int(reply.headers["Retry-After"]) >= 1
+        publisher.status, publisher.keys = 200, [jwk(RSA, "one")]
+        asked = publisher.asked
+        async with asyncio.timeout(8):
+            # It is asked again when its pause is over, which only asking tells.
+            while (await bearer(town, signed(RSA, "RS256", "one", jti="1")).get("/v1/me")).status != 200:
+                assert publisher.asked <= asked + 1
         publisher.status = 500
-        chosen = accepting(jwks_url=publisher.url, jwks_cooldown_s=0.01)
-        async with serving(dsn, data, auth=chosen) as town:
-            reply = await bearer(town, signed(RSA, "RS256", "one")).get("/v1/me")
-            reply.refused(503, "unavailable")
-            assert int(reply.headers["Retry-After"]) >= 1
-            publisher.status, publisher.keys = 200, [jwk(RSA, "one")]
-            asked = publisher.asked
-            async with asyncio.timeout(8):
-                # It is asked again when its pause is over, which only asking tells.
-                while (await bearer(town, signed(RSA, "RS256", "one", jti="1")).get("/v1/me")).status != 200:
-                    assert publisher.asked <= asked + 1
-            publisher.status = 500
-            (await bearer(town, signed(RSA, "RS256", "one", jti="2")).get("/v1/me")).ok()
+        (await bearer(town, signed(RSA, "RS256", "one", jti="2")).get("/v1/me")).ok()
 
 
-async def test_unknown_keys_are_not_asked_for_without_end(dsn: str, data: Path) -> None:
-    async with Publisher().serving() as publisher:
-        publisher.keys = [jwk(RSA, "one")]
-        chosen = accepting(jwks_url=publisher.url, jwks_cooldown_s=60.0)
-        async with serving(dsn, data, auth=chosen) as town:
-            for number in range(20):
-                (await bearer(town, signed(RSA, "RS256", f"k{number}")).get("/v1/me")).refused(401)
-            assert publisher.asked == 1
+async def test_unknown_keys_are_not_asked_for_without_end(dsn: str, data: Path, publisher: Publisher) -> None:
+    publisher.keys = [jwk(RSA, "one")]
+    chosen = accepting(jwks_url=publisher.url, jwks_cooldown_s=60.0)
+    async with serving(dsn, data, auth=chosen) as town:
+        for number in range(20):
+            (await bearer(town, signed(RSA, "RS256", f"k{number}")).get("/v1/me")).refused(401)
+        assert publisher.asked == 1
 
 
 async def test_a_file_without_a_key_does_not_start(dsn: str, data: Path, tmp_path: Path) -> None:
