@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
-import random
 import struct
 import time
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any, get_args
 import aiohttp
 import jwt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec import structs
 
 from actors.session.commands import WireCommand
@@ -94,7 +96,7 @@ async def test_more_commands_than_may_be_in_flight_wait_and_are_answered(town: T
         await one.until("snapshot")
         with town.frozen(host):
             ids = [await one.send("send_message", text=str(n)) for n in range(2 * IN_FLIGHT)]
-            actor = town.server.services.directory._actors[SessionId(host.id)]
+            actor = town.actor(host)
             await wait_for(lambda: actor.backlog == IN_FLIGHT)
             assert not one.answers
         for id_ in ids:
@@ -308,9 +310,12 @@ async def test_opening_and_closing_is_presence(town: Town) -> None:
 # Resuming
 
 
-async def test_resuming_over_and_over_gives_every_event_once(town: Town) -> None:
+@settings(max_examples=5, deadline=None)
+@given(lengths=st.lists(st.integers(0, 25), min_size=1, max_size=20))
+async def test_resuming_over_and_over_gives_every_event_once(town: Town, lengths: list[int]) -> None:
+    """`lengths` says how many events each connection reads before it resumes on another one, over and over."""
     host, anna, ben = await town.classroom("Anna", "Ben")
-    rng = random.Random(11)
+    connections = itertools.cycle(lengths)
     seen: list[str] = []
     cursor: str | None = None
     async with talk(host) as witness, talk(ben) as writer:
@@ -325,7 +330,7 @@ async def test_resuming_over_and_over_gives_every_event_once(town: Town) -> None
             async with talk(anna) if cursor is None else talk(anna, cursor=cursor) as one:
                 first = await one.next()
                 assert first["event"] == ("snapshot" if cursor is None else "resumed"), first
-                for _ in range(rng.randint(0, 25)):
+                for _ in range(next(connections)):
                     if writing.done():
                         break
                     await one.next()
@@ -529,7 +534,7 @@ async def test_events_of_one_commit_are_written_together(town: Town) -> None:
         await one.until("snapshot")
         with town.frozen(host):
             ids = [await one.send("send_message", text=f"m{n}") for n in range(20)]
-            actor = town.server.services.directory._actors[SessionId(host.id)]
+            actor = town.actor(host)
             await wait_for(lambda: actor.backlog == len(ids))
         for id_ in ids:
             await one.answer(id_)
