@@ -111,6 +111,19 @@ class MemoryEventLog:
         """Have the next calls of one kind fail."""
         self._trouble.setdefault(call, deque()).extend([trouble] * times)
 
+    def recorded(self, session_id: SessionId, after: int = 0, limit: int | None = None) -> list[Recorded]:
+        """Return a session's rows after a `seq`, in order, at once and without trouble."""
+        stored = self.tables.sessions.get(session_id)
+        rows = sorted((row for row in stored.rows if row.seq > after), key=lambda row: row.seq) if stored else []
+        return [
+            Recorded(session_id, row.epoch, row.seq, row.at, row.actor_id, _events.decode(row.event))
+            for row in rows[:limit]
+        ]
+
+    def seize(self, session_id: SessionId) -> None:
+        """Claim a session at once, in the middle of another owner's call."""
+        self._claim(session_id)
+
     async def _do(self, call: Call, work: Callable[[], T], trouble: Trouble | None = None) -> T:
         self.calls[call] += 1
         queue = self._trouble.get(call)
@@ -231,18 +244,10 @@ class MemoryEventLog:
         stored.head.epoch += 1
         seq, snapshot = stored.snapshot or (0, None)
         keys = sorted(stored.keys.values(), key=lambda key: key.last_seq)
-        return Claim(stored.head.epoch, snapshot, self._read(session_id, seq, len(stored.rows)), keys[-KEYS_KEPT:])
+        return Claim(stored.head.epoch, snapshot, self.recorded(session_id, seq), keys[-KEYS_KEPT:])
 
     async def read(self, session_id: SessionId, after: int, limit: int) -> list[Recorded]:
-        return await self._do("read", lambda: self._read(session_id, after, limit))
-
-    def _read(self, session_id: SessionId, after: int, limit: int) -> list[Recorded]:
-        stored = self.tables.sessions.get(session_id)
-        rows = sorted((row for row in stored.rows if row.seq > after), key=lambda row: row.seq) if stored else []
-        return [
-            Recorded(session_id, row.epoch, row.seq, row.at, row.actor_id, _events.decode(row.event))
-            for row in rows[:limit]
-        ]
+        return await self._do("read", lambda: self.recorded(session_id, after, limit))
 
     async def find_key(self, session_id: SessionId, user_id: UserId, key: str) -> KeyRow | None:
         def work() -> KeyRow | None:

@@ -35,6 +35,7 @@ class Running(Struct, frozen=True):
     """A running server, reachable at `url`."""
 
     services: Services
+    persistence: Persistence
     url: str
 
 
@@ -59,7 +60,7 @@ async def running(
         stack.push_async_callback(runner.cleanup)
         server = await bind(settings, connections(settings, runner, FastLane(fast_routes(apis, services), services)))
         try:
-            yield Running(services, address(settings, server))
+            yield Running(services, persistence, address(settings, server))
         finally:
             health.drain(app)
             server.close()

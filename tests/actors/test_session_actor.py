@@ -575,7 +575,7 @@ async def test_a_snapshot_every_so_many_events() -> None:
         assert saved[0] in (10, 11)
         assert one.log.calls["save_snapshot"] == 1
         state = machine.restored(saved[1])
-        assert machine.replay(one.log._read(SESSION, 0, saved[0])) == state
+        assert machine.replay(one.log.recorded(SESSION)[: saved[0]]) == state
         for number in range(10):
             await one.do(says(f"more {number}"))
         await one.written()
@@ -629,7 +629,7 @@ async def test_leaving_memory_keeps_a_snapshot_and_coming_back_gives_the_same_st
     assert SESSION in room.released
     assert await room.look(lambda state: machine.restored(machine.snapshot(state))).came() == before
     assert isinstance(before, Snapshot)
-    assert before.value == machine.replay(room.log._read(SESSION, 0, 1_000))
+    assert before.value == machine.replay(room.log.recorded(SESSION))
 
 
 async def test_it_stays_while_something_is_going_on(room: Process) -> None:

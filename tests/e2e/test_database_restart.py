@@ -44,7 +44,8 @@ WAYS: tuple[Callable[[Embedded], None], ...] = (fast, immediate, killed, killed_
 async def restarted(postgres: Embedded, how: Callable[[Embedded], None]) -> None:
     how(postgres)
     if how is not killed_backend:
-        await asyncio.to_thread(postgres._process.wait, 20)
+        await asyncio.to_thread(psutil.wait_procs, family(postgres.pid)[:1], 20)
+        assert postgres.died
         await asyncio.to_thread(postgres.revive)
 
 

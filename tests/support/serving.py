@@ -13,10 +13,11 @@ import psycopg2
 from msgspec import structs
 
 from actors.messages import Passivate
-from actors.persistence import Idle, tell
+from actors.persistence import tell
 from actors.session.ids import SessionId
+from actors.session_actor import SessionActor
 from server.api.routes import Api
-from server.bootstrap.lifecycle import Running, running
+from server.bootstrap.lifecycle import Running, running, wait_until_idle
 from server.settings.sections import (
     AuthSettings,
     DatabaseSettings,
@@ -124,21 +125,23 @@ class Town:
         finally:
             connection.close()
 
+    def actor(self, seat: Seat) -> SessionActor:
+        """Return the running actor of a session."""
+        [actor] = [actor for actor in self.server.services.directory if actor.session_id == seat.id]
+        return actor
+
     async def committed(self) -> None:
         """Wait until everything on its way to the database is there, snapshots too."""
-        persistence = self.server.services.directory._shared.persistence
-        reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        persistence.tell(Idle(reply))
         async with asyncio.timeout(PATIENCE_S):
-            await reply
+            await wait_until_idle(self.server.persistence)
 
     async def passivate(self, seat: Seat) -> None:
         """Have a session leave memory. Its streams must have been closed."""
         directory = self.server.services.directory
         session_id = SessionId(seat.id)
         async with asyncio.timeout(PATIENCE_S):
-            while actor := directory._actors.get(session_id):
-                tell(actor.actor_ref, Passivate(float("inf")))
+            while session_id in directory:
+                tell(self.actor(seat).actor_ref, Passivate(float("inf")))
                 await asyncio.sleep(0.005)
         await self.committed()
 

@@ -63,7 +63,7 @@ class Log(MemoryEventLog):
             raise StorageError("told to refuse")
         if self.rival is not None:
             for append in batch:
-                self.rival._claim(append.session_id)
+                self.rival.seize(append.session_id)
         return super()._append(batch)
 
     @contextlib.contextmanager
@@ -268,7 +268,8 @@ class Process:
 
     @property
     def actor(self) -> SessionActor:
-        return self.directory._actors[SESSION]
+        [actor] = [actor for actor in self.directory if actor.session_id == SESSION]
+        return actor
 
     async def create(self, session_id: SessionId = SESSION, **fields: Any) -> None:
         """Make a session, which has only its first row."""
@@ -343,17 +344,12 @@ class Process:
     @property
     def rows(self) -> list[e.Event]:
         """The log, as it was committed."""
-        return [row.event for row in self.log._read(SESSION, 0, 10_000)]
+        return [row.event for row in self.log.recorded(SESSION)]
 
     async def close(self) -> None:
-        for actor in list(self.directory):
-            if actor._timer is not None:
-                actor._timer.cancel()
-        self.directory._draining = True
-        for task in list(self.directory._tasks):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        """Let every session leave memory, as a server does that shuts down."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self.directory.drain()
 
 
 @contextlib.asynccontextmanager

@@ -426,8 +426,7 @@ async def test_draining_sends_streams_away_and_loses_nothing_acknowledged(
             await stream.until("snapshot")
             with town.frozen(host):
                 pending = asyncio.create_task(host.command("send_message", text="in flight"))
-                actors = town.server.services.directory._actors
-                await wait_for(lambda: any(actor.backlog for actor in actors.values()))
+                await wait_for(lambda: town.actor(host).backlog > 0)
                 stopping = asyncio.create_task(serves.aclose())
                 before = await stream.bye("draining")
                 assert stream.seen[-1].data["retry"] > 0
