@@ -79,14 +79,38 @@ def vorbis(comment: str) -> bytes:
     return struct.pack("<I", len(comment)) + comment.encode()
 
 
-def m4a(seconds: float = 1.0, handler: bytes = b"soun") -> bytes:
-    def atom(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body) + 8) + name + body
+def atom(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body) + 8) + name + body
 
+
+def m4a(seconds: float = 1.0, handler: bytes = b"soun") -> bytes:
+    moov = atom(b"moov", track(seconds, handler))
+    return atom(b"ftyp", b"M4A \0\0\0\0") + moov + atom(b"mdat", bytes(100))
+
+
+def track(seconds: float, handler: bytes = b"soun", first_samples: int = 0) -> bytes:
+    """Give track 1, whose header says that it lasts so long; its samples before all fragments last an eighth second."""
+    tkhd = atom(b"tkhd", struct.pack(">IIII", 0, 0, 0, 1))
     mdhd = atom(b"mdhd", struct.pack(">IIIII", 0, 0, 0, RATE, round(seconds * RATE)) + bytes(4))
     hdlr = atom(b"hdlr", bytes(8) + handler + bytes(13))
-    moov = atom(b"moov", atom(b"trak", atom(b"mdia", mdhd + hdlr)))
-    return atom(b"ftyp", b"M4A \0\0\0\0") + moov + atom(b"mdat", bytes(100))
+    stts = atom(b"stts", struct.pack(">IIII", 0, 1, first_samples, RATE // 8))
+    entry = bytes(6) + struct.pack(">HQHHII", 1, 0, 1, 16, 0, RATE << 16)
+    stsd = atom(b"stsd", struct.pack(">II", 0, 1) + atom(b"samr", entry + atom(b"damr", b"")))
+    return atom(b"trak", tkhd + atom(b"mdia", mdhd + hdlr + atom(b"minf", atom(b"stbl", stsd + stts))))
+
+
+def fragmented_m4a(seconds: int, *, header_says: int, each: bool = False) -> bytes:
+    """Give MPEG-4 as a recorder streams it, a second to a fragment, the first `header_says` not in fragments.
+
+    `each`: with a duration for each sample instead of one for all."""
+    trex = atom(b"mvex", atom(b"trex", struct.pack(">IIIIII", 0, 1, 1, 0 if each else RATE // 8, 0, 0)))
+    parts = [atom(b"ftyp", b"iso5\0\0\0\0"), atom(b"moov", track(header_says, first_samples=8 * header_says) + trex)]
+    for _ in range(seconds - header_says):
+        rows = b"".join(struct.pack(">II", RATE // 8, 12) if each else struct.pack(">I", 12) for _ in range(8))
+        trun = atom(b"trun", struct.pack(">II", 0x301 if each else 0x201, 8) + bytes(4) + rows)
+        parts.append(atom(b"moof", atom(b"traf", atom(b"tfhd", struct.pack(">II", 0x20000, 1)) + trun)))
+        parts.append(atom(b"mdat", bytes(96)))
+    return b"".join(parts)
 
 
 def webm(seconds: float = 1.0, *, duration: bool = False) -> bytes:

@@ -4,15 +4,13 @@
 """
 
 import math
-import struct
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import mutagen
 from msgspec import Struct
 from mutagen.flac import FLAC
-from mutagen.mp3 import MP3
+from mutagen.mp3 import MP3, BitrateMode
 from mutagen.mp4 import MP4
 from mutagen.oggflac import OggFLAC
 from mutagen.oggopus import OggOpus
@@ -20,11 +18,13 @@ from mutagen.oggspeex import OggSpeex
 from mutagen.oggvorbis import OggVorbis
 from mutagen.wave import WAVE
 
+from server.usecases.audio import mp3_frames, mp4_fragments, wav_chunks, webm_blocks
+from server.usecases.audio.budgeted_file import BudgetedFile
+
 HEAD_BYTES = 4_096
 """What `kind_of` needs to see, where there is as much."""
-READ_MOST = 16 << 20
-"""Bytes read to measure one piece: enough for a cover in its tags."""
-TIME_MOST_S = 10.0
+CUT_OFF_S = 0.2
+"""Silence that an encoder adds at the beginning and the end of an MP3, and decoders cut off, is not longer."""
 BUFFER_BYTES = 256 << 10
 TAG_LENGTH = 500
 
@@ -64,43 +64,6 @@ def measured(kind: str, file: BinaryIO) -> AudioInfo:
         raise NotSound(str(error)) from error
 
 
-class BudgetExceeded(Exception):
-    """Measuring took more than it may; the content is as long as it likes."""
-
-
-class BudgetedFile:
-    """A file that can be read only so much of, and only for so long."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._left = READ_MOST
-        self._until = time.monotonic() + TIME_MOST_S
-        self.spent = False
-        self.error: OSError | None = None
-
-    def read(self, size: int = -1) -> bytes:
-        if size < 0:
-            at = self._file.tell()
-            size = self._file.seek(0, 2) - at
-            self._file.seek(at)
-        # A read of nothing costs something too: no content makes this go on for ever.
-        self._left -= max(size, 1)
-        if self._left < 0 or time.monotonic() > self._until:
-            self.spent = True
-            raise BudgetExceeded
-        try:
-            return self._file.read(size)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-
 # What mutagen reads
 
 TAGS: Mapping[str, tuple[str, ...]] = {
@@ -123,6 +86,31 @@ def by(*types: Callable[..., Any]) -> Callable[[BudgetedFile], AudioInfo]:
         return AudioInfo(plausible(found.info.length), texts(found.tags))
 
     return read
+
+
+def wav(file: BudgetedFile) -> AudioInfo:
+    info = by(WAVE)(file)
+    return AudioInfo(plausible(wav_chunks.duration(file)), info.tags)
+
+
+def mp3(file: BudgetedFile) -> AudioInfo:
+    """Count the frames. A table of contents is preferred where it agrees: it knows what decoders cut off."""
+    content: Any = MP3(fileobj=file)  # type: ignore[no-untyped-call]
+    duration = mp3_frames.duration(file)
+    table = content.info.bitrate_mode is not BitrateMode.UNKNOWN
+    if duration is not None and table and abs(duration - content.info.length) <= CUT_OFF_S:
+        duration = content.info.length
+    return AudioInfo(plausible(duration), texts(content.tags))
+
+
+def mp4(file: BudgetedFile) -> AudioInfo:
+    """Count the samples of a file in fragments, whose header may name no duration, or that of its first part."""
+    info = by(MP4)(file)
+    return AudioInfo(plausible(mp4_fragments.duration(file)) or info.duration_s, info.tags)
+
+
+def webm(file: BudgetedFile) -> AudioInfo:
+    return AudioInfo(plausible(webm_blocks.duration(file)))
 
 
 def plausible(seconds: object) -> float | None:
@@ -153,76 +141,19 @@ def clean(text: str) -> str:
     return printable.strip()
 
 
-# WebM, which mutagen does not know
-
-SEGMENT, INFO, CLUSTER, GROUP = 0x18538067, 0x1549A966, 0x1F43B675, 0xA0
-SCALE, DURATION, TIMESTAMP, BLOCK, SIMPLE_BLOCK = 0x2AD7B1, 0x4489, 0xE7, 0xA1, 0xA3
-CONTAINERS = frozenset({SEGMENT, INFO, CLUSTER, GROUP})
-UNKNOWN_SIZE = -1
-
-
-def webm(file: BudgetedFile) -> AudioInfo:
-    """Read the duration; recorders that stream do not write one: then it is the time of the last block."""
-    scale, cluster, last = 1_000_000, 0, 0
-    for kind, size in elements(file):
-        if kind == SCALE:
-            scale = int.from_bytes(file.read(min(size, 8)))
-        elif kind == DURATION:
-            return AudioInfo(plausible(struct.unpack({4: ">f", 8: ">d"}[size], file.read(size))[0] * scale / 1e9))
-        elif kind == TIMESTAMP:
-            cluster = int.from_bytes(file.read(min(size, 8)))
-        elif kind in (BLOCK, SIMPLE_BLOCK):
-            # The track's number, of one byte for the first 127, and the time within the cluster.
-            last = max(last, cluster + int.from_bytes(file.read(3)[1:], signed=True))
-    return AudioInfo(plausible(last * scale / 1e9))
-
-
-def elements(file: BudgetedFile) -> Iterator[tuple[int, int]]:
-    """Walk the elements in order, into containers and over the rest; the reader may read of one what it likes."""
-    while (kind := number(file, keep_marker=True)) is not None:
-        size = number(file)
-        if kind in CONTAINERS:
-            continue
-        if size is None or size == UNKNOWN_SIZE:
-            return
-        start = file.tell()
-        yield kind, size
-        file.seek(start + size)
-
-
-def number(file: BudgetedFile, *, keep_marker: bool = False) -> int | None:
-    """Read EBML's number of variable length; None at the end."""
-    head = file.read(1)
-    if not head or not head[0]:
-        return None
-    length = 9 - head[0].bit_length()
-    rest = file.read(length - 1) if length > 1 else b""
-    value = int.from_bytes(head + rest)
-    if keep_marker:
-        return value
-    value &= (1 << 7 * length) - 1
-    return UNKNOWN_SIZE if value == (1 << 7 * length) - 1 else value
-
-
 # Kinds by first bytes
 
 
 def is_mp3(head: bytes) -> bool:
-    if head.startswith(b"ID3"):
-        return True
-    # A frame: 11 bits of sync, a version and layer III, no reserved bit rate or sample rate.
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return False
-    version, layer, rate, samples = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
-    return version != 1 and layer == 1 and rate not in (0, 15) and samples != 3
+    return head.startswith(b"ID3") or mp3_frames.frame(head) is not None
 
 
 KINDS: Mapping[str, tuple[Callable[[bytes], bool], Callable[[BudgetedFile], AudioInfo]]] = {
-    "audio/wav": (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WAVE", by(WAVE)),
+    "audio/wav": (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WAVE", wav),
     "audio/ogg": (lambda head: head[:4] == b"OggS", by(OggOpus, OggVorbis, OggFLAC, OggSpeex)),
     "audio/flac": (lambda head: head[:4] == b"fLaC", by(FLAC)),
-    "audio/mp4": (lambda head: head[4:8] == b"ftyp" and head[8:12] in BRANDS, by(MP4)),
+    "audio/mp4": (lambda head: head[4:8] == b"ftyp" and head[8:12] in BRANDS, mp4),
     "audio/webm": (lambda head: head[:4] == b"\x1aE\xdf\xa3" and b"webm" in head[:64], webm),
-    "audio/mpeg": (is_mp3, by(MP3)),
+    "audio/mpeg": (is_mp3, mp3),
 }
 """How each kind is known, and how it is read."""
