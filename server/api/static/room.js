@@ -115,11 +115,6 @@ export class Room {
     } else {
       this.state?.apply(type, body);
     }
-    if (["role_changed", "permissions_changed"].includes(type) && body.user_id === this.me) {
-      // What I may do follows from more than the event says: ask for it all anew.
-      this.stream.cursor = null;
-      this.stream.connect();
-    }
     if (type === "unmute_requested" && body.user_id === this.me) tell($("banner"), "The teacher asks you to unmute yourself.");
     if (type === "participant_unmuted" && body.user_id === this.me) tell($("banner"));
     if (type === "hand_called") this.announce(body.user_id === this.me ? "It is your turn to speak." : `${this.state.name(body.user_id)} has the word.`);

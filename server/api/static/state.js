@@ -1,4 +1,4 @@
-// What this page knows of a session: the snapshot, and every event since, taken in as the server's own state does.
+// This page's view of a session: the snapshot with every event since applied to it, as docs/state.md says.
 
 export class State {
   constructor(snapshot, me) {
@@ -38,6 +38,12 @@ const depart = (status) => (state, event, person) => {
 };
 const session = (changes) => (state) => Object.assign(state.session, changes);
 const lowered = (state, event) => { state.hands = state.hands.filter((id) => id !== event.user_id); };
+// A change that makes other parts of the session visible, or hides them, is followed by a new snapshot.
+const rightsChanged = (state, event, person) => {
+  person.role = event.role ?? person.role;
+  person.permissions = event.permissions;
+  person.muted ||= !event.permissions.includes("speak");
+};
 const CHAT_KEPT = 300;
 
 // Fields that have their default are not sent.
@@ -51,8 +57,9 @@ const APPLY = {
   participant_joined: (state, event, person) => {
     state.names.set(event.user_id, event.name);
     state.people.set(event.user_id, {
-      online: false, permissions: [], ...person,
-      user_id: event.user_id, number: event.number, name: event.name, role: event.role, status: "joined", muted: event.muted ?? false,
+      ...person,
+      user_id: event.user_id, number: event.number, name: event.name, role: event.role, status: "joined",
+      online: event.online ?? false, muted: event.muted ?? false, permissions: event.permissions,
     });
   },
   participant_left: depart("left"),
@@ -61,7 +68,8 @@ const APPLY = {
   participant_online: (state, event, person) => { person.online = true; },
   participant_offline: (state, event, person) => { person.online = false; },
   connections_lost: (state, event) => { for (const id of event.user_ids) if (state.people.has(id)) state.people.get(id).online = false; },
-  role_changed: (state, event, person) => { person.role = event.role; },
+  role_changed: rightsChanged,
+  permissions_changed: rightsChanged,
   participant_muted: (state, event, person) => { person.muted = true; },
   participant_unmuted: (state, event, person) => { person.muted = false; },
   all_muted: (state, event) => { for (const id of event.user_ids) if (state.people.has(id)) state.people.get(id).muted = true; },
