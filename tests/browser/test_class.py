@@ -44,7 +44,7 @@ async def say(page: Page, text: str) -> None:
     await page.click("#write button")
 
 
-async def test_class_from_first_page_to_end(browser: Chromium, server: Running) -> None:
+async def test_a_class_runs_in_the_browser_from_the_first_page_to_its_end(browser: Chromium, server: Running) -> None:
     teacher, student = await browser.page(), await browser.page()
     link = await teach(teacher, server.url, "Physics <101>")
     await join(student, link, "Ana & <i>Co</i>")
@@ -73,7 +73,7 @@ async def test_class_from_first_page_to_end(browser: Chromium, server: Running) 
     assert student.complaints == teacher.complaints == []
 
 
-async def test_stream_resumes_where_it_ended(browser: Chromium, hasty_server: Running) -> None:
+async def test_the_stream_resumes_after_its_connection_breaks(browser: Chromium, hasty_server: Running) -> None:
     teacher, student = await browser.page(), await browser.page()
     link = await teach(teacher, hasty_server.url, "Physics 101")
     await join(student, link, "Ana")
@@ -89,7 +89,7 @@ async def test_stream_resumes_where_it_ended(browser: Chromium, hasty_server: Ru
     assert "reset" not in feed
 
 
-async def test_reload_and_wrong_code(browser: Chromium, server: Running) -> None:
+async def test_a_reload_keeps_the_login_and_a_wrong_code_is_reported(browser: Chromium, server: Running) -> None:
     page = await browser.page()
     link = await teach(page, server.url, "Physics 101")
     await page.ask("Page.reload")
@@ -108,7 +108,7 @@ async def test_reload_and_wrong_code(browser: Chromium, server: Running) -> None
     await stranger.sees("#title", "Physics 101")
 
 
-async def test_invitations_come_and_go_on_the_front_page(browser: Chromium, server: Running) -> None:
+async def test_invitations_appear_on_and_disappear_from_the_front_page(browser: Chromium, server: Running) -> None:
     async with aiohttp.ClientSession() as http:
         student = await Person.register(http, server.url, "Ana <b>", "ana@example.org", "student")
         teacher = await Person.register(http, server.url, "Ms & Mr Okafor", "okafor@example.org", "teacher")
@@ -140,7 +140,7 @@ async def test_invitations_come_and_go_on_the_front_page(browser: Chromium, serv
         assert page.complaints == []
 
 
-async def test_phone_and_dark_fit_the_screen(browser: Chromium, server: Running) -> None:
+async def test_pages_fit_a_phone_in_light_and_dark_mode(browser: Chromium, server: Running) -> None:
     page = await browser.page()
     link = await teach(page, server.url, "Mathematics: how many handshakes?")
     for name, width, height, dark in (
@@ -159,7 +159,7 @@ async def test_phone_and_dark_fit_the_screen(browser: Chromium, server: Running)
     assert page.complaints == []
 
 
-async def test_docs_render_the_description(browser: Chromium, server: Running) -> None:
+async def test_the_docs_page_renders_the_openapi_description(browser: Chromium, server: Running) -> None:
     page = await browser.page()
     await page.look(1280, 900)
     await page.open(f"{server.url}/docs")

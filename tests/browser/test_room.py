@@ -7,7 +7,7 @@ from tests.support.chromium import Chromium
 from tests.support.client import Client, Person
 
 
-async def test_the_link_of_a_room_leads_into_its_session(browser: Chromium, server: Running) -> None:
+async def test_a_room_link_opens_the_session_without_an_account(browser: Chromium, server: Running) -> None:
     async with aiohttp.ClientSession() as http:
         teacher = await Person.register(http, server.url, "Ms Okafor", "okafor@example.org", "teacher")
         ana = await Person.register(http, server.url, "Ana & <i>Co</i>", "ana@example.org", "student")

@@ -12,7 +12,7 @@ from tests.support.client import Person
 TUTORIUM = "/tutorium/api/v1"
 
 
-async def test_a_room_s_link_leads_into_its_session(browser: Chromium, server: Running) -> None:
+async def test_the_join_url_of_a_product_opens_its_session(browser: Chromium, server: Running) -> None:
     page = await browser.page()
     async with aiohttp.ClientSession() as http:
         teacher = await Person.register(http, server.url, "Tess", "tess@example.org", "teacher")

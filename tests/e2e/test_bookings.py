@@ -38,7 +38,7 @@ async def asked(person: Person, booking: Any, told: dict[str, set[str]]) -> None
         await asyncio.sleep(0.02)
 
 
-async def test_killed_while_sessions_are_made(scratch: str | None) -> None:
+async def test_a_booking_has_one_session_though_the_server_is_killed_while_creating_it(scratch: str | None) -> None:
     with directory(scratch) as data:
         server = Server(data)
         async with homeroom(server), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:

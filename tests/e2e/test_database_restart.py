@@ -65,7 +65,7 @@ def hold(full: School, dsn: str) -> str:
 @pytest.mark.parametrize(
     "rounds", [1, pytest.param(10, marks=[pytest.mark.long, pytest.mark.timeout(600)])], ids=["once", "again and again"]
 )
-async def test_restarted_in_every_way_under_load(scratch: str | None, rounds: int) -> None:
+async def test_nothing_is_lost_when_the_database_restarts_under_load(scratch: str | None, rounds: int) -> None:
     with directory(scratch) as place:
         (place / "server").mkdir()
         with await asyncio.to_thread(embedded.start, place / "database") as postgres:
@@ -81,7 +81,7 @@ async def test_restarted_in_every_way_under_load(scratch: str | None, rounds: in
                 print("\n" + hold(full, postgres.dsn))
 
 
-async def test_the_embedded_database_killed_under_load(scratch: str | None) -> None:
+async def test_nothing_is_lost_when_the_embedded_database_is_killed_under_load(scratch: str | None) -> None:
     with directory(scratch) as data:
         server = Server(data)
         async with homeroom(server), school(server, talkers=16, sessions=20, each=3) as full:
@@ -97,7 +97,7 @@ async def test_the_embedded_database_killed_under_load(scratch: str | None) -> N
 
 
 @pytest.mark.parametrize("times", [30, pytest.param(300, marks=pytest.mark.long)])
-async def test_every_connection_ended_again_and_again_under_load(scratch: str | None, times: int) -> None:
+async def test_nothing_is_lost_when_every_database_connection_ends_repeatedly(scratch: str | None, times: int) -> None:
     with directory(scratch) as data:
         server = Server(data)
         async with homeroom(server), school(server, talkers=20, sessions=20, each=3) as full:

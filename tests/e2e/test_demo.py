@@ -32,7 +32,7 @@ async def printed(process: asyncio.subprocess.Process, pattern: str) -> re.Match
     raise AssertionError(f"the demo ended without saying {pattern}: {said}")
 
 
-async def test_newcomer_sees_the_class_and_takes_part(dsn: str, tmp_path: Path) -> None:
+async def test_a_newcomer_joins_the_demo_class_and_is_answered(dsn: str, tmp_path: Path) -> None:
     for _ in range(2):  # the second time beside what the first one left
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "server", "demo", "--port", "0", "--data", str(tmp_path)),
@@ -64,7 +64,7 @@ async def test_newcomer_sees_the_class_and_takes_part(dsn: str, tmp_path: Path) 
                 await process.wait()
 
 
-async def test_classes_follow_one_another_to_the_end(dsn: str, tmp_path: Path) -> None:
+async def test_the_demo_plays_one_class_after_another(dsn: str, tmp_path: Path) -> None:
     said: list[str] = []
     third = asyncio.Event()
 
@@ -98,7 +98,7 @@ async def test_classes_follow_one_another_to_the_end(dsn: str, tmp_path: Path) -
         assert over == 1, "broken off, and over: it may not have begun"
 
 
-def test_script_names_only_the_cast_and_what_was_said() -> None:
+def test_the_script_refers_only_to_its_cast_and_to_earlier_messages() -> None:
     for lesson in LESSONS:
         spoken: set[str] = set()
         for cue in lesson.cues:

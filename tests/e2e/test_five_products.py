@@ -143,6 +143,6 @@ async def lived_through(server: Server, sessions: int) -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_five_products_at_once(scratch: str | None) -> None:
+async def test_one_server_serves_five_products_at_once(scratch: str | None) -> None:
     with directory(scratch) as data:
         await lived_through(Server(data, settings=SETTINGS), SESSIONS)

@@ -57,7 +57,7 @@ async def refusals(full: School) -> None:
 
 
 @pytest.mark.parametrize("lease", ["kept", pytest.param("over", marks=pytest.mark.long)])
-async def test_a_server_that_stood_still_while_another_had_its_sessions(scratch: str | None, lease: str) -> None:
+async def test_a_frozen_server_gives_up_sessions_that_another_server_claimed(scratch: str | None, lease: str) -> None:
     with directory(scratch) as place:
         for name in ("one", "two"):
             (place / name).mkdir()
@@ -80,7 +80,7 @@ async def test_a_server_that_stood_still_while_another_had_its_sessions(scratch:
                 assert "Traceback" not in one.complaints() + two.complaints()
 
 
-async def test_a_database_that_stands_still(scratch: str | None) -> None:
+async def test_commands_get_503_while_the_database_is_frozen_and_succeed_afterwards(scratch: str | None) -> None:
     """First what commits, then all of it: whoever waits is told so, and what they repeat is done once."""
     with directory(scratch) as data:
         server = Server(data, settings=HASTY)

@@ -700,7 +700,7 @@ async def classroom(url: str) -> AsyncIterator[Room]:
         yield Room(http, Attendee(tess, session), students, stranger)
 
 
-async def test_an_hour_of_class(scratch: str | None) -> None:
+async def test_an_hour_of_class_loses_and_doubles_nothing(scratch: str | None) -> None:
     with directory(scratch) as data:
         server = Server(data)
         async with homeroom(server), classroom(server.url) as room:

@@ -33,7 +33,9 @@ async def hosting(http: aiohttp.ClientSession, url: str, count: int) -> list[Sea
     return seats
 
 
-async def test_killed_while_devices_are_reached(dsn: str, tmp_path: Path, fcm: fake.Fcm) -> None:
+async def test_a_killed_server_sends_each_invitation_to_every_device_after_its_restart(
+    dsn: str, tmp_path: Path, fcm: fake.Fcm
+) -> None:
     async with aiohttp.ClientSession() as http:
         push = {"provider": "fcm", "fcm_key_file": str(fcm.key_file(tmp_path / "key.json")), "fcm_url": fcm.url}
         quick = {"poll_s": 0.05, "backoff_s": 0.05, "attempt_s": 300.0}
@@ -62,7 +64,7 @@ async def test_killed_while_devices_are_reached(dsn: str, tmp_path: Path, fcm: f
             assert fcm.to("tablet")[0]["android"] == fcm.to("tablet")[1]["android"], "one tag: seen once"
 
 
-async def test_killed_while_one_s_own_stream_is_open(dsn: str, tmp_path: Path) -> None:
+async def test_a_notification_stream_resumes_without_loss_after_the_server_is_killed(dsn: str, tmp_path: Path) -> None:
     async with aiohttp.ClientSession() as http, homeroom(Server(tmp_path / "data", dsn=dsn, settings=LIFTED)) as server:
         hosts = await hosting(http, server.url, 30)
         anna = await Person.register(http, server.url, "Anna", "anna@example.org", "student")

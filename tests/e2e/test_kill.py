@@ -47,20 +47,20 @@ async def ended(
     return ready
 
 
-async def test_killed_under_load(scratch: str | None) -> None:
+async def test_nothing_acknowledged_is_lost_when_the_server_is_killed_under_load(scratch: str | None) -> None:
     with directory(scratch) as data:
         ready = await ended(Server(data), KILLS, talkers=16, sessions=20, each=3, streams=8)
         assert max(ready) < 3 * READY_S, "a machine under test has other things to do; the long test is stricter"
 
 
-async def test_stopped_in_good_order_under_load(scratch: str | None) -> None:
+async def test_nothing_acknowledged_is_lost_when_the_server_is_terminated_under_load(scratch: str | None) -> None:
     with directory(scratch) as data:
         await ended(Server(data), [Server.terminate] * 2, talkers=16, sessions=20, each=3, streams=8)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-async def test_killed_twenty_times_with_a_thousand_sessions() -> None:
+async def test_a_thousand_sessions_survive_twenty_kills() -> None:
     with directory() as data:
         ready = await ended(Server(data), KILLS * 10, talkers=32, sessions=1_000, each=32, streams=32)
         assert max(ready) <= READY_S

@@ -37,7 +37,7 @@ async def pasted(script: str, url: str) -> str:
     return out.decode()
 
 
-async def test_walk_through_prints_what_it_says(dsn: str, tmp_path: Path) -> None:
+async def test_the_walk_through_prints_the_output_that_the_readme_shows(dsn: str, tmp_path: Path) -> None:
     async with running(settings(dsn, tmp_path)) as server:
         printed = await pasted(walk_through(), server.url)
         again = await pasted(walk_through(), server.url)
@@ -83,5 +83,5 @@ async def test_walk_through_prints_what_it_says(dsn: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\]\(([^)#]+)", README.read_text()))))
-def test_links_lead_somewhere(name: str) -> None:
+def test_every_link_of_the_readme_has_a_target(name: str) -> None:
     assert (README.parent / name).exists()

@@ -11,7 +11,7 @@ CUTS = 1_000
 SETTINGS = {**LIFTED, "streams": {"replay_events": 16}}
 
 
-async def test_a_thousand_cuts(scratch: str | None) -> None:
+async def test_streams_that_are_cut_a_thousand_times_miss_nothing(scratch: str | None) -> None:
     with directory(scratch) as data:
         server = Server(data, settings=SETTINGS)
         async with homeroom(server), school(server, talkers=4, sessions=4, each=4) as full:

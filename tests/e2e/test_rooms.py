@@ -71,7 +71,7 @@ async def until(there: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_killed_before_the_provider_has_answered(making: Making) -> None:
+async def test_a_room_is_deleted_if_the_server_dies_before_the_provider_answers(making: Making) -> None:
     making.fake.faults.append(Fault("POST", "/rooms", silent_s=2.0))
     async with making.killed_when(lambda: making.fake.rooms):
         assert making.query("select session_id from rooms") == [(None,)]
@@ -80,7 +80,9 @@ async def test_killed_before_the_provider_has_answered(making: Making) -> None:
 
 
 @pytest.mark.parametrize("committed", [True, False])
-async def test_killed_before_it_hears_what_has_become_of_the_commit(making: Making, committed: bool) -> None:
+async def test_a_room_is_kept_only_if_the_commit_that_the_server_died_in_succeeded(
+    making: Making, committed: bool
+) -> None:
     with making.connection.cursor() as cursor:
         cursor.execute("lock table sessions in share mode")
         async with making.killed_when(lambda: waiting(cursor)):

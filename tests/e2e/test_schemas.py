@@ -94,7 +94,7 @@ async def explored(document: Path, url: str, token: str, checks: str, examples: 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("api", APIS, ids=lambda api: api.name)
-async def test_an_api_is_as_it_is_described(
+async def test_every_answer_of_an_api_conforms_to_its_openapi_description(
     town: Town, tmp_path: Path, caplog: pytest.LogCaptureFixture, api: Any
 ) -> None:
     teacher = await town.teacher()

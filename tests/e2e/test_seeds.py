@@ -26,7 +26,7 @@ curl -sS "$BASE/seeds/sessions/1/logs?user_id=1"; echo
 ROWS = ["session_created", "participant_joined", "participant_muted"]
 
 
-async def test_with_tokens(dsn: str, tmp_path: Path) -> None:
+async def test_the_seeds_walk_of_the_readme_works_with_tokens(dsn: str, tmp_path: Path) -> None:
     async with running(settings(dsn, tmp_path)) as server:
         printed = await pasted(README.read_text().split(MARK)[1].split("```")[0], server.url)
     joined, muted, *frames, log = printed.splitlines()
@@ -36,7 +36,7 @@ async def test_with_tokens(dsn: str, tmp_path: Path) -> None:
     assert [row["event_type"] for row in json.loads(log)["logs"]] == ROWS[::-1]
 
 
-async def test_without_tokens_where_numbers_are_believed(dsn: str, tmp_path: Path) -> None:
+async def test_the_seeds_walk_works_without_tokens_if_trust_user_id_is_on(dsn: str, tmp_path: Path) -> None:
     dialects = DialectsSettings(seeds=SeedsSettings(trust_user_id=True))
     trusting = msgspec.structs.replace(settings(dsn, tmp_path), dialects=dialects)
     async with running(trusting) as server:
@@ -44,7 +44,7 @@ async def test_without_tokens_where_numbers_are_believed(dsn: str, tmp_path: Pat
     assert [row["event_type"] for row in json.loads(log)["logs"]] == ROWS[::-1]
 
 
-async def test_without_tokens_where_they_are_not(dsn: str, tmp_path: Path) -> None:
+async def test_the_seeds_walk_is_refused_without_tokens_if_trust_user_id_is_off(dsn: str, tmp_path: Path) -> None:
     async with running(settings(dsn, tmp_path)) as server:
         *_, joined, muted, log = (await pasted(NO_TOKEN, server.url)).splitlines()
     assert [json.loads(line) for line in (joined, muted, log)] == 3 * [{"detail": "Not authenticated"}]

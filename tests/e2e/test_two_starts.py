@@ -30,7 +30,7 @@ async def is_ready(server: Server) -> bool:
         return response.status == 200
 
 
-async def test_two_first_starts_on_one_database_both_come_up(bare: str, tmp_path: Path) -> None:
+async def test_two_servers_can_start_at_once_on_an_empty_database(bare: str, tmp_path: Path) -> None:
     first, second = (Server(tmp_path / name, dsn=bare) for name in ("one", "two"))
     try:
         await asyncio.gather(first.spawn(), second.spawn())
@@ -56,7 +56,7 @@ async def test_a_second_server_on_the_same_data_is_refused(scratch: str | None) 
             await second.stop()
 
 
-async def test_a_port_in_use_is_said_before_a_database_is_made(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_reported_before_a_database_is_created(tmp_path: Path) -> None:
     server = Server(tmp_path / "data")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", server.port))
@@ -93,7 +93,7 @@ async def test_a_bad_setting_stops_the_start(
     await server.stop()
 
 
-async def test_a_database_that_is_not_there_stops_the_start(dsn: str, tmp_path: Path) -> None:
+async def test_an_unreachable_database_stops_the_start(dsn: str, tmp_path: Path) -> None:
     server = Server(tmp_path / "data", dsn=make_dsn(dsn, dbname="no_such_database"))
     await server.spawn()
     status, said = await server.ended()

@@ -23,7 +23,9 @@ def arrived(receiver: Receiver, text: str) -> bool:
     return any(got.text == text for got in receiver.to("hook", well=True))
 
 
-async def test_killed_between_sending_and_noting_down(dsn: str, tmp_path: Path) -> None:
+async def test_a_webhook_is_sent_again_in_order_if_the_server_dies_before_recording_it(
+    dsn: str, tmp_path: Path
+) -> None:
     settings = {**LIFTED, "outbox": QUICK, "webhooks": {"allow_private": True, "allow_http": True}}
     server = Server(tmp_path / "data", dsn=dsn, settings=settings)
     async with receiving() as receiver, homeroom(server), aiohttp.ClientSession() as http:

@@ -42,10 +42,10 @@ def accepts(kind: type, text: str) -> bool:
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_what_is_invisible_or_turns_text_around_is_no_name(field: str) -> None:
+def test_names_that_are_invisible_or_change_text_direction_are_refused(field: str) -> None:
     assert [text for text in HIDDEN + HARMFUL if accepts(FIELDS[field], text)] == []
 
 
 @pytest.mark.parametrize("field", [field for field in FIELDS if accepts(FIELDS[field], "A b")])
-def test_people_of_all_scripts_have_names(field: str) -> None:
+def test_names_in_every_script_are_accepted(field: str) -> None:
     assert [text for text in FINE if not accepts(FIELDS[field], text)] == []

@@ -111,7 +111,7 @@ UPGRADE = {
 }
 
 
-async def test_every_row_has_a_request() -> None:
+async def test_every_route_row_has_a_request_here() -> None:
     assert REQUESTS.keys() == ROWS.keys()
 
 
@@ -160,7 +160,7 @@ async def test_without_a_token_only_public_rows_answer(town: Town, name: str) ->
 
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("role", ["teacher", "student"])
-async def test_a_stranger_gets_nothing(town: Town, name: str, role: str) -> None:
+async def test_a_user_outside_the_session_gets_nothing(town: Town, name: str, role: str) -> None:
     host, anna, things = await full_class(town)
     cursor = (await host.state())["cursor"]
     stranger = await town.person(role, "Mallory")
@@ -183,7 +183,7 @@ async def test_a_stranger_gets_nothing(town: Town, name: str, role: str) -> None
 
 
 @pytest.mark.parametrize("command", [t.__struct_config__.tag for t in get_args(c.WireCommand)])
-async def test_no_command_is_for_strangers(town: Town, command: str) -> None:
+async def test_every_command_of_a_user_outside_the_session_is_refused(town: Town, command: str) -> None:
     host, anna = await town.classroom("Anna")
     said = await anna.say("hello")
     stranger = (await town.teacher("Mallory")).at(host)
@@ -236,7 +236,7 @@ MODERATION = {
 
 
 @pytest.mark.parametrize("command", MODERATION)
-async def test_participants_do_not_moderate_each_other(town: Town, command: str) -> None:
+async def test_members_cannot_moderate_each_other(town: Town, command: str) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben")
     await ben.do("raise_hand")
     body = json.loads(json.dumps(MODERATION[command]).replace("BEN", ben.user_id))
@@ -245,7 +245,7 @@ async def test_participants_do_not_moderate_each_other(town: Town, command: str)
     assert (await host.state())["cursor"] == cursor
 
 
-async def test_nobody_speaks_for_somebody_else(town: Town) -> None:
+async def test_a_command_acts_for_its_caller_only(town: Town) -> None:
     _, anna, ben = await town.classroom("Anna", "Ben")
     for field in ("actor", "actor_id", "user", "by", "from"):
         body = {"type": "send_message", "text": "I am Ben", field: ben.user_id}
@@ -254,7 +254,7 @@ async def test_nobody_speaks_for_somebody_else(town: Town) -> None:
     assert said["actor"] == anna.user_id
 
 
-async def test_an_owner_is_nobody_s_to_remove(town: Town) -> None:
+async def test_the_owner_cannot_be_removed_or_demoted(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     await host.do("set_role", user_id=anna.user_id, role="host")
     for command in ("kick", "mute", "set_permissions"):
@@ -263,7 +263,7 @@ async def test_an_owner_is_nobody_s_to_remove(town: Town) -> None:
     (await anna.person.delete(anna.path)).refused(403, "not_permitted")
 
 
-async def test_kinds_of_rows() -> None:
+async def test_no_command_or_stream_row_is_public() -> None:
     """What is written of commands and streams above holds for all of them."""
     assert [type(row) for row in API.rows if isinstance(row, StreamRoute)] == [
         UserStreamRoute,
@@ -281,7 +281,7 @@ INVITED = {
 
 
 @pytest.mark.parametrize("name", [name for name in REQUESTS if name.startswith("GET /sessions/{ref}")])
-async def test_an_invitation_alone_opens_nothing_of_a_session_that_is_over(town: Town, name: str) -> None:
+async def test_an_invited_user_who_never_joined_reads_only_the_card_of_an_ended_session(town: Town, name: str) -> None:
     host, _, things = await full_class(town)
     ivy = await town.student("Ivy")
     await host.do("invite", user_id=ivy.id)

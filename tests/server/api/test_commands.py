@@ -35,7 +35,7 @@ def yjs_update(text: str) -> str:
     return base64.b64encode(document.get_update()).decode()
 
 
-async def test_every_command_once(town: Town) -> None:
+async def test_every_command_is_accepted_once(town: Town) -> None:
     """A class that uses everything there is, in order. What each command answers is its events."""
     done: set[str] = set()
     tess, anna, ben, cleo, dan = [await town.teacher()] + [
@@ -180,7 +180,7 @@ async def test_every_command_once(town: Town) -> None:
         (b"[" * 60_000, 422, None),
     ],
 )
-async def test_a_body_that_cannot_be_is_refused_and_nothing_happens(
+async def test_an_invalid_body_is_refused_and_changes_nothing(
     town: Town, body: bytes, status: int, field: str | None
 ) -> None:
     host, *_ = await town.classroom()
@@ -192,7 +192,7 @@ async def test_a_body_that_cannot_be_is_refused_and_nothing_happens(
     assert (await host.state())["cursor"] == before
 
 
-async def test_unknown_people_and_messages_are_not_found(town: Town) -> None:
+async def test_unknown_participants_and_messages_get_404(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     stranger = await town.student()
     for user_id in ("nobody", "", "0199aaaa-0000-7000-8000-000000000000", "' or 1=1", "☃", "x\n"):
@@ -207,7 +207,7 @@ async def test_unknown_people_and_messages_are_not_found(town: Town) -> None:
     (await host.command("log_event", event_type="error", data={"n": "x" * 5_000})).refused(413, "too_large", "data")
 
 
-async def test_numbers_too_large_for_anything_do_no_harm(town: Town) -> None:
+async def test_numbers_of_any_size_are_stored_and_sent_unchanged(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     large = {"n": 10**300, "f": 1.5e-300, "m": -(10**40)}
     await host.do("log_event", event_type="error", data=large)
@@ -219,7 +219,7 @@ async def test_numbers_too_large_for_anything_do_no_harm(town: Town) -> None:
     await host.say("still here")
 
 
-async def test_text_comes_back_as_it_went(town: Town) -> None:
+async def test_text_is_returned_unchanged(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     text = 'Ω "quotes" \\ / <b>&amp;</b> \u2028\u2029 \x7f\ttab\nnew line 👩🏽‍🏫 ‮rtl'
     async with anna.stream() as stream:
@@ -230,7 +230,7 @@ async def test_text_comes_back_as_it_went(town: Town) -> None:
     assert (await host.log(type="chat_message"))[-1]["details"]["text"] == text
 
 
-async def test_the_same_key_and_body_again_do_nothing(town: Town) -> None:
+async def test_repeating_a_key_and_body_does_nothing(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     first = await anna.command("send_message", text="once", idempotency_key="k-1")
     again = await anna.command("send_message", text="once", idempotency_key="k-1")
@@ -247,7 +247,7 @@ async def test_the_same_key_and_body_again_do_nothing(town: Town) -> None:
     assert len(await host.log(type="chat_message")) == 2
 
 
-async def test_a_key_outlives_the_actor_and_what_it_did(town: Town) -> None:
+async def test_a_key_is_remembered_after_its_session_left_memory(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     first = await anna.do("send_message", text="a secret", idempotency_key="k-1")
     nothing = await anna.do("unmute", idempotency_key="k-2")
@@ -266,7 +266,7 @@ async def test_a_key_outlives_the_actor_and_what_it_did(town: Town) -> None:
     assert len(await host.log(type="chat_message")) == 1
 
 
-async def test_a_key_also_covers_what_is_passed_on_unkept(town: Town) -> None:
+async def test_a_key_also_covers_ephemeral_commands(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     async with host.stream() as stream:
         await stream.until("snapshot")
@@ -303,7 +303,7 @@ async def test_a_refused_command_leaves_its_key_free(town: Town) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 65, "a\tb", "naïve"])
-async def test_a_key_has_a_form(town: Town, key: str) -> None:
+async def test_a_malformed_key_is_refused(town: Town, key: str) -> None:
     host, *_ = await town.classroom()
     (await host.command("lock", idempotency_key=key)).refused(422, "invalid", "Idempotency-Key")
 
@@ -324,7 +324,7 @@ async def test_patch_join_and_delete_take_keys_too(town: Town) -> None:
     other.refused(422, "key_reused")
 
 
-async def test_a_key_keeps_its_answer_though_the_session_is_deleted_since(town: Town) -> None:
+async def test_a_key_keeps_its_answer_after_the_session_is_deleted(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     said = (await anna.command("send_message", text="Hello", idempotency_key="k-1")).ok()
     key = {"Idempotency-Key": "k-2"}
@@ -340,7 +340,7 @@ async def test_a_key_keeps_its_answer_though_the_session_is_deleted_since(town: 
     (await anna.person.call("DELETE", host.path, headers=key)).refused(404, "unknown_session")
 
 
-async def test_commands_at_once_are_each_answered_with_their_own_event(town: Town) -> None:
+async def test_concurrent_commands_are_each_answered_with_their_own_event(town: Town) -> None:
     host, *seats = await town.classroom("Anna", "Ben", "Cleo")
     texts = [(seat, f"{seat.person.name} {number}") for number in range(25) for seat in seats]
     said = await asyncio.gather(*(seat.say(text) for seat, text in texts))
@@ -352,7 +352,7 @@ async def test_commands_at_once_are_each_answered_with_their_own_event(town: Tow
         assert rows[event["seq"]]["actor"] == seat.user_id
 
 
-async def test_a_command_whose_commit_is_taken_over_is_done_once_by_the_new_owner(town: Town) -> None:
+async def test_a_command_fenced_at_its_commit_is_executed_once_by_the_new_owner(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     for number in range(3):
         town.fence(host)
@@ -361,7 +361,7 @@ async def test_a_command_whose_commit_is_taken_over_is_done_once_by_the_new_owne
     assert [row["details"]["text"] for row in said] == ["message 0", "message 1", "message 2"]
 
 
-async def test_a_client_that_goes_away_before_its_answer_harms_nobody(town: Town) -> None:
+async def test_a_client_that_disconnects_before_its_answer_affects_no_other_client(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     path, token = f"{anna.path}/commands", anna.person.token
     with town.frozen(host):
@@ -385,7 +385,7 @@ async def test_a_client_that_goes_away_before_its_answer_harms_nobody(town: Town
     assert (await host.say("all of us"))["text"] == "all of us"
 
 
-async def test_a_command_leaves_no_cycle(town: Town) -> None:
+async def test_a_command_leaves_no_reference_cycle(town: Town) -> None:
     """What came over the fast lane, or the socket, is freed when it has been answered, not when the collector comes."""
     host = await (await town.teacher()).create()
     await host.do("join")

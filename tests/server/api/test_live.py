@@ -32,7 +32,7 @@ async def last(stream: Stream, event: str) -> Any:
 # Media
 
 
-async def test_media_in_state_and_one_by_one(town: Town) -> None:
+async def test_media_are_part_of_the_state_and_reported_one_by_one(town: Town) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben", kind="tutoring")
     await anna.do("set_media", video=True, screen=True)
     await ben.do("set_media", audio=True)
@@ -53,7 +53,7 @@ async def test_media_in_state_and_one_by_one(town: Town) -> None:
     (await ben.person.get(f"{ben.path}/media/{anna.user_id}")).refused(404, "unknown_participant")
 
 
-async def test_from_the_lobby_one_sees_oneself_alone(town: Town) -> None:
+async def test_a_waiting_participant_sees_only_themselves(town: Town) -> None:
     host, _ = await town.classroom("Anna")
     await host.do("update", features={"lobby": True})
     ben = (await town.student("Ben")).at(host)
@@ -68,7 +68,7 @@ async def test_from_the_lobby_one_sees_oneself_alone(town: Town) -> None:
 # Playback
 
 
-async def test_playback_frames_answers_and_late_joiners(town: Town) -> None:
+async def test_playback_is_the_same_in_frames_answers_and_snapshots(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     audio_id = await upload(host.person)
     (await host.command("play")).refused(409, "no_audio")
@@ -110,7 +110,7 @@ async def asks(seat: Seat, text: str, **fields: Any) -> int:
     return number
 
 
-async def test_an_anonymous_question_is_nobodys_but_in_the_log(town: Town) -> None:
+async def test_the_author_of_an_anonymous_question_appears_only_in_the_log(town: Town) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben")
     cursor = (await ben.state())["cursor"]
     async with ben.stream() as members, host.stream() as moderators, anna.stream() as own_stream:
@@ -141,7 +141,7 @@ async def test_an_anonymous_question_is_nobodys_but_in_the_log(town: Town) -> No
     assert (await ben.state())["questions"] == []
 
 
-async def test_a_resume_from_the_log_names_nobody_either(town: Town) -> None:
+async def test_a_resume_from_the_log_hides_anonymous_authors_too(town: Town) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben")
     cursor = (await ben.state())["cursor"]
     await asks(anna, "Who am I?", anonymous=True)
@@ -156,7 +156,7 @@ async def test_a_resume_from_the_log_names_nobody_either(town: Town) -> None:
             assert anna.user_id not in str(frame)
 
 
-async def test_a_hidden_question_is_for_moderators_and_its_author(town: Town) -> None:
+async def test_a_hidden_question_reaches_only_moderators_and_its_author(town: Town) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben", features={"question_approval": True})
     async with ben.stream() as stream:
         await stream.until("snapshot")
@@ -203,7 +203,7 @@ async def test_polls_show_counts_and_voters_unless_they_are_anonymous(town: Town
 # Code, board, recording
 
 
-async def test_who_is_behind_gets_the_current_code(town: Town) -> None:
+async def test_an_edit_of_an_old_version_is_refused_with_the_current_code(town: Town) -> None:
     host, anna = await town.classroom("Anna", kind="interview")
     await host.do("edit_code", base_version=0, text="one")
     problem = (await anna.command("edit_code", base_version=0, text="two")).refused(409, "behind", "base_version")
@@ -214,7 +214,7 @@ async def test_who_is_behind_gets_the_current_code(town: Town) -> None:
     (await anna.command("edit_code", base_version=2, changes=[{"at": 99}])).refused(422, "not_allowed", "changes[0]")
 
 
-async def test_the_board_in_state(town: Town) -> None:
+async def test_the_board_is_part_of_the_state(town: Town) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben", kind="tutoring")
     await anna.do("draw", points=[0, 0, 0.5, 1], color="#ff0000")
     [stroke] = (await ben.state())["board"]["strokes"]
@@ -225,7 +225,7 @@ async def test_the_board_in_state(town: Town) -> None:
     assert (await ben.state())["board"] == {"version": 2, "strokes": [], "cleared": [stroke]}
 
 
-async def test_a_running_recording_is_shown(town: Town) -> None:
+async def test_the_state_shows_a_running_recording(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     assert (await anna.state())["recording"] is None
     (await host.command("stop_recording")).refused(409, "not_recording")
@@ -237,7 +237,7 @@ async def test_a_running_recording_is_shown(town: Town) -> None:
     assert (await anna.state())["recording"] is None
 
 
-async def test_a_voice_note_is_a_message_until_it_is_taken_back(town: Town) -> None:
+async def test_a_voice_note_is_a_message_until_it_is_deleted(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     audio_id = await upload(host.person)
     await host.do("send_voice", audio_id=audio_id)
@@ -248,7 +248,7 @@ async def test_a_voice_note_is_a_message_until_it_is_taken_back(town: Town) -> N
     assert (message["deleted"], message["voice"]) == (True, None)
 
 
-async def test_time_settings_are_shown(town: Town) -> None:
+async def test_a_session_shows_its_time_settings(town: Town) -> None:
     host = await (await town.teacher()).create(
         starts_at="2030-01-02T08:00:00Z", auto_start=True, early=30, empty_after=60, host_gone_after=90
     )
@@ -256,7 +256,7 @@ async def test_time_settings_are_shown(town: Town) -> None:
     assert (shown["auto_start"], shown["early"], shown["empty_after"], shown["host_gone_after"]) == (True, 30, 60, 90)
 
 
-async def test_a_session_that_is_empty_ends_by_itself(town: Town) -> None:
+async def test_a_session_without_a_host_ends_by_itself(town: Town) -> None:
     host, anna = await town.classroom("Anna", host_gone_after=1)
     async with anna.stream() as stream:
         await stream.until("snapshot")
@@ -268,7 +268,7 @@ async def test_a_session_that_is_empty_ends_by_itself(town: Town) -> None:
 # Permissions
 
 
-async def test_permissions_are_explained(town: Town) -> None:
+async def test_permissions_are_returned_with_their_reasons(town: Town) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben")
     await host.do("set_permissions", user_id=anna.user_id, grant=["draw"], revoke=["chat"])
     plain = (await anna.person.get(f"{anna.path}/permissions")).ok()
@@ -296,7 +296,7 @@ async def test_permissions_are_explained(town: Town) -> None:
     assert {one["because"] for one in ended["explain"]} == {"ended"}
 
 
-async def test_a_permission_that_is_taken_ends_what_it_was_for_at_once(town: Town) -> None:
+async def test_revoking_a_permission_ends_its_use_at_once(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     await anna.do("set_media", audio=True)
     await host.do("set_permissions", user_id=anna.user_id, revoke=["speak"])

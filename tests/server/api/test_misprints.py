@@ -59,7 +59,7 @@ async def printing(town_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> A
         yield town
 
 
-async def test_a_look_that_fails_costs_the_session_nothing(printing: Town, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_view_does_not_stop_the_session_actor(printing: Town, caplog: pytest.LogCaptureFixture) -> None:
     host, anna = await printing.classroom("Anna")
     [actor] = [one for one in printing.server.services.directory if one.session_id == host.id]
     answers = await asyncio.gather(anna.say("Hello"), anna.person.get(f"/misprinting/look/{host.id}"), anna.say("Bye"))
@@ -73,7 +73,7 @@ def misprinted(seat: Seat, what: str) -> Any:
 
 
 @pytest.mark.parametrize("lobby", [False, True])
-async def test_an_event_that_cannot_be_printed_is_missed_by_nobody_else(printing: Town, lobby: bool) -> None:
+async def test_an_encoding_error_ends_only_the_streams_of_that_format(printing: Town, lobby: bool) -> None:
     host, anna, ben = await printing.classroom("Anna", "Ben")
     # Somebody before the misprinting stream, and somebody after it; the second time some may see less than others.
     async with host.stream() as before, misprinted(anna, "event") as broken, ben.stream() as after:
@@ -92,7 +92,7 @@ async def test_an_event_that_cannot_be_printed_is_missed_by_nobody_else(printing
         assert "and on" not in str(await broken.rest())
 
 
-async def test_a_snapshot_that_cannot_be_printed_is_an_error_and_nobody_is_there_for_it(printing: Town) -> None:
+async def test_a_snapshot_that_cannot_be_encoded_is_a_500_and_opens_no_stream(printing: Town) -> None:
     host, anna = await printing.classroom("Anna")
     async with host.stream() as stream:
         await stream.until("snapshot")
@@ -104,7 +104,7 @@ async def test_a_snapshot_that_cannot_be_printed_is_an_error_and_nobody_is_there
             await hers.until("snapshot")
 
 
-async def test_what_is_relayed_and_cannot_be_printed_reaches_the_others(printing: Town) -> None:
+async def test_an_ephemeral_event_that_one_format_cannot_encode_reaches_the_others(printing: Town) -> None:
     host, anna, ben = await printing.classroom("Anna", "Ben")
     async with misprinted(anna, "relayed") as broken, ben.stream() as stream:
         for each in (broken, stream):

@@ -56,7 +56,7 @@ class Tags(HTMLParser):
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_policy_lets_nothing_in_from_elsewhere(client: Client, path: str) -> None:
+async def test_the_content_security_policy_allows_only_this_server(client: Client, path: str) -> None:
     async with client.get(path) as response:
         assert response.status == 200
         assert response.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -69,7 +69,7 @@ async def test_policy_lets_nothing_in_from_elsewhere(client: Client, path: str) 
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_page_has_nothing_inline_and_every_link_leads_somewhere(client: Client, path: str) -> None:
+async def test_pages_have_nothing_inline_and_every_link_has_a_target(client: Client, path: str) -> None:
     async with client.get(path) as response:
         tags = Tags(await response.text())
     assert not tags.inline
@@ -81,7 +81,7 @@ async def test_page_has_nothing_inline_and_every_link_leads_somewhere(client: Cl
 
 
 @pytest.mark.parametrize("name", [path.name for path in FILES])
-async def test_static_files_are_typed_and_under_the_policy(client: Client, name: str) -> None:
+async def test_static_files_have_a_content_type_and_the_policy(client: Client, name: str) -> None:
     async with client.get(f"/static/{name}") as response:
         assert response.status == 200
         assert response.content_type == OF_FILE[f".{name.rpartition('.')[2]}"]
@@ -104,19 +104,19 @@ async def test_scripts_import_only_each_other(client: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/static/", "/static/../pages.py", "/static/%2e%2e/pages.py", "/static/nothing.js"])
-async def test_nothing_else_is_served(client: Client, path: str) -> None:
+async def test_other_paths_below_static_get_404(client: Client, path: str) -> None:
     async with client.get(URL(path, encoded=True)) as response:
         assert response.status == 404
 
 
-async def test_docs_list_every_api(client: Client) -> None:
+async def test_the_docs_page_lists_every_api(client: Client) -> None:
     async with client.get("/docs") as response:
         text = await response.text()
     assert pages.APIS not in text
     assert '<a href="openapi.json" data-api="v1">Homeroom</a> <code>/v1</code>' in text
 
 
-def test_stream_page_knows_every_event() -> None:
+def test_the_stream_page_handles_every_event() -> None:
     listed = set(re.findall(r'"(\w+)"', (pages.STATIC / "stream.js").read_text().split("TYPES = [")[1].split("];")[0]))
     # What a client of a dialect says to its own kind is not shown in /v1.
     tags = {event.__struct_config__.tag for event in get_args(AnyEvent) if event is not Relayed}

@@ -38,7 +38,7 @@ async def say(seat: Seat, *texts: str) -> None:
         await seat.say(text)
 
 
-async def test_a_stream_is_a_snapshot_and_then_what_happens(town: Town) -> None:
+async def test_a_stream_is_a_snapshot_and_the_events_after_it(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     await host.say("before")
     async with anna.stream() as stream:
@@ -92,7 +92,7 @@ async def missed(seat: Seat, cursor: str, *, header: bool = True) -> list[Frame]
         return frames
 
 
-async def test_resuming_at_every_cut_point_gives_exactly_what_came_after_it(town: Town) -> None:
+async def test_resuming_from_every_cursor_gives_exactly_the_later_events(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     async with host.stream() as witness:
         start = (await witness.until("snapshot")).id
@@ -109,7 +109,7 @@ async def test_resuming_at_every_cut_point_gives_exactly_what_came_after_it(town
             assert {frame.data["text"] for frame in later} <= {"mark"}
 
 
-async def test_resuming_from_the_log_when_memory_has_forgotten(town: Town) -> None:
+async def test_a_resume_reads_the_log_after_the_channel_left_memory(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     async with anna.stream() as stream:
         cursor = (await stream.until("snapshot")).id
@@ -130,7 +130,7 @@ async def test_resuming_from_the_log_when_memory_has_forgotten(town: Town) -> No
         assert (await missed(anna, again))[: len(frames) - cut] == frames[cut:]
 
 
-async def test_of_what_went_out_before_a_takeover_no_state_is_kept(town: Town) -> None:
+async def test_remembered_events_do_not_keep_the_state_from_before_a_takeover(town: Town) -> None:
     """A session's state is large, and its latest events are remembered across as many takeovers as there are."""
     host, anna = await town.classroom("Anna")
     async with anna.stream() as stream:
@@ -143,7 +143,7 @@ async def test_of_what_went_out_before_a_takeover_no_state_is_kept(town: Town) -
         assert len(kept) == 1
 
 
-async def test_resuming_when_memory_is_short(dsn: str, data: Path) -> None:
+async def test_a_resume_reads_the_log_if_memory_holds_too_few_events(dsn: str, data: Path) -> None:
     async with serving(dsn, data, streams={"replay_events": 3}) as town:
         host, anna = await town.classroom("Anna")
         async with anna.stream() as stream:
@@ -155,7 +155,7 @@ async def test_resuming_when_memory_is_short(dsn: str, data: Path) -> None:
         assert said == [f"message {number}" for number in range(20)]
 
 
-async def test_resuming_while_others_talk_loses_and_doubles_nothing(town: Town) -> None:
+async def test_resuming_while_others_chat_loses_and_doubles_nothing(town: Town) -> None:
     """Cut and resume over and over while messages pour in; from memory, from the log, across a takeover."""
     host, anna, ben = await town.classroom("Anna", "Ben")
     told: list[int] = []
@@ -194,7 +194,7 @@ async def test_resuming_while_others_talk_loses_and_doubles_nothing(town: Town) 
     assert len(heard) >= len(expected) - 1, "only what the first snapshot held may be absent"
 
 
-async def test_a_cursor_that_cannot_be_served_whole_is_reset(town: Town) -> None:
+async def test_a_cursor_that_cannot_be_resumed_completely_gets_a_reset(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     await say(host, "one", "two")
     epoch, seq = (await anna.state())["cursor"].split("-")
@@ -224,18 +224,18 @@ async def test_a_cursor_that_cannot_be_served_whole_is_reset(town: Town) -> None
 @pytest.mark.parametrize(
     "cursor", ["x", "1", "1-", "-1", "1-x", "1--1", "½-1", "1-" + "9" * 30, "1-1-1", " ", "1-1\u0000"]
 )
-async def test_a_cursor_that_is_none_is_refused(town: Town, cursor: str) -> None:
+async def test_a_malformed_cursor_is_refused(town: Town, cursor: str) -> None:
     host, *_ = await town.classroom()
     (await host.person.get(f"{host.path}/events", cursor=cursor)).refused(422, "invalid", "cursor")
 
 
-async def test_an_empty_last_event_id_is_none(town: Town) -> None:
+async def test_an_empty_last_event_id_starts_with_a_snapshot(town: Town) -> None:
     host, *_ = await town.classroom()
     async with host.stream(last_event_id="") as stream:
         assert (await stream.next()).event == "snapshot"
 
 
-async def test_streams_end_with_a_word(town: Town) -> None:
+async def test_every_stream_ends_with_a_reason(town: Town) -> None:
     host, anna, ben, cleo = await town.classroom("Anna", "Ben", "Cleo")
     async with (
         anna.stream() as hers,
@@ -300,7 +300,7 @@ async def test_a_stream_ends_with_its_token(dsn: str, data: Path) -> None:
         (await client.get(f"{host.path}/events")).refused(401, "expired")
 
 
-async def test_a_stream_has_a_lifetime_and_goes_on_from_its_cursor(dsn: str, data: Path) -> None:
+async def test_a_stream_ends_after_its_lifetime_and_resumes_from_its_cursor(dsn: str, data: Path) -> None:
     async with serving(dsn, data, streams={"heartbeat_s": 0.1, "lifetime_s": 0.3}) as town:
         host, *_ = await town.classroom()
         async with host.stream() as stream:
@@ -309,7 +309,7 @@ async def test_a_stream_has_a_lifetime_and_goes_on_from_its_cursor(dsn: str, dat
             assert (await stream.next()).event == "resumed"
 
 
-async def test_several_tabs_are_one_presence(dsn: str, data: Path) -> None:
+async def test_several_streams_of_a_user_are_one_presence(dsn: str, data: Path) -> None:
     async with serving(dsn, data, sessions={"grace_s": 0.2}) as town:
         host, anna = await town.classroom("Anna")
         async with host.stream() as watching:
@@ -336,7 +336,7 @@ async def test_several_tabs_are_one_presence(dsn: str, data: Path) -> None:
             assert (await host.state())["session"]["counts"]["joined"] >= 1
 
 
-async def test_coming_back_within_the_grace_time_is_no_departure(dsn: str, data: Path) -> None:
+async def test_a_participant_who_reconnects_within_the_grace_time_never_left(dsn: str, data: Path) -> None:
     async with serving(dsn, data, sessions={"grace_s": 1.0}) as town:
         host, anna = await town.classroom("Anna")
         async with host.stream() as watching:
@@ -353,7 +353,7 @@ async def test_coming_back_within_the_grace_time_is_no_departure(dsn: str, data:
         assert await host.log(type="participant_left") == []
 
 
-async def test_a_stream_given_up_while_it_opens_leaves_nobody_online(town: Town) -> None:
+async def test_a_stream_cancelled_while_opening_leaves_nobody_online(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     hub = town.server.services.hub
     with town.frozen(host):
@@ -371,7 +371,7 @@ async def test_a_stream_given_up_while_it_opens_leaves_nobody_online(town: Town)
     assert not [p for p in (await host.state())["participants"] if p["user_id"] == anna.user_id and p["online"]]
 
 
-async def test_readers_that_vanish_in_the_middle_of_a_fan_out_harm_nobody(
+async def test_subscribers_that_disconnect_during_a_fan_out_affect_no_other(
     town: Town, caplog: pytest.LogCaptureFixture
 ) -> None:
     host, anna = await town.classroom("Anna")
@@ -398,7 +398,7 @@ async def test_readers_that_vanish_in_the_middle_of_a_fan_out_harm_nobody(
     assert not caplog.records
 
 
-async def test_a_slow_reader_is_cut_off_alone_and_resumes(dsn: str, data: Path) -> None:
+async def test_only_a_slow_subscriber_is_disconnected_and_it_can_resume(dsn: str, data: Path) -> None:
     small = {"buffer_bytes": 65_536, "send_buffer_bytes": 8_192, "replay_bytes": 65_536}
     async with serving(dsn, data, streams=small) as town:
         host, anna = await town.classroom("Anna")
@@ -477,7 +477,7 @@ async def test_a_ticket_expires(dsn: str, data: Path) -> None:
         (await town.anyone.get(f"{host.path}/events", ticket=made["ticket"])).refused(401, "bad_ticket")
 
 
-async def test_what_is_ephemeral_comes_at_once_without_a_place_and_is_not_kept(town: Town) -> None:
+async def test_an_ephemeral_event_is_sent_at_once_without_an_id_and_is_not_stored(town: Town) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben")
     async with host.stream() as mine, ben.stream() as his:
         cursor = (await mine.until("snapshot")).id
@@ -503,7 +503,7 @@ async def test_what_is_ephemeral_comes_at_once_without_a_place_and_is_not_kept(t
     assert town.query("select count(*) from session_log where type in ('typing', 'cursor', 'signal')") == [(0,)]
 
 
-async def test_cursors_for_a_slow_reader_are_thinned_to_the_latest(dsn: str, data: Path) -> None:
+async def test_a_slow_subscriber_gets_only_the_latest_cursor_of_each_participant(dsn: str, data: Path) -> None:
     async with serving(dsn, data, streams={"heartbeat_s": 0.2, "send_buffer_bytes": 8_192}) as town:
         host, anna = await town.classroom("Anna")
         reader, writer = await town.open_socket(receive_buffer=4_096)
@@ -527,7 +527,7 @@ async def test_cursors_for_a_slow_reader_are_thinned_to_the_latest(dsn: str, dat
         assert len(positions) < sent // 2
 
 
-async def test_the_stream_is_not_for_strangers(town: Town) -> None:
+async def test_a_user_outside_the_session_gets_no_stream(town: Town) -> None:
     host, *_ = await town.classroom()
     stranger = await town.student("Mallory")
     (await stranger.get(f"{host.path}/events")).refused(403, "not_joined")

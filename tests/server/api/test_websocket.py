@@ -45,7 +45,7 @@ async def refused(seat: Seat, status: int, reason: str, *, headers: dict[str, st
 # Frames and commands
 
 
-async def test_a_socket_says_what_the_stream_says(town: Town) -> None:
+async def test_a_socket_sends_the_same_events_as_the_stream(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     async with anna.stream() as stream, talk(anna) as one:
         await stream.until("snapshot")
@@ -58,7 +58,7 @@ async def test_a_socket_says_what_the_stream_says(town: Town) -> None:
         assert one.seen[-2:] == stream.seen[-2:]
 
 
-async def test_a_command_is_answered_by_its_id_after_its_commit(town: Town) -> None:
+async def test_a_command_is_answered_under_its_id_after_its_commit(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     async with talk(anna) as one:
         await one.until("snapshot")
@@ -72,7 +72,7 @@ async def test_a_command_is_answered_by_its_id_after_its_commit(town: Town) -> N
         assert (await one.do("raise_hand", id=-7))["events"][0]["type"] == "hand_raised"
 
 
-async def test_commands_are_decided_in_their_order_and_none_is_lost(town: Town) -> None:
+async def test_commands_are_decided_in_order_and_none_is_lost(town: Town) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben")
     async with talk(anna) as one, talk(ben) as two, talk(host) as three:
         for each in (one, two, three):
@@ -90,7 +90,7 @@ async def test_commands_are_decided_in_their_order_and_none_is_lost(town: Town) 
             assert [text for text in three.texts if text[0] == name] == [f"{name} {n}" for n in range(100)]
 
 
-async def test_more_commands_than_may_be_in_flight_wait_and_are_answered(town: Town) -> None:
+async def test_commands_beyond_the_in_flight_limit_wait_and_are_answered(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     async with talk(anna) as one:
         await one.until("snapshot")
@@ -104,7 +104,7 @@ async def test_more_commands_than_may_be_in_flight_wait_and_are_answered(town: T
         assert actor.backlog == 0
 
 
-async def test_who_sends_much_at_once_holds_nobody_up_and_gets_every_answer(town: Town) -> None:
+async def test_a_client_that_sends_many_commands_at_once_gets_every_answer_and_delays_no_other(town: Town) -> None:
     """What one socket sends in one piece is done a message at a time: others come between, and its answers go out."""
     host, anna = await town.classroom("Anna")
     reader, writer = await raw_socket(town, anna)
@@ -136,7 +136,7 @@ async def test_a_key_used_again_gets_the_first_answer(town: Town) -> None:
         assert [row["details"]["text"] for row in await host.log(type="chat_message")] == ["once"]
 
 
-async def test_what_needs_looking_up_is_looked_up(town: Town) -> None:
+async def test_commands_that_need_inputs_from_the_database_get_them(town: Town) -> None:
     host, _ = await town.classroom("Anna")
     cleo = await town.student("Cleo")
     async with talk(host) as one:
@@ -170,7 +170,7 @@ async def test_a_refusal_is_a_problem_and_leaves_the_socket_open(town: Town) -> 
         assert (await one.do("send_message", text="still here"))["seq"]
 
 
-async def test_who_may_not_over_http_may_not_here(town: Town) -> None:
+async def test_a_socket_refuses_the_same_commands_as_http(town: Town) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben")
     asked: list[dict[str, Any]] = [
         {"type": "mute", "user_id": ben.user_id},
@@ -210,7 +210,7 @@ async def test_who_may_not_over_http_may_not_here(town: Town) -> None:
         (json.dumps({"id": 2**60, "type": "raise_hand"}), 422, "id"),
     ],
 )
-async def test_a_message_that_is_none_is_answered_to_nobody(
+async def test_an_invalid_message_is_refused_without_an_id(
     town: Town, sent: str, status: int, field: str | None
 ) -> None:
     _, anna = await town.classroom("Anna")
@@ -221,12 +221,12 @@ async def test_a_message_that_is_none_is_answered_to_nobody(
         assert await one.do("raise_hand")
 
 
-async def test_no_command_has_a_field_of_the_envelopes_name() -> None:
+async def test_no_command_has_a_field_named_like_one_of_the_envelope() -> None:
     for command in get_args(WireCommand):
         assert not ENVELOPE & {field.encode_name for field in structs.fields(command)}
 
 
-async def test_binary_and_oversized_messages_end_it(town: Town) -> None:
+async def test_a_binary_or_oversized_message_closes_the_socket(town: Town) -> None:
     _, anna = await town.classroom("Anna")
     async with talk(anna) as one:
         await one.until("snapshot")
@@ -242,7 +242,7 @@ async def test_binary_and_oversized_messages_end_it(town: Town) -> None:
     assert state["chat"] == []
 
 
-async def test_the_pace_is_that_of_http(dsn: str, data: Path) -> None:
+async def test_commands_on_a_socket_count_towards_the_rate_limit_of_http(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"user_commands_per_s": 1, "user_burst": 8}) as town:
         _, anna = await town.classroom("Anna")
         async with talk(anna) as one:
@@ -257,7 +257,7 @@ async def test_the_pace_is_that_of_http(dsn: str, data: Path) -> None:
 # Opening
 
 
-async def test_what_is_refused_before_there_is_a_socket(town: Town) -> None:
+async def test_a_refused_handshake_gets_an_http_problem(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     ben = (await town.student("Ben")).at(host)
     (await anna.person.get(f"{anna.path}/socket")).refused(426, "upgrade_required")
@@ -277,7 +277,7 @@ async def test_a_ticket_opens_one_socket_of_its_session(town: Town) -> None:
     await refused(anna, 401, "bad_ticket", ticket=ticket)
 
 
-async def test_only_pages_from_the_origins_in_the_settings_may_open_one(town: Town) -> None:
+async def test_only_pages_of_the_configured_origins_may_open_a_socket(town: Town) -> None:
     _, anna = await town.classroom("Anna")
     for origin in ("http://localhost:3000", f"http://127.0.0.1:{town.port}"):
         async with talk(anna, headers={"Origin": origin}) as one:
@@ -298,7 +298,7 @@ async def test_sockets_and_streams_of_a_user_are_counted_together(dsn: str, data
             await one.until("snapshot")
 
 
-async def test_opening_and_closing_is_presence(town: Town) -> None:
+async def test_opening_and_closing_a_socket_changes_presence(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     async with host.stream() as stream:
         await stream.until("snapshot")
@@ -349,7 +349,7 @@ async def test_resuming_over_and_over_gives_every_event_once(town: Town, lengths
         assert len(witness.texts) == 200
 
 
-async def test_a_cursor_of_no_use_is_a_reset_and_a_snapshot(town: Town) -> None:
+async def test_a_cursor_that_cannot_be_resumed_gets_a_reset_and_a_snapshot(town: Town) -> None:
     _, anna = await town.classroom("Anna")
     async with talk(anna, cursor="77-3") as one:
         assert (await one.next())["event"] == "reset"
@@ -359,12 +359,12 @@ async def test_a_cursor_of_no_use_is_a_reset_and_a_snapshot(town: Town) -> None:
 # Ends
 
 
-async def test_every_end_has_a_code() -> None:
+async def test_every_reason_for_closing_has_a_close_code() -> None:
     assert CLOSES.keys() == set(get_args(Bye))
     assert len(set(CLOSES.values())) == len(CLOSES)
 
 
-async def test_a_kick_is_the_last_that_is_heard(town: Town) -> None:
+async def test_a_removed_participant_receives_the_removal_as_the_last_event(town: Town) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben")
     async with talk(anna) as one, talk(anna) as two, talk(ben) as three:
         for each in (one, two, three):
@@ -379,14 +379,14 @@ async def test_a_kick_is_the_last_that_is_heard(town: Town) -> None:
     await refused(anna, 403, "kicked")
 
 
-async def test_leaving_on_the_socket_is_answered_first(town: Town) -> None:
+async def test_a_leave_command_is_answered_before_the_socket_closes(town: Town) -> None:
     _, anna = await town.classroom("Anna")
     async with talk(anna) as one:
         assert (await one.do("leave"))["events"][0]["type"] == "participant_left"
         await one.bye("left", 4000)
 
 
-async def test_the_end_of_the_session_is_the_end_of_the_socket(town: Town) -> None:
+async def test_the_socket_closes_when_the_session_ends(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     async with talk(host) as one, talk(anna) as two:
         await two.until("snapshot")
@@ -395,7 +395,7 @@ async def test_the_end_of_the_session_is_the_end_of_the_socket(town: Town) -> No
         assert (await two.bye("ended", 4410))[-1].event == "session_ended"
 
 
-async def test_logging_out_ends_it_at_once(town: Town) -> None:
+async def test_logging_out_closes_the_socket_at_once(town: Town) -> None:
     _, anna = await town.classroom("Anna")
     other = (await anna.person.log_in_again()).at(anna)
     async with talk(anna) as one, talk(other) as two:
@@ -406,7 +406,7 @@ async def test_logging_out_ends_it_at_once(town: Town) -> None:
         assert await two.do("raise_hand")
 
 
-async def test_a_command_after_the_tokens_end_is_refused_and_ends_it(dsn: str, data: Path) -> None:
+async def test_a_command_after_the_token_expired_is_refused_and_closes_the_socket(dsn: str, data: Path) -> None:
     async with serving(dsn, data, auth={"access_ttl_s": 4}, streams={"heartbeat_s": 60}) as town:
         _, anna = await town.classroom("Anna")
         async with talk(anna) as one:
@@ -419,7 +419,7 @@ async def test_a_command_after_the_tokens_end_is_refused_and_ends_it(dsn: str, d
             await one.bye("expired", 4401)
 
 
-async def test_a_server_that_stops_says_so(dsn: str, data: Path) -> None:
+async def test_a_draining_server_closes_sockets_with_its_own_code(dsn: str, data: Path) -> None:
     async with aiohttp.ClientSession() as http:
         async with contextlib.AsyncExitStack() as server:
             town = await server.enter_async_context(serving(dsn, data))
@@ -439,7 +439,7 @@ async def test_a_server_that_stops_says_so(dsn: str, data: Path) -> None:
                 assert (await again.do("send_message", text="after"))["events"][0]["message_id"] == 2
 
 
-async def test_being_admitted_is_coming_back_for_everything(town: Town) -> None:
+async def test_an_admitted_participant_reconnects_for_a_full_snapshot(town: Town) -> None:
     host, *_ = await town.classroom(features={"lobby": True})
     anna = (await town.student()).at(host)
     await anna.join()
@@ -451,7 +451,7 @@ async def test_being_admitted_is_coming_back_for_everything(town: Town) -> None:
         assert "chat_message" not in [frame.event for frame in frames]
 
 
-async def test_each_sees_what_concerns_them(town: Town) -> None:
+async def test_each_socket_receives_only_events_for_its_participant(town: Town) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben")
     async with talk(anna) as one, talk(ben) as two:
         await one.until("snapshot")
@@ -481,7 +481,7 @@ async def raw_socket(town: Town, seat: Seat, *, receive_buffer: int | None = Non
     return reader, writer
 
 
-async def test_a_reader_that_does_not_read_is_cut_off_and_holds_nobody_up(dsn: str, data: Path) -> None:
+async def test_a_client_that_does_not_read_is_disconnected_and_delays_no_other(dsn: str, data: Path) -> None:
     async with serving(dsn, data, streams={"buffer_bytes": 16_384, "send_buffer_bytes": 4_096}) as town:
         host, anna, ben = await town.classroom("Anna", "Ben")
         reader, writer = await raw_socket(town, anna, receive_buffer=4_096)
@@ -502,7 +502,7 @@ async def test_a_reader_that_does_not_read_is_cut_off_and_holds_nobody_up(dsn: s
         writer.close()
 
 
-async def test_a_client_that_answers_no_ping_is_let_go(dsn: str, data: Path) -> None:
+async def test_a_client_that_answers_no_ping_is_disconnected(dsn: str, data: Path) -> None:
     async with serving(dsn, data, streams={"heartbeat_s": 0.2}) as town:
         host, anna = await town.classroom("Anna")
         async with talk(host) as alive:
@@ -544,7 +544,7 @@ async def test_events_of_one_commit_are_written_together(town: Town) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 200_000])
-async def test_messages_of_every_size_are_what_a_client_reads(size: int) -> None:
+async def test_frames_of_every_size_are_valid(size: int) -> None:
     text = b"x" * size
     frame = message(text)
     lengths = {True: 2, size > 125: 4, size > 65_535: 10}
@@ -553,7 +553,7 @@ async def test_messages_of_every_size_are_what_a_client_reads(size: int) -> None
     assert frame[0] == 0x81
 
 
-async def test_a_closed_socket_says_so(town: Town) -> None:
+async def test_a_closed_socket_leaves_its_channel(town: Town) -> None:
     _, anna = await town.classroom("Anna")
     async with talk(anna) as one:
         await one.until("snapshot")

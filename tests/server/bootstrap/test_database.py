@@ -17,7 +17,7 @@ async def test_a_database_that_cannot_be_reached_is_named_by_its_setting() -> No
             await open_database(settings, stack, lambda text: None)
 
 
-async def test_what_is_no_dsn_is_not_quoted() -> None:
+async def test_an_invalid_dsn_is_not_quoted_in_the_message() -> None:
     """There may be a password in it."""
     settings = load(None, {}, {"database.dsn": "postgresql//homeroom:secret@127.0.0.1/homeroom"})
     async with contextlib.AsyncExitStack() as stack:

@@ -99,7 +99,7 @@ async def terminate(town: Town) -> None:
     )
 
 
-async def test_lost_connections_are_got_over_without_a_word(dsn: str, data: Path) -> None:
+async def test_lost_database_connections_are_replaced_silently(dsn: str, data: Path) -> None:
     async with serving(dsn, data) as town:
         host, anna = await town.classroom("Anna")
         async with anna.stream() as stream:
@@ -114,7 +114,7 @@ async def test_lost_connections_are_got_over_without_a_word(dsn: str, data: Path
         assert [row["details"]["text"] for row in said] == [f"after {number}" for number in range(3)]
 
 
-async def test_a_commit_cut_in_two_is_answered_503_and_done_once(dsn: str, data: Path) -> None:
+async def test_a_commit_whose_connection_breaks_is_answered_503_and_done_once(dsn: str, data: Path) -> None:
     async with serving(dsn, data) as town:
         host, anna = await town.classroom("Anna")
         async with host.stream() as stream:
@@ -142,7 +142,9 @@ async def test_a_commit_cut_in_two_is_answered_503_and_done_once(dsn: str, data:
         assert len(await host.log(type="chat_message")) == 2
 
 
-async def test_without_a_database_there_is_503_and_then_everything_again(data: Path, scratch: str | None) -> None:
+async def test_requests_get_503_while_the_database_is_away_and_succeed_afterwards(
+    data: Path, scratch: str | None
+) -> None:
     import shutil
     import tempfile
 
@@ -185,7 +187,7 @@ async def test_without_a_database_there_is_503_and_then_everything_again(data: P
 # Logs
 
 
-async def test_no_token_code_ticket_or_text_gets_into_the_logs(
+async def test_logs_contain_no_token_code_ticket_or_text(
     dsn: str, data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root, aiohttps = logging.getLogger(), logging.getLogger("aiohttp.server")
@@ -228,7 +230,7 @@ async def test_no_token_code_ticket_or_text_gets_into_the_logs(
 # CORS
 
 
-async def test_pages_of_listed_origins_may_call_and_others_may_not(dsn: str, data: Path) -> None:
+async def test_only_pages_of_the_configured_origins_may_call_the_api(dsn: str, data: Path) -> None:
     async with serving(dsn, data, server={"cors_origins": (GOOD,)}) as town:
         preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
         path = "/v1/sessions/x/commands"
@@ -260,7 +262,7 @@ async def test_pages_of_listed_origins_may_call_and_others_may_not(dsn: str, dat
 # Metrics and health
 
 
-async def test_metrics_count_without_naming_anybody(dsn: str, data: Path) -> None:
+async def test_metrics_name_no_user_or_session(dsn: str, data: Path) -> None:
     async with serving(dsn, data) as town:
         host, anna = await town.classroom("Anna")
         async with anna.stream() as stream:
@@ -285,21 +287,21 @@ async def test_metrics_count_without_naming_anybody(dsn: str, data: Path) -> Non
 
 
 @pytest.mark.parametrize(("who", "status"), [("off", 404), ("open", 200)])
-async def test_metrics_are_for_whom_the_settings_say(dsn: str, data: Path, who: str, status: int) -> None:
+async def test_the_metrics_setting_decides_who_reads_metrics(dsn: str, data: Path, who: str, status: int) -> None:
     async with serving(dsn, data, server={"metrics": who}) as town:
         forwarded = {"X-Forwarded-For": "203.0.113.1"}
         assert (await town.anyone.call("GET", "/metrics", headers=forwarded)).status == status
         assert (await town.anyone.get("/metrics")).status == status
 
 
-async def test_health(town: Town) -> None:
+async def test_health_and_readiness_report_the_server_as_up(town: Town) -> None:
     assert (await town.anyone.get("/livez")).ok() == {"status": "ok"}
     ready = await town.anyone.get("/readyz")
     assert ready.ok() == {"status": "ok", "database": "ok"}
     assert ready.headers["Cache-Control"] == "no-store"
 
 
-async def test_the_clock(town: Town) -> None:
+async def test_the_clock_endpoint_returns_the_server_time(town: Town) -> None:
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", (await town.anyone.get("/v1/time")).ok()["server_time"]
     )
@@ -315,7 +317,7 @@ def references(node: Any) -> set[str]:
     return set().union(*map(references, node)) if isinstance(node, list) else set()
 
 
-async def test_every_route_is_documented_with_what_it_takes_and_gives(town: Town) -> None:
+async def test_openapi_describes_parameters_body_and_answers_of_every_route(town: Town) -> None:
     document = (await town.anyone.get("/openapi.json")).ok()
     assert document["openapi"].startswith("3.1")
     operations = {
@@ -344,7 +346,7 @@ async def test_every_route_is_documented_with_what_it_takes_and_gives(town: Town
 
 
 @pytest.mark.parametrize("api", [API, *dialects.tables(Settings())], ids=lambda api: api.prefix)
-async def test_every_pattern_is_in_words_too(town: Town, api: Api) -> None:
+async def test_every_pattern_has_a_description_in_words(town: Town, api: Api) -> None:
     """Nobody should have to read a regular expression to learn what a field takes."""
     document = (await town.anyone.get("/openapi.json" if api is API else f"{api.prefix}/openapi.json")).ok()
 
@@ -361,7 +363,7 @@ async def test_every_pattern_is_in_words_too(town: Town, api: Api) -> None:
     assert list(wordless(document)) == []
 
 
-async def test_what_does_not_fit_a_pattern_is_told_in_words(town: Town) -> None:
+async def test_a_text_that_does_not_match_a_pattern_is_refused_in_words(town: Town) -> None:
     host, *_ = await town.classroom()
     for path, word in (
         (f"{host.path}/log?cursor=x", "`cursor` must be a `next` that this list returned."),
@@ -377,7 +379,7 @@ async def test_what_does_not_fit_a_pattern_is_told_in_words(town: Town) -> None:
     assert refused["detail"] == "`code` must be six letters and digits."
 
 
-async def test_what_is_documented_is_what_comes(town: Town) -> None:
+async def test_answers_match_their_openapi_schema(town: Town) -> None:
     """Each answer has exactly the documented fields."""
     document = (await town.anyone.get("/openapi.json")).ok()
 
@@ -398,7 +400,7 @@ async def test_what_is_documented_is_what_comes(town: Town) -> None:
     assert (await host.command("nonsense")).json.keys() <= fields("ProblemBody")
 
 
-async def test_the_pages_are_there_and_run_nothing_foreign(town: Town) -> None:
+async def test_the_pages_are_served_and_load_nothing_from_other_servers(town: Town) -> None:
     for path in ("/", "/docs"):
         reply = await town.anyone.get(path)
         assert reply.status == 200
@@ -412,7 +414,7 @@ async def test_the_pages_are_there_and_run_nothing_foreign(town: Town) -> None:
 # Shutting down
 
 
-async def test_draining_sends_streams_away_and_loses_nothing_acknowledged(
+async def test_draining_ends_streams_and_loses_nothing_acknowledged(
     dsn: str, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with aiohttp.ClientSession() as http, contextlib.AsyncExitStack() as serves:
@@ -450,7 +452,7 @@ async def test_draining_sends_streams_away_and_loses_nothing_acknowledged(
             assert stream.texts == ["in flight"]
 
 
-async def test_a_drained_server_leaves_nothing_behind(dsn: str, data: Path) -> None:
+async def test_a_drained_server_leaves_no_task_and_no_connection(dsn: str, data: Path) -> None:
     before = set(asyncio.all_tasks())
     threads = threading.active_count()
     async with serving(dsn, data) as town:

@@ -145,7 +145,7 @@ async def members(full: dict[str, Held]) -> dict[str, "Place"]:
 
 @pytest.mark.parametrize("role", ["teacher", "student"])
 @pytest.mark.parametrize("name", [name for name in PRIVATE if name in LASTING and name not in DOORS + LISTS])
-async def test_a_stranger_gets_nothing(
+async def test_a_user_outside_the_session_gets_nothing(
     full: dict[str, Held], members: dict[str, "Place"], strangers: dict[str, Person], name: str, role: str
 ) -> None:
     dialect, row = ROWS[name]

@@ -159,7 +159,7 @@ async def test_newcomers_are_counted_by_address(dsn: str, data: Path) -> None:
         assert town.query("select count(*) from users where role = 'guest'") == [(2,)]
 
 
-async def test_health(town: Town) -> None:
+async def test_health_returns_ok(town: Town) -> None:
     before = int(time.time() * 1000)
     answer = (await town.anyone.get(f"{BASE}/health")).ok()
     assert answer.keys() == {"status", "timestamp"}

@@ -105,7 +105,7 @@ async def test_nobody_gets_anything_without_a_token(town: Town, name: str) -> No
 
 @pytest.mark.parametrize("role", ["teacher", "student"])
 @pytest.mark.parametrize("name", CLOSED)
-async def test_a_stranger_gets_nothing(town: Town, name: str, role: str) -> None:
+async def test_a_user_outside_the_session_gets_nothing(town: Town, name: str, role: str) -> None:
     room, audio_id = await furnished(town)
     mallory = await pupil(town, role, "Mallory")
     before = room.rows()

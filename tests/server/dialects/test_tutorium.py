@@ -299,7 +299,7 @@ async def test_every_row_is_in_the_matrix() -> None:
 
 
 @pytest.mark.parametrize("name", MATRIX)
-async def test_a_stranger_gets_nothing(town: Town, name: str) -> None:
+async def test_a_user_outside_the_session_gets_nothing(town: Town, name: str) -> None:
     _, session = await created(town, title="XYLOPHONE")
     method, path = name.split()
     body, status = MATRIX[name]

@@ -41,20 +41,20 @@ def path_of(row: Row, host: Seat) -> str:
 
 
 @pytest.mark.parametrize(("path", "name"), bounded())
-async def test_what_is_no_place_and_no_length_is_refused_by_its_name(host: Seat, path: str, name: str) -> None:
+async def test_an_invalid_cursor_or_limit_is_refused_by_its_name(host: Seat, path: str, name: str) -> None:
     for odd in ODD[name]:
         reply = await host.person.get(path_of(READS[path], host), **{name: odd})
         reply.refused(422, "invalid", name)
 
 
 @pytest.mark.parametrize("path", READS)
-async def test_there_is_no_parameter_that_is_not_looked_at(host: Seat, path: str) -> None:
+async def test_an_unknown_parameter_is_refused(host: Seat, path: str) -> None:
     for unknown in ("limits", "Limit", "page"):
         (await host.person.get(path_of(READS[path], host), **{unknown: "1"})).refused(422, "invalid", unknown)
 
 
 @pytest.mark.parametrize("path", [path for path, name in bounded() if name == "limit"])
-async def test_the_shortest_page_and_the_longest_are_pages(host: Seat, path: str) -> None:
+async def test_limits_from_1_to_the_maximum_are_accepted(host: Seat, path: str) -> None:
     if path.count("{") > path.count("{ref}"):
         return
     (most,) = (
@@ -67,7 +67,7 @@ async def test_the_shortest_page_and_the_longest_are_pages(host: Seat, path: str
     (await host.person.get(path_of(READS[path], host), limit=str(most + 1))).refused(422, "invalid", "limit")
 
 
-async def test_a_cursor_of_another_list_is_no_place_in_this_one(town: Town, host: Seat) -> None:
+async def test_a_cursor_of_another_list_is_refused(town: Town, host: Seat) -> None:
     tess, anna = await town.teacher(), await town.student()
     foreign = await book(tess, anna)
     for path, cursor in (

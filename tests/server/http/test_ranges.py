@@ -42,5 +42,5 @@ WHOLE = Window(200, 0, 100)
         ({"If-Match": f"W/{TAG}"}, Window(412)),
     ],
 )
-def test_what_a_request_gets(headers: dict[str, str], expected: Window) -> None:
+def test_range_and_condition_headers_select_status_and_bytes(headers: dict[str, str], expected: Window) -> None:
     assert window(headers, 100, TAG) == expected

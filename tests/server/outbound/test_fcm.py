@@ -66,7 +66,7 @@ async def line(fcm: fake.Fcm, tmp_path: Path) -> AsyncIterator[Line]:
         yield line
 
 
-async def test_a_message_is_sent_as_fcm_takes_it(line: Line) -> None:
+async def test_a_message_has_the_form_that_fcm_documents(line: Line) -> None:
     assert await line.send() == PushSent()
     (message,) = line.server.sent
     assert message.pop("apns")["headers"]["apns-collapse-id"] == HELLO.tag
@@ -81,7 +81,7 @@ async def test_a_message_is_sent_as_fcm_takes_it(line: Line) -> None:
 # Access tokens
 
 
-async def test_one_exchange_serves_all_until_shortly_before_it_expires(line: Line) -> None:
+async def test_an_access_token_is_used_until_shortly_before_it_expires(line: Line) -> None:
     line.server.expires_in = 3_599
     with line.server.holding_exchanges():
         sending = [asyncio.create_task(line.send(f"device-{number}")) for number in range(10)]
@@ -95,7 +95,7 @@ async def test_one_exchange_serves_all_until_shortly_before_it_expires(line: Lin
     assert line.server.exchanges == 2
 
 
-async def test_a_short_life_is_used_for_half_of_it(line: Line) -> None:
+async def test_an_access_token_with_a_short_life_is_used_for_half_of_it(line: Line) -> None:
     line.server.expires_in = 10
     for seconds, exchanges in ((0, 1), (4, 1), (2, 2)):
         line.clock.now += seconds
@@ -103,7 +103,7 @@ async def test_a_short_life_is_used_for_half_of_it(line: Line) -> None:
         assert line.server.exchanges == exchanges
 
 
-async def test_a_token_that_is_refused_is_exchanged_once(line: Line) -> None:
+async def test_a_refused_access_token_is_replaced_once(line: Line) -> None:
     await line.send()
     line.server.take_back()
     receptions = await asyncio.gather(*(line.send(f"device-{number}") for number in range(5)))
@@ -116,7 +116,7 @@ async def test_a_token_that_is_refused_is_exchanged_once(line: Line) -> None:
     assert (line.server.exchanges, line.server.tries[DEVICE]) == (3, 3)
 
 
-async def test_no_token_is_a_reason_to_wait_and_asked_for_only_now_and_then(line: Line) -> None:
+async def test_without_an_access_token_sending_waits_and_exchanges_are_spaced_out(line: Line) -> None:
     line.server.grants(fake.Answer(503, {}, {"Retry-After": "30"}))
     assert await line.send() == PushLater("no access token: 503 : ", 503, 30.0)
     line.server.grants(fake.Answer(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}))
@@ -131,7 +131,7 @@ async def test_no_token_is_a_reason_to_wait_and_asked_for_only_now_and_then(line
     assert await line.send() == PushSent()
 
 
-async def test_another_account_s_key_opens_nothing(tmp_path: Path, fcm: fake.Fcm) -> None:
+async def test_the_key_of_another_account_gets_no_access_token(tmp_path: Path, fcm: fake.Fcm) -> None:
     other = fake.private_key(1).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     async with connected(fcm, tmp_path, private_key=other) as line:
         reception = await line.send()
@@ -165,7 +165,9 @@ async def test_another_account_s_key_opens_nothing(tmp_path: Path, fcm: fake.Fcm
         (fake.LOST, PushLater("ServerDisconnectedError")),
     ],
 )
-async def test_what_each_answer_means(line: Line, answer: fake.Answer, reception: PushResult | type | float) -> None:
+async def test_each_answer_of_fcm_has_one_result(
+    line: Line, answer: fake.Answer, reception: PushResult | type | float
+) -> None:
     line.server.answers(DEVICE, answer)
     found = await line.send()
     if isinstance(reception, float):
@@ -182,7 +184,7 @@ async def test_what_each_answer_means(line: Line, answer: fake.Answer, reception
     assert await line.send() == PushSent(), "the connection is in order afterwards"
 
 
-async def test_who_does_not_answer_in_time_is_tried_later(tmp_path: Path, fcm: fake.Fcm) -> None:
+async def test_an_fcm_that_does_not_answer_in_time_is_tried_later(tmp_path: Path, fcm: fake.Fcm) -> None:
     async with connected(fcm, tmp_path, timeout_s=0.1) as line:
         line.server.answers(DEVICE, fake.HANGS)
         assert await line.send() == PushLater("TimeoutError")
@@ -191,7 +193,7 @@ async def test_who_does_not_answer_in_time_is_tried_later(tmp_path: Path, fcm: f
             assert await line.send() == PushLater("no access token: TimeoutError")
 
 
-async def test_nobody_there_is_tried_later(line: Line) -> None:
+async def test_an_unreachable_fcm_is_tried_later(line: Line) -> None:
     await line.send()
     async with aiohttp.ClientSession() as http:
         nobody = Fcm(http, line.tokens, url="http://127.0.0.1:1", project_id="x")
@@ -199,7 +201,7 @@ async def test_nobody_there_is_tried_later(line: Line) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b'{"error": 1}', b'{"error": {"details": [1]}}', b"\xff"])
-async def test_answers_that_are_none_cost_nobody_their_device(body: bytes) -> None:
+async def test_a_malformed_answer_unregisters_no_device(body: bytes) -> None:
     for status in (400, 404):
         assert not isinstance(result_of(status, body, None), DeviceGone | PushSent)
 
@@ -216,7 +218,7 @@ def test_retry_after_is_seconds_or_a_date() -> None:
 # Key files
 
 
-async def test_a_key_file_that_is_none_is_refused_and_not_quoted(line: Line, tmp_path: Path) -> None:
+async def test_an_invalid_key_file_is_refused_and_not_quoted(line: Line, tmp_path: Path) -> None:
     curve = ec.generate_private_key(ec.SECP256R1())
     other = curve.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     good = line.server.key_file(tmp_path / "good.json")

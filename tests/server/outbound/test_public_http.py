@@ -27,7 +27,7 @@ PUBLIC = ["1.1.1.1", "8.8.8.8", "172.15.0.1", "172.32.0.1", "100.63.0.1", "100.1
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_addresses_that_are_not_public(address: str) -> None:
+def test_private_and_reserved_addresses_are_not_public(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with pytest.raises(NotPublic):
@@ -35,7 +35,7 @@ def test_addresses_that_are_not_public(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_addresses_that_are(address: str) -> None:
+def test_internet_addresses_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
@@ -48,7 +48,7 @@ def test_addresses_that_are(address: str) -> None:
         "https://example.org/\n", "https://[::1", "https://example.org/" + "x" * 2_000, "javascript:alert(1)",
     ],
 )  # fmt: skip
-def test_urls_that_are_none_to_send_to(url: str) -> None:
+def test_unsuitable_webhook_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"^must "):
         parse_url(url, allow_http=False)
 
@@ -57,7 +57,7 @@ def test_urls_that_are_none_to_send_to(url: str) -> None:
     "url",
     ["https://example.org", "https://example.org:8443/x?y=%20z", "https://münchen.example.org/x", "https://8.8.8.8/x"],
 )
-def test_urls_to_send_to(url: str) -> None:
+def test_suitable_webhook_urls_are_accepted(url: str) -> None:
     assert parse_url(url, allow_http=False).scheme == "https"
     assert parse_url(url.replace("https", "http"), allow_http=True).scheme == "http"
 
@@ -77,7 +77,7 @@ NAMES = {
 }
 
 
-async def test_a_webhook_may_lead_only_to_everybody_s_internet(dsn: str, data: Path) -> None:
+async def test_a_webhook_url_must_lead_to_a_public_address(dsn: str, data: Path) -> None:
     async with naming(NAMES) as (nameserver, _), hooked(dsn, data, webhooks=strict(nameserver)) as here:
         teacher = await here.town.teacher()
         made = (await teacher.post("/v1/webhooks", {"url": "https://outside.example.org/x"})).ok(201)
@@ -92,7 +92,9 @@ def strict(nameserver: str) -> dict[str, Any]:
     return {"allow_private": False, "allow_http": False, "nameservers": (nameserver,)}
 
 
-async def test_a_name_that_leads_elsewhere_later_is_looked_at_again_and_nothing_is_sent(dsn: str, data: Path) -> None:
+async def test_a_host_is_resolved_again_before_each_attempt_and_private_addresses_get_nothing(
+    dsn: str, data: Path
+) -> None:
     names = {"rebinding.example.org": ["8.8.8.8", "127.0.0.1"]}
     async with receiving() as receiver, naming(names) as (nameserver, dns):
         settings = strict(nameserver) | {"allow_http": True}
@@ -119,7 +121,7 @@ def again(here: Hooked, person: Person) -> Person:
     )
 
 
-async def test_what_was_allowed_once_is_not_sent_any_more(dsn: str, data: Path) -> None:
+async def test_a_webhook_that_the_settings_no_longer_allow_is_not_sent(dsn: str, data: Path) -> None:
     """An address in the URL itself is nobody's to resolve."""
     async with receiving() as receiver:
         async with hooked(dsn, data, receiver) as here:
@@ -137,7 +139,7 @@ async def test_what_was_allowed_once_is_not_sent_any_more(dsn: str, data: Path) 
         assert len(receiver.got) == 1
 
 
-async def test_a_name_server_that_says_nothing_holds_nobody(dsn: str, data: Path) -> None:
+async def test_a_silent_name_server_is_given_up_after_the_timeout(dsn: str, data: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         settings = {"nameservers": (f"127.0.0.1:{silent.getsockname()[1]}",), "dns_timeout_s": 0.1}

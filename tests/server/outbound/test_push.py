@@ -74,7 +74,9 @@ async def pushed(dsn: str, data: Path, fcm: fake.Fcm) -> AsyncIterator[Pushed]:
 
 
 @pytest.mark.parametrize(("kind", "numbered"), [("classroom", True), ("tutoring", True), ("lesson", False)])
-async def test_an_invitation_reaches_every_device_of_who_is_invited(pushed: Pushed, kind: str, numbered: bool) -> None:
+async def test_an_invitation_reaches_every_device_of_the_invited_user(
+    pushed: Pushed, kind: str, numbered: bool
+) -> None:
     anna = await pushed.owner("phone", "tablet")
     await pushed.owner("another-s", name="Ben")
     host = await pushed.host(title="Physics <101>", kind=kind)
@@ -100,12 +102,12 @@ async def test_an_invitation_reaches_every_device_of_who_is_invited(pushed: Push
     assert len(pushed.fcm.sent) == 3, "who is invited already is not told again; the phone has changed hands"
 
 
-async def test_it_says_how_many_devices_an_invitation_goes_to(pushed: Pushed) -> None:
+async def test_invitations_count_the_devices_of_a_user(pushed: Pushed) -> None:
     anna = await pushed.owner("phone", "tablet")
     assert await pushed.town.server.services.invitations.count(anna.id) == 2  # type: ignore[arg-type]
 
 
-async def test_who_was_reached_is_not_tried_again_with_who_was_not(pushed: Pushed) -> None:
+async def test_only_devices_that_were_not_reached_are_tried_again(pushed: Pushed) -> None:
     anna = await pushed.owner("phone", "tablet", "gone", "watch")
     fcm = pushed.fcm
     fcm.answers(
@@ -124,7 +126,7 @@ async def test_who_was_reached_is_not_tried_again_with_who_was_not(pushed: Pushe
     assert 'homeroom_pushes_total{outcome="later"} 4.0' in metrics
 
 
-async def test_retry_after_is_waited_for(pushed: Pushed) -> None:
+async def test_a_push_waits_for_retry_after(pushed: Pushed) -> None:
     anna = await pushed.owner("phone")
     pushed.fcm.answers("phone", fake.QUOTA._replace(headers={"Retry-After": "600"}))
     await invite(await pushed.host(), anna)
@@ -134,7 +136,7 @@ async def test_retry_after_is_waited_for(pushed: Pushed) -> None:
     assert pushed.fcm.tries["phone"] == 1
 
 
-async def test_what_no_device_takes_is_a_dead_letter(pushed: Pushed) -> None:
+async def test_a_push_that_every_device_refuses_is_a_dead_letter(pushed: Pushed) -> None:
     anna = await pushed.owner("phone", "tablet")
     for device in ("phone", "tablet"):
         pushed.fcm.answers(device, fake.TOO_BIG)
@@ -143,7 +145,7 @@ async def test_what_no_device_takes_is_a_dead_letter(pushed: Pushed) -> None:
     assert sorted(await devices(anna)) == ["phone", "tablet"]
 
 
-async def test_an_invitation_that_is_over_is_not_sent(pushed: Pushed) -> None:
+async def test_an_invitation_that_was_answered_or_has_ended_is_not_sent(pushed: Pushed) -> None:
     anna, ben = await pushed.owner("phone"), await pushed.owner("tablet", name="Ben")
     one, two = await pushed.host(title="One"), await pushed.host(title="Two")
     hour = fake.UNAVAILABLE._replace(headers={"Retry-After": "3600"})
@@ -159,7 +161,7 @@ async def test_an_invitation_that_is_over_is_not_sent(pushed: Pushed) -> None:
     assert pushed.fcm.sent == []
 
 
-async def test_what_waits_survives_a_server_and_is_sent_by_the_next_one(dsn: str, data: Path, fcm: fake.Fcm) -> None:
+async def test_a_pending_push_is_sent_after_a_restart(dsn: str, data: Path, fcm: fake.Fcm) -> None:
     fcm.answers("phone", fake.UNAVAILABLE)
     async with pushing(dsn, data, fcm, backoff_s=600.0) as first:
         anna = await first.owner("phone", "tablet")
@@ -172,7 +174,7 @@ async def test_what_waits_survives_a_server_and_is_sent_by_the_next_one(dsn: str
     assert [message["token"] for message in fcm.sent] == ["tablet", "phone"]
 
 
-async def test_one_that_was_cut_off_in_between_comes_again_under_the_same_tag(pushed: Pushed) -> None:
+async def test_an_interrupted_push_is_sent_again_under_the_same_tag(pushed: Pushed) -> None:
     """Taken by FCM, and nobody here knows: at least once, and a device shows the last of a tag."""
     anna = await pushed.owner("phone")
     pushed.fcm.answers("phone", fake.LOST)
@@ -183,7 +185,7 @@ async def test_one_that_was_cut_off_in_between_comes_again_under_the_same_tag(pu
     assert one["apns"]["headers"]["apns-collapse-id"] == two["apns"]["headers"]["apns-collapse-id"]
 
 
-async def test_a_commit_that_fails_sends_nothing(pushed: Pushed) -> None:
+async def test_a_failed_commit_sends_no_push(pushed: Pushed) -> None:
     anna = await pushed.owner("phone")
     host, other = await pushed.host(), await pushed.host()
     pushed.town.query(
@@ -200,7 +202,7 @@ async def test_a_commit_that_fails_sends_nothing(pushed: Pushed) -> None:
     assert pushed.fcm.sent[0]["data"]["session_uuid"] == other.id
 
 
-async def test_without_a_provider_nothing_waits(dsn: str, data: Path) -> None:
+async def test_without_a_provider_no_push_is_stored(dsn: str, data: Path) -> None:
     async with serving(dsn, data) as town:
         off = Pushed(town, fake.Fcm())
         anna = await off.owner("phone")
@@ -211,7 +213,7 @@ async def test_without_a_provider_nothing_waits(dsn: str, data: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["", "missing.json"])
-async def test_a_bad_key_file_stops_the_start_by_name(dsn: str, data: Path, file: str) -> None:
+async def test_an_invalid_key_file_stops_the_start_and_is_named(dsn: str, data: Path, file: str) -> None:
     given = settings(dsn, data, push={"provider": "fcm", "fcm_key_file": file and str(data / file)})
     with pytest.raises(BadSetting, match=r"push\.fcm_key_file = "):
         async with running(given):

@@ -70,7 +70,7 @@ def texts(got: list[Got]) -> list[str]:
 # What is sent, and to whom
 
 
-async def test_a_session_is_told_from_its_creation_to_its_end(here: Hooked) -> None:
+async def test_a_webhook_reports_a_session_from_its_creation_to_its_end(here: Hooked) -> None:
     host, hook = await host_with_hook(here)
     await host.say("Hello")
     await host.do("end")
@@ -94,7 +94,7 @@ async def test_a_session_is_told_from_its_creation_to_its_end(here: Hooked) -> N
     assert said.headers["user-agent"].startswith("Homeroom/")
 
 
-async def test_an_event_is_what_the_session_s_stream_says(here: Hooked) -> None:
+async def test_a_webhook_event_equals_the_event_of_the_stream(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "participant_joined", "chat_message", "poll_opened", "session_updated")
     async with host.stream() as stream:
         await host.do("open_poll", question="Which?", options=["a", "b"])
@@ -108,7 +108,7 @@ async def test_an_event_is_what_the_session_s_stream_says(here: Hooked) -> None:
     assert [{k: v for k, v in one.items() if k != "session"} for one in got] == shown
 
 
-async def test_only_the_types_that_were_asked_for(here: Hooked) -> None:
+async def test_only_the_chosen_event_types_are_sent(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message", "session_ended")
     await host.say("one")
     await host.do("raise_hand")
@@ -117,7 +117,7 @@ async def test_only_the_types_that_were_asked_for(here: Hooked) -> None:
     assert len(here.rows(hook)) == 2
 
 
-async def test_only_sessions_of_one_s_own(here: Hooked) -> None:
+async def test_a_webhook_reports_only_sessions_of_its_owner(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     elsewhere = await live(await here.town.teacher())
     guest = host.person.at(elsewhere)
@@ -128,13 +128,13 @@ async def test_only_sessions_of_one_s_own(here: Hooked) -> None:
     assert len(here.rows(hook)) == 1
 
 
-async def test_who_has_no_webhook_has_no_outbox(here: Hooked) -> None:
+async def test_an_owner_without_webhooks_gets_no_outbox_rows(here: Hooked) -> None:
     host = await live(await here.town.teacher())
     await host.say("hello")
     assert here.town.query("select seq from outbox where session_id = %s", host.id) == []
 
 
-async def test_what_is_private_stays_so(here: Hooked) -> None:
+async def test_private_events_are_not_sent(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message", "question_asked", "poll_voted", "question_dismissed")
     anna = (await here.town.student("Anna")).at(host)
     ben = (await here.town.student("Ben")).at(host)
@@ -156,7 +156,7 @@ async def test_what_is_private_stays_so(here: Hooked) -> None:
     assert anna.user_id.encode() not in b"".join(one.raw for one in hook.got[2:])
 
 
-async def test_a_voice_message_between_others_is_left_out_too(here: Hooked) -> None:
+async def test_a_direct_voice_message_between_others_is_not_sent(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     anna = (await here.town.student("Anna")).at(host)
     ben = (await here.town.student("Ben")).at(host)
@@ -168,7 +168,7 @@ async def test_a_voice_message_between_others_is_left_out_too(here: Hooked) -> N
     assert audio_id.encode() not in got.raw
 
 
-async def test_a_message_that_was_deleted_before_it_arrived_arrives_empty(here: Hooked) -> None:
+async def test_a_message_deleted_before_its_delivery_arrives_without_text(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message", "message_deleted")
     hook.answers(500)
     here.receiver.always(hook.path, lambda got: 500 if got.body["data"].get("text") else 200)
@@ -179,7 +179,7 @@ async def test_a_message_that_was_deleted_before_it_arrived_arrives_empty(here: 
     assert (message.text, message.body["data"]["deleted"], deleted.type) == ("", True, "message_deleted")
 
 
-async def test_what_merging_compacts_is_nobody_s_business(here: Hooked) -> None:
+async def test_code_compacted_is_not_a_webhook_type(here: Hooked) -> None:
     teacher = await here.town.teacher()
     body = {"url": here.receiver.at("x"), "types": ["code_compacted"]}
     (await teacher.post("/v1/webhooks", body)).refused(422, "invalid", "types")
@@ -188,7 +188,7 @@ async def test_what_merging_compacts_is_nobody_s_business(here: Hooked) -> None:
 # Signatures and secrets
 
 
-async def test_it_is_signed_as_standard_webhooks_says(here: Hooked) -> None:
+async def test_a_delivery_is_signed_as_standard_webhooks_specifies(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     await host.say("Hellö")
     (got,) = await hook.reached()
@@ -198,7 +198,7 @@ async def test_it_is_signed_as_standard_webhooks_says(here: Hooked) -> None:
     assert Webhook(hook.secret).verify(got.raw, got.headers) == got.body
 
 
-async def test_a_secret_of_one_s_own(here: Hooked) -> None:
+async def test_an_owner_may_choose_the_secret(here: Hooked) -> None:
     secret = "whsec_" + "A" * 32
     host, hook = await host_with_hook(here, "chat_message", secret=secret)
     assert hook.secret == secret
@@ -219,14 +219,14 @@ async def test_a_secret_of_one_s_own(here: Hooked) -> None:
         "WHSEC_" + "A" * 32,
     ],
 )
-async def test_secrets_that_are_none(here: Hooked, secret: str) -> None:
+async def test_an_invalid_secret_is_refused_and_not_quoted(here: Hooked, secret: str) -> None:
     teacher = await here.town.teacher()
     refusal = await teacher.post("/v1/webhooks", {"url": here.receiver.at("x"), "secret": secret})
     refusal.refused(422, "invalid", "secret")
     assert len(secret) < 10 or secret not in refusal.body.decode()
 
 
-async def test_a_secret_is_shown_once_and_the_database_does_not_tell(here: Hooked) -> None:
+async def test_a_secret_is_returned_once_and_stored_encrypted(here: Hooked) -> None:
     _, hook = await host_with_hook(here)
     for reply in (await hook.owner.get("/v1/webhooks"), await hook.owner.get(hook.url)):
         assert b"secret" not in reply.body.replace(b"old_secret_until", b"")
@@ -236,7 +236,7 @@ async def test_a_secret_is_shown_once_and_the_database_does_not_tell(here: Hooke
     assert base64.b64decode(hook.secret.removeprefix("whsec_")) not in stored
 
 
-async def test_after_a_rotation_both_secrets_sign_until_the_old_one_is_over(here: Hooked) -> None:
+async def test_after_a_rotation_both_secrets_sign_until_the_old_one_expires(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     reply = await hook.owner.post(f"{hook.url}/rotate")
     rotated = reply.ok()
@@ -254,7 +254,7 @@ async def test_after_a_rotation_both_secrets_sign_until_the_old_one_is_over(here
     assert (await hook.read())["old_secret_until"] is None
 
 
-async def test_a_rotation_may_bring_its_own_secret(here: Hooked) -> None:
+async def test_a_rotation_may_name_the_new_secret(here: Hooked) -> None:
     _, hook = await host_with_hook(here)
     given = "whsec_" + "B" * 64
     assert (await hook.owner.post(f"{hook.url}/rotate", {"secret": given})).ok()["secret"] == given
@@ -264,7 +264,7 @@ async def test_a_rotation_may_bring_its_own_secret(here: Hooked) -> None:
 # Order
 
 
-async def test_nothing_overtakes_what_is_tried_again(here: Hooked) -> None:
+async def test_a_delivery_that_is_retried_keeps_its_order(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     hook.answers(500, 503, 200, 404, CLOSES, 200)
     for number in range(6):
@@ -276,7 +276,7 @@ async def test_nothing_overtakes_what_is_tried_again(here: Hooked) -> None:
     assert here.receiver.most_open[hook.path] == 1
 
 
-async def test_a_session_does_not_wait_for_another(here: Hooked) -> None:
+async def test_a_session_does_not_wait_for_the_deliveries_of_another(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     other = await live(hook.owner)
     here.receiver.always(hook.path, lambda got: HANGS if got.text == "stuck" else 200)
@@ -288,7 +288,7 @@ async def test_a_session_does_not_wait_for_another(here: Hooked) -> None:
     assert texts(await hook.reached(6)) == ["stuck", "0", "1", "2", "3", "4"]
 
 
-async def test_an_endpoint_does_not_wait_for_another_nor_a_session_for_any(here: Hooked) -> None:
+async def test_an_endpoint_does_not_wait_for_another_and_no_session_waits_for_an_endpoint(here: Hooked) -> None:
     host, good = await host_with_hook(here, "chat_message")
     hangs = await here.hook(host.person, next(_paths), "chat_message")
     here.receiver.always(hangs.path, HANGS)
@@ -300,7 +300,7 @@ async def test_an_endpoint_does_not_wait_for_another_nor_a_session_for_any(here:
     assert texts(hangs.got) == ["0"]
 
 
-async def test_attempts_at_one_endpoint_are_bounded(here: Hooked) -> None:
+async def test_concurrent_attempts_per_endpoint_are_bounded(here: Hooked) -> None:
     teacher = await here.town.teacher()
     hook = await here.hook(teacher, next(_paths), "chat_message")
     here.receiver.always(hook.path, HANGS)
@@ -311,7 +311,7 @@ async def test_attempts_at_one_endpoint_are_bounded(here: Hooked) -> None:
     assert len(here.town.query("select seq from outbox where target_id = %s and attempts = 0", hook.id)) == 3
 
 
-async def test_a_busy_session_goes_on_and_on(here: Hooked) -> None:
+async def test_a_busy_session_is_delivered_completely_and_in_order(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     await asyncio.gather(*(host.say(str(number)) for number in range(120)))
     sent = [row["details"]["text"] for row in await host.log(type="chat_message")]
@@ -332,7 +332,7 @@ async def test_a_busy_session_goes_on_and_on(here: Hooked) -> None:
         (BIG_HEADERS, "the answer was not HTTP", None),
     ],
 )
-async def test_what_went_wrong_is_in_the_delivery_log(
+async def test_the_delivery_log_says_why_an_attempt_failed(
     here: Hooked, answer: int, error: str, status: int | None
 ) -> None:
     host, hook = await host_with_hook(here, "chat_message")
@@ -348,7 +348,7 @@ async def test_what_went_wrong_is_in_the_delivery_log(
     assert here.receiver.to("redirected") == []
 
 
-async def test_an_answer_without_end_is_an_answer(here: Hooked) -> None:
+async def test_an_endless_answer_body_counts_as_an_answer(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     hook.answers(ENDLESS)
     await host.say("hello")
@@ -357,7 +357,7 @@ async def test_an_answer_without_end_is_an_answer(here: Hooked) -> None:
     await wait_for(lambda: here.receiver.open[hook.path] == 0)
 
 
-async def test_nobody_there(here: Hooked) -> None:
+async def test_an_unreachable_endpoint_is_retried(here: Hooked) -> None:
     teacher = await here.town.teacher()
     hook = Hook(
         teacher, here.receiver, "", (await teacher.post("/v1/webhooks", {"url": "http://127.0.0.1:1/x"})).ok(201)
@@ -370,7 +370,7 @@ async def test_nobody_there(here: Hooked) -> None:
 
 
 @pytest.mark.parametrize("how", [HANGS, DRIPS])
-async def test_who_takes_too_long_is_tried_again(dsn: str, data: Path, how: int) -> None:
+async def test_an_attempt_that_takes_too_long_is_retried(dsn: str, data: Path, how: int) -> None:
     async with hooked(dsn, data, outbox={"attempt_s": 0.1}) as here:
         host, hook = await host_with_hook(here, "chat_message")
         hook.answers(how)
@@ -380,7 +380,7 @@ async def test_who_takes_too_long_is_tried_again(dsn: str, data: Path, how: int)
 
 
 @pytest.mark.parametrize("form", [str, lambda s: formatdate(time.time() + s, usegmt=True)], ids=["seconds", "date"])
-async def test_retry_after_is_heeded(here: Hooked, form: Callable[[int], str]) -> None:
+async def test_a_webhook_waits_for_retry_after(here: Hooked, form: Callable[[int], str]) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     hook.answers(429)
     here.receiver.headers = {"Retry-After": form(600)}
@@ -400,7 +400,7 @@ async def test_retry_after_is_heeded(here: Hooked, form: Callable[[int], str]) -
     await hook.settled("delivered")
 
 
-async def test_gone_is_gone(here: Hooked) -> None:
+async def test_an_endpoint_that_answers_410_is_disabled(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     hook.answers(410)
     await host.say("one")
@@ -412,7 +412,9 @@ async def test_gone_is_gone(here: Hooked) -> None:
     assert len(here.rows(hook)) == 1
 
 
-async def test_after_a_day_it_is_a_dead_letter_and_who_only_fails_is_disabled(dsn: str, data: Path) -> None:
+async def test_a_delivery_given_up_is_a_dead_letter_and_an_endpoint_that_only_fails_is_disabled(
+    dsn: str, data: Path
+) -> None:
     async with hooked(dsn, data, outbox={"give_up_s": 0.3}) as here:
         host, hook = await host_with_hook(here, "chat_message")
         here.receiver.always(hook.path, 500)
@@ -432,7 +434,9 @@ async def test_after_a_day_it_is_a_dead_letter_and_who_only_fails_is_disabled(ds
         assert {got.id for got in hook.got} == {delivery["id"] for delivery in dead}
 
 
-async def test_one_event_that_is_never_taken_is_a_dead_letter_and_the_session_goes_on(dsn: str, data: Path) -> None:
+async def test_an_event_that_is_never_accepted_becomes_a_dead_letter_and_later_events_are_sent(
+    dsn: str, data: Path
+) -> None:
     async with hooked(dsn, data, outbox={"give_up_s": 0.3}) as here:
         host, hook = await host_with_hook(here, "chat_message")
         other = await live(hook.owner)
@@ -447,7 +451,7 @@ async def test_one_event_that_is_never_taken_is_a_dead_letter_and_the_session_go
         assert (await hook.read())["status"] == "active"
 
 
-async def test_who_keeps_failing_is_left_alone_and_that_shows(dsn: str, data: Path) -> None:
+async def test_an_endpoint_that_keeps_failing_is_paused_and_reported_as_paused(dsn: str, data: Path) -> None:
     async with hooked(dsn, data, outbox={"pause_after": 3, "pause_s": 600.0, "backoff_s": 0.2}) as here:
         host, hook = await host_with_hook(here, "chat_message")
         here.receiver.always(hook.path, 500)
@@ -467,7 +471,7 @@ async def test_who_keeps_failing_is_left_alone_and_that_shows(dsn: str, data: Pa
         assert (await hook.read())["failures"] == 0
 
 
-async def test_who_is_too_far_behind_is_disabled(dsn: str, data: Path) -> None:
+async def test_an_endpoint_with_too_large_a_backlog_is_disabled(dsn: str, data: Path) -> None:
     async with hooked(dsn, data, outbox={"backlog_rows": 5}) as here:
         host, hook = await host_with_hook(here, "chat_message")
         here.receiver.always(hook.path, HANGS)
@@ -482,7 +486,7 @@ async def test_who_is_too_far_behind_is_disabled(dsn: str, data: Path) -> None:
 # Over a restart, and over several servers
 
 
-async def test_what_has_not_arrived_is_sent_by_the_next_run(dsn: str, data: Path) -> None:
+async def test_undelivered_events_are_sent_after_a_restart(dsn: str, data: Path) -> None:
     async with receiving() as receiver:
         async with hooked(dsn, data, receiver) as here:
             host, hook = await host_with_hook(here, "chat_message")
@@ -525,7 +529,7 @@ async def say(host: Seat, count: int) -> None:
         await host.say(str(number))
 
 
-async def test_a_webhook_made_at_one_server_counts_at_another_within_a_while(dsn: str, data: Path) -> None:
+async def test_a_webhook_created_at_one_server_is_known_to_another_after_the_cache_time(dsn: str, data: Path) -> None:
     quick = {"reread_s": 0.05}
     async with hooked(dsn, data) as here, hooked(dsn, data, here.receiver, webhooks=quick) as there:
         teacher = await there.town.teacher()
@@ -540,7 +544,7 @@ async def test_a_webhook_made_at_one_server_counts_at_another_within_a_while(dsn
 # Seeing and sending again
 
 
-async def test_the_delivery_log_in_pages(here: Hooked) -> None:
+async def test_the_delivery_log_is_paged(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     for number in range(5):
         await host.say(str(number))
@@ -557,7 +561,7 @@ async def test_the_delivery_log_in_pages(here: Hooked) -> None:
     (await hook.owner.get(f"{hook.url}/deliveries", status="x")).refused(422, "invalid", "status")
 
 
-async def test_one_delivery_is_made_again_under_its_own_id(here: Hooked) -> None:
+async def test_a_delivery_is_repeated_under_its_own_id(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     await host.say("one")
     await host.say("two")
@@ -570,7 +574,7 @@ async def test_one_delivery_is_made_again_under_its_own_id(here: Hooked) -> None
         (await hook.owner.post(f"{hook.url}/deliveries/{name}/replay")).refused(404, "unknown_delivery")
 
 
-async def test_a_replay_takes_in_what_was_before_the_webhook(dsn: str, data: Path) -> None:
+async def test_a_replay_includes_events_from_before_the_webhook(dsn: str, data: Path) -> None:
     async with hooked(dsn, data, webhooks={"replay_rows": 3}) as here:
         teacher = await here.town.teacher()
         host, other = await live(teacher), await live(teacher)
@@ -593,7 +597,7 @@ async def test_a_replay_takes_in_what_was_before_the_webhook(dsn: str, data: Pat
         (await teacher.post(f"{hook.url}/replay", {"since": "yesterday"})).refused(422, "invalid", "since")
 
 
-async def test_a_ping_says_what_came_of_it(here: Hooked) -> None:
+async def test_a_test_delivery_reports_its_result(here: Hooked) -> None:
     _, hook = await host_with_hook(here, "session_ended")
     said = (await hook.owner.post(f"{hook.url}/test")).ok()
     assert (said["delivered"], said["status"], said["error"]) == (True, 200, None)
@@ -611,7 +615,7 @@ async def test_a_ping_says_what_came_of_it(here: Hooked) -> None:
 # Having webhooks
 
 
-async def test_reading_and_changing_and_deleting(here: Hooked) -> None:
+async def test_a_webhook_can_be_read_changed_and_deleted(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message", "hand_raised", description="Mine")
     shown = await hook.read()
     assert (shown["status"], shown["types"], shown["description"]) == (
@@ -633,7 +637,7 @@ async def test_reading_and_changing_and_deleting(here: Hooked) -> None:
     assert len(here.rows(hook)) == 1
 
 
-async def test_disabling_and_enabling(here: Hooked) -> None:
+async def test_a_webhook_can_be_disabled_and_enabled(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     hook.answers(*[500] * 3)
     here.receiver.always(hook.path, 500)
@@ -649,7 +653,7 @@ async def test_disabling_and_enabling(here: Hooked) -> None:
     assert texts(await hook.reached(1, well=True)) == ["sent"]
 
 
-async def test_lists_in_pages_and_no_more_than_one_may_have(dsn: str, data: Path) -> None:
+async def test_webhooks_are_paged_and_their_number_is_bounded(dsn: str, data: Path) -> None:
     async with hooked(dsn, data, webhooks={"endpoints_per_user": 3, "rotation_s": 0}) as here:
         teacher = await here.town.teacher()
         body = {"url": here.receiver.at("x")}
@@ -669,7 +673,7 @@ async def test_lists_in_pages_and_no_more_than_one_may_have(dsn: str, data: Path
         assert here.receiver.got[-1].is_signed_with(rotated["secret"])
 
 
-async def test_students_have_none_and_nobody_sees_another_s(here: Hooked) -> None:
+async def test_students_have_no_webhooks_and_owners_see_only_theirs(here: Hooked) -> None:
     _, hook = await host_with_hook(here)
     student = await here.town.student()
     (await student.post("/v1/webhooks", {"url": here.receiver.at("x")})).refused(403, "not_permitted")
@@ -684,7 +688,7 @@ async def test_students_have_none_and_nobody_sees_another_s(here: Hooked) -> Non
     assert (await hook.read())["status"] == "active"
 
 
-async def test_probing_is_bounded(dsn: str, data: Path) -> None:
+async def test_test_deliveries_are_rate_limited(dsn: str, data: Path) -> None:
     async with hooked(dsn, data, webhooks={"probes_per_minute": 2}) as here:
         _, hook = await host_with_hook(here)
         assert (await hook.owner.post(f"{hook.url}/test")).ok()["delivered"]
@@ -693,7 +697,7 @@ async def test_probing_is_bounded(dsn: str, data: Path) -> None:
         assert int(refusal.headers["Retry-After"]) > 0
 
 
-async def test_another_signing_key_asks_for_a_rotation(dsn: str, data: Path) -> None:
+async def test_a_secret_under_an_unknown_signing_key_asks_for_a_rotation(dsn: str, data: Path) -> None:
     async with hooked(dsn, data) as here:
         _, hook = await host_with_hook(here, "session_ended")
         here.town.query("update webhook_endpoint set secret = %s where endpoint_id = %s", b"x" * 60, hook.id)
@@ -705,7 +709,7 @@ async def test_another_signing_key_asks_for_a_rotation(dsn: str, data: Path) -> 
         assert hook.got[0].is_signed_with(rotated["secret"])
 
 
-async def test_it_is_measured(here: Hooked) -> None:
+async def test_deliveries_are_counted_in_metrics(here: Hooked) -> None:
     host, hook = await host_with_hook(here, "chat_message")
     await host.say("hello")
     await hook.settled("delivered")

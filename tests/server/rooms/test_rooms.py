@@ -63,7 +63,7 @@ async def gone(town: Town, name: str) -> None:
 # Making
 
 
-async def test_a_session_s_room_is_made_as_daily_documents_it(town: Town, fake: FakeDaily) -> None:
+async def test_a_room_is_created_as_daily_documents_it(town: Town, fake: FakeDaily) -> None:
     host = await roomy(town, capacity=7, features={"recording": True, "chat": False})
     room = host.session["room"]
     name = host.session["name"]
@@ -85,7 +85,7 @@ async def test_a_session_s_room_is_made_as_daily_documents_it(town: Town, fake: 
     assert "enable_recording" not in fake.calls[-1][2]["properties"]
 
 
-async def test_a_room_of_a_name_that_somebody_chose_is_not_taken_for_ours(town: Town, fake: FakeDaily) -> None:
+async def test_an_existing_room_of_the_same_name_is_neither_used_nor_deleted(town: Town, fake: FakeDaily) -> None:
     """Nor deleted: the same account may have one of that name for something else."""
     foreign = fake.rooms["school-assembly"] = {"name": "school-assembly", "url": f"{fake.url}/school-assembly"}
     fake.faults.append(Fault("POST", "/rooms", after_s=1, times=1))
@@ -106,7 +106,7 @@ async def test_a_room_of_a_name_that_somebody_chose_is_not_taken_for_ours(town: 
     assert fake.rooms == {"school-assembly": foreign, "school-trip": other}
 
 
-async def test_a_token_says_who_comes_in_and_as_what(town: Town, fake: FakeDaily) -> None:
+async def test_a_room_token_names_its_holder_and_their_role(town: Town, fake: FakeDaily) -> None:
     host = await roomy(town)
     anna = (await town.student("Anna")).at(host)
     await host.do("start")
@@ -131,7 +131,7 @@ async def test_a_token_says_who_comes_in_and_as_what(town: Town, fake: FakeDaily
     ],
     ids=["500", "429", "slow", "closed"],
 )
-async def test_what_passes_is_tried_again(town: Town, fake: FakeDaily, fault: Fault) -> None:
+async def test_creating_a_room_is_retried_after_a_temporary_fault(town: Town, fake: FakeDaily, fault: Fault) -> None:
     fake.faults.append(fault)
     host = await roomy(town)
     assert host.session["name"] in fake.rooms
@@ -145,7 +145,7 @@ async def refused(town: Town, status: int) -> str:
     return str(reply.json["detail"])
 
 
-async def test_a_room_that_cannot_be_made_leaves_nothing(town: Town, fake: FakeDaily) -> None:
+async def test_a_session_whose_room_cannot_be_created_is_not_created(town: Town, fake: FakeDaily) -> None:
     fake.faults.append(Fault("POST", "/rooms", status=500, times=3))
     assert await refused(town, 502) == "Failed to create room: Daily answered 500 (server-error)"
     # Nobody knows what a server that failed has done: it is asked to delete it, and says that there is none.
@@ -153,7 +153,7 @@ async def test_a_room_that_cannot_be_made_leaves_nothing(town: Town, fake: FakeD
     assert fake.rooms == {}
 
 
-async def test_a_room_that_was_made_all_the_same_is_deleted(town: Town, fake: FakeDaily) -> None:
+async def test_a_room_created_despite_a_time_out_is_deleted(town: Town, fake: FakeDaily) -> None:
     # The answers come too late, and the room is made each time but the first.
     fake.faults.append(Fault("POST", "/rooms", after_s=0.6, times=3))
     assert "did not answer in time" in await refused(town, 502)
@@ -161,7 +161,7 @@ async def test_a_room_that_was_made_all_the_same_is_deleted(town: Town, fake: Fa
     await wait_for(lambda: fake.rooms == {})
 
 
-async def test_a_wrong_key_is_said(dsn: str, data: Path, fake: FakeDaily) -> None:
+async def test_a_wrong_api_key_is_reported(dsn: str, data: Path, fake: FakeDaily) -> None:
     async with serving(dsn, data, rooms=rooms_at(fake, daily_api_key=Secret("another"))) as town:
         assert await refused(town, 502) == "Failed to create room: Daily answered 401 (authentication-error)"
         assert ledger(town) == []
@@ -174,7 +174,7 @@ async def test_daily_without_a_key_does_not_start(dsn: str, data: Path) -> None:
             pass
 
 
-async def test_the_words_of_live_for_a_room_that_cannot_be_made(town: Town, fake: FakeDaily) -> None:
+async def test_live_reports_a_room_that_cannot_be_created_in_its_own_words(town: Town, fake: FakeDaily) -> None:
     fake.faults.append(Fault("POST", "/rooms", status=500, times=3))
     body = {"courseId": "c", "startsAt": "2030-01-01T00:00:00Z"}
     reply = await (await town.teacher()).post("/live/sessions", body)
@@ -184,7 +184,7 @@ async def test_the_words_of_live_for_a_room_that_cannot_be_made(town: Town, fake
 # Deleting
 
 
-async def test_the_end_of_a_session_is_the_end_of_its_room(town: Town, fake: FakeDaily) -> None:
+async def test_a_room_is_deleted_when_its_session_ends(town: Town, fake: FakeDaily) -> None:
     for end in ("end", "cancel", "delete"):
         host = await roomy(town)
         name = host.session["name"]
@@ -198,9 +198,7 @@ async def test_the_end_of_a_session_is_the_end_of_its_room(town: Town, fake: Fak
         assert name not in fake.rooms
 
 
-async def test_a_room_whose_deletion_fails_is_tried_again_after_a_restart(
-    dsn: str, data: Path, fake: FakeDaily
-) -> None:
+async def test_a_failed_deletion_of_a_room_is_retried_after_a_restart(dsn: str, data: Path, fake: FakeDaily) -> None:
     async with serving(dsn, data, rooms=rooms_at(fake)) as town:
         host = await roomy(town)
         name = host.session["name"]
@@ -215,14 +213,14 @@ async def test_a_room_whose_deletion_fails_is_tried_again_after_a_restart(
         assert name not in fake.rooms
 
 
-async def test_a_room_that_is_gone_already_is_gone(town: Town, fake: FakeDaily) -> None:
+async def test_deleting_a_room_that_no_longer_exists_succeeds(town: Town, fake: FakeDaily) -> None:
     host = await roomy(town)
     fake.rooms.clear()
     await host.do("cancel")
     await gone(town, host.session["name"])
 
 
-async def test_a_room_without_a_session_is_deleted_in_time(town: Town, fake: FakeDaily) -> None:
+async def test_a_room_without_a_session_is_deleted(town: Town, fake: FakeDaily) -> None:
     """As after a crash between making a room and committing its session."""
     fake.rooms["orphan"] = {}
     town.query("insert into rooms (provider, name, due_at) values ('daily', 'orphan', now())")
@@ -234,7 +232,7 @@ async def test_a_room_without_a_session_is_deleted_in_time(town: Town, fake: Fak
 # What happens in a session happens at Daily
 
 
-async def test_who_is_removed_is_ejected(town: Town, fake: FakeDaily) -> None:
+async def test_a_removed_participant_is_ejected_from_the_room(town: Town, fake: FakeDaily) -> None:
     host = await roomy(town)
     anna = (await town.student("Anna")).at(host)
     await host.do("start")
@@ -255,7 +253,7 @@ async def until_recording(host: Seat, status: str) -> Any:
     return found
 
 
-async def test_a_recording_there_is_followed_to_its_end(town: Town, fake: FakeDaily) -> None:
+async def test_a_recording_at_daily_is_followed_to_its_end(town: Town, fake: FakeDaily) -> None:
     host = await roomy(town)
     await host.do("start")
     await host.do("start_recording")
@@ -269,7 +267,7 @@ async def test_a_recording_there_is_followed_to_its_end(town: Town, fake: FakeDa
     assert [row["type"] for row in log if row["type"].startswith("recording_")][-1] == "recording_updated"
 
 
-async def test_a_recording_s_file_is_daily_s_to_give(town: Town, fake: FakeDaily) -> None:
+async def test_the_file_of_a_recording_is_a_link_to_daily(town: Town, fake: FakeDaily) -> None:
     """Asked for when it is wanted: only for who took part, only when it is there, and never kept."""
     host, anna = await roomy(town), await town.student()
     await host.do("start")
@@ -291,7 +289,7 @@ async def test_a_recording_s_file_is_daily_s_to_give(town: Town, fake: FakeDaily
     assert fake.no_links in (await host.person.get(path)).refused(502, "room_failed")["detail"]
 
 
-async def test_a_recording_that_daily_never_spoke_of_is_asked_about(dsn: str, data: Path, fake: FakeDaily) -> None:
+async def test_a_recording_without_a_webhook_is_polled(dsn: str, data: Path, fake: FakeDaily) -> None:
     """Its webhooks lead nowhere: whoever wants the recording has it looked up, also when the room has gone."""
     async with serving(dsn, data, rooms=rooms_at(fake, overdue_s=0.01)) as town:
         host = await roomy(town)
@@ -312,7 +310,7 @@ async def test_a_recording_that_daily_never_spoke_of_is_asked_about(dsn: str, da
         assert theirs["id"] in (await host.person.get(f"{host.path}/recordings/1/file")).ok()["url"]
 
 
-async def test_daily_is_not_asked_again_and_again_nor_waited_for_long(dsn: str, data: Path, fake: FakeDaily) -> None:
+async def test_polling_daily_is_spaced_out_and_bounded(dsn: str, data: Path, fake: FakeDaily) -> None:
     async with serving(dsn, data, rooms=rooms_at(fake, overdue_s=0.01, timeout_s=60, patience_s=60)) as town:
         host = await roomy(town)
         await host.do("start")
@@ -333,7 +331,7 @@ async def test_daily_is_not_asked_again_and_again_nor_waited_for_long(dsn: str, 
         assert again.times == 1
 
 
-async def test_a_recording_that_cannot_begin_there_has_failed(town: Town, fake: FakeDaily) -> None:
+async def test_a_recording_that_daily_cannot_start_has_failed(town: Town, fake: FakeDaily) -> None:
     host = await roomy(town)
     await host.do("start")
     fake.faults.append(Fault("POST", f"/rooms/{host.session['name']}/recordings", status=503, times=3))
@@ -341,7 +339,7 @@ async def test_a_recording_that_cannot_begin_there_has_failed(town: Town, fake: 
     assert "503" in (await until_recording(host, "failed"))["reason"]
 
 
-async def test_live_links_to_what_daily_has_recorded(town: Town, fake: FakeDaily) -> None:
+async def test_live_links_to_the_recordings_of_daily(town: Town, fake: FakeDaily) -> None:
     teacher = await town.teacher()
     body = {"courseId": "c", "startsAt": "2030-01-01T00:00:00Z", "recordingEnabled": True}
     name = (await teacher.post("/live/sessions", body)).ok(201)["roomName"]
@@ -360,7 +358,7 @@ async def test_live_links_to_what_daily_has_recorded(town: Town, fake: FakeDaily
 # What Daily says
 
 
-async def test_visits_are_noted_in_whatever_order_they_are_told(town: Town, fake: FakeDaily) -> None:
+async def test_visits_are_recorded_whatever_the_order_of_their_webhooks(town: Town, fake: FakeDaily) -> None:
     host = await roomy(town)
     anna = (await town.student("Anna")).at(host)
     await host.do("start")
@@ -387,7 +385,7 @@ async def posted(town: Town, raw: bytes, headers: dict[str, str]) -> int:
     return (await town.anyone.call("POST", "/v1/webhooks/daily", raw=raw, headers=headers)).status
 
 
-async def test_only_what_daily_has_signed_lately_is_taken(town: Town, fake: FakeDaily) -> None:
+async def test_a_webhook_of_daily_needs_a_recent_valid_signature(town: Town, fake: FakeDaily) -> None:
     raw = b'{"version":"1.0.0","type":"meeting.started","id":"e1","payload":{},"event_ts":1}'
     now = time.time()
     for stamp in (f"{now:.0f}", f"{now * 1000:.0f}"):
@@ -403,7 +401,7 @@ async def test_only_what_daily_has_signed_lately_is_taken(town: Town, fake: Fake
     assert town.query("select count(*) from provider_events") == [(1,)]
 
 
-async def test_the_same_event_is_taken_once_and_unknown_ones_are_counted(town: Town, fake: FakeDaily) -> None:
+async def test_an_event_of_daily_is_processed_once_and_unknown_types_are_counted(town: Town, fake: FakeDaily) -> None:
     assert [await fake.say("meeting.ended", {}, id="same") for _ in range(3)] == [200] * 3
     assert await fake.say("waiting-participant.joined", {}) == 200
     assert town.query("select event_id from provider_events") == [("same",)]
@@ -411,7 +409,7 @@ async def test_the_same_event_is_taken_once_and_unknown_ones_are_counted(town: T
     assert 'homeroom_room_webhooks_total{type="unknown"} 1.0' in metrics
 
 
-async def test_daily_s_test_of_the_address_is_answered(town: Town, fake: FakeDaily) -> None:
+async def test_the_test_webhook_of_daily_gets_200(town: Town, fake: FakeDaily) -> None:
     for path in ("/v1/webhooks/daily", f"{TUTORIUM}/webhooks/daily"):
         headers = {"Authorization": f"Bearer {ACCOUNT}"}
         async with town.http.post(f"{fake.url}/v1/webhooks", json={"url": town.url + path}, headers=headers) as reply:
@@ -419,7 +417,7 @@ async def test_daily_s_test_of_the_address_is_answered(town: Town, fake: FakeDai
         assert await fake.say("meeting.started", {}) == 200
 
 
-async def test_what_was_taken_is_dealt_with_after_a_restart(dsn: str, data: Path, fake: FakeDaily) -> None:
+async def test_an_accepted_webhook_is_processed_after_a_restart(dsn: str, data: Path, fake: FakeDaily) -> None:
     async with serving(dsn, data, rooms=rooms_at(fake)) as town:
         host = await roomy(town)
         payload = {"room": host.session["name"], "session_id": "v9", "joined_at": 1_800_000_000}
@@ -434,7 +432,7 @@ async def test_what_was_taken_is_dealt_with_after_a_restart(dsn: str, data: Path
 # Built in
 
 
-async def test_a_built_in_room_s_token_is_one_for_its_session(dsn: str, data: Path) -> None:
+async def test_the_token_of_a_built_in_room_is_valid_for_its_session_only(dsn: str, data: Path) -> None:
     async with serving(dsn, data) as town:
         host = await roomy(town)
         room = host.session["room"]
@@ -452,7 +450,7 @@ async def test_a_built_in_room_s_token_is_one_for_its_session(dsn: str, data: Pa
         await wait_for(lambda: ledger(town) == [(room["name"], True, False, True)])
 
 
-async def test_a_room_s_token_lets_in_until_its_holder_is_removed(dsn: str, data: Path) -> None:
+async def test_a_room_token_works_until_its_holder_is_removed(dsn: str, data: Path) -> None:
     async with serving(dsn, data) as town:
         teacher = await town.teacher()
         body = {"courseId": "c", "startsAt": "2030-01-01T00:00:00Z"}

@@ -45,7 +45,7 @@ def tokens_made(fake: FakeDaily) -> int:
 # Tokens
 
 
-async def test_the_lobby_holds_for_the_room_too(town: Town, fake: FakeDaily) -> None:
+async def test_a_waiting_participant_gets_no_room_token(town: Town, fake: FakeDaily) -> None:
     host, anna = await town.classroom("Anna", room=True, features={"lobby": True})
     assert await meeting(anna) is None, "she waits"
     assert tokens_made(fake) == 0
@@ -53,7 +53,7 @@ async def test_the_lobby_holds_for_the_room_too(town: Town, fake: FakeDaily) -> 
     assert await meeting(anna) is not None
 
 
-async def test_a_session_that_is_over_gives_no_token_for_its_room(town: Town, fake: FakeDaily) -> None:
+async def test_an_ended_session_gives_no_room_token(town: Town, fake: FakeDaily) -> None:
     (host,) = await town.classroom(room=True)
     await host.do("end")
     assert await meeting(host) is None
@@ -61,7 +61,7 @@ async def test_a_session_that_is_over_gives_no_token_for_its_room(town: Town, fa
 
 
 @pytest.mark.parametrize("provider", ["daily", "builtin"])
-async def test_a_token_for_a_room_never_outlives_what_it_was_got_with(
+async def test_a_room_token_expires_with_the_credential_it_was_requested_with(
     dsn: str, data: Path, fake: FakeDaily, provider: str
 ) -> None:
     rooms = rooms_at(fake, provider=provider)
@@ -74,7 +74,7 @@ async def test_a_token_for_a_room_never_outlives_what_it_was_got_with(
         assert claims["exp"] <= time.time() + 61
 
 
-async def test_who_was_removed_gets_no_other_token(town: Town, fake: FakeDaily) -> None:
+async def test_a_removed_participant_gets_no_new_room_token(town: Town, fake: FakeDaily) -> None:
     teacher, anna = await town.teacher(), await town.student("Anna")
     made = (await teacher.post("/live/sessions", {"courseId": "c", "startsAt": "2030-01-01T00:00:00Z"})).ok(201)
     path = f"/live/sessions/{made['roomName']}"
@@ -86,7 +86,7 @@ async def test_who_was_removed_gets_no_other_token(town: Town, fake: FakeDaily) 
     assert tokens_made(fake) == before
 
 
-async def test_looking_again_asks_for_no_other_token(town: Town, fake: FakeDaily) -> None:
+async def test_reading_a_session_again_requests_no_new_room_token(town: Town, fake: FakeDaily) -> None:
     teacher, anna = await town.teacher(), await town.student("Anna")
     made = (await teacher.post("/tutorium/api/v1/sessions", {"title": "x"})).ok(201)
     path = f"/tutorium/api/v1/sessions/{made['id']}"
@@ -102,13 +102,13 @@ async def test_looking_again_asks_for_no_other_token(town: Town, fake: FakeDaily
 # What Daily does not do at once
 
 
-async def test_a_room_outlasts_the_wait_for_its_session(town: Town, fake: FakeDaily) -> None:
+async def test_a_room_expires_after_its_scheduled_session(town: Town, fake: FakeDaily) -> None:
     await (await town.teacher()).create(room=True, starts_at="2100-01-01T00:00:00Z")
     (body,) = [body for _, path, body in fake.calls if path == "/v1/rooms"]
     assert body["properties"]["exp"] > 4_102_444_800
 
 
-async def test_an_end_does_not_overtake_its_beginning(town: Town, fake: FakeDaily) -> None:
+async def test_stopping_a_recording_never_overtakes_starting_it(town: Town, fake: FakeDaily) -> None:
     (host,) = await town.classroom(room=True)
     fake.faults = [Fault("POST", f"/rooms/{host.session['room']['name']}/recordings/start", 503, times=2)]
     await host.do("start_recording")
@@ -118,7 +118,7 @@ async def test_an_end_does_not_overtake_its_beginning(town: Town, fake: FakeDail
     assert asked == ["start", "stop"]
 
 
-async def test_who_comes_too_often_comes_when_daily_says(town: Town, fake: FakeDaily) -> None:
+async def test_a_rate_limited_request_to_daily_waits_for_retry_after(town: Town, fake: FakeDaily) -> None:
     (host,) = await town.classroom(room=True)
     fake.faults = [Fault("POST", "/meeting-tokens", 429, headers={"Retry-After": "1"})]
     began = time.monotonic()
@@ -130,7 +130,7 @@ async def test_who_comes_too_often_comes_when_daily_says(town: Town, fake: FakeD
     assert tokens_made(fake) == 1
 
 
-async def test_who_was_removed_just_before_a_stop_is_ejected_all_the_same(
+async def test_a_participant_removed_just_before_a_shutdown_is_ejected(
     dsn: str, data: Path, fake: FakeDaily, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(dsn, data, rooms=rooms_at(fake, pause_s=0.2)) as town:
@@ -162,7 +162,7 @@ async def post(town: Town, fake: FakeDaily, body: bytes, stamp: str | None = Non
         b'{"type":"participant.joined","id":"c","payload":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
     ],
 )  # fmt: skip
-async def test_nothing_signed_is_a_500(town: Town, fake: FakeDaily, body: bytes) -> None:
+async def test_no_signed_webhook_causes_a_500(town: Town, fake: FakeDaily, body: bytes) -> None:
     assert await post(town, fake, body) < 500
     assert await post(town, fake, body, "9" * 400) < 500
 
@@ -172,7 +172,9 @@ async def test_nothing_signed_is_a_500(town: Town, fake: FakeDaily, body: bytes)
     [{"user_name": "B\0ob"}, {"user_id": "u\0"}, {"session_id": "s\0"}, {"joined_at": 1e300}, {"joined_at": -1e18},
      {"joined_at": "now"}, {"duration": 1e300}],
 )  # fmt: skip
-async def test_what_cannot_be_noted_is_put_aside(town: Town, fake: FakeDaily, more: Any) -> None:
+async def test_a_webhook_that_cannot_be_processed_does_not_block_the_next(
+    town: Town, fake: FakeDaily, more: Any
+) -> None:
     host = await (await town.teacher()).create(room=True)
     good = {
         "joined_at": time.time(),
@@ -189,7 +191,7 @@ async def test_what_cannot_be_noted_is_put_aside(town: Town, fake: FakeDaily, mo
     assert "Anna" in [visit["name"] for visit in visits]
 
 
-async def test_who_creates_a_session_does_not_say_where_others_reach_this_server(dsn: str, data: Path) -> None:
+async def test_the_host_header_of_one_caller_changes_no_link_of_another(dsn: str, data: Path) -> None:
     async with serving(dsn, data) as town:
         teacher, anna = await town.teacher(), await town.student("Anna")
         elsewhere = {"Host": "elsewhere.example.org"}

@@ -88,7 +88,7 @@ def bearer(town: Town, token: str) -> Client:
     return Client(town.http, town.url, token)
 
 
-async def test_whoever_comes_from_there_has_an_account_here(town: Town) -> None:
+async def test_a_user_of_an_external_issuer_gets_an_account(town: Town) -> None:
     uma = (await bearer(town, signed()).get("/v1/me")).ok()
     assert (uma["name"], uma["role"], uma["email"]) == ("Uma", "student", "uma@example.org")
     again = (await bearer(town, signed(name="Uma B.", role="teacher")).get("/v1/me")).ok()
@@ -98,7 +98,7 @@ async def test_whoever_comes_from_there_has_an_account_here(town: Town) -> None:
     assert town.query("select issuer, subject from users order by subject") == [(ISSUER, "u-1"), (ISSUER, "u-2")]
 
 
-async def test_they_teach_and_learn_like_everybody_in_every_dialect(town: Town) -> None:
+async def test_external_users_may_use_every_dialect(town: Town) -> None:
     teacher, student = bearer(town, signed(sub="t", role="teacher", email=None)), bearer(town, signed())
     session = (await teacher.post("/tutorium/api/v1/sessions", {"title": "Algebra"})).ok(201)
     code = {"room_code": session["room_code"]}
@@ -126,13 +126,13 @@ async def test_they_teach_and_learn_like_everybody_in_every_dialect(town: Town) 
     ],
     ids=lambda value: str(value)[:24],
 )
-async def test_what_is_wrong_with_a_token_is_said(town: Town, changed: dict[str, Any], detail: str) -> None:
+async def test_a_refused_token_gets_its_reason(town: Town, changed: dict[str, Any], detail: str) -> None:
     problem = (await bearer(town, signed(**changed)).get("/v1/me")).refused(401)
     assert detail in problem["detail"]
     assert town.query("select count(*) from users") == [(0,)]
 
 
-async def test_no_token_is_made_elsewhere_for_homeroom_itself(town: Town) -> None:
+async def test_an_external_issuer_cannot_issue_tokens_of_homeroom(town: Town) -> None:
     tess = await town.teacher()
     her_id = (await tess.get("/v1/me")).ok()["id"]
     claims = jwt.decode(tess.token or "", KEY, algorithms=["HS256"], audience="homeroom")
@@ -144,7 +144,7 @@ async def test_no_token_is_made_elsewhere_for_homeroom_itself(town: Town) -> Non
     (await bearer(town, signed(iss="homeroom", aud="homeroom")).get("/v1/me")).refused(401)
 
 
-async def test_an_email_leads_to_nobody_s_account(town: Town) -> None:
+async def test_an_email_in_a_token_never_opens_an_existing_account(town: Town) -> None:
     tess = await town.teacher()
     mine = (await tess.get("/v1/me")).ok()
     thief = (await bearer(town, signed(email=mine["email"])).get("/v1/me")).ok()
@@ -152,14 +152,14 @@ async def test_an_email_leads_to_nobody_s_account(town: Town) -> None:
     assert (await tess.get("/v1/me")).ok() == mine
 
 
-async def test_one_who_comes_many_times_at_once_is_one(town: Town) -> None:
+async def test_concurrent_first_requests_create_one_account(town: Town) -> None:
     tokens = [signed(jti=str(n)) for n in range(20)]
     replies = await asyncio.gather(*(bearer(town, token).get("/v1/me") for token in tokens))
     assert len({reply.ok()["id"] for reply in replies}) == 1
     assert town.query("select count(*) from users") == [(1,)]
 
 
-async def test_logging_out_is_the_end_of_that_token_also_after_a_restart(dsn: str, data: Path) -> None:
+async def test_logging_out_revokes_an_external_token_also_after_a_restart(dsn: str, data: Path) -> None:
     token, other = signed(jti="1"), signed(jti="2")
     async with serving(dsn, data, auth=SYMMETRIC) as town:
         host = await (await town.teacher()).create()
@@ -186,7 +186,7 @@ async def opened(stream: Stream) -> None:
 
 
 @pytest.mark.parametrize(("key", "algorithm"), [(RSA, "RS256"), (EC, "ES256")], ids=["RS256", "ES256"])
-async def test_public_keys_from_files(dsn: str, data: Path, tmp_path: Path, key: Any, algorithm: str) -> None:
+async def test_public_keys_are_read_from_files(dsn: str, data: Path, tmp_path: Path, key: Any, algorithm: str) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(pem(key))
     async with serving(dsn, data, auth=accepting(public_key_file=str(path), algorithms=(algorithm,))) as town:
@@ -203,12 +203,12 @@ async def test_public_keys_from_files(dsn: str, data: Path, tmp_path: Path, key:
 @pytest.mark.parametrize(
     "odd", [{"key_ops": None}, {"key_ops": 7}, {"alg": ["RS256"]}, {"alg": {}}, {"use": []}, {"kid": 7}, {"kty": []}]
 )
-def test_what_is_published_and_is_no_key_costs_the_others_nothing(odd: dict[str, Any]) -> None:
+def test_an_invalid_published_key_is_skipped_and_the_others_are_used(odd: dict[str, Any]) -> None:
     published = {"keys": [{**jwk(RSA, "odd"), **odd}, jwk(OTHER_RSA, "good")]}
     assert [key.name for key in keys_from_jwks(msgspec.json.encode(published))] == ["good"]
 
 
-async def test_keys_that_are_published_may_change(dsn: str, data: Path, publisher: Publisher) -> None:
+async def test_changed_published_keys_are_fetched_again(dsn: str, data: Path, publisher: Publisher) -> None:
     publisher.keys = [jwk(RSA, "one")]
     chosen = accepting(jwks_url=publisher.url, algorithms=("RS256", "ES256"), jwks_cooldown_s=0.01)
     async with serving(dsn, data, auth=chosen) as town:
@@ -226,7 +226,9 @@ async def test_keys_that_are_published_may_change(dsn: str, data: Path, publishe
         (await bearer(town, old).get("/v1/me")).refused(401)
 
 
-async def test_while_keys_cannot_be_had_the_last_ones_stay(dsn: str, data: Path, publisher: Publisher) -> None:
+async def test_the_last_fetched_keys_are_used_while_the_issuer_is_unreachable(
+    dsn: str, data: Path, publisher: Publisher
+) -> None:
     publisher.status = 500
     chosen = accepting(jwks_url=publisher.url, jwks_cooldown_s=0.01)
     async with serving(dsn, data, auth=chosen) as town:
@@ -243,7 +245,7 @@ async def test_while_keys_cannot_be_had_the_last_ones_stay(dsn: str, data: Path,
         (await bearer(town, signed(RSA, "RS256", "one", jti="2")).get("/v1/me")).ok()
 
 
-async def test_unknown_keys_are_not_asked_for_without_end(dsn: str, data: Path, publisher: Publisher) -> None:
+async def test_unknown_key_ids_cause_one_fetch_per_cooldown(dsn: str, data: Path, publisher: Publisher) -> None:
     publisher.keys = [jwk(RSA, "one")]
     chosen = accepting(jwks_url=publisher.url, jwks_cooldown_s=60.0)
     async with serving(dsn, data, auth=chosen) as town:
@@ -252,7 +254,7 @@ async def test_unknown_keys_are_not_asked_for_without_end(dsn: str, data: Path, 
         assert publisher.asked == 1
 
 
-async def test_a_file_without_a_key_does_not_start(dsn: str, data: Path, tmp_path: Path) -> None:
+async def test_a_key_file_without_a_key_stops_the_start(dsn: str, data: Path, tmp_path: Path) -> None:
     path = tmp_path / "no.pem"
     path.write_text("no key")
     with pytest.raises(BadSetting, match=r"auth\.issuers\.outside\.public_key_file = .*no key can be read"):

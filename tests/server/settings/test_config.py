@@ -72,7 +72,7 @@ def test_config_toml_says_the_bounds_of_every_number() -> None:
         assert said[name] == bounds_of, name
 
 
-def test_the_example_of_an_issuer_is_one_with_the_defaults(file: Path) -> None:
+def test_the_example_of_an_issuer_has_the_defaults(file: Path) -> None:
     text = CONFIG.read_text("utf-8")
     file.write_text("\n".join(line.removeprefix("#") for line in text.splitlines() if re.match(r"#[\[\w]", line)))
     example = load(file, {}, {}).auth.issuers["example"]
@@ -101,7 +101,7 @@ def test_later_sources_override_earlier_ones(file: Path) -> None:
     assert (server.host, server.port, server.drain_s) == ("::1", 2, 3.0)
 
 
-def test_texts_from_outside_become_numbers_lists_and_truth() -> None:
+def test_texts_become_numbers_lists_and_booleans() -> None:
     settings = load(
         None,
         {
@@ -247,7 +247,7 @@ def test_issuers_are_bounded_in_number(file: Path) -> None:
     assert refusal(file, env) == "[auth.issuers]: must contain at most 32 sections, not 33"
 
 
-def test_sections_within_sections_come_from_everywhere(file: Path) -> None:
+def test_nested_sections_are_read_from_every_source(file: Path) -> None:
     (file.parent / "secret").write_text(KEY)
     file.write_text("[dialects.seeds]\nprefix = ''\n" + issuer(jwks_file=None, algorithms=["HS256"]))
     env = {
@@ -270,7 +270,7 @@ def test_sections_within_sections_come_from_everywhere(file: Path) -> None:
     assert load(file.parent / "shown", {}, {}) == settings
 
 
-def test_a_mistake_in_a_variable_of_a_section_within_another_is_named() -> None:
+def test_a_mistake_in_a_variable_of_a_nested_section_is_named() -> None:
     assert refusal(env={"HOMEROOM_DIALECTS__SEEDS__TRUST_USERID": "1"}).endswith(
         "no such setting; did you mean HOMEROOM_DIALECTS__SEEDS__TRUST_USER_ID?"
     )
@@ -284,11 +284,11 @@ def test_a_mistake_in_a_variable_of_a_section_within_another_is_named() -> None:
     assert refusal(env={"HOMEROOM_AUTH__ISSUERS": "x"}).startswith("HOMEROOM_AUTH__ISSUERS (from the environment): no")
 
 
-def test_a_file_that_is_not_there_is_named(file: Path) -> None:
+def test_a_missing_file_is_named(file: Path) -> None:
     assert refusal(file).startswith(f"{file} cannot be read: ")
 
 
-def test_a_list_in_the_environment_is_said_to_have_commas() -> None:
+def test_a_list_in_the_environment_is_separated_by_commas() -> None:
     assert refusal(env={"HOMEROOM_SERVER__TRUSTED_PROXIES": "10.0.0.0/8; fd00::/8"}) == (
         'server.trusted_proxies = "10.0.0.0/8; fd00::/8" (from HOMEROOM_SERVER__TRUSTED_PROXIES): must be a list, '
         'of which each item is an address or a network such as "10.0.0.0/8" (here: separated by commas)'
@@ -318,7 +318,7 @@ def test_secrets_are_read_from_files(tmp_path: Path) -> None:
     assert settings.database.dsn == Secret(DSN)
 
 
-def test_a_secret_file_that_does_not_do_is_named(tmp_path: Path) -> None:
+def test_an_unusable_secret_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "key"
     overrides = {"auth.signing_key_file": str(path)}
     named = f'auth.signing_key_file = "{path}" (from the command line): must be a file that '

@@ -98,7 +98,7 @@ async def test_every_tab_gets_every_notification_once(town: Town) -> None:
         assert titles(other) == ["Class 6"], "nobody sees another's"
 
 
-async def test_resuming_at_every_cut_point_gives_exactly_what_came_after_it(town: Town) -> None:
+async def test_resuming_from_every_cursor_gives_exactly_the_later_events(town: Town) -> None:
     hosts = await classes(town, 4)
     anna = await town.student()
     async with anna.stream(PATH) as witness:

@@ -137,7 +137,7 @@ SESSION_ROWS = [
 
 
 @pytest.mark.parametrize(("prefix", "row"), SESSION_ROWS, ids=[f"{row.method} {row.path}" for _, row in SESSION_ROWS])
-async def test_a_stranger_gets_nothing(town: Town, prefix: str, row: Row) -> None:
+async def test_a_user_outside_the_session_gets_nothing(town: Town, prefix: str, row: Row) -> None:
     host, _ = await town.classroom("Anna")
     before = len(await host.log())
     stranger = await town.student("Stranger")
