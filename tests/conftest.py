@@ -40,9 +40,9 @@ def _administer(dsn: str, statement: sql.Composable) -> None:
 
 @pytest.fixture(scope="session")
 def scratch() -> str | None:
-    """Where to make data directories: in memory if there is room, where a database is made ten times faster.
+    """Return where to create data directories: in memory if there is room, which makes a database ten times faster.
 
-    Not in pytest's tmp_path: as root, PostgreSQL runs as a user who may not enter that.
+    Not in pytest's tmp_path: as root, PostgreSQL runs as a user who may not enter it.
     """
     memory = "/dev/shm"
     roomy = Path(memory).is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
@@ -51,7 +51,7 @@ def scratch() -> str | None:
 
 @pytest.fixture(scope="session")
 def embedded(scratch: str | None) -> Iterator[Embedded]:
-    """An embedded server, shared by the whole run: do not stop it."""
+    """An embedded PostgreSQL server, shared by the whole run: do not stop it."""
     directory = Path(tempfile.mkdtemp(prefix="homeroom-test-", dir=scratch))
     # Nothing here outlives the run, so the disk need not be waited for; tests of durability start their own.
     with embedded_postgres.start(directory, settings={"fsync": "off", "max_connections": "100"}) as server:
@@ -91,13 +91,13 @@ def dsn(_server_dsn: str, _template: str) -> Iterator[str]:
 
 @pytest.fixture
 async def fcm(aiohttp_server: AiohttpServer) -> Fcm:
-    """A fake FCM, for devices that get notifications."""
+    """A fake FCM, for tests of push notifications."""
     return await serve_fcm(aiohttp_server)
 
 
 @pytest.fixture(scope="session")
 def _s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server that speaks S3, in a process of its own; its URL."""
+    """Run a server that speaks S3 in its own process; return its URL."""
     log = tmp_path_factory.mktemp("s3") / "log"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
     with log.open("w") as output:
@@ -115,7 +115,7 @@ def _s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class Bucket(NamedTuple):
-    """A bucket of its own for a test."""
+    """A bucket that one test uses alone."""
 
     endpoint: str
     name: str
@@ -124,7 +124,7 @@ class Bucket(NamedTuple):
         return self._listed("")
 
     def unfinished(self) -> list[str]:
-        """Name the uploads of which parts are there, and the whole is not."""
+        """Return the keys of uploads that have parts but were not completed."""
         return self._listed("?uploads")
 
     def _listed(self, query: str) -> list[str]:

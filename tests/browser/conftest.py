@@ -21,7 +21,7 @@ async def server(dsn: str, tmp_path: Path) -> AsyncIterator[Running]:
 
 @pytest.fixture
 async def hasty_server(dsn: str, tmp_path: Path) -> AsyncIterator[Running]:
-    """One that ends every stream after half a second, so that each page comes back again and again."""
+    """A server that ends every stream after half a second, so that each page reconnects again and again."""
     hasty = {"lifetime_s": 0.5, "heartbeat_s": 0.3}
     async with serving(settings(dsn, tmp_path, streams=hasty)) as server:
         yield server

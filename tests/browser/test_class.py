@@ -1,4 +1,4 @@
-"""A class as people see it: a teacher and a student, each with a page of their own."""
+"""A class in the browser: a teacher and a student, each on their own page."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ SCREENSHOTS = "HOMEROOM_TEST_SCREENSHOTS"
 
 
 async def teach(page: Page, url: str, title: str) -> str:
-    """Make a teacher and a class on the page; give the class's link."""
+    """Create a teacher and a class on the page; return the link of the class."""
     await page.open(f"{url}/")
     await page.fill("#teach [name=name]", "Ms Okafor")
     await page.fill("#teach [name=email]", "okafor@example.org")

@@ -1,4 +1,4 @@
-"""The link of a built-in room: whoever has it is in the session, without an account, as who it says."""
+"""The link of a built-in room opens its session without an account, as the participant that its token names."""
 
 import aiohttp
 

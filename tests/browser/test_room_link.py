@@ -1,4 +1,4 @@
-"""The link of a built-in room, as one gets it from a product's own page."""
+"""The link of a built-in room, as a product's own page gives it."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The server is killed while bookings get their sessions: each has one afterwards, whoever asked how often."""
+"""The server is killed while bookings get their sessions: each booking has one session afterwards."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ def query(dsn: str, sql: str) -> list[tuple[Any, ...]]:
 
 
 async def asked(person: Person, booking: Any, told: dict[str, set[str]]) -> None:
-    """Ask for a booking's session again and again until there is an answer; note every answer."""
+    """Request a booking's session until there is an answer; record every answer."""
     while True:
         with contextlib.suppress(aiohttp.ClientError):
             reply = await person.post(f"/v1/bookings/{booking['id']}/session")

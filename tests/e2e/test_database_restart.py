@@ -1,4 +1,4 @@
-"""PostgreSQL restarts under load: the server recovers by itself, and those who watch see everything once."""
+"""PostgreSQL restarts under load: the server recovers by itself, and subscribers receive every event once."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def killed(postgres: Embedded) -> None:
 
 
 def killed_backend(postgres: Embedded) -> None:
-    """One connection's process dies: PostgreSQL restarts all of them by itself, and says that it is in recovery."""
+    """Kill one backend: PostgreSQL restarts all of them by itself and reports that it is in recovery."""
     backends = [p for p in family(postgres.pid)[1:] if "postgres postgres [local]" in " ".join(p.cmdline())]
     backends[0].kill()
 
@@ -50,7 +50,7 @@ async def restarted(postgres: Embedded, how: Callable[[Embedded], None]) -> None
 
 
 def hold(full: School, dsn: str) -> str:
-    """Check everything; give a line to print."""
+    """Check log and streams; return a line to print."""
     log = read(dsn)
     figures = check_log(log, full.ledger)
     faults = [*figures.faults, *check_streams(log, full.listeners)]

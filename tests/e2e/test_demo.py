@@ -1,4 +1,4 @@
-"""The demo: a class that a newcomer can join from the printed link, and that goes away cleanly."""
+"""The demo: a class that a newcomer can join from the printed link, and that stops cleanly."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ FAST = 200.0
 
 
 async def printed(process: asyncio.subprocess.Process, pattern: str) -> re.Match[str]:
-    """Wait for a line that the demo prints."""
+    """Wait until the demo prints a line that matches."""
     assert process.stdout is not None
     said = []
     async with asyncio.timeout(PATIENCE_S):

@@ -1,4 +1,4 @@
-"""Five products on one server, at the same time: each sees its own sessions, `/v1` sees them all, and they last."""
+"""Five products on one server at once: each sees its own sessions, `/v1` sees all, and all survive a restart."""
 
 import asyncio
 import re
@@ -29,7 +29,7 @@ SETTINGS = {
 
 
 async def each(flows: Sequence[Flow], do: Callable[[Flow], Awaitable[None]]) -> float:
-    """Do it for all sessions, so many at a time; give the seconds that it took."""
+    """Run a step for all sessions, a bounded number at a time; return the seconds that it took."""
     began, places = time.monotonic(), asyncio.Semaphore(AT_ONCE)
 
     async def one(flow: Flow) -> None:
@@ -47,7 +47,7 @@ async def each(flows: Sequence[Flow], do: Callable[[Flow], Awaitable[None]]) -> 
 
 
 async def seen_by_its_owner(flow: Flow) -> None:
-    """See that `/v1` has the session's every record, and lists have it."""
+    """Check that `/v1` has every record of the session and lists it."""
     path, owner = f"/v1/sessions/{flow.ref}", flow.owner
     async with asyncio.timeout(PATIENCE_S):
         while (session := (await owner.get(path)).ok())["counts"]["online"]:  # noqa: ASYNC110 - they have just gone
@@ -77,7 +77,7 @@ async def same(flow: Flow) -> None:
 
 
 async def goes_on(flow: Flow) -> None:
-    """See that what was live is: by a message through `/v1`, which is its own next row."""
+    """Check that a session which was live still is: a message through `/v1` becomes its next row."""
     command = {"type": "update", "description": "After"}
     reply = await flow.owner.post(f"/v1/sessions/{flow.ref}/commands", command)
     if flow.status == "ended":
@@ -87,13 +87,13 @@ async def goes_on(flow: Flow) -> None:
 
 
 def counted(metrics: str) -> dict[str, int]:
-    """Read how many sessions are in memory, by status."""
+    """Return the number of sessions in memory, by status."""
     found = re.findall(r'^homeroom_sessions_by_status{status="(\w+)"} (\d+)\.0$', metrics, re.M)
     return {status: int(count) for status, count in found}
 
 
 async def watched_over(server: Server, http: aiohttp.ClientSession) -> float:
-    """Stop the server and start it while each product's own streams are open; give the seconds."""
+    """Restart the server while each product's own streams are open; return the seconds that it took."""
     seeds, lesson, interview = Seeds(http, server.url, 0), Lesson(http, server.url, 0), Interview(http, server.url, 0)
     await each([seeds, lesson, interview], lambda flow: flow.play())
     async with (
@@ -123,7 +123,7 @@ async def watched_over(server: Server, http: aiohttp.ClientSession) -> float:
 
 
 async def lived_through(server: Server, sessions: int) -> None:
-    """Play so many sessions of each product at once; look at them, and again when the server has been stopped."""
+    """Play sessions of each product at once; check them before and after a restart."""
     async with homeroom(server), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         flows = [flow(http, server.url, number) for number in range(sessions) for flow in FLOWS]
         took = {"played": await each(flows, lambda flow: flow.play())}

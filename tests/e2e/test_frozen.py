@@ -1,7 +1,7 @@
-"""Processes that stand still (SIGSTOP) and go on later: a server, a connection's half of the database, all of it.
+"""Processes that are stopped (SIGSTOP) and continue later: a server, one backend of the database, the whole database.
 
-Nothing acknowledged is lost or done twice, nobody is told what is not in the log, and nobody waits longer than the
-settings say.
+Nothing acknowledged is lost or executed twice, no client receives an event that is not in the log, and no client waits
+longer than the settings say.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ def frozen(pids: Iterable[int]) -> Iterator[None]:
 
 
 async def refusals(full: School) -> None:
-    """Wait until somebody has been told to try again."""
+    """Wait until a client has been told to try again."""
     before = full.ledger.statuses.get(503, 0)
     async with asyncio.timeout(PATIENCE_S):
         while full.ledger.statuses.get(503, 0) == before:
@@ -81,7 +81,7 @@ async def test_a_frozen_server_gives_up_sessions_that_another_server_claimed(scr
 
 
 async def test_commands_get_503_while_the_database_is_frozen_and_succeed_afterwards(scratch: str | None) -> None:
-    """First what commits, then all of it: whoever waits is told so, and what they repeat is done once."""
+    """Stop the backends that commit, then all. Waiting clients get 503; a repeated command is executed once."""
     with directory(scratch) as data:
         server = Server(data, settings=HASTY)
         async with homeroom(server), school(server, talkers=16, sessions=16, each=2) as full:

@@ -1,4 +1,4 @@
-"""An hour of class, played fast over the public API alone; then whatever is said of it agrees, event for event."""
+"""An hour of class, played fast over the public API alone; afterwards every report about it agrees, event for event."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 
 class Attendee(Seat):
-    """Somebody who watches the class, on SSE or on the socket, and keeps all that was shown and answered."""
+    """A participant who watches the class on SSE or on the socket and keeps all frames and answers."""
 
     def __init__(self, person: Person, session: Any, *, by_socket: bool = False) -> None:
         super().__init__(person, session)
@@ -40,7 +40,7 @@ class Attendee(Seat):
         self._reader = asyncio.create_task(asyncio.sleep(0))
 
     async def watch(self) -> None:
-        """Open a stream; after one that was lost, go on where that was."""
+        """Open a stream; after a lost one, resume from its cursor."""
         lost = self.views[-1] if self.views and self.views[-1].seen[-1].event != "bye" else None
         cursor = lost.cursor if lost else None
         if self.by_socket:
@@ -66,7 +66,7 @@ class Attendee(Seat):
         await self._open.aclose()
 
     async def bye(self, reason: str) -> None:
-        """Watch to the end, which must be for this reason."""
+        """Read to the end of the stream, which must end for this reason."""
         async with asyncio.timeout(PATIENCE_S):
             await self._reader
         await self._open.aclose()
@@ -78,7 +78,7 @@ class Attendee(Seat):
             await self._news.wait_for(holds)
 
     async def sees(self, event: str, **fields: Any) -> Row:
-        """Wait until this has been shown; give it."""
+        """Wait for this event; return it."""
         found: list[Row] = []
 
         def shown() -> bool:
@@ -104,7 +104,7 @@ class Attendee(Seat):
 
     @property
     def visits(self) -> list[list[Frame]]:
-        """What was shown from each snapshot on; lost connections in between leave no trace."""
+        """The frames after each snapshot; resumed connections are joined."""
         visits: list[list[Frame]] = []
         for view in self.views:
             first, *rest = view.seen
@@ -143,7 +143,7 @@ async def the_doors_open(room: Room) -> None:
 
 
 async def two_come_late(room: Room) -> None:
-    """One finds the door locked, then both wait in the lobby: one is admitted, the other denied."""
+    """One is refused by a locked session, then both wait in the lobby: one is admitted, the other denied."""
     teacher, late, stranger = room.teacher, room.students[-1], room.stranger
     by_code = {"code": stranger.code}
     await teacher.do("lock")
@@ -227,7 +227,7 @@ async def hands_go_up(room: Room) -> None:
 
 
 async def questions_are_asked(room: Room) -> None:
-    """1 anonymous and answered, 2 answered aloud, 3 dismissed, 4 dismissed before anyone saw it."""
+    """Question 1 is anonymous and answered, 2 is answered aloud, 3 is dismissed, 4 is dismissed before its approval."""
     teacher, (ann, ben, cleo, dan, eve, *_) = room.teacher, room.students
     await teacher.do("update", features={"question_approval": True})
     await ann.do("ask_question", text="Is this in the exam?", anonymous=True)
@@ -315,7 +315,7 @@ async def quiet_is_asked_for(room: Room) -> None:
 
 
 async def people_come_and_go(room: Room) -> None:
-    """Two lose their connections and are back in time, one leaves and comes again, one leaves, one is thrown out."""
+    """Two lose their connections and return in time, one leaves and returns, one leaves, one is removed."""
     teacher, (ann, _, _, _, eve, fay, gus, hal, ian, *_) = room.teacher, room.students
     for someone in (eve, fay):
         await someone.lose_connection()
@@ -347,14 +347,14 @@ async def the_class_is_over(room: Room) -> None:
 
 
 class Record(NamedTuple):
-    """The log, and for each row whom it concerns: worked out here from the rows alone. None: everyone inside."""
+    """The log, and the audience of each row, derived here from the rows alone. None: everyone in the session."""
 
     rows: list[Row]
     concerns: list[frozenset[str] | None]
     room: Room
 
     def shown_to(self, viewer: str | None, after: int = 0, upto: int = 1 << 31) -> list[Row]:
-        """Give what a viewer is shown of a stretch. None: somebody who is shown what concerns everyone."""
+        """Return the events of a stretch that a viewer receives. None: the events for everyone."""
         pairs = zip(self.rows, self.concerns, strict=True)
         seen = (row for row, who in pairs if who is None or viewer in who)
         return [unnamed(row) for row in seen if after < row["seq"] <= upto]
@@ -363,7 +363,7 @@ class Record(NamedTuple):
         return [row for row in self.rows if row["type"] in types]
 
     def plain(self, frames: Iterable[Row]) -> list[Row]:
-        """Give frames as rows of the log, which keeps no deleted text and tells the teacher no others' secrets."""
+        """Return frames as rows of the log, without deleted texts and without direct messages between others."""
         deleted = {row["details"]["message_id"] for row in self.of("message_deleted")}
         return [self._plain(dict(frame), deleted) for frame in frames]
 
@@ -380,7 +380,7 @@ class Record(NamedTuple):
 
 
 def unnamed(row: Row) -> Row:
-    """Leave out who did what is anonymous, as streams do."""
+    """Remove the actor of anonymous events, as streams do."""
     hides = row["type"] in ("question_asked", "question_dismissed", "poll_voted") and row["details"].get("anonymous")
     return row | {"actor": None} if hides else row
 
@@ -424,7 +424,7 @@ def ndjson(reply: Reply) -> tuple[Row, list[Row]]:
 
 
 async def exported(room: Room) -> Record:
-    """The export is the log, numbered without a hole, and holds all that anyone was told."""
+    """The export is the log, numbered without gaps, and contains every event that any subscriber received."""
     teacher = room.teacher
     head, rows = ndjson(await teacher.person.get(f"{teacher.path}/export"))
     assert (head["session"]["id"], head["session"]["status"], head["last_seq"]) == (teacher.id, "ended", len(rows))
@@ -440,7 +440,7 @@ async def exported(room: Room) -> Record:
 
 
 def check_frames(record: Record) -> int:
-    """Everyone was shown all that concerns them, once and in order, from each snapshot on; give how many frames."""
+    """Check that each attendee received every event for them, once and in order; return the number of frames."""
     count = 0
     for one in (*record.room.inside, record.room.stranger):
         for visit in one.visits:
@@ -466,7 +466,7 @@ def seq_of(frame: Frame) -> int:
 
 
 def in_lobby(record: Record, user_id: str) -> list[Row]:
-    """Find what one is shown in the lobby: what names one since one came online, until one is let in or turned away."""
+    """Return the events that a waiting participant receives: those that name them, until admission or denial."""
     named = [row for row in record.rows if row["details"].get("user_id") == user_id]
     types = [row["type"] for row in named]
     begin = types.index("participant_online") + 1
@@ -483,7 +483,7 @@ def visit_end(record: Record, user_id: str, begin: int) -> int:
 
 
 async def played(client: Client, path: str, **params: str) -> tuple[Frame, list[Row], Frame]:
-    """Watch a replay to its end; give its snapshot, its events and its last frame."""
+    """Read a replay to its end; return its snapshot, its events and its last frame."""
     async with client.stream(path, params={"speed": "100", **params}) as stream:
         end = await stream.until("replay_end")
     first, *frames, _ = stream.seen
@@ -493,7 +493,7 @@ async def played(client: Client, path: str, **params: str) -> tuple[Frame, list[
 
 
 async def check_replays(record: Record) -> None:
-    """Each may watch again what concerned them; whoever was thrown out or turned away may not."""
+    """Each participant may replay the events for them; a removed or denied participant may not."""
     room = record.room
     ian = room.students[8]
     for one in (ian, room.stranger):
@@ -506,7 +506,7 @@ async def check_replays(record: Record) -> None:
 
 
 async def check_recording(record: Record) -> None:
-    """Archive and replay of the recording hold what concerned everyone while it ran."""
+    """Archive and replay of the recording contain the events for everyone while it ran."""
     teacher, ann = record.room.teacher, record.room.students[0]
     (listed,) = (await ann.person.get(f"{ann.path}/recordings")).ok()["items"]
     (started,), (stopped,) = record.of("recording_started"), record.of("recording_stopped")
@@ -531,7 +531,7 @@ def millis(since: str, until: str) -> int:
 
 
 async def check_attendance(record: Record) -> None:
-    """Everyone was there from their joining until they left for good, were thrown out, or the class was over."""
+    """Each participant attended from joining until they left for good or were removed, or the class ended."""
     room, teacher = record.room, record.room.teacher
     (began,), (ended,) = record.of("session_started"), record.of("session_ended")
     end: str = ended["at"]
@@ -573,7 +573,7 @@ async def check_attendance(record: Record) -> None:
 
 
 async def check_sums(record: Record) -> None:
-    """Summary and statistics add the log up."""
+    """Summary and statistics are sums of the log."""
     teacher = record.room.teacher
     types = Counter(row["type"] for row in record.rows)
     inside = len(record.room.inside)
@@ -603,7 +603,7 @@ async def check_sums(record: Record) -> None:
 
 
 async def check_results(record: Record) -> None:
-    """The state, the lists of questions, chat, code and playback say what the events said."""
+    """The state and the lists of questions, chat, code and playback agree with the events."""
     teacher, (ann, ben, cleo, *_) = record.room.teacher, record.room.students
     state = await ann.state()
     assert state["cursor"].endswith(f"-{len(record.rows)}")
@@ -646,7 +646,7 @@ async def check_results(record: Record) -> None:
 
 
 async def check_playback(record: Record) -> None:
-    """Each position is where the one before leads to, at the speed of then, at its own time."""
+    """Each position follows from the one before, the speed then, and the time between them."""
     ann = record.room.students[0]
     kinds = [f"audio_{name}" for name in ("selected", "play", "pause", "seek", "speed", "stop", "ended")]
     rows = record.of(*kinds)
@@ -663,7 +663,7 @@ async def check_playback(record: Record) -> None:
 
 
 async def check_secrets(record: Record) -> None:
-    """A deleted text is nowhere; what was for two, or never approved, is where those may read it and nowhere else."""
+    """A deleted text is nowhere. A direct message or an unapproved question is only where its readers may read it."""
     teacher, students = record.room.teacher, record.room.students
     ann, ben, cleo, dan = students[:4]
     paths = ("state", "chat", "questions", "log?limit=1000", "export", "log/statistics", "code/history", "recordings")
@@ -688,7 +688,7 @@ async def check_secrets(record: Record) -> None:
 
 @contextlib.asynccontextmanager
 async def classroom(url: str) -> AsyncIterator[Room]:
-    """A teacher with a session, and people who have registered and are not in it yet."""
+    """A teacher with a session, and registered users who have not joined it yet."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         tess = await Person.register(http, url, "Tess", "tess@example.org", "teacher")
         session = (await tess.create(title="Physics 101")).session

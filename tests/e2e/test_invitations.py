@@ -1,4 +1,4 @@
-"""A server is killed in the midst of telling people: what was committed reaches them all the same."""
+"""A server is killed while it notifies users: committed notifications still reach them."""
 
 import asyncio
 from pathlib import Path

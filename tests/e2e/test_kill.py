@@ -1,4 +1,4 @@
-"""The server ends under load: `kill -9`, alone or with its database, or SIGTERM. Nothing acknowledged is lost."""
+"""The server ends under load, by `kill -9`, alone or with its database, or by SIGTERM. Nothing acknowledged is lost."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -18,7 +18,7 @@ KILLS: tuple[Way, ...] = (Server.kill, Server.kill_all)
 async def ended(
     server: Server, ways: Sequence[Way], *, talkers: int, sessions: int, each: int, streams: int
 ) -> list[float]:
-    """End the server in these ways under load and start it again; check everything; give the times to be ready."""
+    """End and restart the server in these ways under load; check log and streams; return the seconds until ready."""
     ready = []
     async with homeroom(server), school(server, talkers=talkers, sessions=sessions, each=each) as full:
         await full.listen(streams)

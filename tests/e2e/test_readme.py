@@ -22,7 +22,7 @@ def walk_through() -> str:
 
 
 async def pasted(script: str, url: str) -> str:
-    """Run a script in bash; give what it printed. Whatever fails in it shows on standard error."""
+    """Run a script in bash; return its output. Failures show on standard error."""
     process = await asyncio.create_subprocess_exec(
         *("bash", "--norc", "-s"),
         stdin=asyncio.subprocess.PIPE,

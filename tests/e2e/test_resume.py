@@ -1,4 +1,4 @@
-"""Streams that are cut anywhere and come back with `Last-Event-ID` get exactly what they missed."""
+"""Streams that are cut anywhere and resume with `Last-Event-ID` receive exactly the events they missed."""
 
 import asyncio
 

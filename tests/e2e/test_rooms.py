@@ -1,4 +1,4 @@
-"""A server is killed in the midst of making a room: in the end a session has it, or it is gone."""
+"""A server is killed while it creates a room: in the end a session has the room, or the room is deleted."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ WAITING = "select pid from pg_stat_activity where datname = current_database() a
 
 
 class Making:
-    """A server with rooms at Daily, a teacher, and the database past the server."""
+    """A server with rooms at Daily, a teacher, and a direct connection to the database."""
 
     def __init__(self, server: Server, fake: FakeDaily, teacher: Client, dsn: str) -> None:
         self.server = server
@@ -36,8 +36,8 @@ class Making:
 
     @contextlib.asynccontextmanager
     async def killed_when(self, there: Callable[[], object]) -> AsyncIterator[None]:
-        """Ask for a session with a room; as soon as something is there the server hears no more, and is killed after
-        the block; then another starts."""
+        """Request a session with a room. When the condition holds, the server is stopped; after the block it is killed,
+        and another one starts."""
         asking = asyncio.create_task(self.teacher.post("/v1/sessions", {"title": "Physics", "room": True}))
         await until(there)
         self.server.process.send_signal(signal.SIGSTOP)

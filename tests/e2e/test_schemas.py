@@ -1,4 +1,4 @@
-"""Every API as its own description says it is: schemathesis sends what may be sent, and what may not."""
+"""Every API conforms to its own OpenAPI description: schemathesis sends valid and invalid requests."""
 
 import asyncio
 import json
@@ -32,14 +32,14 @@ async def town(dsn: str, tmp_path: Path) -> AsyncIterator[Town]:
 
 
 def endless(operation: dict[str, Any]) -> bool:
-    """Say whether a route's answer does not end, or is none of HTTP's."""
+    """Return whether a route's answer is endless or not HTTP."""
     return "101" in operation["responses"] or any(
         STREAMS in answer.get("content", {}) for answer in operation["responses"].values()
     )
 
 
 def narrowed(document: dict[str, Any], ref: str) -> dict[str, Any]:
-    """Have a description speak of a session that there is, and of nothing that never ends or logs out."""
+    """Restrict a description to one existing session, without endless routes and without logging out."""
     for path, item in list(document["paths"].items()):
         for method, operation in list(item.items()):
             if endless(operation) or path.endswith(("/logout", "/auth/refresh", "/broken/")):
@@ -64,7 +64,7 @@ MAKING: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 async def session_for(town: Town, teacher: Person, api: Any) -> str:
-    """Make a session, and give what names it in an API."""
+    """Create a session; return its reference in an API."""
     if api.name == "interview":
         body = {"creator": {"id": teacher.id, "name": teacher.name}}
         return str((await teacher.post("/interview/api/v1/sessions", body)).ok(201)["data"]["id"])

@@ -1,4 +1,4 @@
-"""SEEDS' walk with curl: as the README has it, and as the product's own document prints it, without a token."""
+"""The `seeds` walk with curl: as in the README, and as in the product's own document, without a token."""
 
 import json
 import re

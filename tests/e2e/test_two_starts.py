@@ -1,4 +1,4 @@
-"""Starting when something is in the way: another server, another start, a bad setting."""
+"""Starting despite obstacles: another server, a concurrent start, a bad setting."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ from tests.support.processes import LIFTED, Server, directory, homeroom
 
 @pytest.fixture
 def bare(dsn: str) -> str:
-    """A database with nothing in it: what a first start finds."""
+    """An empty database, as at a first start."""
     connection = psycopg2.connect(dsn)
     try:
         connection.autocommit = True

@@ -1,4 +1,4 @@
-"""The server is killed after it has sent a webhook and before it has noted that down: it is sent again, in order."""
+"""The server is killed after it sends a webhook and before it records that: the webhook is sent again, in order."""
 
 from collections.abc import Callable
 from functools import partial

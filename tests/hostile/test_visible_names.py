@@ -19,7 +19,7 @@ SHOWN_TO_OTHERS = {"name", "title", "display_name"}
 
 
 def fields() -> Iterator[tuple[str, type]]:
-    """Return the type of every field that a client names something with, in every API."""
+    """Return the type of every field with a visible name or title, in every API."""
     apis: tuple[Api, ...] = (API, *tables(Settings()))
     for api in apis:
         for row in api.rows:

@@ -1,4 +1,4 @@
-"""A server for the whole run, for everything that needs no settings of its own."""
+"""A server for the whole run, for tests that need no special settings."""
 
 import asyncio
 import itertools
@@ -39,12 +39,12 @@ def town_dsn(_server_dsn: str, _template: str) -> Iterator[str]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def town(town_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
-    """The shared server: limits lifted, cheap hashes. Its tests run on the session's loop."""
+    """The shared server, with limits lifted and cheap hashes. Tests that use it run on the session's loop."""
     async with serving(town_dsn, tmp_path_factory.mktemp("town")) as town:
         yield town
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data directory for a server of one's own."""
+    """A data directory for a test's own server."""
     return tmp_path / "data"

@@ -1,4 +1,4 @@
-"""Small real files of each kind, made byte by byte: so long, and with these tags."""
+"""Small valid audio files of each format, built byte by byte, with a chosen duration and tags."""
 
 import io
 import struct
@@ -8,7 +8,7 @@ RATE = 8_000
 
 
 def wav(seconds: float = 1.0, size: int | None = None) -> bytes:
-    """`size`: instead of so many seconds, so many bytes in all."""
+    """Return a WAV file; `size`: its total bytes, instead of its seconds."""
     file = io.BytesIO()
     samples = round(seconds * RATE) if size is None else (size - 44) // 2
     with wave.open(file, "wb") as sound:
@@ -20,13 +20,13 @@ def wav(seconds: float = 1.0, size: int | None = None) -> bytes:
 
 
 def mp3(seconds: float = 1.0) -> bytes:
-    """Give frames of MPEG 1, layer III, 128 kbit/s, 44.1 kHz."""
+    """Return frames of MPEG 1, layer III, 128 kbit/s, 44.1 kHz."""
     frame = b"\xff\xfb\x90\x00" + bytes(413)
     return frame * round(seconds * 44_100 / 1_152)
 
 
 def tagged_mp3(title: str, artist: str = "An artist", cover: int = 0) -> bytes:
-    """Give an mp3 with ID3 tags, version 2.3; `cover`: with a picture of so many bytes."""
+    """Return an MP3 with ID3 tags, version 2.3; `cover`: the bytes of its picture."""
 
     def frame(name: bytes, body: bytes) -> bytes:
         return name + struct.pack(">IH", len(body), 0) + body
@@ -50,7 +50,7 @@ def flac(seconds: float = 1.0) -> bytes:
 
 
 def ogg(seconds: float = 1.0) -> bytes:
-    """Give Opus in Ogg, a packet to a page."""
+    """Return Opus in Ogg, one packet per page."""
     comments = b"OpusTags" + vorbis("homeroom") + struct.pack("<I", 1) + vorbis("TITLE=An opus")
     packets = [
         (2, 0, b"OpusHead\1\1" + struct.pack("<HIhB", 0, 48_000, 0, 0)),
@@ -66,7 +66,7 @@ def ogg(seconds: float = 1.0) -> bytes:
 
 
 def checksum(page: bytes) -> int:
-    """Ogg's: CRC-32 with the bits in order, and nothing inverted."""
+    """Return the checksum of Ogg: CRC-32 with the bits in order and without inversion."""
     value = 0
     for byte in page:
         value ^= byte << 24
@@ -89,7 +89,7 @@ def m4a(seconds: float = 1.0, handler: bytes = b"soun") -> bytes:
 
 
 def track(seconds: float, handler: bytes = b"soun", first_samples: int = 0) -> bytes:
-    """Give track 1, whose header says that it lasts so long; its samples before all fragments last an eighth second."""
+    """Return track 1 with this duration in its header; its samples before all fragments last an eighth of a second."""
     tkhd = atom(b"tkhd", struct.pack(">IIII", 0, 0, 0, 1))
     mdhd = atom(b"mdhd", struct.pack(">IIIII", 0, 0, 0, RATE, round(seconds * RATE)) + bytes(4))
     hdlr = atom(b"hdlr", bytes(8) + handler + bytes(13))
@@ -100,7 +100,7 @@ def track(seconds: float, handler: bytes = b"soun", first_samples: int = 0) -> b
 
 
 def fragmented_m4a(seconds: int, *, header_says: int, each: bool = False) -> bytes:
-    """Give MPEG-4 as a recorder streams it, a second to a fragment, the first `header_says` not in fragments.
+    """Return MPEG-4 as a recorder streams it, a second per fragment, the first `header_says` seconds outside fragments.
 
     `each`: with a duration for each sample instead of one for all."""
     trex = atom(b"mvex", atom(b"trex", struct.pack(">IIIIII", 0, 1, 1, 0 if each else RATE // 8, 0, 0)))
@@ -114,7 +114,7 @@ def fragmented_m4a(seconds: int, *, header_says: int, each: bool = False) -> byt
 
 
 def webm(seconds: float = 1.0, *, duration: bool = False) -> bytes:
-    """Give WebM as a browser records it: sizes unknown, and no duration, unless asked for."""
+    """Return WebM as a browser records it: of unknown size and, by default, without a duration."""
 
     def element(kind: str, body: bytes) -> bytes:
         return bytes.fromhex(kind) + (len(body) | 1 << 56).to_bytes(8, "big") + body

@@ -1,4 +1,4 @@
-"""Somebody who writes a session's log as its actor would, for tests of what the log does with it."""
+"""An author of a session's log, which writes as an actor does, for tests of the log."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -47,7 +47,7 @@ def row(recorded: e.Recorded) -> LogRow:
 
 
 class Author:
-    """One session, what it has come to, and its log as it should be."""
+    """One session: its state, and its log as it should be."""
 
     def __init__(self, number: int = 1, *, owner: UserId = TEACHER, actor: object = None, **new: Any) -> None:
         self.session_id = session_id(number)
@@ -83,7 +83,7 @@ class Author:
         wake_at: int | None = None,
         size: int = 100,
     ) -> Append:
-        """Note these events, and give what commits them."""
+        """Record these events; return the append that commits them."""
         old_seq = self.seq
         at = Millis(START + 13 * old_seq)
         recorded = machine.record(self.session_id, self.epoch, old_seq, at, by, events)
@@ -109,7 +109,7 @@ class Author:
         )
 
     def deletes(self, message_id: int) -> Append:
-        """Take a message back: the row that held it is emptied."""
+        """Delete a message: the row that contained it is redacted."""
         seq = self.state.messages[MessageId(message_id)].seq
         emptied = e.ChatMessage(message_id=MessageId(message_id), text="", deleted=True)
         self.log[seq - 1] = msgspec.structs.replace(self.log[seq - 1], event=emptied)

@@ -7,12 +7,12 @@ from tests.support.client import Person
 
 
 def ago(minutes: float) -> str:
-    """Give the moment so many minutes before now, to the millisecond; after now if there are fewer than none."""
+    """Return the time this many minutes ago, in milliseconds; a negative number is in the future."""
     return (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def hour(minutes_ago: float = 0) -> dict[str, str]:
-    """Give the times of a lesson of an hour that began so many minutes ago."""
+    """Return start and end of an hour's lesson that began this many minutes ago."""
     return {"starts_at": ago(minutes_ago), "ends_at": ago(minutes_ago - 60)}
 
 

@@ -1,4 +1,4 @@
-"""The checker: reads the log from PostgreSQL, and holds it against what clients were told and what they saw."""
+"""The checker reads the log from PostgreSQL and compares it with the answers and frames that clients received."""
 
 import itertools
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ class Row(NamedTuple):
     event: dict[str, Any]
 
     def concerns(self, user_id: str) -> bool:
-        """Whether a member sees it, as far as the load goes: everything but other people's direct messages."""
+        """Return whether a member of the load receives it: everything except direct messages between others."""
         return self.type != "chat_message" or not self.event.get("to") or user_id in (self.event["to"], self.actor)
 
 
@@ -27,7 +27,7 @@ Log = dict[str, list[Row]]
 
 
 class Figures(NamedTuple):
-    """What there was to check, and what was wrong: each fault a sentence."""
+    """The checked figures and the faults, each in a sentence."""
 
     rows: int
     acked: int
@@ -57,7 +57,7 @@ def read(dsn: str) -> Log:
 
 
 def check_log(log: Log, ledger: Ledger) -> Figures:
-    """Every acknowledged command is in the log once, at its `seq`; seqs are dense; nobody's order is changed."""
+    """Check that each acknowledged command is in the log once, at its `seq`, that seqs are dense, and clients' order."""
     faults = [f"{session_id}: seqs are not dense" for session_id, rows in log.items() if not dense(rows)]
     faults += [f"{session_id}: epochs go back" for session_id, rows in log.items() if not rising(r.epoch for r in rows)]
     places: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -83,7 +83,7 @@ def counted(ledger: Ledger) -> Counter[tuple[str, str]]:
 
 
 def check_streams(log: Log, listeners: Iterable[Listener]) -> list[str]:
-    """Every listener saw what concerns them, once, in order, from their first snapshot on. Gives the faults."""
+    """Return the faults: each listener must get every event for them, once and in order, after the first snapshot."""
     faults = []
     for listener in listeners:
         who = f"listener {listener.user_id} of {listener.session_id}"

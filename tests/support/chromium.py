@@ -1,4 +1,4 @@
-"""Chromium as a user of the pages: headless, over its DevTools protocol."""
+"""Chromium as a user of the pages: headless, driven over its DevTools protocol."""
 
 import asyncio
 import base64
@@ -18,12 +18,12 @@ WAIT_S = 20.0
 
 
 def found() -> str | None:
-    """Say where this machine's Chromium is."""
+    """Return the path of this machine's Chromium."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Page:
-    """One window. What the page complains about, refusals by its policy among it, collects in `complaints`."""
+    """One window. `complaints` collects the page's errors, including refusals by its policy."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
@@ -60,18 +60,18 @@ class Page:
         await self.until(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
 
     async def follow(self, url: str) -> None:
-        """Open a link that leads elsewhere."""
+        """Open a link that redirects."""
         await self.ask("Page.navigate", url=url)
 
     async def run(self, script: str) -> Any:
-        """Evaluate JavaScript; give its value."""
+        """Evaluate JavaScript; return its value."""
         result = await self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in result:
             raise RuntimeError(f"{script}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
     async def until(self, script: str) -> Any:
-        """Wait until a script's value is true, looking at every frame of the screen; give the value."""
+        """Wait until a script's value is true, evaluated at every animation frame; return the value."""
         async with asyncio.timeout(WAIT_S):
             while True:
                 with contextlib.suppress(RuntimeError):  # between two documents
@@ -99,7 +99,7 @@ class Page:
             raise AssertionError(f"{selector} shows {await self.text(selector)!r}, not {text!r}") from None
 
     async def look(self, width: int, height: int, *, dark: bool = False) -> None:
-        """Give the page a screen of this size and colour scheme."""
+        """Set the page's screen size and colour scheme."""
         mobile = width < 600
         await self.ask(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile
@@ -127,7 +127,7 @@ class Chromium:
         return self
 
     async def page(self) -> Page:
-        """Open a window: of two tabs in one, a browser draws only one."""
+        """Open a window: a browser draws only one of two tabs."""
         target = await self._browser.ask("Target.createTarget", url="about:blank", newWindow=True)
         page = await self._connected(f"ws://{self._address}/devtools/page/{target['targetId']}")
         for domain in ("Page", "Runtime", "Log"):
@@ -150,7 +150,7 @@ async def closed(listening: "asyncio.Task[None]", socket: aiohttp.ClientWebSocke
 
 @contextlib.asynccontextmanager
 async def running(binary: str, profile: Path) -> AsyncIterator[Chromium]:
-    """Start a browser with a profile of its own; end it afterwards."""
+    """Run a browser with a fresh profile during the block."""
     process = await asyncio.create_subprocess_exec(
         binary,
         "--headless=new",

@@ -1,4 +1,4 @@
-"""A typed client of `/v1`, so that tests read as scripts: people, the session they are in, and streams of frames.
+"""A typed client of `/v1`, so that tests read as scripts: users, participants, and streams of frames.
 
 **Law:** a test waits for a frame or an answer, never for time to pass; what does not come fails after `PATIENCE_S`.
 """
@@ -19,7 +19,7 @@ PASSWORD = "correct horse"
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, read whole."""
+    """A complete answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -30,12 +30,12 @@ class Reply:
         return json.loads(self.body)
 
     def ok(self, status: int = 200) -> Any:
-        """Give the decoded body of an answer that went well."""
+        """Return the decoded body of a successful answer."""
         assert self.status == status, f"{self.status}, not {status}: {self.body!r}"
         return json.loads(self.body) if self.body else None
 
     def refused(self, status: int, reason: str | None = None, field: str | None = None) -> Any:
-        """Give the problem that a refusal carries, having checked its form."""
+        """Check the form of a refusal; return its problem."""
         assert self.status == status, f"{self.status}, not {status}: {self.body!r}"
         assert self.headers["Content-Type"].startswith("application/problem+json"), self.headers
         problem = self.json
@@ -53,7 +53,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Frame:
-    """One SSE frame. `data` is decoded; `id` is None for frames that are no place in the log."""
+    """One SSE frame. `data` is decoded; `id` is None for frames that are not in the log."""
 
     id: str | None
     event: str
@@ -62,7 +62,7 @@ class Frame:
 
 
 class StreamOver(AssertionError):
-    """The stream has ended and the frame that was waited for has not come."""
+    """The stream ended before the awaited frame arrived."""
 
 
 class Stream:
@@ -76,7 +76,7 @@ class Stream:
         self.seen: list[Frame] = []
 
     async def next(self) -> Frame:
-        """Give the next frame. Raises: StreamOver."""
+        """Return the next frame. Raises: StreamOver."""
         id_, event, data, retry = None, None, None, None
         async with asyncio.timeout(PATIENCE_S):
             while line := (await self.response.content.readline()).decode():
@@ -102,14 +102,14 @@ class Stream:
         raise StreamOver(f"after {[frame.event for frame in self.seen]}")
 
     async def until(self, event: str, where: Callable[[Any], bool] = lambda data: True) -> Frame:
-        """Read on to a frame of this event."""
+        """Read up to a frame of this event; return it."""
         while True:
             frame = await self.next()
             if frame.event == event and where(frame.data):
                 return frame
 
     async def rest(self) -> list[Frame]:
-        """Read on until the server ends the stream; give what came."""
+        """Read until the server ends the stream; return the frames."""
         start = len(self.seen)
         with contextlib.suppress(StreamOver, aiohttp.ClientPayloadError):
             while True:
@@ -117,7 +117,7 @@ class Stream:
         return self.seen[start:]
 
     async def bye(self, reason: str) -> list[Frame]:
-        """Read to the end, which must be a `bye` with this reason; give what came before it."""
+        """Read to the end, which must be a `bye` with this reason; return the frames before it."""
         frames = await self.rest()
         assert frames, "the stream ended without a bye"
         assert frames[-1].event == "bye", [frame.event for frame in frames]
@@ -137,7 +137,7 @@ class Stream:
             await reader
 
     def close(self) -> None:
-        """Go away without a word, as a closed tab does."""
+        """Disconnect without notice, as a closed tab does."""
         self.response.close()
 
     @property
@@ -146,12 +146,12 @@ class Stream:
 
     @property
     def texts(self) -> list[str]:
-        """The chat messages that came as events."""
+        """The texts of the chat messages received as events."""
         return [frame.data["text"] for frame in self.seen if frame.event == "chat_message"]
 
 
 class Client:
-    """Somebody with a URL and perhaps a token."""
+    """A client with a URL and perhaps a token."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, token: str | None = None) -> None:
         self.http = http
@@ -202,7 +202,7 @@ class Client:
     async def stream(
         self, path: str, *, last_event_id: str | None = None, params: Mapping[str, str] | None = None
     ) -> AsyncIterator[Stream]:
-        """Open a stream, which must be granted."""
+        """Open a stream, which must succeed."""
         headers = {"Accept": "text/event-stream"}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -220,7 +220,7 @@ class Client:
 
 
 class Person(Client):
-    """Somebody with an account, logged in."""
+    """A logged-in user."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, login: Any, name: str) -> None:
         super().__init__(http, url, login["access_token"])
@@ -236,24 +236,24 @@ class Person(Client):
         return cls(http, url, (await Client(http, url).post("/v1/auth/register", body)).ok(201), name)
 
     async def log_in_again(self) -> "Person":
-        """Log in once more, as from another device."""
+        """Log in again, as from another device."""
         body = {"email": self.email, "password": PASSWORD}
         return Person(
             self.http, self.url, (await Client(self.http, self.url).post("/v1/auth/login", body)).ok(), self.name
         )
 
     async def create(self, **fields: Any) -> "Seat":
-        """Make a session; give the owner's seat in it."""
+        """Create a session; return its owner as a participant."""
         made = (await self.post("/v1/sessions", {"title": "Physics 101", **fields})).ok(201)
         return Seat(self, made)
 
     def at(self, seat: "Seat") -> "Seat":
-        """Give one's own seat in somebody's session; nothing is sent."""
+        """Return this user in another participant's session; nothing is sent."""
         return Seat(self, seat.session)
 
 
 class Seat:
-    """A person in a session: the two that most requests are about."""
+    """A user and a session, which most requests concern."""
 
     def __init__(self, person: Person, session: Any) -> None:
         self.person = person
@@ -271,11 +271,11 @@ class Seat:
         return await self.person.post(f"{self.path}/commands", {"type": type, **fields}, **headers)
 
     async def do(self, type: str, **fields: Any) -> Any:
-        """Send a command that must be committed; give its answer."""
+        """Send a command that must be committed; return its answer."""
         return (await self.command(type, **fields)).ok()
 
     async def insist(self, type: str, *, idempotency_key: str | None = None, **fields: Any) -> Any:
-        """Send a command again and again, under one key, while the answer is that it cannot be done now."""
+        """Send a command repeatedly under one key while the answer is 503."""
         key = idempotency_key or secrets.token_hex(8)
         async with asyncio.timeout(PATIENCE_S):
             while (reply := await self.command(type, idempotency_key=key, **fields)).status == 503:  # noqa: ASYNC110 - it has no event
@@ -283,7 +283,7 @@ class Seat:
         return reply.ok()
 
     async def say(self, text: str, **fields: Any) -> Any:
-        """Send a message; give its event."""
+        """Send a message; return its event."""
         return (await self.do("send_message", text=text, **fields))["events"][0]
 
     async def join(self) -> Any:

@@ -1,6 +1,6 @@
-"""What people do in a session, at random: Hypothesis strategies of commands, for the tests of laws that always hold.
+"""Hypothesis strategies for commands, for tests of invariants.
 
-There are few ids, so that commands meet; unknown ones are among them.
+They draw from few ids, so that commands affect the same objects; some ids are unknown.
 """
 
 from datetime import UTC, datetime

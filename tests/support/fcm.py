@@ -1,6 +1,6 @@
-"""A Firebase Cloud Messaging that speaks HTTP v1 over real HTTP, with the token endpoint that goes with it.
+"""A fake of Firebase Cloud Messaging, HTTP v1, over real HTTP, with its token endpoint.
 
-It takes what Google takes and refuses the rest, and answers for a device as it is told to: by default, with 200.
+It accepts and refuses requests as Google does. A test chooses the answers for a device; the default is 200.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 
 
 class Answer(NamedTuple):
-    """What the server says instead of doing it. `after`: the message is taken, and then there is no answer."""
+    """An answer instead of accepting the message. `after`: the message is accepted, and no answer follows."""
 
     status: int
     body: Any = None
@@ -82,12 +82,12 @@ SILENT = Answer(-2, after=True)
 
 @cache
 def private_key(number: int = 0) -> rsa.RSAPrivateKey:
-    """Make a key, once for the whole run: it takes a tenth of a second."""
+    """Return a key, generated once for the whole run because that takes a tenth of a second."""
     return rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 
 
 class Fcm:
-    """The fake. `sent` is what was taken, in order; `tries` counts requests, by device."""
+    """The fake. `sent`: the accepted messages, in order; `tries`: requests by device."""
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
@@ -104,15 +104,15 @@ class Fcm:
     # What a test may ask for
 
     def answers(self, token: str, *answers: Answer) -> None:
-        """Say what the next requests for a device get."""
+        """Set the answers to the next requests for a device."""
         self._answers[token].extend(answers)
 
     def grants(self, *answers: Answer) -> None:
-        """Say what the next exchanges get."""
+        """Set the answers to the next exchanges."""
         self._grants.extend(answers)
 
     def take_back(self) -> None:
-        """No access token is good any more."""
+        """Revoke all access tokens."""
         self._good.clear()
 
     @contextlib.contextmanager
@@ -132,7 +132,7 @@ class Fcm:
                 await self._changed.wait()
 
     async def reached(self, count: int) -> list[dict[str, Any]]:
-        """Wait until so many messages have been taken; give all."""
+        """Wait until this many messages were accepted; return all."""
         await self.until(lambda: len(self.sent) >= count)
         return self.sent
 
@@ -140,7 +140,7 @@ class Fcm:
         return [message for message in self.sent if message["token"] == token]
 
     def key_file(self, path: Path, **changed: object) -> Path:
-        """Write a key file as Google's console makes them."""
+        """Write a key file in the format of Google's console."""
         pem = private_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         account = {
             "type": "service_account", "project_id": PROJECT, "private_key_id": KEY_ID, "private_key": pem,
@@ -218,7 +218,7 @@ class Fcm:
 
 
 def fault(request: web.Request, body: Any) -> str | None:
-    """Say what FCM would not take of a request; None: it is in order."""
+    """Return the reason for which FCM would refuse a request, or None."""
     if request.content_type != "application/json":
         return "not JSON"
     if body.keys() != {"message"} or not body["message"].keys() <= {"token", "notification", "data", "android", "apns"}:

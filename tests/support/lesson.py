@@ -1,4 +1,4 @@
-"""A real server on a real database, and people who use it over HTTP: `async with lesson(dsn, path) as school`."""
+"""A real server on a real database, with users over HTTP: `async with lesson(dsn, path) as school`."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ class Frame(Struct, frozen=True):
 
 
 class Person(Struct, frozen=True):
-    """Somebody with an account."""
+    """A user with an account."""
 
     school: "School"
     user_id: str
@@ -62,7 +62,7 @@ class Person(Struct, frozen=True):
         return await self.school.send("POST", path, headers=self.headers, json=body)
 
     async def does(self, session: str, type: str, **fields: Any) -> Any:
-        """Give a command that works."""
+        """Send a command that must succeed."""
         answer = await self.post(f"/v1/sessions/{session}/commands", {"type": type, **fields})
         assert answer.status in (200, 202), answer.body
         return answer.json
@@ -94,7 +94,7 @@ class Stream:
                 return Frame(fields["event"], fields.get("id"), msgspec.json.decode(fields["data"]))
 
     async def until(self, event: str) -> list[Frame]:
-        """Read up to and with the first frame of a kind."""
+        """Read up to and including the first frame of a type."""
         frames = []
         async for frame in self:
             frames.append(frame)
@@ -128,7 +128,7 @@ class School(Struct, frozen=True):
         return Person(self, answer.json["user"]["id"], name, {"Authorization": f"Bearer {token}"})
 
     async def session(self, teacher: Person, *people: Person, **fields: Any) -> str:
-        """Make a live session with these people in it; give its id."""
+        """Create a live session that these users have joined; return its id."""
         answer = await teacher.post("/v1/sessions", {"title": "Physics 101", **fields})
         assert answer.status == 201, answer.body
         session_id, code = answer.json["id"], answer.json["code"]
@@ -140,7 +140,7 @@ class School(Struct, frozen=True):
 
 @contextlib.asynccontextmanager
 async def lesson(dsn: str, path: Path, **settings: object) -> AsyncIterator[School]:
-    """Run a server. Settings by their names, with `__` for the dot."""
+    """Run a server. Settings are keywords, with `__` for the dot."""
     given = {name.replace("__", "."): value for name, value in settings.items()}
     chosen = load(None, {}, {"database.dsn": dsn, "data.dir": str(path), **QUICK, **given})
     async with running(chosen) as server, aiohttp.ClientSession() as client:

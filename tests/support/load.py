@@ -1,4 +1,4 @@
-"""Load: people who talk all the time and never give up on a message, and a record of what they were told."""
+"""Load: clients that send messages and retry each until it is acknowledged, and a record of the answers."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ ATTEMPT = aiohttp.ClientTimeout(total=12)
 
 @dataclass(frozen=True)
 class Acked:
-    """A command that was answered 200: it is in the log at `seq`."""
+    """A command answered with 200, which must be in the log at `seq`."""
 
     session_id: str
     user_id: str
@@ -34,7 +34,7 @@ class Acked:
 
 @dataclass
 class Ledger:
-    """What all clients were told, and what they tried, in each client's order."""
+    """The attempts and answers of all clients, in each client's order."""
 
     acked: list[Acked] = field(default_factory=list)
     sent: set[tuple[str, str]] = field(default_factory=set)
@@ -59,7 +59,7 @@ class Ledger:
 
 
 class Talker:
-    """A person with an account, who talks in some sessions, one message after the other."""
+    """A user who sends messages to some sessions, one after the other."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, ledger: Ledger, login: Any, name: str) -> None:
         self.http = http
@@ -85,14 +85,14 @@ class Talker:
         self.sessions.append(session)
 
     async def talk(self, stop: asyncio.Event) -> None:
-        """Say one thing after the other until told to stop; the last one is seen through."""
+        """Send messages until stopped; the last one is retried until it is acknowledged."""
         while not stop.is_set():
             session = self._random.choice(self.sessions)
             direct = {"to": session["owner"]["id"]} if self._random.random() < 0.1 else {}
             await self.say(session, f"{self.name} {next(self._numbers)}", **direct)
 
     async def say(self, session: dict[str, Any], text: str, **fields: str) -> int:
-        """Send a message until it is acknowledged, always under the same key; give its seq."""
+        """Send a message under one key until it is acknowledged; return its seq."""
         key, path = secrets.token_hex(8), f"/v1/sessions/{session['id']}/commands"
         body = {"type": "send_message", "text": text, **fields}
         self.ledger.sent.add((session["id"], text))
@@ -119,7 +119,7 @@ class Talker:
 
 @dataclass
 class School:
-    """Sessions, those who talk in them, and those who watch."""
+    """Sessions, their talkers and their listeners."""
 
     server: Server
     http: aiohttp.ClientSession
@@ -132,7 +132,7 @@ class School:
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def listen(self, count: int, *, cut_after: int = 0) -> None:
-        """Open streams, by turns in every session, of its members by turns; wait until all are attached."""
+        """Open streams, spread over sessions and their members; wait until all are attached."""
         new = []
         for number in range(count):
             session = self.sessions[number % len(self.sessions)]
@@ -150,13 +150,13 @@ class School:
         self._tasks += [asyncio.create_task(talker.talk(self._stop)) for talker in self.talkers]
 
     def check(self) -> None:
-        """Fail with what a client failed with."""
+        """Raise the error of a client that failed."""
         for task in self._tasks:
             if task.done() and not task.cancelled():
                 task.result()
 
     async def finish(self) -> None:
-        """Let everyone finish what they say, and every listener see it all."""
+        """Wait until every talker has finished and every listener has received everything."""
         self._stop.set()
         listening = len(self.listeners)
         talking, self._tasks = self._tasks[listening:], self._tasks[:listening]
@@ -187,7 +187,7 @@ async def register(http: aiohttp.ClientSession, url: str, ledger: Ledger, name: 
 
 
 def dealt(talkers: list[Talker], sessions: list[dict[str, Any]], each: int) -> Iterator[tuple[Talker, dict[str, Any]]]:
-    """Deal sessions out so that everyone has about `each`, and every session at least one."""
+    """Assign sessions so that each talker has about `each` of them and every session has a talker."""
     count = max(len(talkers) * each, len(sessions))
     for number in range(count):
         # The second part keeps a pair from being dealt twice.
@@ -197,7 +197,7 @@ def dealt(talkers: list[Talker], sessions: list[dict[str, Any]], each: int) -> I
 
 @contextlib.asynccontextmanager
 async def school(server: Server, *, talkers: int, sessions: int, each: int) -> Any:
-    """Fill a running server: a teacher's live sessions, and members who talk in about `each` of them."""
+    """Fill a running server with a teacher's live sessions and members who talk in about `each` of them."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:
         ledger = Ledger()

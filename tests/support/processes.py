@@ -1,6 +1,6 @@
-"""Servers as processes of their own, to be killed.
+"""Servers in their own processes, which tests kill.
 
-**Law:** only what was started here is killed, by its number.
+**Law:** only processes that were started here are killed, by process id.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def directory(parent: str | None = None) -> Iterator[Path]:
-    """A directory that PostgreSQL's user can reach, and where its socket's path is short enough."""
+    """Create a directory that PostgreSQL's user can enter, with a path short enough for its socket."""
     path = Path(tempfile.mkdtemp(prefix="homeroom-e2e-", dir=parent))
     path.chmod(0o711)
     try:
@@ -93,7 +93,7 @@ class Server:
         return self._process
 
     async def spawn(self) -> None:
-        """Start it, and do not wait."""
+        """Start the server without waiting."""
         arguments = ["serve", "--config", str(self._config), "--port", str(self.port), "--data", str(self.data)]
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -105,7 +105,7 @@ class Server:
             )
 
     async def start(self) -> float:
-        """Start it; give the seconds until it was ready."""
+        """Start the server; return the seconds until it was ready."""
         began = time.monotonic()
         await self.spawn()
         await self.ready()
@@ -126,15 +126,15 @@ class Server:
 
     @property
     def dsn(self) -> str:
-        """The embedded PostgreSQL, past the server."""
+        """The DSN of the embedded PostgreSQL."""
         return f"host={self.data / 'postgres' / 'run'} user=postgres dbname=postgres"
 
     def postgres(self) -> list[psutil.Process]:
-        """Give the embedded PostgreSQL's processes, the postmaster first."""
+        """Return the processes of the embedded PostgreSQL, the postmaster first."""
         return family(int((self.data / "postgres" / "cluster" / "postmaster.pid").read_text().split()[0]))
 
     async def terminate(self) -> None:
-        """Stop the server in good order, to be started again."""
+        """Stop the server by SIGTERM, to be started again."""
         self.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(PATIENCE_S):
             assert await self.process.wait() == 0, self.complaints()
@@ -154,14 +154,14 @@ class Server:
         await self.process.wait()
 
     async def ended(self) -> tuple[int, str]:
-        """Wait for it to end by itself; give its status and what it said."""
+        """Wait until the server ends by itself; return its status and its output."""
         assert self.process.stdout is not None
         async with asyncio.timeout(PATIENCE_S):
             await self.process.stdout.read()
             return await self.process.wait(), self.complaints()
 
     async def stop(self) -> None:
-        """Stop it in good order, if it runs."""
+        """Stop the server by SIGTERM if it runs."""
         if self._process is not None and self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -175,7 +175,7 @@ class Server:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """Give a process and all that it started."""
+    """Return a process and all its descendants."""
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -185,7 +185,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 @contextlib.asynccontextmanager
 async def homeroom(server: Server) -> Any:
-    """Run a server while the block runs; what is left of it afterwards is killed."""
+    """Run a server during the block; kill its remaining processes afterwards."""
     try:
         await server.start()
         yield server

@@ -1,7 +1,7 @@
-"""The five products' clients: each plays a session of its product from the beginning to where it is left.
+"""The clients of the five products: each plays a session of its product.
 
-**Law:** a flow checks every answer and every frame as it comes. What its session is afterwards is `shown`, and the log
-that it has to have left is `log`: so that others can look at both, now and later.
+**Law:** a flow checks every answer and every frame when it arrives. `shown` is the session's final view, and `log` its
+expected log, so that tests can compare both later.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _numbers = itertools.count(1)
 
 
 class Someone(Client):
-    """Somebody with a token, and the id that their product knows them by."""
+    """A user with a token and their id in the product."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, token: str, id_: Any, name: str) -> None:
         super().__init__(http, url, token)
@@ -50,7 +50,7 @@ class Talk:
         await self.ws.send_json({"type": kind, "data": data})
 
     async def hears(self, kind: str, **data: Any) -> Any:
-        """Give the data of the next frame, which must be of this type and say this."""
+        """Return the data of the next frame, which must be of this type and contain this."""
         async with asyncio.timeout(PATIENCE_S):
             message = await self.ws.receive()
         assert message.type is aiohttp.WSMsgType.TEXT, f"{kind} was to come: {message}"
@@ -61,7 +61,7 @@ class Talk:
         return frame["data"]
 
     async def closed(self, code: int) -> None:
-        """See that nothing more comes, and the server closes."""
+        """Check that no frame follows and the server closes."""
         async with asyncio.timeout(PATIENCE_S):
             message = await self.ws.receive()
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, code), message
@@ -100,11 +100,11 @@ class Flow:
         raise NotImplementedError
 
     async def shown(self) -> Any:
-        """Give how the product shows the session now, but for what is made anew for each reader."""
+        """Return the product's view of the session, without the values that differ for each reader."""
         raise NotImplementedError
 
     async def listed(self) -> None:
-        """See that the product's own list has the session as it should."""
+        """Check the session's entry in the product's own list."""
         raise NotImplementedError
 
     @contextlib.asynccontextmanager
@@ -113,7 +113,7 @@ class Flow:
             yield Talk(ws)
 
     async def user(self, name: str, role: str) -> Someone:
-        """Come with a token of the product's own log-in, which makes an account here."""
+        """Return a user with a token of the product's own login, who gets an account here."""
         now = int(time.time())
         claims = {"iss": ISSUER, "sub": self.email(name), "iat": now, "exp": now + 3600, "name": name, "role": role}
         someone = Someone(self.http, self.url, jwt.encode(claims, SECRET, algorithm="HS256"), None, name)
@@ -125,12 +125,12 @@ class Flow:
 
 
 def said(reply: Reply, status: int, body: Any) -> None:
-    """See that an answer is this one."""
+    """Check that an answer is this one."""
     assert (reply.status, reply.json) == (status, body), f"{reply.status}: {reply.body!r}"
 
 
 def has(answer: Mapping[str, Any], **fields: Any) -> Any:
-    """See that an answer says this."""
+    """Check that an answer contains this."""
     assert answer.items() >= fields.items(), f"{fields} was to be in {answer}"
     return answer
 
@@ -238,7 +238,7 @@ class Seeds(Flow):
         has(summary, total_events=len(self.log) - 1, unique_participants_joined=1, participants_left=0)
 
     async def told(self, stream: Stream, tess: Someone, anna: Someone, piece: int) -> None:
-        """Go through the lesson; every frame comes once, in order."""
+        """Play the lesson; every frame arrives once, in order."""
         path = self.path
 
         async def hears(event: str, **data: Any) -> None:
@@ -323,7 +323,7 @@ class Lesson(Flow):
         ] + ["session_ended"] * self.ends  # fmt: skip
 
     async def told(self, tutor: Talk, student: Talk, tess: Someone, anna: Someone) -> None:
-        """Go through the lesson; what concerns both is told to both, once, in order."""
+        """Play the lesson; both receive the frames for both, once, in order."""
         path = self.path
         camera = {"video_enabled": True, "audio_enabled": False, "screen_sharing": False}
         await student.send("media_state", **camera)
@@ -436,7 +436,7 @@ class Interview(Flow):
     }  # fmt: skip
 
     async def guest(self, name: str, path: str, key: str, status: int) -> Someone:
-        """Come in without an account, by an id of one's own making."""
+        """Join without an account, with an id that the client chose."""
         user = {"id": str(uuid.uuid4()), "name": name, "color": "#12ab9f"}
         answer = (await self.anyone.post(self.base + path, {key: user})).ok(status)
         assert answer.keys() == {"success", "data"}
@@ -462,7 +462,7 @@ class Interview(Flow):
         ] + ["participant_left"] * self.ends  # fmt: skip
 
     async def told(self, one: Talk, other: Talk, ivy: Someone, carl: Someone) -> None:
-        """Write code together; every frame comes to both, the sender too, once, in order."""
+        """Edit code together; both receive every frame, the sender too, once, in order."""
 
         async def both(kind: str, **data: Any) -> None:
             for talk in (one, other):

@@ -1,4 +1,4 @@
-"""A receiver of webhooks over real HTTP, which answers as it is told to; and a name server, for hosts that mislead."""
+"""A receiver of webhooks over real HTTP with chosen answers, and a name server for hosts that change their address."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ HANGS, ENDLESS, CLOSES, DRIPS, GARBLED, BIG_HEADERS = -1, -2, -3, -4, -5, -6
 
 @dataclass(frozen=True)
 class Got:
-    """A request that came."""
+    """A received request."""
 
     path: str
     headers: dict[str, str]
@@ -47,7 +47,7 @@ class Got:
         return str(self.body["data"]["text"])
 
     def is_signed_with(self, *secrets: str) -> bool:
-        """Work the signatures out from what the specification says, and see that they are these, in this order."""
+        """Return whether the request has exactly the signatures that the specification asks for, in this order."""
         signed = f"{self.id}.{self.headers['webhook-timestamp']}.".encode() + self.raw
         made = (
             hmac.new(base64.b64decode(secret.removeprefix("whsec_")), signed, hashlib.sha256).digest()
@@ -58,7 +58,7 @@ class Got:
 
 
 class Receiver:
-    """`got` is what came, in order; a path that nothing is said about answers 200."""
+    """`got`: the received requests, in order. A path without a chosen answer gets 200."""
 
     def __init__(self) -> None:
         self.got: list[Got] = []
@@ -75,15 +75,15 @@ class Receiver:
         return f"{self.url}/{path}"
 
     def answers(self, path: str, *statuses: int) -> None:
-        """Say what the next requests to a path get."""
+        """Set the answers to the next requests to a path."""
         self._answers[path].extend(statuses)
 
     def always(self, path: str, status: int | Callable[[Got], int]) -> None:
-        """Say what every other request to a path gets, whatever is in it or by what is."""
+        """Set the answer to every other request to a path, fixed or by the request."""
         self._always[path] = status
 
     def to(self, path: str, *, well: bool = False) -> list[Got]:
-        """Give what came to a path; `well`: and was taken."""
+        """Return the requests to a path; `well`: only those answered with 200."""
         return [got for got in self.got if got.path == path and (not well or got.answered == 200)]
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -93,12 +93,12 @@ class Receiver:
                 await self._changed.wait()
 
     async def reached(self, path: str, count: int = 1, *, well: bool = False) -> list[Got]:
-        """Wait until so many have come to a path; give all."""
+        """Wait for this many requests to a path; return all."""
         await self.until(lambda: len(self.to(path, well=well)) >= count)
         return self.to(path, well=well)
 
     def release(self) -> None:
-        """Let go of whoever hangs."""
+        """Answer the requests that hang."""
         self._released.set()
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
@@ -160,7 +160,7 @@ async def receiving() -> AsyncIterator[Receiver]:
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """Answers for each name with the next of its answers, the last again and again: addresses with spaces between."""
+    """Answers each query for a name with its next list of addresses, and then repeats the last."""
 
     def __init__(self, names: dict[str, list[str]]) -> None:
         self._names = {name: deque(addresses) for name, addresses in names.items()}
@@ -190,7 +190,7 @@ class NameServer(asyncio.DatagramProtocol):
 
 @contextlib.asynccontextmanager
 async def naming(names: dict[str, list[str]]) -> AsyncIterator[tuple[str, NameServer]]:
-    """Run a name server; give its address and port, and itself."""
+    """Run a name server; return its address with port, and itself."""
     transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
         lambda: NameServer(names), local_addr=("127.0.0.1", 0)
     )

@@ -48,12 +48,12 @@ def without_code(caller: c.Caller) -> c.Caller:
 
 
 def knowing(caller: c.Caller) -> c.Caller:
-    """The same caller, after the shell has looked up what the command names."""
+    """Return the caller with the inputs that the shell loads for a command."""
     return structs.replace(caller, people=KNOWN, tracks=TRACKS)
 
 
 class Step(NamedTuple):
-    """A command that somebody gave, or time that passed (`command` is None)."""
+    """A command, or time that passed (`command` is None)."""
 
     by: c.Caller
     command: c.Command | None
@@ -81,7 +81,7 @@ def joins(*people: c.Caller) -> list[Step]:
 
 
 def class_of(*people: c.Caller) -> list[Step]:
-    """A live session with its owner and these people in it."""
+    """A live session that its owner and these users have joined."""
     return joins(TEACHER, *people)
 
 
@@ -136,7 +136,7 @@ def without_extras(event: e.Event) -> e.Event:
 
 
 class Script:
-    """A session, its log and its clock; `when` asks it something, `then` and `rejected` say what came of it."""
+    """A session, its log and its clock; `when` sends a command, `then` and `rejected` check its result."""
 
     def __init__(self, **new: Any) -> None:
         self.now = START
@@ -168,7 +168,7 @@ class Script:
         return self
 
     def then(self, *events: e.Event) -> Self:
-        """Say exactly what happens, `FOR_CLIENTS` left out; nothing: it is so already."""
+        """Check the exact events, without the `FOR_CLIENTS` fields; no arguments: the command changes nothing."""
         assert not isinstance(self.answer, Rejected), f"was refused: {self.answer!r}"
         assert [without_extras(one) for one in self.answer] == [without_extras(one) for one in events]
         self.take(self.answer)
@@ -211,5 +211,5 @@ def flat(steps: Iterable[Steps]) -> Iterable[Step]:
 
 
 def given(*steps: Steps, **new: Any) -> Script:
-    """A scheduled session of the Teacher's, and what has happened in it. Keywords: `NewSession`'s fields."""
+    """A scheduled session of the teacher, and the steps so far. Keywords: the fields of `NewSession`."""
     return Script(**new).given(*steps)

@@ -1,4 +1,4 @@
-"""A server to test against: the real one, listening on a port of its own, in this process."""
+"""The real server, in this process, on a free port."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ _numbers = itertools.count(1)
 
 
 def settings(dsn: str, data: Path, **changed: dict[str, Any]) -> Settings:
-    """Give settings for tests: nothing in the way, cheap hashes. `changed` overrides them, section by section."""
+    """Return settings for tests, with limits lifted and cheap hashes. `changed` overrides them, section by section."""
     base = Settings(
         server=ServerSettings(port=0, log_level="error", drain_s=5),
         data=DataSettings(dir=str(data)),
@@ -67,7 +67,7 @@ def settings(dsn: str, data: Path, **changed: dict[str, Any]) -> Settings:
 
 
 class Town:
-    """A running server, and people to use it."""
+    """A running server and its users."""
 
     def __init__(self, server: Running, http: aiohttp.ClientSession, dsn: str) -> None:
         self.server = server
@@ -88,7 +88,7 @@ class Town:
         return await self.person("student", name)
 
     async def classroom(self, *names: str, **fields: Any) -> list[Seat]:
-        """Start a session: the teacher's seat, and one for each name."""
+        """Start a session; return its participants, the teacher first, then one for each name."""
         host = await (await self.teacher()).create(**fields)
         await host.do("start")
         await host.join()
@@ -100,7 +100,7 @@ class Town:
         return seats
 
     def query(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
-        """Look into the database behind the server's back."""
+        """Query the database directly."""
         connection = psycopg2.connect(self.dsn)
         try:
             connection.autocommit = True
@@ -111,12 +111,12 @@ class Town:
             connection.close()
 
     def frozen(self, seat: Seat) -> contextlib.AbstractContextManager[None]:
-        """Hold up every commit of a session while the block runs."""
+        """Block every commit of a session during the block."""
         return self.locked("session_head", "session_id", seat.id)
 
     @contextlib.contextmanager
     def locked(self, table: str, column: str, value: str) -> Iterator[None]:
-        """Hold up whatever changes a row while the block runs."""
+        """Block every change of a row during the block."""
         connection = psycopg2.connect(self.dsn)
         try:
             with connection.cursor() as cursor:
@@ -131,12 +131,12 @@ class Town:
         return actor
 
     async def committed(self) -> None:
-        """Wait until everything on its way to the database is there, snapshots too."""
+        """Wait until everything queued has been written, snapshots too."""
         async with asyncio.timeout(PATIENCE_S):
             await wait_until_idle(self.server.persistence)
 
     async def passivate(self, seat: Seat) -> None:
-        """Have a session leave memory. Its streams must have been closed."""
+        """Passivate a session. Its streams must be closed."""
         directory = self.server.services.directory
         session_id = SessionId(seat.id)
         async with asyncio.timeout(PATIENCE_S):
@@ -146,13 +146,13 @@ class Town:
         await self.committed()
 
     def fence(self, seat: Seat) -> None:
-        """Take a session away from its actor, as another server's claim does."""
+        """Fence a session's actor, as another server's claim does."""
         self.query("update session_head set owner = 'another', epoch = epoch + 1 where session_id = %s", seat.id)
 
     async def open_socket(
         self, *, receive_buffer: int | None = None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect without a client's help."""
+        """Open a bare TCP connection."""
         sock = socket.socket()
         sock.setblocking(False)
         if receive_buffer is not None:
@@ -165,7 +165,7 @@ class Town:
         return await asyncio.open_connection(sock=sock, limit=2**16)
 
     async def exchange(self, sent: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Send bytes as they are, and read one answer."""
+        """Send bytes unchanged and read one answer."""
         reader, writer = await self.open_socket()
         try:
             writer.write(sent)
@@ -176,7 +176,7 @@ class Town:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
-    """Read an answer with a Content-Length, or up to the connection's end."""
+    """Read an answer with a Content-Length, or until the connection ends."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.strip().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -186,7 +186,7 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]
 
 
 async def wait_for(holds: Callable[[], bool]) -> None:
-    """Wait for something in this process that says nothing when it happens."""
+    """Wait for a condition in this process that has no event."""
     async with asyncio.timeout(PATIENCE_S):
         while not holds():  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.005)
@@ -201,7 +201,7 @@ async def gather_bye(streams: list[Stream], reason: str) -> None:
 async def serving(
     dsn: str, data: Path, apis: tuple[Api, ...] | None = None, **changed: dict[str, Any]
 ) -> AsyncIterator[Town]:
-    """Run a server with these settings, and a client for it."""
+    """Run a server with these settings during the block."""
     connector = aiohttp.TCPConnector(limit=0)
     async with (
         running(settings(dsn, data, **changed), apis=apis) as server,

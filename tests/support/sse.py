@@ -1,4 +1,4 @@
-"""Server-sent events from bare bytes: a reader that can be cut anywhere, and goes on where it was."""
+"""Server-sent events from bare bytes: a reader that can be cut anywhere and resumes."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ class Frame:
 
 
 class Parser:
-    """Takes an HTTP answer as it comes, in pieces of any size; gives whole frames."""
+    """Parses an HTTP answer from chunks of any size into complete frames."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -62,9 +62,9 @@ def parsed(text: str) -> Frame | None:
 
 
 class Listener:
-    """Someone who watches a session, whatever happens to the connection.
+    """A subscriber of a session that reconnects after every loss.
 
-    `cut_after`: bytes, at most, after which the connection is torn down, at random; 0: never."""
+    `cut_after`: the connection is cut after a random number of bytes up to this; 0: never."""
 
     def __init__(
         self, host: str, port: int, path: str, token: str, user_id: str, session_id: str, cut_after: int = 0
@@ -89,7 +89,7 @@ class Listener:
         self._random = random.Random(f"{user_id}{session_id}")
 
     async def listen(self) -> None:
-        """Read for ever, coming back after every end; until cancelled."""
+        """Read and reconnect after every end, until cancelled."""
         while True:
             with contextlib.suppress(OSError):
                 await self._connection()
@@ -144,7 +144,7 @@ class Listener:
         self.attached.set()
 
     async def reaches(self, seq: int) -> None:
-        """Wait until the event at `seq`, or a later one, has come."""
+        """Wait until the event at `seq` or a later one has arrived."""
         async with asyncio.timeout(PATIENCE_S):
             while not (self.frames and self.frames[-1].seq >= seq):
                 self._changed.clear()

@@ -1,6 +1,6 @@
-"""A stage for actors: a log in memory, channels that note what they are told, and a clock that stands still.
+"""A stage for actors: a log in memory, channels that record what they receive, and a clock that tests set.
 
-**Law:** nothing here waits for time; `turns` lets the loop run, and everything else waits for the thing itself.
+**Law:** nothing here waits for time; `turns` lets the loop run, and everything else waits for its condition.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ TEACHER, ANN, BEN = (
 
 
 async def turns(count: int = 30) -> None:
-    """Let everything run that can: each turn of the loop is one step of everybody."""
+    """Run the loop for some turns; in each, every ready task makes one step."""
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class Log(MemoryEventLog):
-    """The log in memory, of which any call can be held up."""
+    """The log in memory; tests can block any call."""
 
     def __init__(self, tables: Tables | None = None, owner: str = "memory:1") -> None:
         super().__init__(tables, owner)
@@ -68,7 +68,7 @@ class Log(MemoryEventLog):
 
     @contextlib.contextmanager
     def held(self, call: Call = "append") -> Iterator[Callable[[], None]]:
-        """Let calls of a kind wait until the block ends, or what it is given is called."""
+        """Block calls of a kind until the block ends or the yielded function is called."""
         gate = self._gates[call] = asyncio.Event()
         try:
             yield gate.set
@@ -81,7 +81,7 @@ class Log(MemoryEventLog):
 
 
 class Clock:
-    """Stands still until told."""
+    """A clock that moves only when a test says so."""
 
     def __init__(self) -> None:
         self.now = START
@@ -94,7 +94,7 @@ class Clock:
 
 
 class Diary:
-    """What happened, in order, and waiting for more to happen."""
+    """The entries so far, in order, and a way to wait for more."""
 
     def __init__(self) -> None:
         self.entries: list[Any] = []
@@ -112,7 +112,7 @@ class Diary:
 
 
 class Watcher:
-    """A stream, as a channel keeps it: what it was given first, and every event since."""
+    """A stream as a channel sees it: the `seq` of its snapshot and every event since."""
 
     def __init__(self, caller: c.Caller) -> None:
         self.user_id = caller.user_id
@@ -126,7 +126,7 @@ class Watcher:
 
 
 class Streams:
-    """A session's channel: notes what goes out, and checks that it goes out as it must."""
+    """A session's channel, which records and checks what it publishes."""
 
     def __init__(self, diary: Diary) -> None:
         self.last_seq = 0
@@ -187,7 +187,7 @@ class Streams:
 
 
 class Noted:
-    """Where an outcome goes that notes in the diary when it came."""
+    """A reply that records its outcome in the diary."""
 
     def __init__(self, diary: Diary, name: str) -> None:
         self._diary = diary
@@ -208,7 +208,7 @@ class Noted:
 
 
 class Process:
-    """What one server has between its log and its streams."""
+    """The parts of one server between its log and its streams."""
 
     def __init__(self, log: Log, clock: Clock, **changed: Any) -> None:
         self.log = log
@@ -256,7 +256,7 @@ class Process:
         return self.channels.setdefault(session_id, Streams(self.diary))
 
     def release(self, session_id: SessionId) -> None:
-        """As the hub does: a channel that nobody listens to goes, and with it what it remembered."""
+        """Forget a channel without subscribers, as the hub does."""
         self.released.append(session_id)
         self.diary.add(("released", session_id))
         if session_id in self.channels and not self.channels[session_id].watchers:
@@ -272,7 +272,7 @@ class Process:
         return actor
 
     async def create(self, session_id: SessionId = SESSION, **fields: Any) -> None:
-        """Make a session, which has only its first row."""
+        """Create a session whose log has one row."""
         number, grace_ms = int(session_id[-12:]), fields.pop("grace_ms", 10_000)
         create = c.Create(
             session_id=session_id,
@@ -289,7 +289,7 @@ class Process:
     def send(
         self, command: c.Command, by: c.Caller = ANN, *, name: str = "", key: str = "", session_id: SessionId = SESSION
     ) -> Noted:
-        """Tell a session a command, and do not wait. `key`: an Idempotency-Key, `name:digest`."""
+        """Send a command to a session without waiting. `key`: an Idempotency-Key, `name:digest`."""
         noted = Noted(self.diary, name or type(command).__name__)
         word, _, digest = key.partition(":")
         self.tell(Execute(command, by, noted, Key(word, digest) if key else None), session_id)
@@ -314,13 +314,13 @@ class Process:
         return await self.send(command, by, **how).came()
 
     async def do(self, command: c.Command, by: c.Caller = ANN, **how: Any) -> Answer:
-        """Have a command done, which must go well."""
+        """Execute a command that must succeed."""
         outcome = await self.ask(command, by, **how)
         assert isinstance(outcome, Answer), outcome
         return outcome
 
     async def open(self) -> None:
-        """Make a live session with its teacher, Ann and Ben; its log is then 5 rows long."""
+        """Create a live session with the teacher, Ann and Ben; its log then has 5 rows."""
         await self.create()
         for caller in (TEACHER, ANN, BEN):
             await self.do(c.Join(), caller)
@@ -333,7 +333,7 @@ class Process:
         return watcher
 
     async def written(self) -> None:
-        """Wait until the log has everything that has been decided, snapshots too."""
+        """Wait until everything decided is in the log, snapshots too."""
         for _ in range(2):
             reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.writer.actor_ref.tell(Idle(reply))

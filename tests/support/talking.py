@@ -1,4 +1,4 @@
-"""A client of the socket: sends commands, waits for their answers by id, and keeps every frame that came."""
+"""A client of the socket: sends commands, awaits their answers by id, and keeps every frame."""
 
 import asyncio
 import base64
@@ -14,7 +14,7 @@ from tests.support.client import PATIENCE_S, Frame, Seat
 
 
 class Closed(AssertionError):
-    """The socket has been closed, and what was waited for has not come."""
+    """The socket closed before the awaited message arrived."""
 
 
 class Talk:
@@ -30,7 +30,7 @@ class Talk:
         self._ids = itertools.count(1)
 
     async def next(self) -> Any:
-        """Give the next message, having put it where it belongs. Raises: Closed."""
+        """Read and file the next message; return it. Raise Closed at the end."""
         async with asyncio.timeout(PATIENCE_S):
             message = await self.ws.receive()
         if message.type is not aiohttp.WSMsgType.TEXT:
@@ -46,20 +46,20 @@ class Talk:
         return said
 
     async def until(self, event: str, where: Callable[[Any], bool] = lambda data: True) -> Frame:
-        """Read on to a frame of this event."""
+        """Read up to a frame of this event; return it."""
         while True:
             said = await self.next()
             if said["event"] == event and where(said["data"]):
                 return self.seen[-1]
 
     async def send(self, type: str, **fields: Any) -> Any:
-        """Send a command; give its id."""
+        """Send a command; return its id."""
         id_ = fields.pop("id", None) or next(self._ids)
         await self.ws.send_json({"id": id_, "type": type, **fields})
         return id_
 
     async def answer(self, id_: Any) -> Any:
-        """Wait for what came of a command."""
+        """Wait for the answer to a command."""
         while id_ not in self.answers:
             await self.next()
         return self.answers.pop(id_)
@@ -68,20 +68,20 @@ class Talk:
         return await self.answer(await self.send(type, **fields))
 
     async def do(self, type: str, **fields: Any) -> Any:
-        """Send a command that must be committed; give what it made happen."""
+        """Send a command that must be committed; return its first event."""
         answer = await self.ask(type, **fields)
         assert answer["event"] == "answer", answer
         return answer["data"]
 
     async def refused(self, status: int, reason: str, **sent: Any) -> Any:
-        """Send what must be refused; give the problem."""
+        """Send a message that must be refused; return the problem."""
         answer = await self.ask(**sent)
         assert (answer["event"], answer["status"], answer["data"]["reason"]) == ("refused", status, reason), answer
         assert answer["data"]["status"] == status
         return answer["data"]
 
     async def rest(self) -> list[Frame]:
-        """Read on until the server closes; give what came."""
+        """Read until the server closes; return the frames."""
         start = len(self.seen)
         with contextlib.suppress(Closed):
             while True:
@@ -89,7 +89,7 @@ class Talk:
         return self.seen[start:]
 
     async def bye(self, reason: str, code: int) -> list[Frame]:
-        """Read to the end, which must be a `bye` with this reason, and this code; give what came before it."""
+        """Read to the end, which must be a `bye` with this reason and this code; return the frames before it."""
         frames = await self.rest()
         assert frames, f"closed with {self.ws.close_code} without a bye"
         assert (frames[-1].event, frames[-1].data["reason"]) == ("bye", reason), frames[-1]
@@ -103,7 +103,7 @@ class Talk:
 
 @contextlib.asynccontextmanager
 async def talk(seat: Seat, *, headers: dict[str, str] | None = None, **params: str) -> AsyncIterator[Talk]:
-    """Open a socket, which must be granted."""
+    """Open a socket, which must succeed."""
     sent = dict(headers or {})
     if "ticket" not in params:
         sent["Authorization"] = f"Bearer {seat.person.token}"
@@ -116,7 +116,7 @@ async def talk(seat: Seat, *, headers: dict[str, str] | None = None, **params: s
 
 
 class Editor:
-    """A Yjs client on a socket: what docs/code-merging.md does in JavaScript."""
+    """A Yjs client on a socket; docs/code-merging.md has the same in JavaScript."""
 
     def __init__(self, talk: Talk) -> None:
         self.talk = talk
@@ -147,19 +147,19 @@ class Editor:
             self.text.insert(start, insert)
 
     async def send(self) -> None:
-        """Send what the session does not have yet, and wait until it has."""
+        """Send the updates that the session lacks, and wait for the answer."""
         await self.talk.do("merge_code", update=base64.b64encode(self.doc.get_update(self.known)).decode())
         self.known = self.doc.get_state()
 
     def hear(self) -> None:
-        """Apply what has come."""
+        """Apply the received updates."""
         for frame in self.talk.seen[self._heard :]:
             if frame.event == "code_merged":
                 self.doc.apply_update(base64.b64decode(frame.data["update"]))
         self._heard = len(self.talk.seen)
 
     async def until(self, version: int) -> str:
-        """Read on until the code's version is there; give the text."""
+        """Read until the code has this version; return the text."""
         while not any(f.event == "code_merged" and f.data["version"] >= version for f in self.talk.seen):
             await self.talk.next()
         self.hear()

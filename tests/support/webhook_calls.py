@@ -1,4 +1,4 @@
-"""A town whose teachers have webhooks, and a receiver for them."""
+"""A server whose teachers have webhooks, and a receiver for them."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ LOCAL = {"allow_private": True, "allow_http": True, "probes_per_minute": 10_000}
 
 
 class Hook:
-    """A webhook of somebody's. `path` is where the receiver gets it."""
+    """A webhook and its owner. `path`: where the receiver gets it."""
 
     def __init__(self, owner: Person, receiver: Receiver, path: str, made: Any) -> None:
         self.owner = owner
@@ -35,7 +35,7 @@ class Hook:
         return (await self.owner.get(f"{self.url}/deliveries", **params)).ok()["items"]
 
     async def settled(self, status: str, count: int = 1) -> Any:
-        """Wait until so many deliveries have this status; give them, oldest first."""
+        """Wait until this many deliveries have this status; return them, oldest first."""
         found: list[Any] = []
         async with asyncio.timeout(PATIENCE_S):
             while len(found) < count:
@@ -59,7 +59,7 @@ class Hooked:
         self.receiver = receiver
 
     async def hook(self, owner: Person, path: str, *types: str, **fields: Any) -> Hook:
-        """Make a webhook to a path of the receiver's, which nobody else in this town may have."""
+        """Create a webhook to a path of the receiver that no other webhook uses."""
         assert not self.receiver.to(path)
         body = {"url": self.receiver.at(path), "types": list(types), **fields}
         return Hook(owner, self.receiver, path, (await owner.post("/v1/webhooks", body)).ok(201))
@@ -72,7 +72,7 @@ class Hooked:
 async def hooked(
     dsn: str, data: Path, receiver: Receiver | None = None, **changed: dict[str, Any]
 ) -> AsyncIterator[Hooked]:
-    """Run a server with these settings, and a receiver unless there is one."""
+    """Run a server with these settings during the block, and a receiver if none is given."""
     sections = {**changed, "outbox": QUICK | changed.get("outbox", {}), "webhooks": LOCAL | changed.get("webhooks", {})}
     async with contextlib.AsyncExitStack() as stack:
         at = await stack.enter_async_context(receiving()) if receiver is None else receiver

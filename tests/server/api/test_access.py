@@ -1,6 +1,6 @@
-"""Two users, every route: what needs a token has one checked, and a stranger gets nothing of anybody else's.
+"""Two users, every route: tokens are checked, and a user outside a session gets nothing of it.
 
-The rows come from the table itself: a new one must be put into `REQUESTS` to pass.
+The rows come from the table itself: a new row needs an entry in `REQUESTS`.
 """
 
 import json
@@ -116,7 +116,7 @@ async def test_every_route_row_has_a_request_here() -> None:
 
 
 async def full_class(town: Town) -> tuple[Seat, Seat, dict[str, str]]:
-    """A class that has something for every row: the host, a student, and what the paths name."""
+    """Create a class with content for every row; return the host, a student, and the ids for the paths."""
     host, anna = await town.classroom("Anna", title=SECRET)
     await host.say(SECRET)
     await host.do("start_recording")
@@ -264,7 +264,7 @@ async def test_the_owner_cannot_be_removed_or_demoted(town: Town) -> None:
 
 
 async def test_no_command_or_stream_row_is_public() -> None:
-    """What is written of commands and streams above holds for all of them."""
+    """Other tests here rely on it: every command and stream row needs a token."""
     assert [type(row) for row in API.rows if isinstance(row, StreamRoute)] == [
         UserStreamRoute,
         StreamRoute,

@@ -1,4 +1,4 @@
-"""Commands: each once, what they answer, and that an Idempotency-Key makes the effect happen once."""
+"""Commands: each is accepted once and answered with its events, and an Idempotency-Key gives it one effect."""
 
 import asyncio
 import base64
@@ -30,13 +30,13 @@ async def upload(person: Person) -> str:
 
 
 def yjs_update(text: str) -> str:
-    """Write something into a document of one's own, which has not seen the others' writing."""
+    """Return the update of an edit in a new document that shares no history with the session's."""
     document = Doc({"code": Text(text)})
     return base64.b64encode(document.get_update()).decode()
 
 
 async def test_every_command_is_accepted_once(town: Town) -> None:
-    """A class that uses everything there is, in order. What each command answers is its events."""
+    """A class uses every command, in order. Each answer contains the events of its command."""
     done: set[str] = set()
     tess, anna, ben, cleo, dan = [await town.teacher()] + [
         await town.student(n) for n in ("Anna", "Ben", "Cleo", "Dan")
@@ -386,7 +386,7 @@ async def test_a_client_that_disconnects_before_its_answer_affects_no_other_clie
 
 
 async def test_a_command_leaves_no_reference_cycle(town: Town) -> None:
-    """What came over the fast lane, or the socket, is freed when it has been answered, not when the collector comes."""
+    """A command's objects are freed by reference counting after its answer, on the fast lane and on the socket."""
     host = await (await town.teacher()).create()
     await host.do("join")
     gc.collect()

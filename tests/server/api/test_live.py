@@ -1,4 +1,4 @@
-"""What a live session holds, over HTTP: what each may see of it in state, frames and answers."""
+"""The parts of a live session over HTTP: what each participant may see in state, frames and answers."""
 
 from typing import Any
 

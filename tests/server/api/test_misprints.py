@@ -1,4 +1,4 @@
-"""An API that cannot print something: it costs those who read it their streams, and nobody else anything."""
+"""An API whose encoder fails: its own subscribers lose their streams, and no others do."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The pages: whole, typed, and nothing on them that their policy would have to allow by exception."""
+"""The pages: complete, with content types, and without anything that their policy would have to except."""
 
 import re
 from html.parser import HTMLParser
@@ -30,7 +30,7 @@ async def client(aiohttp_client: AiohttpClient) -> Client:
 
 
 class Tags(HTMLParser):
-    """Collects what a page links to, and what it would run or style by itself."""
+    """Collects the links of a page, and its inline scripts and styles."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

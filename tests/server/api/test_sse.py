@@ -1,4 +1,4 @@
-"""Streams: a snapshot and everything after it; a cursor and exactly what was missed; and a word at the end."""
+"""Streams: a snapshot and every event after it, a cursor and exactly the events since, and a reason at the end."""
 
 import asyncio
 import gc
@@ -77,7 +77,7 @@ async def test_every_subscriber_gets_every_event_once_and_in_order(town: Town) -
 
 
 async def missed(seat: Seat, cursor: str, *, header: bool = True) -> list[Frame]:
-    """Resume, and give what comes up to a mark that is set afterwards."""
+    """Resume; return the frames up to a mark that is set afterwards."""
     how: dict[str, Any] = {"last_event_id": cursor} if header else {"cursor": cursor}
     async with seat.stream(**how) as stream:
         first = await stream.next()
@@ -131,7 +131,7 @@ async def test_a_resume_reads_the_log_after_the_channel_left_memory(town: Town) 
 
 
 async def test_remembered_events_do_not_keep_the_state_from_before_a_takeover(town: Town) -> None:
-    """A session's state is large, and its latest events are remembered across as many takeovers as there are."""
+    """A session's state is large, and a channel remembers the latest events across takeovers."""
     host, anna = await town.classroom("Anna")
     async with anna.stream() as stream:
         for text in ("one", "two", "three", "four"):
@@ -156,7 +156,7 @@ async def test_a_resume_reads_the_log_if_memory_holds_too_few_events(dsn: str, d
 
 
 async def test_resuming_while_others_chat_loses_and_doubles_nothing(town: Town) -> None:
-    """Cut and resume over and over while messages pour in; from memory, from the log, across a takeover."""
+    """Cut and resume repeatedly while messages arrive: from memory, from the log, across a takeover."""
     host, anna, ben = await town.classroom("Anna", "Ben")
     told: list[int] = []
     talking = True

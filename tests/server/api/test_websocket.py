@@ -1,4 +1,4 @@
-"""The socket: the stream's frames out, commands in, answers by the client's own ids; a code that says why it ends."""
+"""The socket: frames out, commands in, answers under the client's ids, and a close code for each reason to end."""
 
 import asyncio
 import contextlib
@@ -105,7 +105,7 @@ async def test_commands_beyond_the_in_flight_limit_wait_and_are_answered(town: T
 
 
 async def test_a_client_that_sends_many_commands_at_once_gets_every_answer_and_delays_no_other(town: Town) -> None:
-    """What one socket sends in one piece is done a message at a time: others come between, and its answers go out."""
+    """A batch of messages from one socket is executed one at a time: other clients' commands run in between."""
     host, anna = await town.classroom("Anna")
     reader, writer = await raw_socket(town, anna)
     count = 5_000
@@ -313,7 +313,7 @@ async def test_opening_and_closing_a_socket_changes_presence(town: Town) -> None
 @settings(max_examples=5, deadline=None)
 @given(lengths=st.lists(st.integers(0, 25), min_size=1, max_size=20))
 async def test_resuming_over_and_over_gives_every_event_once(town: Town, lengths: list[int]) -> None:
-    """`lengths` says how many events each connection reads before it resumes on another one, over and over."""
+    """`lengths`: how many events each connection reads before the next one resumes, repeated in a cycle."""
     host, anna, ben = await town.classroom("Anna", "Ben")
     connections = itertools.cycle(lengths)
     seen: list[str] = []

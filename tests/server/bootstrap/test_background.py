@@ -1,4 +1,4 @@
-"""Background work: it continues whatever happens to it."""
+"""Background work: a failure restarts it."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Bringing the database up: what does not come up is named as its operator knows it."""
+"""Opening the database: a failure names the setting that the operator can change."""
 
 import contextlib
 import traceback
@@ -18,7 +18,7 @@ async def test_a_database_that_cannot_be_reached_is_named_by_its_setting() -> No
 
 
 async def test_an_invalid_dsn_is_not_quoted_in_the_message() -> None:
-    """There may be a password in it."""
+    """It may contain a password."""
     settings = load(None, {}, {"database.dsn": "postgresql//homeroom:secret@127.0.0.1/homeroom"})
     async with contextlib.AsyncExitStack() as stack:
         with pytest.raises(BadSetting, match=r"database\.dsn names: it is no DSN") as refused:

@@ -28,7 +28,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
-    """Set the log up as the server does; give what reads the lines written so far."""
+    """Set up logging as the server does; return a function that reads the lines written so far."""
     written = io.StringIO()
     root, aiohttps = logging.getLogger(), logging.getLogger("aiohttp.server")
     handlers, level, disabled = root.handlers[:], root.level, aiohttps.disabled

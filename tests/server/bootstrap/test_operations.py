@@ -1,4 +1,4 @@
-"""For whoever is on call, and whoever writes a client: health, metrics, logs, CORS, errors and the documentation."""
+"""For operators and for authors of clients: health, metrics, logs, CORS, errors and the documentation."""
 
 import asyncio
 import contextlib
@@ -347,7 +347,7 @@ async def test_openapi_describes_parameters_body_and_answers_of_every_route(town
 
 @pytest.mark.parametrize("api", [API, *dialects.tables(Settings())], ids=lambda api: api.prefix)
 async def test_every_pattern_has_a_description_in_words(town: Town, api: Api) -> None:
-    """Nobody should have to read a regular expression to learn what a field takes."""
+    """A reader of the description does not have to read regular expressions."""
     document = (await town.anyone.get("/openapi.json" if api is API else f"{api.prefix}/openapi.json")).ok()
 
     def wordless(schema: Any) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Lists at their edges: what is no place in a list, no length of one, or no parameter at all is refused by its name."""
+"""Pagination: invalid cursors and limits and unknown parameters are refused by name."""
 
 from typing import Any
 

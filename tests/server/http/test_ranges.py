@@ -1,4 +1,4 @@
-"""What a request gets of some content: whole, a part, or why not."""
+"""Range and condition headers: the whole content, a part, or a refusal."""
 
 import pytest
 

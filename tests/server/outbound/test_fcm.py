@@ -1,4 +1,4 @@
-"""FCM as a client knows it: how it is asked, and what is made of each of its answers."""
+"""The FCM client: its requests, and the result of each answer."""
 
 import asyncio
 import contextlib

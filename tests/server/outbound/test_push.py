@@ -1,4 +1,4 @@
-"""Invitations on people's devices: once each, from the outbox, whatever happens in between."""
+"""Invitations on users' devices: sent once each, from the outbox, whatever happens in between."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ class Pushed:
         return host
 
     def outbox(self) -> list[tuple[str, int, Any]]:
-        """Give status, attempts and the latest error of the pushes, oldest first."""
+        """Return status, attempts and the latest error of the pushes, oldest first."""
         return self.town.query(
             "select status, attempts, history -> -1 ->> 'error' from outbox where kind = 'push' order by id"
         )

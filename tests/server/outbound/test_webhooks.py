@@ -1,4 +1,4 @@
-"""Outgoing webhooks, at a real receiver: what, to whom, signed how, in which order, and what when it goes wrong."""
+"""Outgoing webhooks at a real receiver: contents, recipients, signatures, order and failures."""
 
 import asyncio
 import base64

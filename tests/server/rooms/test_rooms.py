@@ -51,7 +51,7 @@ async def roomy(town: Town, **fields: Any) -> Seat:
 
 
 def ledger(town: Town) -> list[tuple[Any, ...]]:
-    """Give what the table of rooms has: name, whether a session holds it, whether it is due, whether it is gone."""
+    """Return what the table of rooms has: name, whether a session holds it, whether it is due, whether it is gone."""
     columns = "name, session_id is not null, due_at is not null, gone_at is not null"
     return town.query(f"select {columns} from rooms order by name")
 
@@ -86,7 +86,7 @@ async def test_a_room_is_created_as_daily_documents_it(town: Town, fake: FakeDai
 
 
 async def test_an_existing_room_of_the_same_name_is_neither_used_nor_deleted(town: Town, fake: FakeDaily) -> None:
-    """Nor deleted: the same account may have one of that name for something else."""
+    """The account at Daily may have a room of that name for another purpose."""
     foreign = fake.rooms["school-assembly"] = {"name": "school-assembly", "url": f"{fake.url}/school-assembly"}
     fake.faults.append(Fault("POST", "/rooms", after_s=1, times=1))
     host = await roomy(town, name="school-assembly")
@@ -268,7 +268,7 @@ async def test_a_recording_at_daily_is_followed_to_its_end(town: Town, fake: Fak
 
 
 async def test_the_file_of_a_recording_is_a_link_to_daily(town: Town, fake: FakeDaily) -> None:
-    """Asked for when it is wanted: only for who took part, only when it is there, and never kept."""
+    """The link is requested for each download, for participants only, and never stored."""
     host, anna = await roomy(town), await town.student()
     await host.do("start")
     await host.do("start_recording")
@@ -290,7 +290,7 @@ async def test_the_file_of_a_recording_is_a_link_to_daily(town: Town, fake: Fake
 
 
 async def test_a_recording_without_a_webhook_is_polled(dsn: str, data: Path, fake: FakeDaily) -> None:
-    """Its webhooks lead nowhere: whoever wants the recording has it looked up, also when the room has gone."""
+    """The webhooks of Daily do not arrive: reading the recording polls Daily, also after the room was deleted."""
     async with serving(dsn, data, rooms=rooms_at(fake, overdue_s=0.01)) as town:
         host = await roomy(town)
         await host.do("start")

@@ -1,4 +1,4 @@
-"""Nobody is in a room whom its session does not let in; and nothing that Daily says or leaves out brings us down."""
+"""Rooms admit only participants of their session, and no answer or silence of Daily makes the server fail."""
 
 import time
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Tokens of outside issuers, signed with real keys, verified with what a real server publishes."""
+"""Tokens of external issuers, signed with real keys and verified with the keys that a real server publishes."""
 
 import asyncio
 import base64
@@ -30,7 +30,7 @@ EC = ec.generate_private_key(ec.SECP256R1())
 
 
 def signed(key: Any = SECRET, algorithm: str = "HS256", kid: str | None = None, **claims: Any) -> str:
-    """Make a token of the outside issuer's; a claim that is None is left out."""
+    """Return a token of the external issuer; a claim that is None is omitted."""
     body = {
         "iss": ISSUER, "sub": "u-1", "exp": time.time() + 600, "iat": int(time.time()), "name": "Uma",
         "email": "uma@example.org", "role": "student", **claims,

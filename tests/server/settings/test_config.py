@@ -1,4 +1,4 @@
-"""Settings: defaults and config.toml agree, and whatever is wrong is named before the server starts."""
+"""Settings: defaults and config.toml agree, and every mistake is named before the server starts."""
 
 import json
 import re

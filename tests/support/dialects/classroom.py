@@ -22,7 +22,7 @@ class Talk:
         self.seen: list[Any] = []
 
     async def next(self) -> Any:
-        """Give the next frame; None: the server has closed."""
+        """Return the next frame; None: the server has closed."""
         async with asyncio.timeout(PATIENCE_S):
             message = await self.ws.receive()
         if message.type is not aiohttp.WSMsgType.TEXT:
@@ -33,14 +33,14 @@ class Talk:
         return frame
 
     async def until(self, kind: str) -> Any:
-        """Read on to a frame of this type."""
+        """Read up to a frame of this type; return it."""
         while (frame := await self.next()) is not None:
             if frame["type"] == kind:
                 return frame
         raise AssertionError(f"closed with {self.ws.close_code} after {[frame['type'] for frame in self.seen]}")
 
     async def closed(self) -> int | None:
-        """Read to the end; give the code."""
+        """Read to the end; return the code."""
         while await self.next() is not None:
             pass
         return self.ws.close_code
@@ -50,7 +50,7 @@ class Talk:
 
 
 class Classroom:
-    """A booking and its session."""
+    """A booking with its session."""
 
     def __init__(self, town: Town, tess: Person, anna: Person, booking: Any, session_id: str) -> None:
         self.town = town
@@ -62,7 +62,7 @@ class Classroom:
 
     @staticmethod
     def refused(reply: Reply, status: int, text: str | None = None) -> None:
-        """See that an answer is a refusal in the dialect's form."""
+        """Check that an answer is a refusal in the dialect's form."""
         assert reply.status == status, f"{reply.status}, not {status}: {reply.body!r}"
         assert reply.json.keys() == {"detail"}
         assert isinstance(reply.json["detail"], str)
@@ -73,7 +73,7 @@ class Classroom:
         return (await person.get(f"/lesson/api/v1/bookings/{self.booking['id']}/")).ok()["classroom"]
 
     def types(self) -> list[str]:
-        """List the types of the log's rows, presence left out."""
+        """Return the types of the log's rows, without presence."""
         rows = self.town.query("select type from session_log where session_id = %s order by seq", self.id)
         return [kind for (kind,) in rows if kind not in ("participant_online", "participant_offline")]
 
@@ -95,7 +95,7 @@ class Classroom:
 
 
 async def opened(town: Town, *, joined: bool = False, times: Mapping[str, str] | None = None) -> Classroom:
-    """Book a lesson, by default one that begins now, and open its classroom; with `joined`, both have come in."""
+    """Book a lesson, by default one that begins now, and open its classroom; with `joined`, both have joined."""
     tess, anna = await town.teacher("Tess"), await town.student("Anna")
     booking = await book(tess, anna, title="Fractions", **(times or {}))
     made = (await tess.post(f"/lesson/api/v1/bookings/{booking['id']}/classroom/")).ok()

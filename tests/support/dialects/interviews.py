@@ -1,4 +1,4 @@
-"""An interview and its people, as clients of the `interview` dialect."""
+"""An interview and its participants, as clients of the `interview` dialect."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ class Talk:
         self.ws = ws
 
     async def next(self) -> Any:
-        """Give the next frame; None: the server has closed."""
+        """Return the next frame; None: the server has closed."""
         async with asyncio.timeout(PATIENCE_S):
             message = await self.ws.receive()
         if message.type is not aiohttp.WSMsgType.TEXT:
@@ -38,7 +38,7 @@ class Talk:
         return frame
 
     async def frame(self, kind: str) -> Any:
-        """Give the data of the next frame, which must be of this type and say when, without that."""
+        """Return the data of the next frame, which must be of this type, without its timestamp."""
         frame = await self.next()
         assert frame is not None, f"closed with {self.ws.close_code}, and {kind} was to come"
         assert frame["type"] == kind, frame
@@ -46,14 +46,14 @@ class Talk:
         return frame["data"]
 
     async def refused(self, code: str) -> str:
-        """Read that something was refused; give why."""
+        """Read a refusal; return its reason."""
         frame = await self.next()
         assert (frame["type"], frame["data"]["code"]) == ("error", code), frame
         assert frame["data"] == body(frame["data"]["error"], code)
         return str(frame["data"]["error"])
 
     async def closed(self) -> int | None:
-        """Read to the end, before which nothing may come; give the code."""
+        """Read the end of the stream, which must be next; return its code."""
         assert await self.next() is None
         return self.ws.close_code
 
@@ -62,7 +62,7 @@ class Talk:
 
 
 class Guest(Client):
-    """Somebody in an interview. `id` is the one that their own client has made up."""
+    """A participant of an interview. Their client chose `id`."""
 
     def __init__(self, town: Town, name: str, id_: str | None = None) -> None:
         super().__init__(town.http, town.url)
@@ -89,12 +89,12 @@ class Guest(Client):
         return data((await self.get(self.path)).ok())
 
     async def place(self, id_: str | None = None) -> Any:
-        """Give somebody's entry in the list of participants, one's own if nobody's is asked for."""
+        """Return a participant's entry in the list, by default this participant's."""
         people = (await self.get(f"{self.path}/participants")).ok()["participants"]
         return next((one for one in people if one["id"] == (id_ or self.id)), None)
 
     async def upgrade(self, *, token: str | None = "own") -> Reply:
-        """Ask for the socket as a client does that shows what it is refused with."""
+        """Request the socket as a client does that shows the refusal."""
         sent = self.token if token == "own" else token
         async with self.http.get(
             f"{self.url}/interview/ws/sessions/{self.ref}",
@@ -105,7 +105,7 @@ class Guest(Client):
 
     @contextlib.asynccontextmanager
     async def talk(self, *, token: str | None = "own", **params: str) -> AsyncIterator[Talk]:
-        """Open the socket, by default with one's own token."""
+        """Open the socket, by default with this participant's token."""
         sent = self.token if token == "own" else token
         async with self.http.ws_connect(
             f"{self.url}/interview/ws/sessions/{self.ref}", params=params | ({} if sent is None else {"token": sent})
@@ -114,7 +114,7 @@ class Guest(Client):
 
 
 async def created(town: Town, **fields: Any) -> Guest:
-    """Make an interview; give its creator."""
+    """Create an interview; return its creator."""
     ivy = Guest(town, "Ivy")
     answer = data((await ivy.post(f"{BASE}/sessions", {"creator": ivy.user, **fields})).ok(201))
     ivy.ref, ivy.token = answer["id"], answer["token"]
@@ -122,14 +122,14 @@ async def created(town: Town, **fields: Any) -> Guest:
 
 
 async def pair(town: Town, **fields: Any) -> tuple[Guest, Guest]:
-    """Make an interview with a candidate in it."""
+    """Create an interview that a candidate has joined."""
     ivy, carl = await created(town, **fields), Guest(town, "Carl")
     await carl.join(ivy.ref)
     return ivy, carl
 
 
 def data(answer: Any) -> Any:
-    """Take the envelope off an answer that went well."""
+    """Return the data of a successful answer."""
     assert answer.keys() == {"success", "data"}
     assert answer["success"] is True
     return answer["data"]
@@ -140,7 +140,7 @@ def body(text: str, code: str) -> Mapping[str, Any]:
 
 
 def refused(reply: Reply, status: int, code: str, text: str | None = None) -> str:
-    """See that an answer is a refusal in the contract's form; give its text."""
+    """Check that an answer is a refusal in the contract's form; return its text."""
     assert reply.status == status, f"{reply.status}, not {status}: {reply.body!r}"
     said = reply.json["error"]
     assert isinstance(said, str)

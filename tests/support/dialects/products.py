@@ -1,4 +1,4 @@
-"""A session of each product, made and entered as its own clients do it, with everybody in it and something to hide."""
+"""A session of each product, created and joined as its own clients do, with every role and private content."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ TUTORIUM, SEEDS, LESSON, LIVE = "/tutorium/api/v1", "/seeds", "/lesson/api/v1", 
 
 
 class Cast(NamedTuple):
-    """Who is in every session: registering takes longer than all else."""
+    """The users of every session, registered once because that takes longest."""
 
     host: Person
     anna: Person
@@ -25,7 +25,7 @@ class Cast(NamedTuple):
 
 @dataclass
 class Held:
-    """A session as one of the products holds it. `ref` names it there."""
+    """A session as one of the products represents it. `ref` is its reference there."""
 
     town: Town
     product: str
@@ -44,14 +44,14 @@ class Held:
         return self.id, str(self.session["number"]), str(self.session["name"]), str(self.session["code"])
 
     async def do(self, type: str, **fields: Any) -> Any:
-        """Send a command of the host's, through `/v1`."""
+        """Send a command of the host through `/v1`."""
         return (await self.host.post(f"/v1/sessions/{self.id}/commands", {"type": type, **fields})).ok()
 
     async def state(self) -> Any:
         return (await self.host.get(f"/v1/sessions/{self.id}/state")).ok()
 
     async def enter(self, member: Client) -> None:
-        """Have somebody come in who has a place, or may have one."""
+        """Join a session as a user who may join it."""
         if self.product == "interview":
             assert isinstance(member, Guest)
             (await member.post(f"{member.path}/join", {"user": member.user})).ok()
@@ -94,7 +94,7 @@ JOINS: Mapping[str, str] = {
 
 
 async def held(town: Town, product: str, cast: Cast, *, joined: bool = False) -> Held:
-    """Make a session of a product; with `joined`, its host and two members are in it, and have said something."""
+    """Create a session of a product; with `joined`, its host and two members have joined and sent messages."""
     ref = await MAKERS[product](cast)
     made = Held(town, product, ref, cast.host, (await cast.host.get(f"/v1/sessions/{ref}")).ok())
     if joined:
@@ -116,7 +116,7 @@ async def fill(made: Held, cast: Cast) -> None:
 
 
 async def guest(made: Held, name: str) -> Guest:
-    """Have somebody without an account come into an interview."""
+    """Join an interview without an account."""
     one = Guest(made.town, name)
     await one.join(made.ref)
     return one

@@ -1,4 +1,4 @@
-"""Every row of every dialect, and requests that it takes, made of what the tables say: a new row is in."""
+"""Every row of every dialect with a valid request, generated from the tables, so that new rows are included."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ UPGRADE = {
 
 
 def sample(type_: Any, name: str = "") -> Any:
-    """Make a value that a type takes; of a Struct, with all its fields."""
+    """Return a valid value of a type; of a Struct, with all fields."""
     if isinstance(type_, type) and issubclass(type_, Struct):
         return {field.encode_name: sample(field.type, field.name) for field in structs.fields(type_)}
     candidates = [*literals(type_), *CANDIDATES]
@@ -83,19 +83,19 @@ def literals(type_: Any) -> Iterator[Any]:
 
 
 def places(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Name all places in a body."""
+    """Return the paths of all values in a body."""
     for key, inner in value.items() if isinstance(value, dict) else ():
         yield (*place, key)
         yield from places(inner, (*place, key))
 
 
 def names(row: Row) -> set[str]:
-    """Give what a row's path names."""
+    """Return the parameters of a row's path."""
     return set(re.findall(r"{(\w+)}", row.path))
 
 
 def put(value: Any, place: tuple[str, ...], new: Any) -> Any:
-    """Give a copy of a body with something else at a place."""
+    """Return a copy of a body with another value at a path."""
     if not place:
         return new
     return {**value, place[0]: put(value.get(place[0], {}), place[1:], new)}
@@ -112,14 +112,14 @@ def body_of(row: Row) -> Any:
 
 
 def nowhere(dialect: Dialect) -> str:
-    """Give what would name a session of a dialect, and does not."""
+    """Return a valid reference to no session of a dialect."""
     if dialect.reference:
         return "deadbeef"
     return {"number": "99999999", "id": NOBODY, "name": "no-such-session"}[dialect.named]
 
 
 def path_of(dialect: Dialect, row: Row, ref: str, things: Mapping[str, str] | None = None) -> str:
-    """Fill in what a path names: the session, and for the rest what `things` has, or nobody."""
+    """Fill in a path: the session, and the other ids from `things` or unknown ones."""
     given = {"ref": ref, **(things or {})}
     return dialect.prefix + re.sub(r"{(\w+)}", lambda match: given.get(match[1], NOBODY), row.path)
 
@@ -135,9 +135,9 @@ async def send(
     query: Mapping[str, str] | None = None,
     slash: bool = False,
 ) -> Reply:
-    """Call a row, with a body that it takes if none is given. Of a stream that is granted only the status is read.
+    """Call a row, by default with a valid body. Only the status of a stream is read.
 
-    A socket that is opened to be closed with a code at once gives the status that the code stands for."""
+    A socket that the server closes with a code at once counts as a refusal with the status of that code."""
     dialect, row = ROWS[name]
     path = path_of(dialect, row, ref, things)
     if slash:
@@ -162,7 +162,7 @@ async def send(
 
 
 async def knocked(client: Client, row: TalkRoute, path: str, query: Mapping[str, str] | None) -> Reply:
-    """Open a socket; give the status that it is closed with, or 101."""
+    """Open a socket; return the status of its close code, or 101."""
     # Several may have one code: the first of them.
     statuses = {code: status for status, code in reversed(list(row.refusals.items()))}
     async with (
@@ -175,7 +175,7 @@ async def knocked(client: Client, row: TalkRoute, path: str, query: Mapping[str,
 
 
 def refused(name: str, reply: Reply, *statuses: int) -> str:
-    """See that an answer is a refusal in its dialect's shape, with one of these statuses if any are given; its text."""
+    """Check that an answer is a refusal in its dialect's shape with one of these statuses, if any; return its text."""
     dialect, row = ROWS[name]
     assert 400 <= reply.status < 600, f"{name}: {reply.status}: {reply.body!r}"
     assert not statuses or reply.status in statuses, f"{name}: {reply.status}: {reply.body!r}"

@@ -1,4 +1,4 @@
-"""Teachers and students as clients of the `seeds` dialect: by phone, by numbers, with forms."""
+"""Teachers and students as clients of the `seeds` dialect, with phone numbers, numeric ids and forms."""
 
 import contextlib
 import itertools
@@ -19,19 +19,19 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def phone() -> str:
-    """Give a number that nobody has."""
+    """Return an unused phone number."""
     return str(next(_phones))
 
 
 def detail(reply: Reply, status: int) -> Any:
-    """Give what a refusal says, having checked its form."""
+    """Check the form of a refusal; return its text."""
     assert reply.status == status, f"{reply.status}, not {status}: {reply.body!r}"
     assert reply.json.keys() == {"detail"}
     return reply.json["detail"]
 
 
 def invalid(reply: Reply) -> tuple[list[str], str]:
-    """Give the place and the type of what is wrong with a body or a query."""
+    """Return the location and the type of each error in a body or a query."""
     [wrong] = detail(reply, 422)
     assert wrong.keys() == {"loc", "msg", "type"}
     assert wrong["msg"]
@@ -39,7 +39,7 @@ def invalid(reply: Reply) -> tuple[list[str], str]:
 
 
 class Pupil(Client):
-    """Somebody with an account here, teacher or student."""
+    """A teacher or student with an account here."""
 
     def __init__(self, town: Town, account: Any, login: Any) -> None:
         super().__init__(town.http, town.url, login["access_token"])
@@ -79,7 +79,7 @@ class Lesson:
         self.path = f"{BASE}/sessions/{self.number}"
 
     async def join(self, person: Pupil) -> int:
-        """Give the participant's number."""
+        """Join; return the participant's number."""
         joined: int = (await person.post(f"{self.path}/join")).ok()["participant_id"]
         return joined
 
@@ -104,7 +104,7 @@ async def pupil(town: Town, role: str = "student", name: str = "Anna") -> Pupil:
 
 
 async def lesson(town: Town, *, joined: bool = True, title: str = "Fractions") -> Lesson:
-    """Begin a session; with `joined`, a student is in it."""
+    """Start a session; with `joined`, a student has joined it."""
     tess, anna = await pupil(town, "teacher", "Tess"), await pupil(town)
     made = (await tess.post(f"{BASE}/sessions", {"title": title})).ok()
     room = Lesson(town, tess, anna, made)

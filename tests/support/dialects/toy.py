@@ -1,4 +1,4 @@
-"""A dialect of nobody's, that has one row of everything."""
+"""A dialect that no product has, with one row of every kind."""
 
 from typing import Annotated, Any, get_args
 
@@ -98,7 +98,7 @@ async def made_at(services: Services, call: Call, state: State) -> int:
 
 
 async def stranger(services: Services, call: Call) -> Principal:
-    """Let in whoever says a name, as the session's owner if they have no credential."""
+    """Identify a caller by the name they give, as the session's owner if they have no credential."""
     if call.caller is not None:
         return call.caller
     owner: Principal = await seen(services, call, standing)
