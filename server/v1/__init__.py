@@ -1,1 +1,1 @@
-"""Homeroom's own API: tables of routes, and the shapes of what they say."""
+"""Homeroom's own API: its route rows and the shapes of its answers. Everything here is pure: values in, bytes out."""

@@ -1,4 +1,4 @@
-"""How `/v1` prints attendance: as JSON, and as CSV for spreadsheets."""
+"""Print attendance for `/v1`: as JSON, and as CSV that no spreadsheet runs as formulas."""
 
 import csv
 import io
@@ -16,18 +16,22 @@ from server.v1.views import encode
 from storage.rooms import Visit
 
 BOM = "\ufeff"
-"""Without it Excel takes UTF-8 for something else."""
+"""Excel reads a CSV file as UTF-8 only if it begins with this mark."""
 FORMULA = re.compile(r"(?:^|(?<=[;,\t\r\n]))(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")
-"""Where a spreadsheet would begin to run a text, also one that takes another separator than `,` or full-width signs."""
+"""The positions at which a spreadsheet would read a formula. Spreadsheets with other separators than `,` and those that
+accept full-width signs are covered too."""
 
 
 class IntervalView(Struct, frozen=True, rename={"since": "from", "until": "to"}):
+    """An interval in which the participant was connected."""
+
     since: str
     until: str
 
 
 class AttendanceLine(Struct, frozen=True, kw_only=True):
-    """`share` is of the session's length, 0 to 1. `late` and `left_early` are null where nobody can say yet."""
+    """The attendance of one participant. `share` is the fraction of the session's length, 0 to 1. `late` and
+    `left_early` are null until they can be determined."""
 
     user_id: UserId
     number: int
@@ -46,7 +50,8 @@ class AttendanceLine(Struct, frozen=True, kw_only=True):
 
 
 class VisitView(Struct, frozen=True):
-    """One connection to the session's room, as its provider saw it. `user_id` is null for a token of none of ours."""
+    """One connection to the session's room, as the room's provider reports it. `user_id` is null if the connection used
+    a token that this server did not issue."""
 
     user_id: str | None
     name: str
@@ -56,7 +61,8 @@ class VisitView(Struct, frozen=True):
 
 
 class AttendanceView(Struct, frozen=True):
-    """`until`: up to when it is counted, the session's end or now. `visits`: in the room, told late by its provider."""
+    """Attendance is counted up to `until`: the session's end, or now. `visits` are connections to the room; the room's
+    provider reports them with a delay."""
 
     session_id: str
     title: str
@@ -69,28 +75,27 @@ class AttendanceView(Struct, frozen=True):
 COLUMNS = tuple(AttendanceLine.__struct_fields__)
 
 
-def attended(found: Attended) -> Reply:
-    lines = [attendance_line(line) for line in found.lines]
-    if found.csv:
-        disposition = f'attachment; filename="{found.session.name}-attendance.csv"'
-        return Reply(200, table(lines), {"Content-Disposition": disposition}, "text/csv")
-    session = found.session
-    return Reply(
-        200,
-        encode(
-            AttendanceView(
-                session.id, session.title, when(found.started_at), when(found.until), lines,
-                [visit(one) for one in found.visits],
-            )
-        ),
+def attendance_reply(attended: Attended) -> Reply:
+    """Return the attendance of a session as JSON, or as CSV if the caller asked for it."""
+    lines = [attendance_line(line) for line in attended.lines]
+    session = attended.session
+    if attended.csv:
+        disposition = f'attachment; filename="{session.name}-attendance.csv"'
+        return Reply(200, attendance_csv(lines), {"Content-Disposition": disposition}, "text/csv")
+    visits = [visit_view(visit) for visit in attended.visits]
+    view = AttendanceView(
+        session.id, session.title, when(attended.started_at), when(attended.until), lines, visits
     )  # fmt: skip
+    return Reply(200, encode(view))
 
 
-def visit(found: Visit) -> VisitView:
-    return VisitView(found.user_id, found.name, found.owner, rfc3339(found.joined_at), when(found.left_at))
+def visit_view(visit: Visit) -> VisitView:
+    """Return the view of one connection to a room."""
+    return VisitView(visit.user_id, visit.name, visit.owner, rfc3339(visit.joined_at), when(visit.left_at))
 
 
 def attendance_line(line: Line) -> AttendanceLine:
+    """Return the view of one participant's attendance: minutes with two decimals, the share with four."""
     return AttendanceLine(
         user_id=line.user_id,
         number=line.number,
@@ -109,8 +114,8 @@ def attendance_line(line: Line) -> AttendanceLine:
     )
 
 
-def table(lines: list[AttendanceLine]) -> bytes:
-    """Print lines as RFC 4180, for spreadsheets."""
+def attendance_csv(lines: list[AttendanceLine]) -> bytes:
+    """Return the lines as CSV (RFC 4180) in UTF-8 with a byte order mark, one row of headings first."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
@@ -120,6 +125,9 @@ def table(lines: list[AttendanceLine]) -> bytes:
 
 
 def cell(value: object) -> str:
+    """Return the text of a CSV cell: booleans as yes and no, intervals as `from/to`, null as the empty text.
+
+    A quote mark is put before each character at which a spreadsheet would read a formula."""
     match value:
         case None:
             return ""

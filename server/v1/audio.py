@@ -1,4 +1,4 @@
-"""The audio library and the clock in `/v1`: what they say, and their rows."""
+"""The audio library and the clock in `/v1`: their rows, and the shapes of their answers."""
 
 from msgspec import Struct
 
@@ -14,7 +14,8 @@ from storage.audio import Audio
 
 
 class AudioView(Struct, frozen=True, kw_only=True):
-    """A piece. `duration` in seconds, null where the content does not say; `session_id` only its owner sees."""
+    """An audio track. `duration` is in seconds, null if the file does not state it. `session_id` is visible to the
+    track's owner only."""
 
     id: str
     number: int
@@ -30,17 +31,22 @@ class AudioView(Struct, frozen=True, kw_only=True):
 
 
 class AudioPage(Struct, frozen=True):
+    """A page of tracks. `next` is the cursor of the page after it, null on the last."""
+
     items: list[AudioView]
     next: str | None
 
 
 class SignedUrlView(Struct, frozen=True):
+    """A URL that needs no credential until `expires_at`."""
+
     url: str
     expires_at: str
 
 
 class TimeView(Struct, frozen=True):
-    """`t0` as it was sent; `t1`: when the question came, `t2`: when this went out, in milliseconds since 1970."""
+    """`t0` is the value that the client sent; `t1` is when the request arrived and `t2` when this answer was made, in
+    milliseconds since 1970."""
 
     server_time: str
     t0: float | None
@@ -48,7 +54,8 @@ class TimeView(Struct, frozen=True):
     t2: float
 
 
-def shown(audio: Audio) -> AudioView:
+def audio_view(audio: Audio) -> AudioView:
+    """Return the view of a track."""
     return AudioView(
         id=audio.audio_id,
         number=audio.number,
@@ -65,54 +72,59 @@ def shown(audio: Audio) -> AudioView:
 
 
 def uploaded(audio: Audio) -> Reply:
-    return Reply(201, encode(shown(audio)), {"Location": f"/v1/audio/{audio.audio_id}"})
+    """Return the answer to an upload, with the new track's `Location`."""
+    return Reply(201, encode(audio_view(audio)), {"Location": f"/v1/audio/{audio.audio_id}"})
 
 
-def one(audio: Audio) -> Reply:
-    return Reply(200, encode(shown(audio)))
+def one_track(audio: Audio) -> Reply:
+    """Return one track."""
+    return Reply(200, encode(audio_view(audio)))
 
 
-def pieces(listed: Listed) -> Reply:
-    return Reply(200, encode(Page([shown(audio) for audio in listed.items], listed.next)))
+def audio_page(listed: Listed) -> Reply:
+    """Return a page of tracks."""
+    return Reply(200, encode(Page([audio_view(audio) for audio in listed.items], listed.next)))
 
 
-def signed(made: do.SignedUrl) -> Reply:
-    return Reply(200, encode(SignedUrlView(made.url, rfc3339(made.expires_at))), {"Cache-Control": "no-store"})
+def signed_url(signed: do.SignedUrl) -> Reply:
+    """Return a signed URL. It is a credential, so that no cache may store the answer."""
+    return Reply(200, encode(SignedUrlView(signed.url, rfc3339(signed.expires_at))), {"Cache-Control": "no-store"})
 
 
 def time(reading: clock.Reading) -> Reply:
+    """Return the server's time. `t2` is read here, as late as possible."""
     t2 = clock.now_ms()
-    shown = TimeView(rfc3339(clock.millis(t2)), reading.t0, reading.t1, t2)
-    return Reply(200, encode(shown), {"Cache-Control": "no-store"})
+    view = TimeView(rfc3339(clock.millis(t2)), reading.t0, reading.t1, t2)
+    return Reply(200, encode(view), {"Cache-Control": "no-store"})
 
 
 ROWS = (
     ActionRoute(
-        path="/time", summary="Read the server's clock, to work one's own offset out", public=True,
+        path="/time", summary="Read the server's clock, to compute the client's offset", public=True,
         query=clock.ClockQuery, act=clock.clock, view=time, answer=TimeView,
     ),
     UploadRoute(
-        path="/audio", summary="Upload a piece of audio: mp3, wav, m4a, ogg, webm or flac", form=upload.AudioForm,
+        path="/audio", summary="Upload an audio track: mp3, wav, m4a, ogg, webm or flac", form=upload.AudioForm,
         act=upload.upload, view=uploaded, status=201, answer=AudioView,
     ),
     ActionRoute(
-        path="/audio", summary="List one's own pieces, newest first", query=do.AudioQuery, act=do.page, view=pieces,
+        path="/audio", summary="List your own tracks, newest first", query=do.AudioQuery, act=do.page, view=audio_page,
         answer=AudioPage,
     ),
     ActionRoute(
-        path="/audio/{audio_id}", summary="Read about a piece: one's own, or one that a session has shown one",
-        act=do.find, view=one, answer=AudioView, scoped=True,
+        path="/audio/{audio_id}", summary="Read a track's details: your own track, or one played in your session",
+        act=do.find, view=one_track, answer=AudioView, scoped=True,
     ),
     ContentRoute(
-        path="/audio/{audio_id}/content", summary="Read a piece, whole or a range of it; by token or signed URL",
+        path="/audio/{audio_id}/content", summary="Read a track's bytes, all or a range; by token or signed URL",
         public=True, query=do.ContentQuery, act=do.content,
     ),
     ActionRoute(
-        path="/audio/{audio_id}/url", summary="Get a signed URL of a piece's content that needs no header",
-        act=do.url, view=signed, answer=SignedUrlView, scoped=True,
+        path="/audio/{audio_id}/url", summary="Get a signed URL for a track's bytes that needs no header",
+        act=do.url, view=signed_url, answer=SignedUrlView, scoped=True,
     ),
     ActionRoute(
         method="DELETE", path="/audio/{audio_id}", act=do.remove, view=nothing, status=204,
-        summary="Delete one's own piece, unless it is on in a live session",
+        summary="Delete your own track, unless it is selected in a live session",
     ),
 )  # fmt: skip

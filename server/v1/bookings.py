@@ -1,4 +1,4 @@
-"""Bookings in `/v1`: what they say, and their rows."""
+"""Bookings in `/v1`: their rows, and the shapes of their answers."""
 
 from msgspec import Struct
 
@@ -13,12 +13,14 @@ from server.v1.views import Page, SessionView, encode, session_view
 
 
 class Party(Struct, frozen=True):
+    """The tutor or the student of a booking."""
+
     id: UserId
     name: str
 
 
 class BookedSession(Struct, frozen=True):
-    """`can_join`: from a quarter of an hour before the booking's start to its end, while the session is not over."""
+    """`can_join` is true from 15 minutes before the booking's start until its end, while the session is not over."""
 
     id: str
     status: Status
@@ -26,7 +28,7 @@ class BookedSession(Struct, frozen=True):
 
 
 class BookingView(Struct, frozen=True, kw_only=True):
-    """`session` is null until somebody has asked for it."""
+    """A booking. `session` is null until the tutor or the student first asks for it."""
 
     id: str
     tutor: Party
@@ -40,12 +42,15 @@ class BookingView(Struct, frozen=True, kw_only=True):
 
 
 class BookingPage(Struct, frozen=True):
+    """A page of bookings. `next` is the cursor of the page after it, null on the last."""
+
     items: list[BookingView]
     next: str | None
 
 
-def shown(seen: do.Seen) -> BookingView:
-    booking = seen.booking
+def booking_view(read: do.Seen) -> BookingView:
+    """Return the view of a booking, with its session if it has one."""
+    booking = read.booking
     return BookingView(
         id=booking.booking_id,
         tutor=Party(booking.tutor_id, booking.tutor_name),
@@ -57,24 +62,28 @@ def shown(seen: do.Seen) -> BookingView:
         created_at=rfc3339(booking.created_at),
         session=None
         if booking.session_id is None or booking.session_status is None
-        else BookedSession(booking.session_id, booking.session_status, seen.can_join),
+        else BookedSession(booking.session_id, booking.session_status, read.can_join),
     )
 
 
-def booked(seen: do.Seen) -> Reply:
-    return Reply(201, encode(shown(seen)), {"Location": f"/v1/bookings/{seen.booking.booking_id}"})
+def booked(read: do.Seen) -> Reply:
+    """Return a new booking, with its `Location`."""
+    return Reply(201, encode(booking_view(read)), {"Location": f"/v1/bookings/{read.booking.booking_id}"})
 
 
-def one(seen: do.Seen) -> Reply:
-    return Reply(200, encode(shown(seen)))
+def one_booking(read: do.Seen) -> Reply:
+    """Return one booking."""
+    return Reply(200, encode(booking_view(read)))
 
 
-def several(listed: Listed) -> Reply:
-    return Reply(200, encode(Page([shown(seen) for seen in listed.items], listed.next)))
+def booking_page(listed: Listed) -> Reply:
+    """Return a page of bookings."""
+    return Reply(200, encode(Page([booking_view(read) for read in listed.items], listed.next)))
 
 
-def session(found: Session) -> Reply:
-    return Reply(200, encode(session_view(found)))
+def booked_session(session: Session) -> Reply:
+    """Return the session of a booking."""
+    return Reply(200, encode(session_view(session)))
 
 
 ROWS = (
@@ -83,15 +92,16 @@ ROWS = (
         keyed=True, act=do.create, view=booked, status=201, answer=BookingView,
     ),
     ActionRoute(
-        path="/bookings", summary="List the bookings that one is the tutor or the student of, earliest first",
-        query=do.BookingQuery, act=do.page, view=several, answer=BookingPage,
+        path="/bookings", summary="List the bookings in which you are the tutor or the student, earliest first",
+        query=do.BookingQuery, act=do.page, view=booking_page, answer=BookingPage,
     ),
     ActionRoute(
-        path="/bookings/{booking_id}", summary="Read a booking of one's own", act=do.find, view=one, answer=BookingView,
+        path="/bookings/{booking_id}", summary="Read one of your bookings", act=do.find, view=one_booking,
+        answer=BookingView,
     ),
     ActionRoute(
-        method="POST", path="/bookings/{booking_id}/session", act=do.session, view=session, keyed=True,
+        method="POST", path="/bookings/{booking_id}/session", act=do.session, view=booked_session, keyed=True,
         answer=SessionView,
-        summary="Get a booking's session; made when first asked for, once",
+        summary="Get a booking's session; the first request creates it",
     ),
 )  # fmt: skip

@@ -1,4 +1,8 @@
-"""Events as `/v1` prints them: in answers, in the log, as SSE frames and as a socket's messages."""
+"""Print events for `/v1`: in answers, in the log, as SSE frames and as WebSocket messages.
+
+An event has one encoding; the frame around it depends on the transport. Only its own actor and its confidants receive
+the actor of an anonymous event.
+"""
 
 from typing import Any, get_args, get_type_hints
 
@@ -18,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def instants(event: type) -> tuple[str, ...]:
-    """Name the fields of an event that hold an instant."""
+    """Return the names of the fields of an event type that hold an instant."""
     hints = get_type_hints(event)
     return tuple(name for name, hint in hints.items() if hint is Millis or Millis in get_args(hint))
 
@@ -31,16 +35,16 @@ INSTANTS: dict[type, tuple[str, ...]] = {
 PLAYBACK: frozenset[type] = frozenset({
     e.AudioSelected, e.AudioPlay, e.AudioPause, e.AudioSeek, e.AudioSpeed, e.AudioStop, e.AudioEnded,
 })  # fmt: skip
-"""Events after which a client has to work out where the track stands."""
-STANDING = {"position": 0.0, "speed": 1.0}
-"""What they mean where they say nothing else: the start, at plain speed."""
+"""Events after which a client has to compute the track's position."""
+PLAYBACK_DEFAULTS = {"position": 0.0, "speed": 1.0}
+"""The values of playback fields that an event leaves out: the track's start, at normal speed."""
 
 
-def event_fields(event: e.Event) -> dict[str, Any]:
-    """Give an event's own fields, `type` among them, as `/v1` prints them."""
+def event_fields(event: e.Event) -> dict[str, Any]:  # Any: JSON values
+    """Return an event's own fields, `type` among them, as `/v1` prints them: instants in RFC 3339."""
     plain: dict[str, Any] = msgspec.to_builtins(event)
     if type(event) in PLAYBACK:
-        plain = plain | {name: plain.get(name, value) for name, value in STANDING.items()}
+        plain = plain | {name: plain.get(name, value) for name, value in PLAYBACK_DEFAULTS.items()}
     for name in INSTANTS.get(type(event), ()):
         if plain.get(name) is not None:
             plain[name] = rfc3339(plain[name])
@@ -50,7 +54,8 @@ def event_fields(event: e.Event) -> dict[str, Any]:
 def event_json(
     recorded: e.Recorded, encoded: bytes, actor_id: UserId | None, server_time: Millis | None = None
 ) -> bytes:
-    """Print a durable event: {"seq", "at", "actor", "type", …its own fields}. `encoded` is its JSON in the log."""
+    """Encode a durable event as {"seq", "at", "actor", "type", …its own fields}. `encoded` is the event's JSON in the
+    log. Playback events also carry `server_time`, by default the time of the call."""
     kind = type(recorded.event)
     if kind in PLAYBACK:
         encoded = _encode(event_fields(recorded.event) | {"server_time": rfc3339(server_time or now_millis())})
@@ -62,9 +67,9 @@ def event_json(
 
 
 def published_json(out: Published) -> bytes:
-    """Print an event for whoever made it happen."""
+    """Encode an event for the participant who caused it: with its actor, even if it is anonymous."""
     if type(out.recorded.event) in PLAYBACK:
-        # Each time anew: whoever resumes later must get the server's time as of then.
+        # Not cached: a client that resumes later must get the server's time as of then.
         return event_json(out.recorded, out.event, out.recorded.actor_id)
     printed = out.printed.get("v1")
     if printed is None:
@@ -72,41 +77,44 @@ def published_json(out: Published) -> bytes:
     return printed
 
 
-def shown_json(out: Published) -> bytes:
-    """Print an event for everyone it concerns: of an anonymous one, not who."""
+def public_json(out: Published) -> bytes:
+    """Encode an event for its whole audience: the actor of an anonymous event is null."""
     return event_json(out.recorded, out.event, None) if anonymous(out.recorded.event) else published_json(out)
 
 
 def recorded_json(recorded: e.Recorded) -> bytes:
-    """The same, of an event read from the log."""
+    """Encode an event read from the log for the participant who caused it."""
     return event_json(recorded, _encode(recorded.event), recorded.actor_id)
 
 
 def sse(name: str, body: bytes, cursor: Cursor | None = None) -> bytes:
-    place = b"" if cursor is None else b"id: %d-%d\n" % (cursor.epoch, cursor.seq)
-    return b"%bevent: %b\ndata: %b\n\n" % (place, name.encode(), body)
+    """Return an SSE frame. `cursor` becomes its id, from which a client can resume."""
+    id_line = b"" if cursor is None else b"id: %d-%d\n" % (cursor.epoch, cursor.seq)
+    return b"%bevent: %b\ndata: %b\n\n" % (id_line, name.encode(), body)
 
 
 NAMES: dict[type, bytes] = {event: str(event.__struct_config__.tag).encode() for event in get_args(e.DurableEvent)}
 
 
 SILENT: frozenset[type] = frozenset({e.CodeCompacted})
-"""Events that tell nobody anything new, at any length: they are in the log, and neither in streams nor in answers."""
+"""Events without news for clients: they are in the log, but neither in streams nor in answers."""
 
 
 LOBBY: frozenset[type] = frozenset({
     e.SessionStarted, e.SessionEnded, e.SessionCancelled, e.SessionUpdated, e.SessionLocked, e.SessionUnlocked,
     e.SessionDeleted,
 })  # fmt: skip
-"""What those in the lobby are sent of the session besides what concerns them: its own facts, which they were given."""
+"""Events about the session itself, which participants in the lobby receive too, besides events about themselves."""
 
 
 def event_frame(out: Published) -> bytes | None:
-    return None if type(out.recorded.event) in SILENT else frame(out, shown_json(out))
+    """Return the SSE frame of an event for its whole audience; None if streams leave it out."""
+    return None if type(out.recorded.event) in SILENT else frame(out, public_json(out))
 
 
 def replayed_frame(out: Published) -> bytes | None:
-    """Print an event that is played again: the server's time is what it was then."""
+    """Return the SSE frame of an event in a replay; None if streams leave it out. `server_time` is the time at which
+    the event happened."""
     recorded = out.recorded
     if type(recorded.event) in SILENT:
         return None
@@ -115,6 +123,7 @@ def replayed_frame(out: Published) -> bytes | None:
 
 
 def frame(out: Published, body: bytes) -> bytes:
+    """Return the SSE frame of an event with `body` as its data and its position in the log as its id."""
     recorded = out.recorded
     return b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (
         recorded.epoch,
@@ -125,11 +134,13 @@ def frame(out: Published, body: bytes) -> bytes:
 
 
 def event_without_id_frame(out: Published) -> bytes | None:
+    """Return `event_frame` without its id line."""
     printed = event_frame(out)
     return None if printed is None else printed.partition(b"\n")[2]
 
 
 def relayed_frame(event: e.Event, by: UserId, at: Millis, state: State) -> bytes | None:
+    """Return the SSE frame of an event that is not in the log; None for the messages of a dialect's clients."""
     if isinstance(event, e.Relayed):
         return None
     body = b'{"at":"%b","actor":"%b",%b' % (rfc3339(at).encode(), by.encode(), _encode(event)[1:])
@@ -137,15 +148,18 @@ def relayed_frame(event: e.Event, by: UserId, at: Millis, state: State) -> bytes
 
 
 def resumed(since: Cursor, to: Cursor, missed: int) -> bytes:
+    """Return the frame after the last of the `missed` events that a resuming client received."""
     return sse("resumed", _encode({"from": str(since), "to": str(to), "missed": missed}))
 
 
 def reset(reason: str) -> bytes:
+    """Return the frame that tells a client to discard its view: a new snapshot follows."""
     return sse("reset", _encode({"reason": reason}))
 
 
 def bye(reason: Bye, retry_ms: int | None) -> bytes:
-    # EventSource takes its own pause from `retry:`; where coming back is no use, the client has to close it.
+    """Return the last frame of a stream. `retry_ms` is null if reconnecting is of no use."""
+    # EventSource reads its reconnection delay from `retry:`. If reconnecting is of no use, the client has to close it.
     pause = b"" if retry_ms is None else b"retry: %d\n" % max(retry_ms, 10)
     return pause + sse("bye", _encode({"reason": reason, "retry": retry_ms}))
 
@@ -167,32 +181,36 @@ FRAMES = StreamEncoder(
 REPLAYED = msgspec.structs.replace(FRAMES, event=replayed_frame)
 
 
-def said(name: bytes, body: bytes, cursor: Cursor | None = None) -> bytes:
-    """Print a frame as a socket's message."""
-    place = b"null" if cursor is None else b'"%d-%d"' % (cursor.epoch, cursor.seq)
-    return message(b'{"event":"%b","id":%b,"data":%b}' % (name, place, body))
+def socket_message(name: bytes, body: bytes, cursor: Cursor | None = None) -> bytes:
+    """Return a WebSocket message {"event", "id", "data"}. Its id is `cursor`, or null."""
+    message_id = b"null" if cursor is None else b'"%d-%d"' % (cursor.epoch, cursor.seq)
+    return message(b'{"event":"%b","id":%b,"data":%b}' % (name, message_id, body))
 
 
 def event_message(out: Published) -> bytes | None:
+    """Return the WebSocket message of an event for its whole audience; None if streams leave it out."""
     kind = type(out.recorded.event)
-    place = Cursor(out.recorded.epoch, out.recorded.seq)
-    return None if kind in SILENT else said(NAMES[kind], shown_json(out), place)
+    cursor = Cursor(out.recorded.epoch, out.recorded.seq)
+    return None if kind in SILENT else socket_message(NAMES[kind], public_json(out), cursor)
 
 
 def event_without_id_message(out: Published) -> bytes | None:
+    """Return `event_message` with a null id."""
     kind = type(out.recorded.event)
-    return None if kind in SILENT else said(NAMES[kind], shown_json(out))
+    return None if kind in SILENT else socket_message(NAMES[kind], public_json(out))
 
 
 def relayed_message(event: e.Event, by: UserId, at: Millis, state: State) -> bytes | None:
+    """Return the WebSocket message of an event that is not in the log; None for the messages of a dialect's clients."""
     if isinstance(event, e.Relayed):
         return None
     body = b'{"at":"%b","actor":"%b",%b' % (rfc3339(at).encode(), by.encode(), _encode(event)[1:])
-    return said(str(event.__struct_config__.tag).encode(), body)
+    return socket_message(str(event.__struct_config__.tag).encode(), body)
 
 
-def answered(re: bytes, reply: Reply) -> bytes:
-    """Answer the command that a client called `re` (JSON). `retry`: when to try again, in ms."""
+def command_message(re: bytes, reply: Reply) -> bytes:
+    """Return the answer to the command with the client's identifier `re`, which is JSON. `retry` is the time after
+    which the client may try again, in milliseconds."""
     name = b"answer" if reply.status < 400 else b"refused"
     pause = reply.headers.get("Retry-After")
     retry = b"" if pause is None else b'"retry":%d,' % (1_000 * int(pause))
@@ -210,7 +228,7 @@ CLOSES: dict[Bye, int] = {
     "ended": 4410,
     "draining": 1012,
 }
-"""What a socket is closed with after `bye`. A slow one does not hear it: it is cut off, as a stream is."""
+"""The close code that follows `bye`. A slow client receives neither: its connection is cut, as a slow stream's is."""
 
 
 MESSAGES = StreamEncoder(
@@ -218,13 +236,15 @@ MESSAGES = StreamEncoder(
     event_without_id=event_without_id_message,
     relayed=relayed_message,
     snapshot=snapshot,
-    first=lambda cursor, body: said(b"snapshot", body, cursor),
-    resumed=lambda since, to, missed: said(b"resumed", _encode({"from": str(since), "to": str(to), "missed": missed})),
-    reset=lambda reason: said(b"reset", _encode({"reason": reason})),
-    bye=lambda reason, retry_ms: said(b"bye", _encode({"reason": reason, "retry": retry_ms})),
+    first=lambda cursor, body: socket_message(b"snapshot", body, cursor),
+    resumed=lambda since, to, missed: socket_message(
+        b"resumed", _encode({"from": str(since), "to": str(to), "missed": missed})
+    ),
+    reset=lambda reason: socket_message(b"reset", _encode({"reason": reason})),
+    bye=lambda reason, retry_ms: socket_message(b"bye", _encode({"reason": reason, "retry": retry_ms})),
     heartbeat=b"",
     frame=payload,
-    disclosed=lambda out: said(
+    disclosed=lambda out: socket_message(
         NAMES[type(out.recorded.event)], published_json(out), Cursor(out.recorded.epoch, out.recorded.seq)
     ),
     lobby=LOBBY,
@@ -233,10 +253,10 @@ MESSAGES = StreamEncoder(
 
 
 def gap(since: Millis, until: Millis) -> bytes:
-    """Say that a silence has been cut short."""
+    """Return the frame that marks a quiet period which the replay shortens."""
     return sse("gap", _encode({"from": rfc3339(since), "to": rfc3339(until), "seconds": (until - since) / 1000}))
 
 
 def replay_end(last: Cursor, at: Millis) -> bytes:
-    """Say that all has been played. EventSource would come back for more: the client has to close it."""
+    """Return the last frame of a replay. EventSource would reconnect after it: the client has to close it."""
     return sse("replay_end", _encode({"cursor": str(last), "at": rfc3339(at), "retry": None}))

@@ -1,10 +1,13 @@
-"""How `/v1` prints records: chat, questions, code, statistics, recordings, the lines of downloads. And their rows."""
+"""Records in `/v1`: chat, questions, code, statistics, recordings and downloads, with their rows.
+
+A reader gets from a record what their own stream would have carried; the use cases filter, this module prints.
+"""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from actors.session.events import ChatMessage, Recorded
 from actors.session.ids import Millis, UserId
@@ -25,7 +28,7 @@ from server.usecases.records import (
     replay,
     statistics,
 )
-from server.v1.attendance import AttendanceView, attended
+from server.v1.attendance import AttendanceView, attendance_reply
 from server.v1.frames import REPLAYED, gap, replay_end
 from server.v1.state_views import MessageView, QuestionView, StateView, VoiceView, question_view, state_view
 from server.v1.views import Page, SessionView, encode, session_view
@@ -38,19 +41,21 @@ NDJSON = "application/x-ndjson"
 
 
 class ChatView(Struct, frozen=True):
-    """Latest first. `next` is the `before` of the page that comes after this one."""
+    """Chat messages, latest first. Send `next` as `before` to get the page after this one."""
 
     items: list[MessageView]
     next: int | None
 
 
 class QuestionsView(Struct, frozen=True):
+    """All questions that the caller may see, in the order in which they were asked."""
+
     items: list[QuestionView]
     next: None
 
 
 class EditView(Struct, frozen=True):
-    """A version of the code. `size` is in characters; `text` comes when one version is asked for."""
+    """A version of the code. `size` is in characters. `text` is present if the request names one version."""
 
     version: int
     author: UserId | None
@@ -60,15 +65,19 @@ class EditView(Struct, frozen=True):
 
 
 class EditsView(Struct, frozen=True):
+    """A page of versions, latest first. `next` is the cursor of the page after it, null on the last."""
+
     items: list[EditView]
     next: str | None
 
 
 def chat(page: chat_history.ChatPage) -> Reply:
-    return Reply(200, encode(ChatView([message(page, row) for row in page.chatted.rows], page.next)))
+    """Return a page of chat messages."""
+    return Reply(200, encode(ChatView([recorded_message(page, row) for row in page.chatted.rows], page.next)))
 
 
-def message(page: chat_history.ChatPage, row: Recorded) -> MessageView:
+def recorded_message(page: chat_history.ChatPage, row: Recorded) -> MessageView:
+    """Return the view of a chat message from the log, with the reactions and names that belong to its page."""
     event, session, author = row.event, page.session, row.actor_id or page.session.owner_id
     assert isinstance(event, ChatMessage)
     return MessageView(
@@ -86,15 +95,18 @@ def message(page: chat_history.ChatPage, row: Recorded) -> MessageView:
     )
 
 
-def listed(found: Listed) -> Reply:
-    return Reply(200, encode(Page(found.items, found.next)))
+def page(listed: Listed) -> Reply:
+    """Return a page whose items are views already."""
+    return Reply(200, encode(Page(listed.items, listed.next)))
 
 
-def edits(found: Listed) -> Reply:
-    return Reply(200, encode(Page([edit_view(edit) for edit in found.items], found.next)))
+def edits(listed: Listed) -> Reply:
+    """Return a page of versions of the code."""
+    return Reply(200, encode(Page([edit_view(edit) for edit in listed.items], listed.next)))
 
 
 def edit_view(edit: Edit) -> EditView:
+    """Return the view of a version of the code, without its text if that was not loaded."""
     text = UNSET if edit.text is None else edit.text
     return EditView(edit.version, edit.author, rfc3339(edit.at), edit.size, text)
 
@@ -103,23 +115,29 @@ def edit_view(edit: Edit) -> EditView:
 
 
 class ParticipantStatistics(Struct, frozen=True):
+    """The number of events that a participant caused, by type."""
+
     user_id: UserId
     total: int
     by_type: dict[str, int]
 
 
 class MinuteStatistics(Struct, frozen=True):
+    """The number of chat messages in the minute that begins at `at`."""
+
     at: str
     messages: int
 
 
 class HandStatistics(Struct, frozen=True):
+    """How often hands were raised, and how often a raised hand was called on."""
+
     raised: int
     called: int
 
 
 class QuestionStatistics(Struct, frozen=True):
-    """`answered_share` is null where nothing was asked."""
+    """`answered_share` is null if no question was asked."""
 
     asked: int
     answered: int
@@ -129,7 +147,7 @@ class QuestionStatistics(Struct, frozen=True):
 
 
 class PollStatistics(Struct, frozen=True):
-    """`turnout`: of everyone who has ever joined."""
+    """`turnout` is the fraction of all participants who have ever joined, null if nobody has."""
 
     poll_id: int
     question: str
@@ -138,7 +156,7 @@ class PollStatistics(Struct, frozen=True):
 
 
 class StatisticsView(Struct, frozen=True, kw_only=True):
-    """Who did most comes first; minutes without messages are left out."""
+    """The most active participants come first. Minutes without messages are left out."""
 
     joined: int
     participants: list[ParticipantStatistics]
@@ -148,22 +166,24 @@ class StatisticsView(Struct, frozen=True, kw_only=True):
     polls: list[PollStatistics]
 
 
-def statistics_view(found: Any) -> Reply:
-    joined, asked = found["joined"], found["questions"]
+def statistics_view(counted: Any) -> Reply:  # Any: one JSON document, made by the database
+    """Return the statistics of a session."""
+    joined, asked = counted["joined"], counted["questions"]
     view = StatisticsView(
         joined=joined,
-        participants=[ParticipantStatistics(**one) for one in found["participants"]],
+        participants=[ParticipantStatistics(**one) for one in counted["participants"]],
         messages_per_minute=[
-            MinuteStatistics(rfc3339(minute["at"]), minute["messages"]) for minute in found["messages_per_minute"]
+            MinuteStatistics(rfc3339(minute["at"]), minute["messages"]) for minute in counted["messages_per_minute"]
         ],
-        hands=HandStatistics(**found["hands"]),
+        hands=HandStatistics(**counted["hands"]),
         questions=QuestionStatistics(**asked, answered_share=share(asked["answered"], asked["asked"])),
-        polls=[PollStatistics(**poll, turnout=share(poll["voters"], joined)) for poll in found["polls"]],
+        polls=[PollStatistics(**poll, turnout=share(poll["voters"], joined)) for poll in counted["polls"]],
     )
     return Reply(200, encode(view))
 
 
 def share(part: int, whole: int) -> float | None:
+    """Return `part` as a fraction of `whole`, 0 to 1, with four decimals; None if `whole` is 0."""
     return round(min(1.0, part / whole), 4) if whole else None
 
 
@@ -171,7 +191,8 @@ def share(part: int, whole: int) -> float | None:
 
 
 class ProviderRecordingView(Struct, frozen=True):
-    """What a provider of rooms makes of its own, as far as it has said. `duration` in seconds."""
+    """The recording that the room's provider makes, as far as the provider has reported on it. `duration` is in
+    seconds."""
 
     provider: str
     status: RecordingStatus
@@ -182,7 +203,7 @@ class ProviderRecordingView(Struct, frozen=True):
 
 
 class RecordingLine(Struct, frozen=True, kw_only=True):
-    """`duration` in seconds, up to now while it is running."""
+    """A recording: an interval of the session's log. `duration` is in seconds, up to now while the recording runs."""
 
     recording_id: int
     status: Literal["recording", "finished"]
@@ -196,12 +217,15 @@ class RecordingLine(Struct, frozen=True, kw_only=True):
 
 
 class RecordingsView(Struct, frozen=True):
+    """All recordings of a session."""
+
     items: list[RecordingLine]
     next: None
 
 
 class RecordingLinks(RecordingLine, frozen=True, kw_only=True):
-    """The URLs are good until `expires_at`, for whoever has them: what everyone in the session could see."""
+    """A recording and its URLs, which need no credential until `expires_at`. They lead to what every participant could
+    see."""
 
     download_url: str
     replay_url: str
@@ -209,42 +233,46 @@ class RecordingLinks(RecordingLine, frozen=True, kw_only=True):
 
 
 class RecordingFile(Struct, frozen=True):
-    """`url` is the provider's, good until `expires_at`, for whoever has it."""
+    """`url` is the room provider's own. It needs no credential until `expires_at`."""
 
     url: str
     expires_at: str
 
 
-def recording_fields(found: recordings.Found) -> dict[str, Any]:
+def recording_line(found: recordings.Found) -> RecordingLine:
+    """Return the view of a recording."""
     recording = found.recording
     until = found.now if recording.stopped_at is None else recording.stopped_at
-    return {
-        "recording_id": recording.recording_id,
-        "status": "recording" if recording.stopped_at is None else "finished",
-        "user_id": recording.user_id,
-        "started_at": rfc3339(recording.started_at),
-        "stopped_at": when(recording.stopped_at),
-        "duration": max(0, until - recording.started_at) / 1000,
-        "first_seq": recording.first_seq,
-        "last_seq": recording.last_seq,
-        "provider": None if recording.provider is None else provider_recording(recording, recording.provider),
-    }
+    return RecordingLine(
+        recording_id=recording.recording_id,
+        status="recording" if recording.stopped_at is None else "finished",
+        user_id=recording.user_id,
+        started_at=rfc3339(recording.started_at),
+        stopped_at=when(recording.stopped_at),
+        duration=max(0, until - recording.started_at) / 1000,
+        first_seq=recording.first_seq,
+        last_seq=recording.last_seq,
+        provider=None if recording.provider is None else provider_recording(recording, recording.provider),
+    )
 
 
 def provider_recording(recording: Recording, provider: str) -> ProviderRecordingView:
+    """Return the view of the recording that the room's provider makes."""
     duration = None if recording.duration_ms is None else recording.duration_ms / 1000
     return ProviderRecordingView(
         provider, recording.status, recording.provider_id, duration, recording.s3_key, recording.reason
     )
 
 
-def recorded(found: Listed) -> Reply:
-    return Reply(200, encode(Page([RecordingLine(**recording_fields(one)) for one in found.items], None)))
+def recording_list(listed: Listed) -> Reply:
+    """Return all recordings of a session."""
+    return Reply(200, encode(Page([recording_line(recording) for recording in listed.items], None)))
 
 
-def links(linked: recordings.Linked) -> Reply:
+def recording_links(linked: recordings.Linked) -> Reply:
+    """Return a recording with its signed URLs. They are credentials, so that no cache may store the answer."""
     view = RecordingLinks(
-        **recording_fields(linked.found),
+        **structs.asdict(recording_line(linked.found)),
         download_url=linked.download_url,
         replay_url=linked.replay_url,
         expires_at=rfc3339(linked.expires_at),
@@ -252,7 +280,8 @@ def links(linked: recordings.Linked) -> Reply:
     return Reply(200, encode(view), {"Cache-Control": "no-store"})
 
 
-def file(link: DownloadLink) -> Reply:
+def recording_file(link: DownloadLink) -> Reply:
+    """Return the URL of the provider's file. It is a credential, so that no cache may store the answer."""
     return Reply(200, encode(RecordingFile(link.url, rfc3339(link.expires_at))), {"Cache-Control": "no-store"})
 
 
@@ -260,13 +289,16 @@ def file(link: DownloadLink) -> Reply:
 
 
 class ExportHead(Struct, frozen=True, tag_field="type", tag="session"):
+    """The first line of an export: the session, and the last event that follows."""
+
     session: SessionView
     last_seq: int
     exported_at: str
 
 
 class ArchiveHead(Struct, frozen=True, tag_field="type", tag="recording"):
-    """`state` is what everyone saw when the recording began; `audio`: what was on, was put on or was sent."""
+    """The first line of an archive. `state` is the session as every participant saw it when the recording began.
+    `audio` lists the tracks and voice notes that occur in the recording."""
 
     recording: RecordingLine
     state: StateView
@@ -275,67 +307,69 @@ class ArchiveHead(Struct, frozen=True, tag_field="type", tag="recording"):
 
 
 def export_head(session: Session, last_seq: int, now: Millis) -> bytes:
+    """Encode the first line of an export, with its newline."""
     return encode(ExportHead(session_view(session), last_seq, rfc3339(now))) + b"\n"
 
 
 def archive_head(head: archive.ArchiveHead) -> bytes:
-    line = RecordingLine(**recording_fields(head.recording))
+    """Encode the first line of an archive, with its newline."""
+    line = recording_line(head.recording)
     state = state_view(head.state, replay.NOBODY, head.recording.recording.started_at)
     return encode(ArchiveHead(line, state, head.chat_count, head.audio_ids)) + b"\n"
 
 
 def rows(line: Callable[[Recorded], bytes]) -> tuple[ActionRoute | DownloadRoute | ReplayRoute, ...]:
-    """Give the routes. `line` prints a row of the log as `/log` does, on a line."""
+    """Return the route rows. `line` encodes a row of the log as `/log` prints it, with a newline."""
     export_lines = export.Export(export_head, line)
     archive_lines = archive.Archive(archive_head, line)
     frames = replay.Frames(REPLAYED, gap, replay_end)
     return (
         ActionRoute(
-            path="/sessions/{ref}/log/statistics", summary="Count who did what, minute by minute", session=True,
+            path="/sessions/{ref}/log/statistics", summary="Read activity statistics", session=True,
             act=statistics.statistics, view=statistics_view, answer=StatisticsView,
         ),
         ActionRoute(
             path="/sessions/{ref}/attendance", session=True,
-            summary="Read who was there, when and for how long; members, of themselves",
-            query=attendance.AttendanceQuery, act=attendance.attended, view=attended, answer=AttendanceView,
+            summary="Read who attended, when and for how long; a member sees their own line only",
+            query=attendance.AttendanceQuery, act=attendance.attended, view=attendance_reply, answer=AttendanceView,
             text_types=("text/csv",),
         ),
         DownloadRoute(
-            path="/sessions/{ref}/export", summary="Download the whole log, as lines of JSON; owner, hosts and cohosts",
+            path="/sessions/{ref}/export", summary="Download the whole log as JSON lines; owner, hosts and cohosts",
             act=partial(export.export, lines=export_lines), content_type=NDJSON,
         ),
         ActionRoute(
-            path="/sessions/{ref}/chat", summary="Read the chat, latest first: what was to all, and one's own",
+            path="/sessions/{ref}/chat", summary="Read the chat, latest first, with your own direct messages",
             session=True, query=chat_history.ChatQuery, act=chat_history.chat, view=chat, answer=ChatView,
         ),
         ActionRoute(
             path="/sessions/{ref}/questions", summary="Read the questions, in the order they were asked", session=True,
-            act=partial(chat_history.questions, show=question_view), view=listed, answer=QuestionsView,
+            act=partial(chat_history.questions, show=question_view), view=page, answer=QuestionsView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/code/history", summary="Read the code's versions, latest first; one with its text",
+            path="/sessions/{ref}/code/history", summary="List the code's versions, latest first, or read one",
             session=True, query=code_history.CodeQuery, act=code_history.code_history, view=edits, answer=EditsView,
         ),
         ActionRoute(
             path="/sessions/{ref}/recordings", summary="List the recordings", session=True,
-            act=recordings.list_recordings, view=recorded, answer=RecordingsView,
+            act=recordings.list_recordings, view=recording_list, answer=RecordingsView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/recordings/{recording}", summary="Get a recording's URLs, good for a while",
-            session=True, act=recordings.find_recording, view=links, answer=RecordingLinks,
+            path="/sessions/{ref}/recordings/{recording}", summary="Get a recording, with its signed URLs",
+            session=True, act=recordings.find_recording, view=recording_links, answer=RecordingLinks,
         ),
         ActionRoute(
             path="/sessions/{ref}/recordings/{recording}/file", summary="Get the URL of the room provider's own file",
-            session=True, act=room_access.recording_file, view=file, answer=RecordingFile,
+            session=True, act=room_access.recording_file, view=recording_file, answer=RecordingFile,
         ),
         DownloadRoute(
             path="/sessions/{ref}/recordings/{recording}/archive", public=True, query=recordings.SignedQuery,
-            summary="Download a recording, as lines of JSON, by the URL that `/recordings/{recording}` gave",
+            summary="Download a recording as JSON lines, by the signed URL from `/recordings/{recording}`",
             act=partial(archive.archive, lines=archive_lines), content_type=NDJSON,
         ),
         ReplayRoute(
             path="/sessions/{ref}/replay", public=True, query=replay.ReplayQuery, format=REPLAYED,
-            summary="Play what has been, in its own rhythm (SSE); with a token, a ticket or a recording's signed URL",
+            summary="Replay a session at its original pace (SSE); by token, ticket or a recording's signed URL",
             play=partial(replay.replay, frames=frames),
         ),
     )  # fmt: skip

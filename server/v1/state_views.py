@@ -1,4 +1,7 @@
-"""What `/v1` says of a session's state, as one viewer may see it: one Struct per shape, made by one function each."""
+"""A session's state in `/v1`, as one viewer may see it: one Struct per shape, and one function that makes it.
+
+Only `state_view` and `snapshot` decide what a viewer sees; the other functions print what they are given.
+"""
 
 from collections.abc import Hashable
 from typing import Literal
@@ -13,15 +16,20 @@ from server.http.timestamps import rfc3339, when
 from server.v1.views import Counts, SessionView, encode, session_view
 
 CHAT_SHOWN = 50
+"""The number of latest messages in a snapshot."""
 
 
 class MediaView(Struct, frozen=True):
+    """The media that a participant sends."""
+
     video: bool
     audio: bool
     screen: bool
 
 
 class ParticipantView(Struct, frozen=True, kw_only=True):
+    """A participant. `permissions` are those in force, from their role, the session's features and changes by hosts."""
+
     user_id: UserId
     number: int
     name: str
@@ -39,7 +47,7 @@ class ParticipantView(Struct, frozen=True, kw_only=True):
 
 
 class HandView(Struct, frozen=True):
-    """A raised hand; the list is the queue."""
+    """A raised hand. The list is in the order in which hands were raised."""
 
     user_id: UserId
     raised_at: str
@@ -47,11 +55,15 @@ class HandView(Struct, frozen=True):
 
 
 class VoiceView(Struct, frozen=True):
+    """A voice note. `duration` is in seconds, null if the file does not state it."""
+
     audio_id: str
     duration: float | None
 
 
 class MessageView(Struct, frozen=True, kw_only=True):
+    """A chat message. `to` is the recipient of a direct message, null for a message to everyone."""
+
     message_id: MessageId
     seq: int
     user_id: UserId
@@ -66,13 +78,15 @@ class MessageView(Struct, frozen=True, kw_only=True):
 
 
 class TrackView(Struct, frozen=True):
+    """The selected track. `duration` is in seconds, null if the file does not state it."""
+
     audio_id: str
     title: str
     duration: float | None
 
 
 class PlaybackView(Struct, frozen=True, kw_only=True):
-    """`position`, in seconds, is where the track stands at `at`."""
+    """`position` is the track's position at `at`, in seconds."""
 
     track: TrackView
     status: Literal["stopped", "playing", "paused"]
@@ -83,7 +97,7 @@ class PlaybackView(Struct, frozen=True, kw_only=True):
 
 
 class QuestionView(Struct, frozen=True, kw_only=True):
-    """`user_id` of an anonymous question is for moderators only; `mine.asked` says which are one's own."""
+    """A question. Only moderators see the `user_id` of an anonymous one; `mine.asked` lists the viewer's own."""
 
     question_id: int
     user_id: UserId | None
@@ -98,7 +112,8 @@ class QuestionView(Struct, frozen=True, kw_only=True):
 
 
 class PollView(Struct, frozen=True, kw_only=True):
-    """`counts`: votes per option. `voters`: who chose what, where the poll is not anonymous."""
+    """A poll. `counts` are the votes per option. `voters` are the options that each voter chose, null for an anonymous
+    poll."""
 
     poll_id: int
     user_id: UserId
@@ -114,13 +129,15 @@ class PollView(Struct, frozen=True, kw_only=True):
 
 
 class CodeView(Struct, frozen=True):
+    """The shared code at its latest version."""
+
     version: int
     language: str
     text: str
 
 
 class BoardView(Struct, frozen=True):
-    """`cleared`: the strokes that `board_restored` brings back."""
+    """The whiteboard. `cleared` are the strokes that `board_restored` restores."""
 
     version: int
     strokes: list[s.Stroke]
@@ -128,13 +145,15 @@ class BoardView(Struct, frozen=True):
 
 
 class RecordingView(Struct, frozen=True):
+    """The recording that is running, and who started it."""
+
     recording_id: int
     user_id: UserId
     started_at: str
 
 
 class MineView(Struct, frozen=True):
-    """What the viewer has done that the rest does not say: votes by poll, questions upvoted, questions asked."""
+    """The viewer's own votes (options by poll), the questions that they upvoted, and the questions that they asked."""
 
     votes: dict[int, list[int]]
     upvoted: list[int]
@@ -142,7 +161,8 @@ class MineView(Struct, frozen=True):
 
 
 class StateView(Struct, frozen=True, kw_only=True):
-    """A session as one viewer may see it. `cursor` is where a stream goes on; null in the lobby."""
+    """A session as one viewer may see it. A stream opened with `cursor` continues from this state. A viewer in the
+    lobby gets no cursor and no more than the session itself."""
 
     cursor: str | None
     session: SessionView
@@ -158,30 +178,32 @@ class StateView(Struct, frozen=True, kw_only=True):
     recording: RecordingView | None
     server_time: str
     you: ParticipantView | UnsetType | None = UNSET
-    """The viewer's own place; added by `snapshot` with `mine`, so that all else can be shared."""
+    """The viewer as a participant. `snapshot` adds `you` and `mine`, so that viewers can share the rest."""
     mine: MineView | UnsetType = UNSET
 
 
-def participant_view(state: s.State, place: s.Participant) -> ParticipantView:
+def participant_view(state: s.State, participant: s.Participant) -> ParticipantView:
+    """Return the view of a participant."""
     return ParticipantView(
-        user_id=place.user_id,
-        number=place.number,
-        name=place.name,
-        role=place.role,
-        status=place.status,
-        online=place.online,
-        muted=place.muted,
-        hand_raised_at=when(state.hands.get(place.user_id)),
-        joined_at=when(place.joined_at),
-        left_at=when(place.left_at),
-        guest=place.guest,
-        colour=place.colour,
-        media=MediaView(place.video, place.audio, place.screen),
-        permissions=sorted(effective(state, place)),
+        user_id=participant.user_id,
+        number=participant.number,
+        name=participant.name,
+        role=participant.role,
+        status=participant.status,
+        online=participant.online,
+        muted=participant.muted,
+        hand_raised_at=when(state.hands.get(participant.user_id)),
+        joined_at=when(participant.joined_at),
+        left_at=when(participant.left_at),
+        guest=participant.guest,
+        colour=participant.colour,
+        media=MediaView(participant.video, participant.audio, participant.screen),
+        permissions=sorted(effective(state, participant)),
     )
 
 
 def message_view(state: s.State, message: s.Message) -> MessageView:
+    """Return the view of a chat message."""
     return MessageView(
         message_id=message.message_id,
         seq=message.seq,
@@ -198,17 +220,21 @@ def message_view(state: s.State, message: s.Message) -> MessageView:
 
 
 def name_of(state: s.State, user_id: UserId) -> str | None:
-    place, session = state.participants.get(user_id), state.session
-    return place.name if place else session.owner_name if user_id == session.owner_id else None
+    """Return the name of a participant or of the owner, who may not have joined; None for anyone else."""
+    participant, session = state.participants.get(user_id), state.session
+    return participant.name if participant else session.owner_name if user_id == session.owner_id else None
 
 
 def concerns(message: s.Message, viewer: UserId) -> bool:
+    """Return whether the viewer is the sender or a recipient of a message."""
     return message.to is None or viewer in (message.to, message.user_id)
 
 
 def state_view(state: s.State, viewer: UserId, now: Millis) -> StateView:
-    """Show a state to someone: others' direct messages never; the lobby, the departed, questions that wait for approval
-    and who is behind an anonymous one to moderators only."""
+    """Return the session as `viewer` may see it, without `you` and `mine`.
+
+    No viewer gets direct messages between others. Only moderators get the lobby, participants who have left, questions
+    that await approval and the authors of anonymous questions. A viewer in the lobby gets only the session itself."""
     session, server_time = session_view(state.session), rfc3339(now)
     if waiting(state, viewer):
         return StateView(
@@ -221,9 +247,9 @@ def state_view(state: s.State, viewer: UserId, now: Millis) -> StateView:
         cursor=f"{state.epoch}-{state.seq}",
         session=structs.replace(session, counts=counts(state)),
         participants=[
-            participant_view(state, place)
-            for place in state.participants.values()
-            if moderator or place.status == "joined"
+            participant_view(state, participant)
+            for participant in state.participants.values()
+            if moderator or participant.status == "joined"
         ],
         hands=[
             HandView(user_id, rfc3339(raised_at), max(0, now - raised_at) / 1000)
@@ -246,12 +272,14 @@ def state_view(state: s.State, viewer: UserId, now: Millis) -> StateView:
 
 
 def counts(state: s.State) -> Counts:
-    """Count those who have joined. The lobby, which only moderators see, is left out, unlike in lists of sessions."""
+    """Count the participants who have joined. Unlike in lists of sessions, the lobby is left out: only moderators see
+    it."""
     online = sum(one.online and one.status == "joined" for one in state.participants.values())
     return Counts(state.session.joined, online)
 
 
 def playback_view(playing: s.Playback, now: Millis) -> PlaybackView:
+    """Return the playback with its position at `now`."""
     track = playing.track
     return PlaybackView(
         track=TrackView(track.audio_id, track.title, track.duration_s),
@@ -264,6 +292,7 @@ def playback_view(playing: s.Playback, now: Millis) -> PlaybackView:
 
 
 def question_view(state: s.State, question: s.Question, moderator: bool) -> QuestionView:
+    """Return the view of a question, with its author unless it is anonymous and the viewer no moderator."""
     known = moderator or not question.anonymous
     return QuestionView(
         question_id=question.question_id,
@@ -280,6 +309,7 @@ def question_view(state: s.State, question: s.Question, moderator: bool) -> Ques
 
 
 def poll_view(poll: s.Poll) -> PollView:
+    """Return the view of a poll, with its voters unless it is anonymous."""
     return PollView(
         poll_id=poll.poll_id,
         user_id=poll.user_id,
@@ -296,14 +326,17 @@ def poll_view(poll: s.Poll) -> PollView:
 
 
 def board_view(state: s.State) -> BoardView:
+    """Return the view of the whiteboard."""
     return BoardView(state.board.version, list(state.board.strokes.values()), list(state.cleared.values()))
 
 
 def recording_view(running: s.Recording) -> RecordingView:
+    """Return the view of a running recording."""
     return RecordingView(running.recording_id, running.user_id, rfc3339(running.started_at))
 
 
 def mine_view(state: s.State, viewer: UserId) -> MineView:
+    """Return the viewer's own votes, upvotes and questions."""
     questions = state.questions.values()
     return MineView(
         votes={poll.poll_id: poll.votes[viewer] for poll in state.polls.values() if viewer in poll.votes},
@@ -313,7 +346,7 @@ def mine_view(state: s.State, viewer: UserId) -> MineView:
 
 
 def snapshot(state: s.State, viewer: UserId, now: Millis, shared: dict[Hashable, bytes]) -> bytes:
-    """Encode `state_view` with the viewer's own place. `shared` keeps, for one state, what is the same for many."""
+    """Encode `state_view` with `you` and `mine`. `shared` caches the part that viewers of one state have in common."""
     alone = (
         waiting(state, viewer)
         or any(m.to is not None and concerns(m, viewer) for m in state.messages.values())

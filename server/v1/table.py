@@ -1,5 +1,6 @@
-"""Homeroom's own API, as rows. Paths, bodies and answers are public and documented by `/openapi.json`."""
+"""Homeroom's own API as route rows. Paths, bodies and answers are public; `/openapi.json` documents them."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -23,7 +24,16 @@ from server.usecases.session_creation import create_session
 from server.v1 import records
 from server.v1.audio import ROWS as AUDIO
 from server.v1.bookings import ROWS as BOOKINGS
-from server.v1.frames import CLOSES, FRAMES, MESSAGES, SILENT, answered, event_fields, published_json, recorded_json
+from server.v1.frames import (
+    CLOSES,
+    FRAMES,
+    MESSAGES,
+    SILENT,
+    command_message,
+    event_fields,
+    published_json,
+    recorded_json,
+)
 from server.v1.me import ROWS as ME
 from server.v1.me import TicketView, ticket
 from server.v1.state_views import StateView, snapshot
@@ -45,18 +55,21 @@ from storage.users import AccountRole, User
 
 
 class Committed(Struct, frozen=True):
-    """`seq` is the log's position after the command; `events` is what it made happen, [] when it was so already."""
+    """`seq` is the log's position after the command. `events` are the events that it caused, empty if it changed
+    nothing."""
 
     seq: int
     events: list[dict[str, Any]]
 
 
 class JoinByCode(Struct, frozen=True, forbid_unknown_fields=True):
+    """A join code, in upper or lower case."""
+
     code: Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{6}$(?!\n)", description="six letters and digits")]
 
 
 class Joined(Struct, frozen=True):
-    """`waiting`: in the lobby, until a host has_invitation."""
+    """`status` is `waiting` while the caller is in the lobby: until a host admits them."""
 
     session: SessionView
     status: Presence | None
@@ -64,6 +77,8 @@ class Joined(Struct, frozen=True):
 
 
 class LoggedInView(Struct, frozen=True):
+    """An account and its new tokens. `expires_in` is the access token's lifetime in seconds."""
+
     user: UserView
     access_token: str
     refresh_token: str
@@ -71,7 +86,7 @@ class LoggedInView(Struct, frozen=True):
 
 
 class MeetingView(Struct, frozen=True):
-    """What lets the caller into the session's room."""
+    """The caller's access to the session's room."""
 
     room_name: str
     token: str
@@ -79,7 +94,7 @@ class MeetingView(Struct, frozen=True):
 
 
 class SessionTokenView(Struct, frozen=True):
-    """`meeting` is null for a session without a room."""
+    """A token for this session only. `meeting` is null for a session without a room."""
 
     token: str
     expires_at: str
@@ -88,7 +103,7 @@ class SessionTokenView(Struct, frozen=True):
 
 
 class GuestView(Struct, frozen=True):
-    """`colour` is what the others see them in."""
+    """A guest. Other participants see them in `colour`."""
 
     id: UserId
     number: int
@@ -98,12 +113,16 @@ class GuestView(Struct, frozen=True):
 
 
 class GuestTokenView(Struct, frozen=True):
+    """A guest's token, for this session only."""
+
     token: str
     user: GuestView
     expires_at: str
 
 
 class LogRowView(Struct, frozen=True):
+    """A row of a session's log. `details` are the event's own fields."""
+
     seq: int
     type: str
     actor: str | None
@@ -112,100 +131,121 @@ class LogRowView(Struct, frozen=True):
 
 
 class LogView(Struct, frozen=True):
+    """A page of a log. `next` is the cursor of the page after it, null on the last."""
+
     items: list[LogRowView]
     next: str | None
 
 
 class SessionPage(Struct, frozen=True):
+    """A page of sessions. `next` is the cursor of the page after it, null on the last."""
+
     items: list[SessionView]
     next: str | None
 
 
 def committed(answer: Answer) -> Reply:
+    """Return the answer to a command: 202 if it was passed on without a commit, 200 otherwise."""
     events = b",".join([published_json(out) for out in answer.published if type(out.recorded.event) not in SILENT])
     return Reply(202 if answer.ephemeral else 200, b'{"seq":%d,"events":[%b]}' % (answer.seq, events))
 
 
 def repeated(seq: int, rows: list[Recorded]) -> Reply:
+    """Return the answer to a command that was executed under the same idempotency key before."""
     events = b",".join([recorded_json(row) for row in rows if type(row.event) not in SILENT])
     return Reply(200, b'{"seq":%d,"events":[%b]}' % (seq, events))
 
 
-def logged_in(status: int) -> Any:
+def logged_in(status: int) -> Callable[[accounts.LoggedIn], Reply]:
+    """Return a view of a login that answers with `status`. Tokens are credentials, so that no cache may store them."""
+
     def view(login: accounts.LoggedIn) -> Reply:
-        shown = LoggedInView(user_view(login.user), login.access_token, login.refresh_token, login.expires_in)
-        return Reply(status, encode(shown), {"Cache-Control": "no-store"})
+        body = LoggedInView(user_view(login.user), login.access_token, login.refresh_token, login.expires_in)
+        return Reply(status, encode(body), {"Cache-Control": "no-store"})
 
     return view
 
 
-def user(found: User) -> Reply:
-    return Reply(200, encode(user_view(found)))
+def user(account: User) -> Reply:
+    """Return an account."""
+    return Reply(200, encode(user_view(account)))
 
 
-def session(found: Session) -> Reply:
-    return Reply(200, encode(session_view(found)))
+def session(read: Session) -> Reply:
+    """Return one session."""
+    return Reply(200, encode(session_view(read)))
 
 
-def new_session(made: Session) -> Reply:
-    return Reply(201, encode(session_view(made)), {"Location": f"/v1/sessions/{made.id}"})
+def new_session(created: Session) -> Reply:
+    """Return a new session, with its `Location`."""
+    return Reply(201, encode(session_view(created)), {"Location": f"/v1/sessions/{created.id}"})
 
 
 def session_page(listed: Listed) -> Reply:
-    return Reply(200, encode(Page([session_view(found) for found in listed.items], listed.next)))
+    """Return a page of sessions."""
+    return Reply(200, encode(Page([session_view(session) for session in listed.items], listed.next)))
 
 
-def joined(found: SessionMembership) -> Reply:
-    return Reply(200, encode(Joined(session_view(found.session), found.membership.status, found.membership.role)))
+def joined(read: SessionMembership) -> Reply:
+    """Return the session that the caller joined, with their status and role in it."""
+    return Reply(200, encode(Joined(session_view(read.session), read.membership.status, read.membership.role)))
 
 
-def session_token(made: session_tokens.SessionToken) -> Reply:
-    meeting = made.meeting
-    met = None if meeting is None else MeetingView(meeting.room_name, meeting.token, meeting.join_url)
-    shown = SessionTokenView(made.token, rfc3339(made.expires_at), made.permissions, met)
-    return Reply(201, encode(shown), {"Cache-Control": "no-store"})
+def session_token(issued: session_tokens.SessionToken) -> Reply:
+    """Return a token for one session, and one for its room if it has a room."""
+    meeting = issued.meeting
+    room = None if meeting is None else MeetingView(meeting.room_name, meeting.token, meeting.join_url)
+    view = SessionTokenView(issued.token, rfc3339(issued.expires_at), issued.permissions, room)
+    return Reply(201, encode(view), {"Cache-Control": "no-store"})
 
 
-def guest_token(made: session_tokens.GuestToken) -> Reply:
-    user = made.user
-    shown = GuestView(user.user_id, user.number, user.name, user.role, user.colour)
-    return Reply(
-        201, encode(GuestTokenView(made.token, shown, rfc3339(made.expires_at))), {"Cache-Control": "no-store"}
-    )
+def guest_token(issued: session_tokens.GuestToken) -> Reply:
+    """Return a new guest, with their token."""
+    user = issued.user
+    guest = GuestView(user.user_id, user.number, user.name, user.role, user.colour)
+    view = GuestTokenView(issued.token, guest, rfc3339(issued.expires_at))
+    return Reply(201, encode(view), {"Cache-Control": "no-store"})
 
 
-def plain(found: Struct) -> Reply:
-    return Reply(200, encode(found))
+def plain(value: Struct) -> Reply:
+    """Return a value that needs no view."""
+    return Reply(200, encode(value))
 
 
 def log(listed: Listed) -> Reply:
+    """Return a page of a session's log."""
     return Reply(200, encode(Page([log_row(row) for row in listed.items], listed.next)))
 
 
 def log_row(recorded: Recorded) -> LogRowView:
+    """Return the view of a row of the log."""
     details = event_fields(recorded.event)
     kind = details.pop("type")
     return LogRowView(recorded.seq, kind, recorded.actor_id, rfc3339(recorded.at), details)
 
 
 def log_line(recorded: Recorded) -> bytes:
+    """Encode a row of the log, with a newline."""
     return encode(log_row(recorded)) + b"\n"
 
 
-def summary(found: Summary) -> Reply:
-    return Reply(200, encode(summary_view(found)))
+def summary(read: Summary) -> Reply:
+    """Return the summary of a log."""
+    return Reply(200, encode(summary_view(read)))
 
 
 def state(body: bytes) -> Reply:
+    """Return a session's state, which is encoded already."""
     return Reply(200, body)
 
 
 async def read_state(services: Services, call: Call) -> bytes:
+    """Return the session's state as the caller may see it, encoded. Raise Problem 403 or 404."""
     return await sessions.state(services, call, snapshot)
 
 
 COMMANDS = CommandRoute(
-    path="/sessions/{ref}/commands", summary="Do something in a session; answered after it is committed",
+    path="/sessions/{ref}/commands", summary="Execute a command in a session; the answer follows its commit",
     body=c.WireCommand, reply=committed, repeat=repeated, answer=Committed,
 )  # fmt: skip
 API = Api(
@@ -214,7 +254,7 @@ API = Api(
     prefix="/v1",
     rows=(
         ActionRoute(
-            method="POST", path="/auth/register", summary="Make an account", public=True, body=accounts.Register,
+            method="POST", path="/auth/register", summary="Create an account", public=True, body=accounts.Register,
             act=accounts.register, view=logged_in(201), status=201, answer=LoggedInView,
         ),
         ActionRoute(
@@ -222,16 +262,16 @@ API = Api(
             act=accounts.login, view=logged_in(200), answer=LoggedInView,
         ),
         ActionRoute(
-            method="POST", path="/auth/refresh", summary="Exchange a refresh token; each works once", public=True,
+            method="POST", path="/auth/refresh", summary="Exchange a refresh token, which works once", public=True,
             body=accounts.Refresh, act=accounts.refresh, view=logged_in(200), answer=LoggedInView,
         ),
         ActionRoute(
-            method="POST", path="/auth/logout", summary="End this login, its tokens and streams at once",
+            method="POST", path="/auth/logout", summary="Log out: end this login's tokens and streams at once",
             act=accounts.logout, view=nothing, status=204,
         ),
-        ActionRoute(path="/me", summary="Read one's account", act=accounts.me, view=user, answer=UserView),
+        ActionRoute(path="/me", summary="Read your account", act=accounts.me, view=user, answer=UserView),
         ActionRoute(
-            method="PATCH", path="/me", summary="Change one's account", body=accounts.ChangeMe,
+            method="PATCH", path="/me", summary="Change your account", body=accounts.ChangeMe,
             act=accounts.change_me, view=user, answer=UserView,
         ),
         *ME,
@@ -243,7 +283,7 @@ API = Api(
             act=create_session, view=new_session, status=201, answer=SessionView,
         ),
         ActionRoute(
-            path="/sessions", summary="List the sessions that one owns or has a place in, newest first",
+            path="/sessions", summary="List the sessions that you own or take part in, newest first",
             query=sessions.SessionQuery, act=sessions.list_sessions, view=session_page, answer=SessionPage,
         ),
         CommandRoute(
@@ -255,29 +295,29 @@ API = Api(
             answer=SessionView,
         ),
         CommandRoute(
-            method="PATCH", path="/sessions/{ref}", summary="Change a session; null clears, what is not sent stays",
+            method="PATCH", path="/sessions/{ref}", summary="Change a session; null clears, omitted fields stay",
             body=c.Update, then=sessions.find_session, view=session, answer=SessionView,
         ),
         CommandRoute(
-            method="DELETE", path="/sessions/{ref}", summary="End or cancel a session and take it out of every list",
+            method="DELETE", path="/sessions/{ref}", summary="End or cancel a session, and remove it from every list",
             command=lambda body: c.Delete(), then=sessions.deleted, view=nothing, status=204,
         ),
         COMMANDS,
         ActionRoute(
-            path="/sessions/{ref}/state", summary="Read a session's state, and the cursor its stream goes on from",
+            path="/sessions/{ref}/state", summary="Read a session's state, and the cursor to open its stream with",
             session=True, act=read_state, view=state, answer=StateView,
         ),
         StreamRoute(path="/sessions/{ref}/events", summary="Stream a session (SSE)", format=FRAMES),
         ActionRoute(
-            path="/sessions/{ref}/code", summary="Read the code, and what merging clients begin with", session=True,
+            path="/sessions/{ref}/code", summary="Read the code, and the document for merging clients", session=True,
             act=code.document, view=plain, answer=code.Document,
         ),
         SocketRoute(
-            path="/sessions/{ref}/socket", summary="Stream a session, and take commands (WebSocket)", format=MESSAGES,
-            commands=COMMANDS, answered=answered, closes=CLOSES, status=101,
+            path="/sessions/{ref}/socket", summary="Stream a session and send commands (WebSocket)", format=MESSAGES,
+            commands=COMMANDS, answered=command_message, closes=CLOSES, status=101,
         ),
         ActionRoute(
-            path="/sessions/{ref}/playback", summary="Read what was played and when, oldest first", session=True,
+            path="/sessions/{ref}/playback", summary="Read the playback history, oldest first", session=True,
             query=library.HistoryQuery, act=library.history, view=log, answer=LogView,
         ),
         ActionRoute(
@@ -285,34 +325,34 @@ API = Api(
             session=True, act=sessions.ticket, view=ticket, status=201, answer=TicketView,
         ),
         ActionRoute(
-            method="POST", path="/sessions/{ref}/tokens", summary="Get a token that is good for this session alone",
+            method="POST", path="/sessions/{ref}/tokens", summary="Get a token for this session only",
             session=True, act=session_tokens.session_token, view=session_token, status=201, answer=SessionTokenView,
         ),
         ActionRoute(
             method="POST", path="/sessions/{ref}/guests", public=True, body=session_tokens.NewGuest, session=True,
-            summary="Come in without an account, by join code or id, where the session takes guests",
+            summary="Join as a guest, without an account, if the session admits guests",
             act=session_tokens.new_guest, view=guest_token, status=201, answer=GuestTokenView,
         ),
         ActionRoute(
             path="/sessions/{ref}/permissions", session=True, query=session_queries.PermissionsQuery,
             act=session_queries.permissions,
-            summary="Read what one may do; for moderators, what another may; with `explain`, why", view=plain,
+            summary="Read your permissions, or as a moderator another's; `explain` adds the reasons", view=plain,
             answer=session_queries.Rights,
         ),
         ActionRoute(
-            path="/sessions/{ref}/media", summary="Read who sends video, audio and their screen", session=True,
+            path="/sessions/{ref}/media", summary="Read which media each participant sends", session=True,
             act=session_queries.media, view=plain, answer=session_queries.Sending,
         ),
         ActionRoute(
-            path="/sessions/{ref}/media/{user_id}", summary="Read what one participant sends", session=True,
+            path="/sessions/{ref}/media/{user_id}", summary="Read which media one participant sends", session=True,
             act=session_queries.media_of, view=plain, answer=session_queries.Sends,
         ),
         ActionRoute(
-            path="/sessions/{ref}/log", summary="Read the log, by filters; owner, hosts and cohosts",
+            path="/sessions/{ref}/log", summary="Read the log, with filters; owner, hosts and cohosts",
             session=True, query=log_pages.LogQuery, act=log_pages.log_page, view=log, answer=LogView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/log/summary", summary="Add the log up", session=True, act=log_pages.log_summary,
+            path="/sessions/{ref}/log/summary", summary="Summarize the log", session=True, act=log_pages.log_summary,
             view=summary, answer=SummaryView,
         ),
         DAILY,

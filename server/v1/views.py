@@ -1,6 +1,6 @@
-"""What `/v1` says of sessions, users and pages: one Struct per shape, made by one function each."""
+"""Sessions, users and pages in `/v1`: one Struct per shape, and one function that makes it."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
@@ -14,18 +14,22 @@ from storage.users import AccountRole, User
 
 
 class Owner(Struct, frozen=True):
+    """A user, with their name."""
+
     id: UserId
     name: str
 
 
 class Counts(Struct, frozen=True):
+    """The number of participants who have joined, and of those who are connected now."""
+
     joined: int
     online: int
 
 
 class RoomView(Struct, frozen=True):
-    """Where audio and video are; a token for it comes from `POST …/tokens`. `url` of a built-in room is a path here, if
-    the server has not been told where it is reached."""
+    """The room for audio and video. `POST …/tokens` returns a token for it. The `url` of a built-in room is a path on
+    this server if its public address is not configured."""
 
     provider: str
     name: str
@@ -33,6 +37,8 @@ class RoomView(Struct, frozen=True):
 
 
 class SessionView(Struct, frozen=True, kw_only=True):
+    """A session. `code` is its join code; `early`, `empty_after` and `host_gone_after` are in seconds."""
+
     id: str
     number: int
     name: str
@@ -65,6 +71,8 @@ class SessionView(Struct, frozen=True, kw_only=True):
 
 
 class UserView(Struct, frozen=True):
+    """An account."""
+
     id: UserId
     number: int
     name: str
@@ -74,6 +82,8 @@ class UserView(Struct, frozen=True):
 
 
 class SummaryView(Struct, frozen=True):
+    """The number of events in a session's log, by type, and of participants who have joined and left."""
+
     total: int
     by_type: dict[str, int]
     joined: int
@@ -83,15 +93,19 @@ class SummaryView(Struct, frozen=True):
 
 
 class Page(Struct, frozen=True):
-    items: list[Any]
+    """Any page, as it is encoded. OpenAPI describes each by a Struct with the type of its items."""
+
+    items: Sequence[object]
     next: str | None
 
 
 def user_view(user: User) -> UserView:
+    """Return the view of an account."""
     return UserView(user.user_id, user.number, user.name, user.email, user.phone, user.role)
 
 
 def summary_view(summary: Summary) -> SummaryView:
+    """Return the view of a log's summary."""
     return SummaryView(
         summary.total,
         summary.by_type,
@@ -103,6 +117,7 @@ def summary_view(summary: Summary) -> SummaryView:
 
 
 def session_view(session: s.Session) -> SessionView:
+    """Return the view of a session."""
     return SessionView(
         id=session.id,
         number=session.number,
@@ -137,12 +152,15 @@ def session_view(session: s.Session) -> SessionView:
 
 
 def seconds(ms: int | None) -> float | None:
+    """Return milliseconds as seconds."""
     return None if ms is None else ms / 1000
 
 
-def encode(value: Any) -> bytes:
+def encode(value: object) -> bytes:
+    """Encode a view as JSON."""
     return msgspec.json.encode(value)
 
 
 def nothing(_: object) -> Reply:
+    """Return 204 without a body."""
     return Reply(204)

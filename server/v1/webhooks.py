@@ -1,6 +1,9 @@
-"""Webhooks in `/v1`: what is sent, what the API says, and its rows."""
+"""Webhooks in `/v1`: the payload of a delivery, the rows, and the shapes of their answers.
 
-from typing import Any, Literal
+A payload contains nothing that the endpoint's owner could not read from the session's stream.
+"""
+
+from typing import Literal
 
 from msgspec import Struct, structs
 
@@ -21,22 +24,25 @@ from storage.endpoints import Delivered, DeliveryStatus, Disabled, Endpoint
 from storage.outbox import Attempt, Delivery
 
 SENT = EVENT_TYPES - {NAMES[kind].decode() for kind in SILENT}
-"""Types of events that can be had."""
+"""The event types that an endpoint can subscribe to."""
 
 
 class SessionRef(Struct, frozen=True):
+    """The session of a delivered event."""
+
     id: str
     number: int
     name: str
 
 
 def payload(delivery: Delivery, owner_id: UserId) -> bytes:
-    """Print what an endpoint gets: `{type, timestamp, data}`, data being the event as streams show it and its session.
+    """Encode the payload of a delivery: `{type, timestamp, data}`. `data` is the event as streams print it, and its
+    session.
 
-    What a direct message between others says is left out, and who is behind what is anonymous."""
+    The text of a direct message between others and the actor of an anonymous event are left out."""
     recorded, session = withheld(delivery.recorded, owner_id), delivery.session
     actor_id = None if anonymous(recorded.event) else recorded.actor_id
-    # The server's time is what it was: a repetition is the same.
+    # `server_time` is the event's own, so that a repeated delivery is identical.
     event = event_json(recorded, encode(recorded.event), actor_id, recorded.at)
     at = rfc3339(recorded.at).encode()
     ref = encode(SessionRef(session.id, session.number, session.name))
@@ -46,11 +52,13 @@ def payload(delivery: Delivery, owner_id: UserId) -> bytes:
 
 
 def ping(endpoint_id: str, at: Millis) -> bytes:
+    """Encode the payload of a test delivery."""
     return encode({"type": "ping", "timestamp": rfc3339(at), "data": {"webhook_id": endpoint_id}})
 
 
 class EndpointView(Struct, frozen=True, kw_only=True):
-    """`status`: `active`, `paused` (its attempts fail: none is made until `paused_until`), or `disabled`, and why."""
+    """A webhook. `status` is `active`, `paused` (deliveries keep failing, so none is attempted until `paused_until`) or
+    `disabled`, with `disabled_reason`."""
 
     id: str
     number: int
@@ -68,18 +76,21 @@ class EndpointView(Struct, frozen=True, kw_only=True):
 
 
 class SecretEndpointView(EndpointView, frozen=True, kw_only=True):
-    """`secret` is shown this once."""
+    """A webhook with its secret, which no later answer repeats."""
 
     secret: str
 
 
 class EndpointPage(Struct, frozen=True):
+    """A page of webhooks. `next` is the cursor of the page after it, null on the last."""
+
     items: list[EndpointView]
     next: str | None
 
 
 class AttemptView(Struct, frozen=True):
-    """`status` is the receiver's answer, null for none; `error` says why the attempt failed."""
+    """One delivery attempt. `ms` is how long it took. `status` is the receiver's HTTP status, null if there was no
+    answer. `error` is the reason for a failure."""
 
     at: str
     ms: int
@@ -88,11 +99,14 @@ class AttemptView(Struct, frozen=True):
 
 
 class TestView(AttemptView, frozen=True):
+    """The attempt to deliver a ping."""
+
     delivered: bool
 
 
 class DeliveryView(Struct, frozen=True, kw_only=True):
-    """`id` is the `webhook-id` that the receiver sees. `history`: the latest attempts."""
+    """The delivery of one event. `id` is the `webhook-id` header that the receiver gets. `history` has the latest
+    attempts."""
 
     id: str
     type: str
@@ -107,64 +121,77 @@ class DeliveryView(Struct, frozen=True, kw_only=True):
 
 
 class DeliveryPage(Struct, frozen=True):
+    """A page of deliveries. `next` is the cursor of the page after it, null on the last."""
+
     items: list[DeliveryView]
     next: str | None
 
 
-class ReplayView(Struct, frozen=True):
-    """`next`: there are more; ask again with `since` at this."""
+class RedeliveryView(Struct, frozen=True):
+    """`queued` is the number of deliveries. If there are more, `next` is the `since` of the next request."""
 
     queued: int
     next: str | None
 
 
-def fields(endpoint: Endpoint) -> dict[str, Any]:
-    shown = structs.asdict(endpoint)
-    times = {name: when(shown[name]) for name in ("failing_since", "paused_until", "old_secret_until")}
-    return (
-        {name: shown[name] for name in ("number", "url", "types", "description", "failures")}
-        | times
-        | {
-            "id": endpoint.endpoint_id,
-            "status": "disabled" if endpoint.disabled else "paused" if endpoint.paused_until else "active",
-            "disabled_reason": endpoint.disabled,
-            "created_at": rfc3339(endpoint.created_at),
-            "updated_at": rfc3339(endpoint.updated_at),
-        }
+def endpoint_view(endpoint: Endpoint) -> EndpointView:
+    """Return the view of a webhook, without its secret."""
+    return EndpointView(
+        id=endpoint.endpoint_id,
+        number=endpoint.number,
+        url=endpoint.url,
+        types=endpoint.types,
+        description=endpoint.description,
+        status="disabled" if endpoint.disabled else "paused" if endpoint.paused_until else "active",
+        disabled_reason=endpoint.disabled,
+        failures=endpoint.failures,
+        failing_since=when(endpoint.failing_since),
+        paused_until=when(endpoint.paused_until),
+        old_secret_until=when(endpoint.old_secret_until),
+        created_at=rfc3339(endpoint.created_at),
+        updated_at=rfc3339(endpoint.updated_at),
     )
 
 
-def one(endpoint: Endpoint) -> Reply:
-    return Reply(200, encode(EndpointView(**fields(endpoint))))
+def one_endpoint(endpoint: Endpoint) -> Reply:
+    """Return one webhook."""
+    return Reply(200, encode(endpoint_view(endpoint)))
 
 
-def page(listed: Listed) -> Reply:
-    return Reply(200, encode(Page([EndpointView(**fields(endpoint)) for endpoint in listed.items], listed.next)))
+def endpoint_page(listed: Listed) -> Reply:
+    """Return a page of webhooks."""
+    return Reply(200, encode(Page([endpoint_view(endpoint) for endpoint in listed.items], listed.next)))
 
 
-def with_secret(made: do.WithSecret) -> bytes:
-    return encode(SecretEndpointView(secret=made.secret, **fields(made.endpoint)))
+def with_secret(issued: do.WithSecret) -> bytes:
+    """Encode a webhook with its secret."""
+    return encode(SecretEndpointView(secret=issued.secret, **structs.asdict(endpoint_view(issued.endpoint))))
 
 
-def created(made: do.WithSecret) -> Reply:
-    headers = {"Location": f"/v1/webhooks/{made.endpoint.endpoint_id}", "Cache-Control": "no-store"}
-    return Reply(201, with_secret(made), headers)
+def created(issued: do.WithSecret) -> Reply:
+    """Return a new webhook, with its `Location` and its secret."""
+    headers = {"Location": f"/v1/webhooks/{issued.endpoint.endpoint_id}", "Cache-Control": "no-store"}
+    return Reply(201, with_secret(issued), headers)
 
 
-def rotated(made: do.WithSecret) -> Reply:
-    return Reply(200, with_secret(made), {"Cache-Control": "no-store"})
+def rotated(issued: do.WithSecret) -> Reply:
+    """Return a webhook with its new secret."""
+    return Reply(200, with_secret(issued), {"Cache-Control": "no-store"})
 
 
 def attempt_view(attempt: Attempt) -> AttemptView:
+    """Return the view of a delivery attempt."""
     return AttemptView(rfc3339(attempt.at), attempt.ms, attempt.status, attempt.error)
 
 
 def tested(attempt: Attempt) -> Reply:
-    shown = TestView(rfc3339(attempt.at), attempt.ms, attempt.status, attempt.error, attempt.error is None)
-    return Reply(200, encode(shown))
+    """Return the result of a test delivery."""
+    view = TestView(rfc3339(attempt.at), attempt.ms, attempt.status, attempt.error, attempt.error is None)
+    return Reply(200, encode(view))
 
 
 def delivery_view(delivery: Delivered) -> DeliveryView:
+    """Return the view of a delivery."""
     return DeliveryView(
         id=message_id(delivery.session_id, delivery.seq),
         type=delivery.type,
@@ -179,35 +206,41 @@ def delivery_view(delivery: Delivered) -> DeliveryView:
     )
 
 
-def deliveries(listed: Listed) -> Reply:
+def delivery_page(listed: Listed) -> Reply:
+    """Return a page of deliveries."""
     return Reply(200, encode(Page([delivery_view(delivery) for delivery in listed.items], listed.next)))
 
 
 def replayed(delivery: Delivered) -> Reply:
+    """Return a delivery that will be sent again."""
     return Reply(202, encode(delivery_view(delivery)))
 
 
 def replayed_since(replayed: do.Replayed) -> Reply:
-    return Reply(202, encode(ReplayView(replayed.queued, when(replayed.next))))
+    """Return how many deliveries will be sent again."""
+    return Reply(202, encode(RedeliveryView(replayed.queued, when(replayed.next))))
 
 
 async def test(services: Services, call: Call) -> Attempt:
+    """Return the result of a test delivery. Raise Problem 404 for another owner's webhook."""
     return await do.test(services, call, ping)
 
 
 ROWS = (
     ActionRoute(
-        method="POST", path="/webhooks", summary="Have the events of one's own sessions sent to a URL",
+        method="POST", path="/webhooks", summary="Create a webhook: the events of your sessions are sent to its URL",
         body=do.NewEndpoint, act=do.create, view=created, status=201, answer=SecretEndpointView,
     ),
     ActionRoute(
-        path="/webhooks", summary="List one's webhooks, newest first", query=do.EndpointQuery, act=do.page, view=page,
-        answer=EndpointPage,
+        path="/webhooks", summary="List your webhooks, newest first", query=do.EndpointQuery, act=do.page,
+        view=endpoint_page, answer=EndpointPage,
     ),
-    ActionRoute(path="/webhooks/{webhook_id}", summary="Read a webhook", act=do.own, view=one, answer=EndpointView),
     ActionRoute(
-        method="PATCH", path="/webhooks/{webhook_id}", summary="Change a webhook; what is not sent stays",
-        body=do.ChangeEndpoint, act=do.change, view=one, answer=EndpointView,
+        path="/webhooks/{webhook_id}", summary="Read a webhook", act=do.own, view=one_endpoint, answer=EndpointView,
+    ),
+    ActionRoute(
+        method="PATCH", path="/webhooks/{webhook_id}", summary="Change a webhook; omitted fields stay as they are",
+        body=do.ChangeEndpoint, act=do.change, view=one_endpoint, answer=EndpointView,
     ),
     ActionRoute(
         method="DELETE", path="/webhooks/{webhook_id}", summary="Delete a webhook; nothing more is sent", act=do.remove,
@@ -215,22 +248,22 @@ ROWS = (
     ),
     ActionRoute(
         method="POST", path="/webhooks/{webhook_id}/rotate", body=do.Rotation, bare=True, act=do.rotate, view=rotated,
-        summary="Give a webhook another secret; the present one signs too for a while", answer=SecretEndpointView,
+        summary="Replace a webhook's secret; the old one keeps signing for a while", answer=SecretEndpointView,
     ),
     ActionRoute(
-        method="POST", path="/webhooks/{webhook_id}/test", summary="Send a ping now, and say what came of it", act=test,
+        method="POST", path="/webhooks/{webhook_id}/test", summary="Send a ping now and return the result", act=test,
         view=tested, answer=TestView,
     ),
     ActionRoute(
-        path="/webhooks/{webhook_id}/deliveries", summary="Read what was sent and what came of it, latest first",
-        query=do.DeliveryQuery, act=do.deliveries, view=deliveries, answer=DeliveryPage,
+        path="/webhooks/{webhook_id}/deliveries", summary="List deliveries and their results, latest first",
+        query=do.DeliveryQuery, act=do.deliveries, view=delivery_page, answer=DeliveryPage,
     ),
     ActionRoute(
         method="POST", path="/webhooks/{webhook_id}/deliveries/{delivery}/replay", act=do.replay, view=replayed,
-        summary="Send something again, or at once what waits for its time", status=202, answer=DeliveryView,
+        summary="Send a delivery again, or send a waiting one now", status=202, answer=DeliveryView,
     ),
     ActionRoute(
         method="POST", path="/webhooks/{webhook_id}/replay", body=do.Since, act=do.replay_since, view=replayed_since,
-        summary="Send again everything that has happened since a time", status=202, answer=ReplayView,
+        summary="Send all events since a given time again", status=202, answer=RedeliveryView,
     ),
 )  # fmt: skip
