@@ -6,7 +6,7 @@ from aiohttp import web
 
 from server.api.endpoint import USER
 from server.api.routes import UserStreamRoute
-from server.api.sse import StreamEndpoint, bound_kernel, cursor_of
+from server.api.sse import StreamEndpoint, bound_connection, cursor_of
 from server.streams.notification_feed import Reader
 
 
@@ -30,5 +30,5 @@ class UserStreamEndpoint(StreamEndpoint):
         with self.counted(principal, cursor_of(request)) as subscriber:
             reader = cast(Reader, subscriber)
             first = await services.user_streams.attach(reader, standing=row.standing, show=row.told)
-            bound_kernel(request, services)
+            bound_connection(request, services)
             return await self._stream(request, principal, reader, first)

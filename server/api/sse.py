@@ -95,7 +95,7 @@ class StreamEndpoint(Endpoint):
                 await self.recheck_access(request, session_id)
             missed = b"" if subscriber.missing is None else await self._missed(subscriber, session_id)
             if missed is not None:
-                bound_kernel(request, self._services)
+                bound_connection(request, self._services)
                 return await self._stream(request, principal, subscriber, missed)
         return await self._serve(request, principal, session_id, Cursor(0, 0))
 
@@ -192,11 +192,18 @@ def resume_cursor(request: web.Request) -> str | None:
     return request.headers.get("Last-Event-ID") or request.query.get("cursor")
 
 
-def bound_kernel(request: web.Request, services: Services) -> None:
-    """Left alone, the kernel keeps megabytes for a reader who does not read, before we learn of it."""
-    if request.transport is not None:
-        kernel = request.transport.get_extra_info("socket")
-        kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, services.settings.streams.send_buffer_bytes)
+def bound_connection(request: web.Request, services: Services) -> None:
+    """Bound what the kernel keeps for a reader who does not read, and how long for one who has disappeared.
+
+    Left alone it keeps megabytes, and tries for a quarter of an hour to deliver what nobody acknowledges. Between two
+    heartbeats nothing need be on its way: with half an interval, a client is gone after one and a half."""
+    if request.transport is None:
+        return
+    settings = services.settings.streams
+    kernel = request.transport.get_extra_info("socket")
+    kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer_bytes)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(settings.heartbeat_s * 500)))
 
 
 def stream_end(principal: Principal, lifetime_s: float) -> float:
