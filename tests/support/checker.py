@@ -57,7 +57,7 @@ def read(dsn: str) -> Log:
 
 
 def check_log(log: Log, ledger: Ledger) -> Figures:
-    """Check that each acknowledged command is in the log once, at its `seq`, that seqs are dense, and clients' order."""
+    """Check that each acknowledged command is in the log once, at its `seq`, that seqs are dense, and their order."""
     faults = [f"{session_id}: seqs are not dense" for session_id, rows in log.items() if not dense(rows)]
     faults += [f"{session_id}: epochs go back" for session_id, rows in log.items() if not rising(r.epoch for r in rows)]
     places: dict[tuple[str, str], list[Row]] = defaultdict(list)
