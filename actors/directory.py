@@ -14,22 +14,23 @@ from pykka import ActorRef
 
 from actors.messages import (
     SYSTEM,
+    Claimed,
+    ClaimFailed,
     Execute,
     Fenced,
     Outcome,
     Passivate,
     ReadState,
-    Start,
-    StartFailed,
     Subscribe,
     Unavailable,
 )
-from actors.persistence import tell
-from actors.ports import Channel, EventLog, LogUnavailable
+from actors.ports import EventLog, LogUnavailable, SessionChannel
+from actors.runtime import tell
 from actors.session import commands as c
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId
-from actors.session_actor import SessionActor, Shared
+from actors.session_actor import SessionActor
+from actors.shared import Shared
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +48,9 @@ class Directory:
         self,
         log: EventLog,
         *,
-        channel: Callable[[SessionId], Channel],
+        channel: Callable[[SessionId], SessionChannel],
         release: Callable[[SessionId], None],
-        shared: Callable[[Callable[[SessionActor], None]], Shared],
+        shared: Shared,
         mailbox: int,
         passivate_after_s: float,
         wake_every_s: float = WAKE_EVERY_S,
@@ -57,7 +58,8 @@ class Directory:
         self._log = log
         self._channel = channel
         self._release = release
-        self._shared = shared(self._stopped)
+        self._shared = shared
+        self._on_stop = self._stopped
         self._mailbox = mailbox
         self._passivate_after_s = passivate_after_s
         self._wake_every_s = wake_every_s
@@ -68,6 +70,11 @@ class Directory:
 
     def __len__(self) -> int:
         return len(self._actors)
+
+    @property
+    def settled(self) -> bool:
+        """Whether no session is being restored or revived."""
+        return not (self._reviving or self._tasks)
 
     def __contains__(self, session_id: SessionId) -> bool:
         return session_id in self._actors
@@ -102,12 +109,12 @@ class Directory:
 
     def _start(self, session_id: SessionId) -> SessionActor:
         channel = self._channel(session_id)
-        actor = SessionActor(session_id, channel, self._shared).begin()
+        actor = SessionActor(session_id, channel, self._shared, self._on_stop).begin()
         self._actors[session_id] = actor
         self.spawn(self._restore(actor.actor_ref, session_id, channel))
         return actor
 
-    async def _restore(self, actor: ActorRef[SessionActor], session_id: SessionId, channel: Channel) -> None:
+    async def _restore(self, actor: ActorRef[SessionActor], session_id: SessionId, channel: SessionChannel) -> None:
         try:
             claim = await self._log.claim(session_id)
             missed: list[Recorded] = []
@@ -120,12 +127,12 @@ class Directory:
         except LogUnavailable as error:
             # Why is for the log: it may name the database, and whoever asked hears the answer.
             logger.warning("session %s cannot be restored: %s", session_id, error)
-            tell(actor, StartFailed("the log cannot be reached"))
+            tell(actor, ClaimFailed("the log cannot be reached"))
         except Exception:
             logger.exception("restoring session %s failed", session_id)
-            tell(actor, StartFailed("this session could not be restored"))
+            tell(actor, ClaimFailed("this session could not be restored"))
         else:
-            tell(actor, Start(claim, missed))
+            tell(actor, Claimed(claim, missed))
 
     def _stopped(self, actor: SessionActor) -> None:
         if self._actors.get(actor.session_id) is actor:

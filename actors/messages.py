@@ -44,7 +44,7 @@ class KeyReused(Struct, frozen=True):
 class Unavailable(Struct, frozen=True):
     """Not done, or not known to be done; try again after `retry_s`."""
 
-    why: str
+    detail: str
     retry_s: float = 1.0
     busy: bool = False
     """The caller's own pace is the cause, not the server's state."""
@@ -81,7 +81,7 @@ class Key(Struct, frozen=True):
 # Told
 
 
-class Reply(Protocol):
+class ReplyFuture(Protocol):
     """Where an outcome goes: a future, or anything that takes a result as one does."""
 
     def done(self) -> bool: ...
@@ -94,7 +94,7 @@ class Execute(Struct):
 
     command: c.Command
     by: c.Caller
-    reply: Reply | None = None
+    reply: ReplyFuture | None = None
     key: Key | None = None
 
 
@@ -106,25 +106,27 @@ class Subscribe(Struct):
     subscriber: Any
     by: c.Caller | None
     join: bool
-    reply: Reply | None = None
+    reply: ReplyFuture | None = None
 
 
 class ReadState(Struct):
     """Read the state: `view` must take what it needs and keep nothing."""
 
     view: Callable[[State], Any]
-    reply: Reply | None = None
+    reply: ReplyFuture | None = None
 
 
-class Start(Struct, frozen=True):
+class Claimed(Struct, frozen=True):
     """The session as it was restored, or None when there is none. `missed`: what its channel has yet to show."""
 
     claim: Claim | None
     missed: Sequence[e.Recorded] = ()
 
 
-class StartFailed(Struct, frozen=True):
-    why: str
+class ClaimFailed(Struct, frozen=True):
+    """The session could not be claimed or read."""
+
+    detail: str
 
 
 class Wake(Struct, frozen=True):

@@ -1,8 +1,8 @@
-"""The group commit: what queues while a commit runs is the next one. No timer, no resending.
+"""The group commit: appends that arrive while a commit runs form the next one. No timer, no retries.
 
-**Law:** a session actor hears `Committed` only after PostgreSQL has said so, and in the order it appended. When a
-commit's outcome is unknown nothing is sent again: every actor of that batch is told `CommitFailed`, stops, and
-is restored from the log.
+**Law:** a session actor receives `AppendsCommitted` only after PostgreSQL has confirmed the commit, and in the order of
+its appends. If the outcome of a commit is unknown, nothing is sent again: every actor in it receives `CommitFailed`,
+stops, and is restored from the log.
 """
 
 import asyncio
@@ -10,19 +10,17 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Any
 
 from msgspec import Struct
-from pykka import ActorDeadError, ActorRef
 
 from actors.ports import Append, EventLog, LogUnavailable
-from actors.runtime import LoopActor
+from actors.runtime import LoopActor, tell
 from actors.session.ids import SessionId
 
 logger = logging.getLogger(__name__)
 
 
-class Committed(Struct, frozen=True):
+class AppendsCommitted(Struct, frozen=True):
     """The oldest so many appends of this actor's are in the log, which reaches `seq` with them."""
 
     seq: int
@@ -160,7 +158,7 @@ class Persistence(LoopActor):
         self.queued_rows -= rows
         for session_id, append in last.items():
             if session_id in committed:
-                tell(append.actor, Committed(append.new_seq, appends[session_id]))
+                tell(append.actor, AppendsCommitted(append.new_seq, appends[session_id]))
             else:
                 self._forget(session_id, append.epoch)
                 tell(append.actor, CommitFailed(fenced))
@@ -193,11 +191,3 @@ class Persistence(LoopActor):
         finally:
             self._saves = None
             self._tell_idle()
-
-
-def tell(actor: ActorRef[Any], message: object) -> None:
-    """Tell an actor that may have stopped meanwhile."""
-    try:
-        actor.tell(message)
-    except ActorDeadError:
-        logger.debug("%s came after its actor had stopped", type(message).__name__)

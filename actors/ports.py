@@ -27,7 +27,7 @@ class Published(Struct, gc=False):
     """The same as an API prints it, by the API's name: made once for the answer and the streams."""
 
 
-class Channel(Protocol):
+class SessionChannel(Protocol):
     """The streams of one session, as its actor sees them. They outlive the actor."""
 
     last_seq: int

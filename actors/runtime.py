@@ -7,6 +7,7 @@ non-empty schedules one drain; what arrives while that runs waits for the next. 
 import asyncio
 import logging
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextvars import Context
@@ -93,6 +94,14 @@ class LoopRef(pykka.ActorRef[A]):
         self.actor_inbox.put(Envelope(message))
 
 
+def tell(actor: pykka.ActorRef[Any], message: object) -> None:
+    """Send a message to an actor, or drop it if the actor has stopped."""
+    try:
+        actor.tell(message)
+    except pykka.ActorDeadError:
+        logger.debug("%s came after its actor had stopped", type(message).__name__)
+
+
 class LoopScheduler:
     """Work that may wait a little, of all actors: in each turn of the loop a quarter of what has gathered is done.
 
@@ -111,6 +120,15 @@ class LoopScheduler:
         if not self._due:
             self._due = True
             self._loop.call_soon(self._run)
+
+    def after(self, delay_s: float, work: Callable[[], None]) -> None:
+        """Run work after a delay, whatever else is waiting."""
+        self._loop.call_later(delay_s, work)
+
+    @staticmethod
+    def time() -> float:
+        """Return seconds on a clock that advances while a callback runs, unlike the clock of uvloop's loop."""
+        return time.perf_counter()
 
     def _run(self) -> None:
         waiting = self._waiting

@@ -1,118 +1,28 @@
-"""The Yjs document beside a session's code: made when somebody first merges, and from then on in step with the text.
+"""A Yjs document that holds a text, by way of pycrdt.
 
-**Law:** whoever applies the updates that the log has, in whatever order, holds the text that the log has. What is
-refused leaves no trace: the document is then made anew from the state.
-Positions are characters in the machine and bytes of UTF-8 in the document.
+Positions are characters outside of this module and bytes of UTF-8 in the document.
 """
 
 import base64
 import binascii
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pycrdt
 from pycrdt import Doc, Text, TransactionEvent
 
-from actors.session import commands as c
-from actors.session import events as e
-from actors.session import machine
-from actors.session.aspects.code import changed
 from actors.session.errors import Reason, Rejected
-from actors.session.ids import Millis
-from actors.session.state import Code, State, TextChange
+from actors.session.state import TextChange
 
 ROOT = "code"
-"""What the text is called in the document: `doc.getText("code")`."""
-LOOSE_UPDATES = 100
-LOOSE_BYTES = 256 << 10
-COPIED = 8 << 20
-"""Characters that following an edit may copy, change by change; past that its changes go as one."""
-HISTORY_BYTES = 8 << 20
-"""All updates together. Yjs keeps a trace of what was deleted, so that a document grows while its text does not."""
-
-
-class CodeDocument:
-    """Decides as the machine does, and keeps the document of one session in step."""
-
-    __slots__ = ("_replica",)
-
-    def __init__(self) -> None:
-        self._replica: Replica | None = None
-
-    def decide(self, state: State, command: c.Command, by: c.Caller, now: Millis) -> list[e.Event]:
-        """`machine.decide`, with a Yjs update merged, or one made of a plain edit. Raises: Rejected.
-
-        What it gives has to be applied to the state before it is asked again."""
-        if not isinstance(command, c.MergeCode):
-            events = machine.decide(state, command, by, now)
-            if not state.code.updates or not any(isinstance(event, e.CodeEdited) for event in events):
-                return events
-        try:
-            if isinstance(command, c.MergeCode):
-                events = self._merged(state, command, by, now)
-            else:
-                events = self._followed(state.code, events)
-            return self._compacted(state, events, by, now)
-        except (Exception, KeyboardInterrupt, SystemExit):
-            self._replica = None
-            raise
-        except BaseException as panic:
-            # No Exception: an actor would not see it, and neither stop nor go on.
-            self._replica = None
-            raise RuntimeError("the Yjs document cannot be kept in step") from panic
-
-    def _merged(self, state: State, command: c.MergeCode, by: c.Caller, now: Millis) -> list[e.Event]:
-        machine.decide(state, command, by, now)
-        code = state.code
-        if sum(map(len, code.updates)) > HISTORY_BYTES:
-            raise Rejected(Reason.TOO_LARGE, "The document's history has grown too long to merge more into it.")
-        update = decoded(command.update)
-        events: list[e.Event] = []
-        replica = self._open(code)
-        if not code.updates:
-            # The first to merge brings the document about. Its updates have to be the same for all who come later.
-            events.append(e.CodeMerged(version=code.version, update=encoded(replica.everything())))
-        changes, news = replica.merge(update, code.text)
-        if news is not None:
-            events += machine.decide(state, c.Merge(changes=changes, update=encoded(news)), by, now)
-        return events
-
-    def _followed(self, code: Code, events: list[e.Event]) -> list[e.Event]:
-        """Add to each plain edit the update that does the same."""
-        replica, text = self._open(code), code.text
-        followed: list[e.Event] = []
-        for event in events:
-            followed.append(event)
-            if isinstance(event, e.CodeEdited):
-                changes = event.changes or ()
-                if event.text is not None or len(changes) * len(text) > COPIED:
-                    changes = difference(text, event.text if event.text is not None else changed(text, changes))
-                text, update = replica.follow(text, changes)
-                followed.append(e.CodeMerged(version=event.version, update=encoded(update)))
-        return followed
-
-    def _compacted(self, state: State, events: list[e.Event], by: c.Caller, now: Millis) -> list[e.Event]:
-        """Add all updates in one, when there are many and they outweigh the one that they began with.
-
-        That last condition keeps the log in proportion: what is written again is no more than what has come."""
-        updates = [*state.code.updates, *(event.update for event in events if isinstance(event, e.CodeMerged))]
-        loose = sum(map(len, updates[1:]))
-        if loose <= LOOSE_BYTES and (len(updates) <= LOOSE_UPDATES or loose <= len(updates[0])):
-            return events
-        compact = c.Compact(update=encoded(self._open(state.code).everything()))
-        return [*events, *machine.decide(state, compact, by, now)]
-
-    def _open(self, code: Code) -> "Replica":
-        if self._replica is None:
-            self._replica = Replica(map(decoded, code.updates))
-            if not code.updates:
-                self._replica.follow("", [TextChange(at=0, insert=code.text)])
-        return self._replica
+"""The name of the text in the document: `doc.getText("code")`."""
+NOTHING = b"\0\0"
+"""The update that changes nothing."""
 
 
 class Replica:
-    """A Yjs document that holds the code and nothing else."""
+    """The document of one session's code. It holds one text and nothing else."""
 
     def __init__(self, updates: Iterable[bytes]) -> None:
         self._doc: Doc[Text] = Doc()
@@ -124,34 +34,39 @@ class Replica:
     def __str__(self) -> str:
         return str(self._text)
 
-    def everything(self) -> bytes:
+    def whole(self) -> bytes:
+        """Return the whole document as one update."""
         return self._doc.get_update()
 
     def merge(self, update: bytes, text: str) -> tuple[list[TextChange], bytes | None]:
-        """Take an update in; give what it changes in `text` (what the document holds), and what was new in it.
+        """Merge an update. Return the changes it makes to `text` (the document's text), and the part of it that was
+        new to the document, as an update; None if nothing was.
 
-        Raises: Rejected, and is then not to be used any more."""
+        Raise Rejected if the update is malformed, incomplete or has more than the text. The replica is then unusable.
+        """
         try:
-            with self._watched() as seen:
+            with self._observed() as observed:
                 self._doc.apply_update(update)
             incomplete = missing(update, self._doc.get_state())
-            changes = [change for delta in seen.deltas for change in changes_of(delta, text)]
+            changes = [change for delta in observed.deltas for change in changes_of(delta, text)]
         except (KeyboardInterrupt, SystemExit, Rejected):
             raise
         except BaseException as error:
-            # A panic in the library, which a made-up update can bring about, is no Exception.
+            # A forged update can make the library panic, and a panic is no Exception.
             raise Rejected(Reason.NOT_ALLOWED, "`update` is not a Yjs update.", field="update") from error
         if incomplete:
             raise Rejected(
-                Reason.BEHIND, "`update` builds on others that are not here; send everything since.", field="update"
+                Reason.BEHIND,
+                "`update` builds on updates that the server lacks; send those too.",
+                field="update",
             )
         if list(self._doc.keys()) != [ROOT]:
-            raise Rejected(Reason.NOT_ALLOWED, f"`update` may change the text {ROOT!r} only.", field="update")
-        return changes, seen.news
+            raise Rejected(Reason.NOT_ALLOWED, f"`update` must change the text {ROOT!r} only.", field="update")
+        return changes, observed.update
 
     def follow(self, text: str, changes: Sequence[TextChange]) -> tuple[str, bytes]:
-        """Make changes to `text` (what the document holds); give what it is then, and the update."""
-        with self._watched() as seen, self._doc.transaction():
+        """Make changes to `text` (the document's text). Return the result, and the update that does the same."""
+        with self._observed() as observed, self._doc.transaction():
             for change in changes:
                 start = len(text[: change.at].encode())
                 rest = text[change.at + change.delete :]
@@ -161,48 +76,45 @@ class Replica:
                 if change.insert:
                     self._text.insert(start, change.insert)
                 text = text[: change.at] + change.insert + rest
-        return text, seen.news or NOTHING
+        return text, observed.update or NOTHING
 
     @contextlib.contextmanager
-    def _watched(self) -> Iterator["Seen"]:
-        """See what happens meanwhile. A subscription that is kept would keep the document in memory for ever."""
-        seen = Seen()
-        updates = self._doc.observe(seen.on_update)
-        deltas = self._text.observe(seen.on_delta)
+    def _observed(self) -> Iterator["Observed"]:
+        """Collect what changes in the block. A subscription left in place would keep the document in memory forever."""
+        observed = Observed()
+        updates = self._doc.observe(observed.on_update)
+        deltas = self._text.observe(observed.on_delta)
         try:
-            yield seen
+            yield observed
         finally:
             self._doc.unobserve(updates)
             self._text.unobserve(deltas)
 
 
-class Seen:
-    """What one transaction did to a document."""
+class Observed:
+    """The effect of one transaction on a document."""
 
-    __slots__ = ("deltas", "news")
+    __slots__ = ("deltas", "update")
 
     def __init__(self) -> None:
-        self.news: bytes | None = None
-        """As an update: only what was not there yet."""
+        self.update: bytes | None = None
+        """Everything that was new to the document."""
         self.deltas: list[list[dict[str, Any]]] = []
 
     def on_update(self, event: TransactionEvent) -> None:
-        self.news = event.update
+        self.update = event.update
 
     def on_delta(self, event: Any) -> None:
         self.deltas.append(event.delta)
 
 
-NOTHING = b"\0\0"
-"""The update that changes nothing."""
-
-
 def encoded(update: bytes) -> str:
+    """Return an update as base64, as events carry it."""
     return base64.b64encode(update).decode()
 
 
 def decoded(update: str) -> bytes:
-    """Raises: Rejected."""
+    """Return the update that base64 text encodes. Raise Rejected if it is not base64."""
     try:
         return base64.b64decode(update, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -210,7 +122,9 @@ def decoded(update: str) -> bytes:
 
 
 def changes_of(delta: Sequence[dict[str, Any]], text: str) -> Iterator[TextChange]:
-    """Say in characters what a Yjs delta says in bytes. Raises: Rejected when there is more to it than plain text."""
+    """Yield a Yjs delta of `text`, which counts bytes, as changes, which count characters.
+
+    Raise Rejected if it inserts anything but plain text."""
     raw = text.encode()
     old = at = delete = 0
     insert = ""
@@ -220,9 +134,9 @@ def changes_of(delta: Sequence[dict[str, Any]], text: str) -> Iterator[TextChang
 
     for step in [*delta, {"retain": 0}]:
         if "attributes" in step or not isinstance(step.get("insert", ""), str):
-            raise Rejected(Reason.NOT_ALLOWED, "`update` may hold plain text only.", field="update")
+            raise Rejected(Reason.NOT_ALLOWED, "`update` must insert plain text only.", field="update")
         if "\0" in step.get("insert", ""):
-            raise Rejected(Reason.NOT_ALLOWED, "`update` has a NUL character in it.", field="update")
+            raise Rejected(Reason.NOT_ALLOWED, "`update` must not insert a NUL character.", field="update")
         insert += step.get("insert", "")
         if size := step.get("delete", 0):
             delete += characters(size)
@@ -236,26 +150,27 @@ def changes_of(delta: Sequence[dict[str, Any]], text: str) -> Iterator[TextChang
 
 
 def difference(old: str, new: str) -> list[TextChange]:
-    """Give the one change that makes `new` of `old`: what is between what they begin and end with alike."""
-    start = alike(len(old), len(new), lambda size: old[:size] == new[:size])
-    end = alike(len(old) - start, len(new) - start, lambda size: old[len(old) - size :] == new[len(new) - size :])
+    """Return the one change that turns `old` into `new`: everything between their common prefix and suffix."""
+    start = largest(min(len(old), len(new)), lambda size: old[:size] == new[:size])
+    most = min(len(old), len(new)) - start
+    end = largest(most, lambda size: old[len(old) - size :] == new[len(new) - size :])
     return [TextChange(at=start, delete=len(old) - start - end, insert=new[start : len(new) - end])]
 
 
-def alike(most: int, or_most: int, same: Any) -> int:
-    """Find the largest size for which `same` holds."""
-    low, high = 0, min(most, or_most)
+def largest(most: int, holds: Callable[[int], bool]) -> int:
+    """Return the largest size up to `most` for which a condition holds; it holds for all smaller ones too."""
+    low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if same(middle) else (low, middle - 1)
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
     return low
 
 
 def missing(update: bytes, state: bytes) -> bool:
-    """Say whether a document with this state vector has yet to hear of something before it can show an update.
+    """Return whether a document with this state vector lacks updates that an update builds on.
 
-    What an update has beyond a state is an update again (v1): blocks per client, none when all are there; and what it
-    deletes: per client, ranges of clocks."""
+    Read from the difference between the two, which is an update too (v1): blocks per client, none if the document has
+    all; then deletions, as ranges of clocks per client."""
     held = numbers(state)
     known = {next(held): next(held) for _ in range(next(held))}
     beyond = numbers(pycrdt.get_update(update, state))
@@ -270,7 +185,7 @@ def missing(update: bytes, state: bytes) -> bool:
 
 
 def numbers(raw: bytes) -> Iterator[int]:
-    """Read variable-length integers: seven bits a byte, lowest first."""
+    """Yield variable-length integers: seven bits per byte, lowest first."""
     number = shift = 0
     for byte in raw:
         number |= (byte & 0x7F) << shift

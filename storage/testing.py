@@ -111,6 +111,10 @@ class MemoryEventLog:
         """Have the next calls of one kind fail."""
         self._trouble.setdefault(call, deque()).extend([trouble] * times)
 
+    def recover(self) -> None:
+        """Let all calls succeed again."""
+        self._trouble.clear()
+
     def recorded(self, session_id: SessionId, after: int = 0, limit: int | None = None) -> list[Recorded]:
         """Return a session's rows after a `seq`, in order, at once and without trouble."""
         stored = self.tables.sessions.get(session_id)

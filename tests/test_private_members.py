@@ -9,10 +9,6 @@ import pytest
 TESTS = Path(__file__).parent
 FILES = sorted(str(path.relative_to(TESTS)) for path in TESTS.rglob("*.py"))
 REMAINING = {
-    "actors/test_directory.py",
-    "actors/test_runtime.py",
-    "actors/test_session_actor.py",
-    "server/streams/test_presence.py",
     "server/usecases/audio/test_library.py",
     "server/usecases/test_code.py",
     "server/usecases/test_notifications.py",

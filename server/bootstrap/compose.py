@@ -5,7 +5,7 @@
 
 import contextlib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 from actors.directory import Directory
@@ -14,7 +14,8 @@ from actors.persistence import Persistence
 from actors.runtime import LoopScheduler
 from actors.session.commands import ReportRecording
 from actors.session.ids import Millis, SessionId
-from actors.session_actor import SessionActor, Shared
+from actors.shared import Shared
+from actors.snapshots import SnapshotLimits
 from server.bootstrap import metrics
 from server.bootstrap.background import Work, heartbeat, purge, start_all
 from server.bootstrap.providers import blob_store, push_provider, room_providers
@@ -87,20 +88,17 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     notifications = Notifications(pool)
     user_streams = UserStreams(notifications, look_s=settings.streams.notifications_look_s)
 
-    def shared(stopped: Callable[[SessionActor], None]) -> Shared:
-        return Shared(
-            persistence=persistence.actor_ref,
-            deferred=LoopScheduler(),
-            full=lambda: persistence.full,
-            clock=now_millis,
-            stopped=stopped,
-            snapshot_events=settings.sessions.snapshot_events,
-            snapshot_ms=settings.sessions.snapshot_s * 1000,
-            commands_per_s=settings.limits.session_commands_per_s,
-            told=user_streams.told,
-            pass_on=lambda session_id, room, event: relay.send(session_id, room, event),
-            wanted=hooks.wanted,
-        )
+    shared = Shared(
+        persistence=persistence.actor_ref,
+        scheduler=LoopScheduler(),
+        log_behind=lambda: persistence.full,
+        clock=now_millis,
+        snapshots=SnapshotLimits(settings.sessions.snapshot_events, settings.sessions.snapshot_s * 1000),
+        commands_per_s=settings.limits.session_commands_per_s,
+        webhook_types=hooks.wanted,
+        notify=user_streams.told,
+        on_room_event=lambda session_id, room, event: relay.send(session_id, room, event),
+    )
 
     directory = Directory(
         log,

@@ -142,10 +142,10 @@ def problem_of(refusal: Outcome | Exception, ref: str = "") -> Problem:
             return Problem(
                 422, "key_reused", "This Idempotency-Key was used with another body.", field="Idempotency-Key"
             )
-        case Unavailable(why=why, retry_s=retry_s, busy=True):
-            return Problem(429, "busy", f"Slow down: {why}.", retry_s=retry_s)
-        case Unavailable(why=why, retry_s=retry_s):
-            return Problem(503, "unavailable", f"Try again: {why}.", retry_s=retry_s)
+        case Unavailable(detail=detail, retry_s=retry_s, busy=True):
+            return Problem(429, "busy", f"Slow down: {detail}.", retry_s=retry_s)
+        case Unavailable(detail=detail, retry_s=retry_s):
+            return Problem(503, "unavailable", f"Try again: {detail}.", retry_s=retry_s)
         case Fenced():
             return Problem(503, "unavailable", "Try again: the session is moving to another server.", retry_s=1)
         case LogUnavailable():

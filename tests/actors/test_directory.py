@@ -96,7 +96,7 @@ async def test_a_dropped_actor_is_forgotten_at_once(room: Process) -> None:
     assert len(room.directory) == 0
     await room.do(says("Hello"))
     assert room.actor is not actor
-    assert room.actor._epoch == actor._epoch + 1
+    assert room.actor.epoch == actor.epoch + 1
 
 
 # Fenced: somebody else claimed the session
@@ -113,7 +113,7 @@ async def test_what_was_fenced_is_sent_again_and_done_once(room: Process) -> Non
         assert isinstance(await ask(two, says("over there")), Answer)
         outcome = await ask(room, says("and back"))
         assert isinstance(outcome, Answer)
-        assert [out.recorded.epoch for out in outcome.published] == [room.actor._epoch]
+        assert [out.recorded.epoch for out in outcome.published] == [room.actor.epoch]
         assert texts(room.rows) == ["over there", "and back"]
 
 

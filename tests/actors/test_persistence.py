@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.persistence import CommitFailed, Committed, Idle, Persistence, SaveSnapshot
+from actors.persistence import AppendsCommitted, CommitFailed, Idle, Persistence, SaveSnapshot
 from actors.ports import Append
 from actors.runtime import LoopActor
 from actors.session import machine
@@ -29,7 +29,7 @@ class Teller(LoopActor):
         """Appends that it was told are in the log."""
 
     def on_receive(self, message: object) -> None:
-        if isinstance(message, Committed):
+        if isinstance(message, AppendsCommitted):
             self.told += message.appends
             self.heard.append(message.seq)
         else:

@@ -98,7 +98,7 @@ async def test_ask_gives_the_answer_and_never_blocks() -> None:
 
 async def test_what_was_told_before_the_start_is_handled_first() -> None:
     actor = Notes()
-    actor.actor_inbox.put(pykka._envelope.Envelope("early"))
+    actor.actor_ref.tell("early")
     actor.begin()
     actor.actor_ref.tell("late")
     await turns(1)

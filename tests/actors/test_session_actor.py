@@ -1,6 +1,5 @@
 """The mailbox around the machine: when it answers, what it shows, and what is left of it when something fails."""
 
-import time
 from typing import Any
 
 import pytest
@@ -52,20 +51,20 @@ async def test_answers_and_events_wait_for_the_commit(room: Process) -> None:
 async def test_people_are_told_of_an_invitation_after_its_commit_which_says_so_too(room: Process) -> None:
     cat = UserId("01990000-0000-7000-8000-00000000000c")
     by = structs.replace(TEACHER, people={cat: c.Person("Cat")})
-    told = ("told", cat)
+    notified = ("notified", cat)
     with room.log.held():
         invited = room.send(c.Invite(cat), by)
         room.send(says("Hello"))
         await turns()
-        assert told not in room.diary.entries
+        assert notified not in room.diary.entries
         assert room.log.stored(SESSION).notifications == []
     await invited.came()
-    await room.diary.until(lambda: told in room.diary.entries)
+    await room.diary.until(lambda: notified in room.diary.entries)
     (row,) = room.log.stored(SESSION).notifications
     assert row.user_id == cat
     assert b'"session_invitation"' in bytes(row.body)
     await room.do(c.End(), TEACHER)
-    await room.diary.until(lambda: room.diary.entries.count(told) == 2)
+    await room.diary.until(lambda: room.diary.entries.count(notified) == 2)
     assert b'"over"' in bytes(room.log.stored(SESSION).notifications[1].body)
 
 
@@ -76,7 +75,7 @@ async def test_nobody_is_told_of_an_invitation_that_was_not_committed(room: Proc
     assert isinstance(outcome, Unavailable)
     await turns()
     assert room.log.stored(SESSION).notifications == []
-    assert ("told", cat) not in room.diary.entries
+    assert ("notified", cat) not in room.diary.entries
 
 
 async def test_a_turn_is_one_append_and_answers_come_first_in_order(room: Process) -> None:
@@ -221,15 +220,16 @@ async def test_a_key_alone_is_answered_after_its_own_commit(room: Process) -> No
     assert await nothing.came() == Answer(OPEN + 1, [])
 
 
-async def test_a_key_that_the_actor_has_forgotten_is_found_in_the_log(room: Process) -> None:
-    first = await room.do(says("Hello"), key="k:digest")
-    room.actor._keys.clear()
-    repeat = Execute(says("Hello"), ANN, key=Key("k", "digest"))
-    assert await room.directory.ask(SESSION, repeat) == Repeated(first.seq, first.seq)
-    assert await room.ask(says("Goodbye"), key="k:another") == KeyReused()
-    await room.written()
-    assert texts(room.rows) == ["Hello"]
-    assert isinstance(await room.ask(says("More")), Answer)
+async def test_a_key_that_the_actor_has_forgotten_is_found_in_the_log() -> None:
+    async with process(keys_kept=1) as room:
+        await room.open()
+        first = await room.do(says("Hello"), key="k:digest")
+        await room.do(says("Bye"), key="another key:digest")
+        repeat = Execute(says("Hello"), ANN, key=Key("k", "digest"))
+        assert await room.directory.ask(SESSION, repeat) == Repeated(first.seq, first.seq)
+        await room.written()
+        assert texts(room.rows) == ["Hello", "Bye"]
+        assert isinstance(await room.ask(says("More")), Answer)
 
 
 # Failures
@@ -333,7 +333,7 @@ async def test_a_session_that_cannot_be_restored_now(room: Process, call: Any) -
     room.log.fail(call)
     outcome = await room.ask(says("Hello"))
     assert isinstance(outcome, Unavailable)
-    assert outcome.why == "the log cannot be reached", "and nothing of where it is"
+    assert outcome.detail == "the log cannot be reached", "and nothing of where it is"
     assert isinstance(await room.ask(says("Hello")), Answer)
 
 
@@ -466,15 +466,16 @@ async def test_a_channel_that_outlives_its_actor_gets_what_it_missed_once(room: 
     assert watcher.seen[0] == OPEN + 2
 
 
-async def test_what_landed_is_shown_before_a_successor_shows_more(room: Process) -> None:
-    """A fan-out that rests (`REST_S`) must not let somebody in at a place that the channel has gone past."""
+async def test_what_is_committed_is_published_before_a_successor_publishes_more(room: Process) -> None:
+    """A fan-out that waits must not attach a stream at a seq that the channel has gone past."""
     await room.watched(ANN)
     await room.written()
     actor = room.actor
-    actor._rest_until = time.perf_counter() + 3_600
+    room.scheduler.paused = True
     watcher, subscribed = room.subscribe(BEN)
     await subscribed.came()
-    assert not watcher.is_in, "it rests"
+    assert not watcher.is_in, "the fan-out waits"
+    room.scheduler.paused = False
     actor.actor_ref.tell(CommitFailed(fenced=False))
     await turns(2)
     await room.do(says("afterwards"))
@@ -498,7 +499,7 @@ async def test_a_deadline_is_kept(one: Process) -> None:
     assert one.streams.events[-1] == e.SessionEnded(reason="expired")
     assert one.streams.published[-1].recorded.actor_id is None
     await turns()
-    assert one.actor._timer is None
+    assert one.actor.wakes_at is None
 
 
 async def test_a_deadline_that_passed_while_nobody_looked_comes_first(one: Process) -> None:
@@ -516,7 +517,7 @@ async def test_who_stays_away_leaves_when_the_grace_time_is_over(one: Process) -
     await one.watched(ANN)
     one.streams.watchers.clear()
     await one.do(c.Disconnect(), ANN)
-    assert one.actor._timer_at == START + 1
+    assert one.actor.wakes_at == START + 1
     one.clock.passes(1)
     await one.diary.until(lambda: isinstance(one.streams.events[-1], e.ParticipantLeft))
     assert one.streams.events[-1] == e.ParticipantLeft(ANN.user_id, reason="gone", last_seen=START)
@@ -526,10 +527,10 @@ async def test_coming_back_stops_the_timer(room: Process) -> None:
     await room.watched(ANN)
     room.streams.watchers.clear()
     await room.do(c.Disconnect(), ANN)
-    assert room.actor._timer is not None
+    assert room.actor.wakes_at is not None
     await room.watched(ANN)
     await turns()
-    assert room.actor._timer is None
+    assert room.actor.wakes_at is None
 
 
 async def test_a_deadline_is_kept_however_full_the_log_is(one: Process) -> None:
@@ -605,16 +606,20 @@ async def test_a_snapshot_follows_every_redaction(room: Process) -> None:
     assert texts(room.rows) == [""]
 
 
-async def test_a_snapshot_is_saved_after_the_commit_of_what_it_holds(room: Process) -> None:
-    room.log.fail("append")
-    await room.written()
-    room.actor._snapshot_seq = -1_000
-    with room.log.held():
-        said = room.send(says("never written"))
-        await turns()
-    assert isinstance(await said.came(), Unavailable)
-    await room.written()
-    assert room.log.stored(SESSION).snapshot is None
+async def test_a_snapshot_is_saved_after_the_commit_of_what_it_holds() -> None:
+    async with process(snapshot_events=OPEN + 1) as room:
+        await room.open()
+        await room.written()
+        room.log.fail("append")
+        with room.log.held():
+            said = room.send(says("never written"))
+            await turns()
+        assert isinstance(await said.came(), Unavailable)
+        await room.written()
+        assert room.log.stored(SESSION).snapshot is None
+        await room.do(says("written"))
+        await room.written()
+        assert room.log.stored(SESSION).snapshot is not None
 
 
 async def test_leaving_memory_keeps_a_snapshot_and_coming_back_gives_the_same_state(room: Process) -> None:

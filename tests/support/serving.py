@@ -13,7 +13,7 @@ import psycopg2
 from msgspec import structs
 
 from actors.messages import Passivate
-from actors.persistence import tell
+from actors.runtime import tell
 from actors.session.ids import SessionId
 from actors.session_actor import SessionActor
 from server.api.routes import Api

@@ -20,7 +20,9 @@ from actors.session import machine
 from actors.session.aspects import lifecycle
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
-from actors.session_actor import SessionActor, Shared
+from actors.session_actor import SessionActor
+from actors.shared import Shared
+from actors.snapshots import SnapshotLimits
 from storage.errors import StorageError
 from storage.testing import Call, MemoryEventLog, Stored, Tables, Trouble
 
@@ -186,6 +188,19 @@ class Streams:
         await self.diary.until(lambda: self.last_seq >= seq)
 
 
+class PausableScheduler(LoopScheduler):
+    """The actors' scheduler, which can be paused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused = False
+        """Work that is added meanwhile is never run."""
+
+    def add(self, work: Callable[[], None]) -> None:
+        if not self.paused:
+            super().add(work)
+
+
 class Noted:
     """A reply that records its outcome in the diary."""
 
@@ -219,7 +234,7 @@ class Process:
         self.full = False
         settings = {
             "mailbox": 1_000, "passivate_after_s": 300.0, "snapshot_events": 500, "snapshot_ms": 60_000,
-            "commands_per_s": 1e9, "batch_rows": 256, "batch_bytes": 1 << 20, "queue_rows": 10_000,
+            "commands_per_s": 1e9, "keys_kept": 1_000, "batch_rows": 256, "batch_bytes": 1 << 20, "queue_rows": 10_000,
             "wake_every_s": 3_600.0, **changed,
         }  # fmt: skip
         self.writer = Persistence(
@@ -229,24 +244,23 @@ class Process:
             queue_rows=settings["queue_rows"],
         ).begin()
 
-        def shared(stopped: Callable[[SessionActor], None]) -> Shared:
-            return Shared(
-                persistence=self.writer.actor_ref,
-                deferred=LoopScheduler(),
-                full=lambda: self.full or self.writer.full,
-                clock=clock,
-                stopped=stopped,
-                snapshot_events=settings["snapshot_events"],
-                snapshot_ms=settings["snapshot_ms"],
-                commands_per_s=settings["commands_per_s"],
-                told=lambda users: self.diary.add(("told", *users)),
-            )
+        self.scheduler = PausableScheduler()
+        self.shared = Shared(
+            persistence=self.writer.actor_ref,
+            scheduler=self.scheduler,
+            log_behind=lambda: self.full or self.writer.full,
+            clock=clock,
+            snapshots=SnapshotLimits(settings["snapshot_events"], settings["snapshot_ms"]),
+            commands_per_s=settings["commands_per_s"],
+            keys_kept=settings["keys_kept"],
+            notify=lambda users: self.diary.add(("notified", *users)),
+        )
 
         self.directory = Directory(
             log,
             channel=self.channel,
             release=self.release,
-            shared=shared,
+            shared=self.shared,
             mailbox=settings["mailbox"],
             passivate_after_s=settings["passivate_after_s"],
             wake_every_s=settings["wake_every_s"],

@@ -16,7 +16,7 @@ import pytest
 from msgspec import structs
 
 from actors.directory import Directory
-from actors.messages import SYSTEM, Answer, Subscribe
+from actors.messages import SYSTEM, Answer, Snapshot, Subscribe
 from actors.session import commands as c
 from actors.session.ids import UserId
 from server.settings.sections import StreamsSettings
@@ -78,7 +78,7 @@ class Busy(Process):
             log,
             channel=self.hub.channel,
             release=self.hub.forget,
-            shared=lambda stopped: structs.replace(self.directory._shared, stopped=stopped),
+            shared=self.shared,
             mailbox=10_000,
             passivate_after_s=3_600.0,
         )
@@ -104,8 +104,10 @@ class Busy(Process):
     async def still(self) -> None:
         """Wait until nothing is under way."""
         async with asyncio.timeout(PATIENCE_S):
-            while not all(len(actor.actor_inbox) == 0 and settled(actor) for actor in self.directory) or (
-                self.writer.queued_rows or self.directory._reviving or self.directory._tasks
+            while (
+                not all(actor.settled for actor in self.directory)
+                or self.writer.queued_rows
+                or not self.directory.settled
             ):
                 await turns()
 
@@ -114,17 +116,14 @@ class Busy(Process):
         await self.still()
         await self.do(says("still"), TEACHER)
         await self.still()
-        state, users = self.actor._state, self.hub.channel(SESSION).users()
-        assert state is not None
+        outcome, users = await self.look(lambda state: state).came(), self.hub.channel(SESSION).users()
+        assert isinstance(outcome, Snapshot)
+        state = outcome.value
         return [
             (place.name, place.status, place.online, user_id in users)
             for user_id, place in state.participants.items()
             if place.online != (user_id in users) or (user_id in users and place.status != "joined")
         ]
-
-
-def settled(actor: Any) -> bool:
-    return not (actor._turn or actor._early or actor._in_flight or actor._committed_batches)
 
 
 @contextlib.asynccontextmanager
@@ -173,7 +172,7 @@ async def test_who_has_a_stream_is_online_and_whoever_may_not_has_none(seed: int
             for _ in range(STEPS):
                 happens(process, lot, opening)
                 await turns(lot.choice([0, 0, 0, 1, 1, 2, 5]))
-            process.log._trouble.clear()
+            process.log.recover()
             assert await process.wrong() == []
             for by in PEOPLE:
                 await process.ask(c.Join(), by)

@@ -12,13 +12,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec import structs
 from pycrdt import Doc, Map, Text
 
+from actors.code_merging import CODE_COMMANDS, LOOSE_BYTES, LOOSE_UPDATES, CodeMerging
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import machine
 from actors.session.aspects import code
 from actors.session.errors import Reason, Rejected
 from actors.session.state import TextChange
-from actors.yjs import LOOSE_BYTES, LOOSE_UPDATES, CodeDocument, Replica, decoded, difference
+from actors.yjs import Replica, decoded, difference
 from tests.support.script import ANN, BEN, TEACHER, Script, class_of, grants, person
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -33,13 +34,14 @@ class Session(Script):
 
     def __init__(self, **new: Any) -> None:
         super().__init__(**new)
-        self.document = CodeDocument()
+        self.merging = CodeMerging()
 
     def when(self, command: c.Command, by: c.Caller, after: int = 0) -> "Session":
         self.by = by
         before = machine.snapshot(self.state)
         try:
-            self.answer = self.document.decide(self.state, command, by, self.now)
+            decide = self.merging.decide if type(command) in CODE_COMMANDS else machine.decide
+            self.answer = decide(self.state, command, by, self.now)
         except Rejected as rejected:
             self.answer = rejected
         assert machine.snapshot(self.state) == before, "decide changed the state"
@@ -75,7 +77,7 @@ class Session(Script):
 
     def restarts(self) -> None:
         self.state = machine.restored(machine.snapshot(self.state))
-        self.document = CodeDocument()
+        self.merging = CodeMerging()
 
 
 class Client:
@@ -110,6 +112,20 @@ def session(*text: str) -> Session:
     for one in text:
         made.edits(one)
     return made
+
+
+def test_every_command_that_edits_the_text_is_a_code_command() -> None:
+    """`Together` may contain any of them. `SetLanguage` is no edit; `Merge` and `Compact` are what merging decides."""
+    edits = set(code.HANDLERS) - {c.SetLanguage, c.Merge, c.Compact}
+    assert edits | {c.Together} == CODE_COMMANDS
+
+
+def test_an_edit_among_other_commands_is_followed_too() -> None:
+    live, client = session("abc"), Client()
+    client.hears(*news(live.merges(b"\0\0")))
+    events = live.does(c.Together([c.EditCode(text="abcd"), c.SetLanguage("python")]))
+    client.hears(*news(events))
+    assert str(client.text) == live.state.code.text == "abcd"
 
 
 def test_the_first_to_merge_gets_the_text_that_is_there() -> None:
@@ -400,7 +416,7 @@ class Merging(RuleBasedStateMachine):
     @rule()
     def compacts(self) -> None:
         updates = self.live.state.code.updates
-        everything = base64.b64encode(Replica(map(decoded, updates)).everything()).decode()
+        everything = base64.b64encode(Replica(map(decoded, updates)).whole()).decode()
         self.live.does(c.Compact(update=everything))
 
     @invariant()
