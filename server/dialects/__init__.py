@@ -1,6 +1,7 @@
-"""The products' own HTTP surfaces, one table module each.
+"""The older products' HTTP APIs, one package each, none of which imports another.
 
-**Law:** a module here says what a contract says: rows, shapes, words. It waits for nothing and keeps nothing.
+A package has the same files: `table` (route rows), `bodies` (requests to commands), `views` (values to answers) and,
+if the product has a stream, `stream` (events to frames). All are pure: they await nothing and keep no state.
 """
 
 from server.api.dialect import Dialect
@@ -13,7 +14,7 @@ from server.settings.sections import Settings
 
 
 def tables(settings: Settings) -> tuple[Dialect, ...]:
-    """Give the dialects that the settings switch on."""
+    """Return the dialects that the settings enable."""
     chosen = settings.dialects
     known = (
         (chosen.tutorium, tutorium.table),

@@ -239,10 +239,10 @@ class RecordingFile(Struct, frozen=True):
     expires_at: str
 
 
-def recording_line(found: recordings.Found) -> RecordingLine:
+def recording_line(read: recordings.Found) -> RecordingLine:
     """Return the view of a recording."""
-    recording = found.recording
-    until = found.now if recording.stopped_at is None else recording.stopped_at
+    recording = read.recording
+    until = read.now if recording.stopped_at is None else recording.stopped_at
     return RecordingLine(
         recording_id=recording.recording_id,
         status="recording" if recording.stopped_at is None else "finished",

@@ -242,7 +242,7 @@ def state_view(state: s.State, viewer: UserId, now: Millis) -> StateView:
             polls=[], code=None, board=None, recording=None, server_time=server_time,
         )  # fmt: skip
     moderator = allowed(state, viewer, "moderate")
-    shown = [m for m in state.messages.values() if concerns(m, viewer)][-CHAT_SHOWN:]
+    latest = [m for m in state.messages.values() if concerns(m, viewer)][-CHAT_SHOWN:]
     return StateView(
         cursor=f"{state.epoch}-{state.seq}",
         session=structs.replace(session, counts=counts(state)),
@@ -255,7 +255,7 @@ def state_view(state: s.State, viewer: UserId, now: Millis) -> StateView:
             HandView(user_id, rfc3339(raised_at), max(0, now - raised_at) / 1000)
             for user_id, raised_at in state.hands.items()
         ],
-        chat=[message_view(state, message) for message in shown],
+        chat=[message_view(state, message) for message in latest],
         sharer=state.sharer,
         playback=None if state.playback is None else playback_view(state.playback, now),
         questions=[

@@ -1,1 +1,1 @@
-"""Coding interviews: the `interview` contract."""
+"""Coding interviews, joined by link: the `interview` contract as rows, bodies, views and frames."""

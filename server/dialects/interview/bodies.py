@@ -1,4 +1,7 @@
-"""What clients of `interview` send, and the commands that it makes. What they send besides is ignored."""
+"""The request bodies and messages of `interview`, and the commands that they become.
+
+Unknown fields are ignored: the products' clients send more than the contract says.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -15,7 +18,7 @@ from server.usecases.guest_identity import Newcomer
 from server.usecases.session_creation import CreationOptions, hex_name
 
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$(?!\n)", description="a UUID")]
-# What CSS takes for a colour: `#f80`, `teal`, `hsl(120, 80%, 40%)`.
+# A colour as CSS writes it: `#f80`, `teal`, `hsl(120, 80%, 40%)`.
 Color = Annotated[
     str,
     Meta(pattern=r"^[A-Za-z0-9#(),.% -]{1,64}$(?!\n)", description="a colour of at most 64 characters, such as `#f80`"),
@@ -24,11 +27,11 @@ Language = Literal["javascript", "python", "html"]
 Version = Annotated[int, Meta(ge=0, lt=1 << 31)]
 FEATURES = c.NewFeatures(guests=True)
 LISTED = ("joined", "left")
-"""Who is a participant: who is in it, or was and may come back."""
+"""The statuses of participants in this API: those who have joined, and those who have left and may return."""
 
 
 class Person(Struct, frozen=True):
-    """Somebody as their own client calls them, by an id that it has made up. Without a `color` they get one."""
+    """A user without an account. Their own client chooses the `id`. The server chooses a `color` if none is sent."""
 
     id: Uuid
     name: Name
@@ -36,20 +39,22 @@ class Person(Struct, frozen=True):
 
 
 class NewSession(Struct, frozen=True):
+    """A session to create."""
+
     creator: Person
     code: str = ""
     language: Language = "javascript"
 
 
 class Change(Struct, frozen=True):
-    """Only what is sent counts."""
+    """A change of the code, its language or both. Omitted fields stay as they are."""
 
     code: str | UnsetType = UNSET
     language: Language | UnsetType = UNSET
 
 
 class Replacement(Struct, frozen=True):
-    """The whole code. With `base_version` only if that is still the latest version."""
+    """The whole code. With `base_version` it is rejected unless that is the latest version."""
 
     code: str
     language: Language
@@ -57,118 +62,141 @@ class Replacement(Struct, frozen=True):
 
 
 class Join(Struct, frozen=True):
+    """The user who joins."""
+
     user: Person
 
 
 class Presence(Struct, frozen=True):
+    """Whether a participant is present. An absent one stays in the list of participants."""
+
     is_online: bool
 
 
 class Position(Struct, frozen=True, rename="camel"):
+    """A cursor's position in the code, as the editor counts it."""
+
     line_number: int
     column: int
 
 
-# On the socket. `user_id` counts only from those who are believed without a token: it is the sender's own otherwise.
+# Messages on the socket
 
 
-class Said(Struct, frozen=True, rename="camel", kw_only=True):
+class ClientMessage(Struct, frozen=True, rename="camel", kw_only=True):
+    """A message's `userId` is read only if the caller has no token and the dialect is open. Otherwise the message is
+    from the token's user, and any value is accepted."""
+
     user_id: Any = None
 
 
-class CodeChange(Said, frozen=True, kw_only=True):
+class CodeChange(ClientMessage, frozen=True, kw_only=True):
+    """The whole code."""
+
     code: str
 
 
-class LanguageChange(Said, frozen=True, kw_only=True):
+class LanguageChange(ClientMessage, frozen=True, kw_only=True):
+    """The language of the code."""
+
     language: Language
 
 
-class CursorPosition(Said, frozen=True, kw_only=True):
+class CursorPosition(ClientMessage, frozen=True, kw_only=True):
+    """The sender's cursor. It is relayed, and not stored."""
+
     position: Position
 
 
 class UserJoin(Struct, frozen=True):
+    """The user who joins."""
+
     user: Person
 
 
-class UserLeave(Said, frozen=True, kw_only=True):
-    pass
+class UserLeave(ClientMessage, frozen=True, kw_only=True):
+    """The sender leaves."""
 
 
-# Who it is
+# Identity
 
 
 def newcomer(person: Person) -> Newcomer:
+    """Return the identity that a client claims for its user."""
     return Newcomer(person.id, person.name, person.color)
 
 
 def creator(call: Call) -> Newcomer:
+    """Return the identity claimed by the user who creates a session."""
     return newcomer(call.body.creator)
 
 
 def joiner(call: Call) -> Newcomer:
+    """Return the identity claimed by the user who joins a session."""
     return newcomer(call.body.user)
 
 
-def speaker(call: Call) -> Newcomer | str | None:
-    """Give whom a message says it is from."""
+def sender(call: Call) -> Newcomer | str | None:
+    """Return the identity or id that a message claims for its sender; None if it claims none."""
     match call.body:
         case UserJoin(user=user):
             return newcomer(user)
-        case Said(user_id=str(user_id)) | {"userId": str(user_id)}:
+        case ClientMessage(user_id=str(user_id)) | {"userId": str(user_id)}:
             return user_id
         case _:
             return None
 
 
 def id_of(state: State, user_id: UserId) -> str:
-    """Give the id that clients know somebody by: their own client's, or that of their account."""
-    place = state.participants.get(user_id)
-    return user_id if place is None or place.alias is None else place.alias
+    """Return the id by which clients know a user: the one that the user's client chose, or that of their account."""
+    participant = state.participants.get(user_id)
+    return user_id if participant is None or participant.alias is None else participant.alias
 
 
 def listed(state: State) -> list[Participant]:
-    return [place for place in state.participants.values() if place.status in LISTED]
+    """Return the participants whom this API lists."""
+    return [participant for participant in state.participants.values() if participant.status in LISTED]
 
 
-def known_as(state: State, shown: str) -> Participant:
-    """Find a participant by that id. Raises: Rejected."""
-    for place in listed(state):
-        if id_of(state, place.user_id).lower() == shown.lower():
-            return place
-    raise Rejected(Reason.UNKNOWN_PARTICIPANT, f"There is no participant {shown!r}.")
+def participant_by_id(state: State, public_id: str) -> Participant:
+    """Return the listed participant with this `id_of`, in upper or lower case. Raise Rejected if there is none."""
+    for participant in listed(state):
+        if id_of(state, participant.user_id).lower() == public_id.lower():
+            return participant
+    raise Rejected(Reason.UNKNOWN_PARTICIPANT, f"There is no participant {public_id!r}.")
 
 
-# What is looked up before
+# Checks and look-ups before a command
 
 
 def readable(state: State, call: Call) -> None:
-    """Refuse what is over, and where the owner has shut the door, those who have no place. Raises: Problem 410, 403."""
+    """Raise Problem 410 if the session is over, and 403 if it admits no guests by link and the caller is not in it."""
     session = state.session
     if session.status in CLOSED:
         how = "expired" if session.end_reason == "expired" else "ended"
         raise Problem(410, "over", f"Session has {how}")
     caller = call.caller and call.caller.user_id
-    inside = caller == session.owner_id or any(place.user_id == caller for place in listed(state))
+    inside = caller == session.owner_id or any(participant.user_id == caller for participant in listed(state))
     if not inside and (session.features.lobby or not session.features.guests):
-        raise Problem(403, "not_open", "This session is not open to everybody who has its link.")
+        raise Problem(403, "not_open", "A link is not enough to enter this session. Ask its owner to admit you.")
 
 
-def named(state: State, call: Call) -> UserId:
-    """Find whom the path names. Raises: Problem, Rejected."""
+def path_participant(state: State, call: Call) -> UserId:
+    """Return the user whom the path names. Raise Problem 410 or 403 as `readable` does, Rejected if there is none."""
     readable(state, call)
-    return known_as(state, call.params["participant_id"]).user_id
+    return participant_by_id(state, call.params["participant_id"]).user_id
 
 
 # Commands
 
 
 def new_session(call: Call, ttl_s: int) -> c.NewSession:
+    """Return the session to create; it expires after `ttl_s` seconds."""
     return c.NewSession(title="Interview", kind="interview", features=FEATURES, ttl=ttl_s)
 
 
-def opening(call: Call) -> CreationOptions:
+def creation_options(call: Call) -> CreationOptions:
+    """Return how to create the session: live, with its creator in it, and with the code that the body has."""
     body: NewSession = call.body
     return CreationOptions(
         live=True, seat="joined", named=hex_name, session_id=call.principal.scope, text=body.code,
@@ -177,6 +205,7 @@ def opening(call: Call) -> CreationOptions:
 
 
 def change(call: Call) -> c.Command:
+    """Return the command for a change. Raise Problem 422 if the body changes nothing."""
     body: Change = call.body
     if body.code is UNSET and body.language is UNSET:
         raise Problem(422, "invalid", "Send `code` or `language`, or both.", field="code")
@@ -187,14 +216,16 @@ def change(call: Call) -> c.Command:
 
 
 def replace(call: Call) -> c.Command:
+    """Return the command that replaces the code and its language."""
     body: Replacement = call.body
     return c.Together([c.EditCode(text=body.code, base_version=body.base_version), c.SetLanguage(body.language)])
 
 
 def set_present(call: Call) -> c.Command:
+    """Return the command that sets a participant's presence. `call.found` is their user id."""
     return c.SetPresent(call.found, call.body.is_online)
 
 
 def remove(call: Call) -> c.Command:
-    """Leave, if the path names oneself; or else remove them."""
+    """Return the command to leave if the path names the caller, or else to remove the participant whom it names."""
     return c.Leave() if call.found == call.principal.user_id else c.Kick(call.found)

@@ -1,4 +1,7 @@
-"""The socket of `interview`: what is told of a session as it goes on, what may be said, and what is passed on."""
+"""The socket of `interview`: frames from events, commands from messages, and messages relayed between clients.
+
+Every participant gets every message, also one that changes nothing: the products' clients rely on it.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +13,7 @@ from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from server.api import dialect_frames as frames
-from server.api.dialect import Frame, Shown
+from server.api.dialect import Frame, Relayed, Shown
 from server.dialects.interview.bodies import (
     CodeChange,
     CursorPosition,
@@ -19,41 +22,49 @@ from server.dialects.interview.bodies import (
     UserLeave,
     id_of,
 )
-from server.dialects.interview.views import failure, participant
+from server.dialects.interview.views import failure, participant_view
 from server.http.problems import Problem
 from server.streams.format import Bye
 from server.usecases.call import Call
 
 ECHOED = 4_000
-"""Characters of code that are passed on though they change nothing: longer ones are no frame to relay."""
+"""Code that changes nothing is relayed if it has fewer characters than this: a longer text does not fit a relayed
+message."""
+Data = dict[str, Any]
+"""The data of a frame: a JSON object."""
 
 
-# What is told
+# Frames from events
 
 
-def by(recorded: e.Recorded, state: State) -> dict[str, Any]:
-    who = recorded.actor_id
-    return {"userId": "" if who is None else id_of(state, who), "timestamp": recorded.at}
+def actor_fields(recorded: e.Recorded, state: State) -> Data:
+    """Return who caused an event and when, in Unix milliseconds. `userId` is empty for the server's own events."""
+    actor_id = recorded.actor_id
+    return {"userId": "" if actor_id is None else id_of(state, actor_id), "timestamp": recorded.at}
 
 
-def code_change(recorded: e.Recorded, state: State) -> dict[str, Any] | None:
-    """Give the whole text. Of changes by others' clients it is known at the latest version alone, which says it all."""
+def code_change(recorded: e.Recorded, state: State) -> Data | None:
+    """Return the whole text. None for a merged edit that is no longer the latest version: only the latest has a text,
+    and it contains the earlier edits."""
     event: Any = recorded.event
     text = state.code.text if event.text is None and event.version == state.code.version else event.text
-    return None if text is None else {"code": text, **by(recorded, state)}
+    return None if text is None else {"code": text, **actor_fields(recorded, state)}
 
 
-def language_change(recorded: e.Recorded, state: State) -> dict[str, Any]:
+def language_change(recorded: e.Recorded, state: State) -> Data:
+    """Return the new language."""
     event: Any = recorded.event
-    return {"language": event.language, **by(recorded, state)}
+    return {"language": event.language, **actor_fields(recorded, state)}
 
 
-def user_join(recorded: e.Recorded, state: State) -> dict[str, Any]:
+def user_join(recorded: e.Recorded, state: State) -> Data:
+    """Return the participant who joined."""
     event: Any = recorded.event
-    return {"user": participant(state, state.participants[event.user_id]), "timestamp": recorded.at}
+    return {"user": participant_view(state, state.participants[event.user_id]), "timestamp": recorded.at}
 
 
-def user_leave(recorded: e.Recorded, state: State) -> dict[str, Any]:
+def user_leave(recorded: e.Recorded, state: State) -> Data:
+    """Return who left or was removed."""
     event: Any = recorded.event
     return {"userId": id_of(state, event.user_id), "timestamp": recorded.at}
 
@@ -67,60 +78,66 @@ EVENTS: dict[type[e.Event], Shown] = {
 }
 
 
-# What is passed on
+# Relayed messages
 
 
-def cursor_position(event: e.Cursor, who: UserId, at: Millis, state: State) -> tuple[str, Any]:
-    return "cursor_position", {"position": event.position, "userId": id_of(state, who), "timestamp": at}
+def cursor_position(event: e.Cursor, sender: UserId, at: Millis, state: State) -> tuple[str, Data]:
+    """Return the frame of a participant's cursor."""
+    return "cursor_position", {"position": event.position, "userId": id_of(state, sender), "timestamp": at}
 
 
-def passed_on(event: e.Relayed, who: UserId, at: Millis, state: State) -> tuple[str, Any]:
-    """Print a client's own frame, as from who they are: whatever it says of that is replaced."""
+def client_message(event: e.Relayed, sender: UserId, at: Millis, state: State) -> tuple[str, Data]:
+    """Return a client's own message as it is relayed. The sender's identity replaces any that the message claims."""
     data = dict(event.body)
     if event.name == "user_join":
-        data = {"user": participant(state, state.participants[who])}
+        data = {"user": participant_view(state, state.participants[sender])}
     elif "userId" in data:
-        data["userId"] = id_of(state, who)
+        data["userId"] = id_of(state, sender)
     return event.name, {**data, "timestamp": at}
 
 
-RELAYS: Mapping[type, Any] = {e.Cursor: cursor_position, e.Relayed: passed_on}
+RELAYS: Mapping[type, Relayed] = {e.Cursor: cursor_position, e.Relayed: client_message}
 
 
-# What may be said. What is so already is passed on all the same: everybody gets every frame.
+# Commands from messages. A message that changes nothing is relayed all the same.
 
 
 def edit(call: Call) -> c.Command:
+    """Return the command for a code change. `call.found` is the present code."""
     code = call.body.code
-    again = call.found == code and len(code) < ECHOED
-    return c.Relay("code_change", {"code": code, "userId": ""}) if again else c.EditCode(text=code)
+    unchanged = call.found == code and len(code) < ECHOED
+    return c.Relay("code_change", {"code": code, "userId": ""}) if unchanged else c.EditCode(text=code)
 
 
 def set_language(call: Call) -> c.Command:
+    """Return the command for a change of language. `call.found` is the present language."""
     language = call.body.language
     if call.found == language:
         return c.Relay("language_change", {"language": language, "userId": ""})
     return c.SetLanguage(language)
 
 
-def point(call: Call) -> c.Command:
+def move_cursor(call: Call) -> c.Command:
+    """Return the command that relays the sender's cursor."""
     return c.Cursor(msgspec.to_builtins(call.body.position))
 
 
 def join(call: Call) -> c.Command:
+    """Return the command to join. `call.found` is whether the sender has joined already."""
     return c.Relay("user_join", {}) if call.found else c.Join()
 
 
-def joined(state: State, call: Call) -> bool:
-    place = state.participants.get(call.principal.user_id)
-    return place is not None and place.status == "joined"
+def has_joined(state: State, call: Call) -> bool:
+    """Return whether the caller is in the session."""
+    participant = state.participants.get(call.principal.user_id)
+    return participant is not None and participant.status == "joined"
 
 
 MESSAGES: Mapping[str, Frame] = {
     "code_change": Frame(CodeChange, edit, lambda state, call: state.code.text),
     "language_change": Frame(LanguageChange, set_language, lambda state, call: state.code.language),
-    "cursor_position": Frame(CursorPosition, point),
-    "user_join": Frame(UserJoin, join, joined),
+    "cursor_position": Frame(CursorPosition, move_cursor),
+    "user_join": Frame(UserJoin, join, has_joined),
     "user_leave": Frame(UserLeave, lambda call: c.Leave()),
 }
 CLOSES: Mapping[Bye, int] = {
@@ -129,14 +146,15 @@ CLOSES: Mapping[Bye, int] = {
 
 
 def relay(kind: str, call: Call) -> c.Command:
+    """Return the command that relays a message of a type that this API does not know."""
     return c.Relay(kind, call.body)
 
 
-def first(state: State, viewer: UserId, now: Millis) -> list[tuple[str, Any]]:
-    """Tell a newcomer nothing: they have read the session."""
+def first(state: State, viewer: UserId, now: Millis) -> list[tuple[str, Data]]:
+    """Return no frames: a client has read the session before it opens the socket."""
     return []
 
 
 def failed(problem: Problem, kind: str) -> bytes:
-    """Say to the sender what is wrong with a message."""
+    """Return the frame that tells the sender why a message was rejected."""
     return frames.typed("error", msgspec.json.encode(failure(problem.status, problem.detail, problem)), None)

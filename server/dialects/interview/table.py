@@ -1,4 +1,4 @@
-"""Coding interviews among whoever has the link: the `interview` contract."""
+"""The route rows of `interview`: coding interviews that are joined by link."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -18,35 +18,35 @@ from server.dialects.interview.bodies import (
     Presence,
     Replacement,
     change,
+    creation_options,
     creator,
     joiner,
-    named,
     new_session,
-    opening,
+    path_participant,
     readable,
     remove,
     replace,
+    sender,
     set_present,
-    speaker,
 )
 from server.dialects.interview.stream import CLOSES, EVENTS, MESSAGES, RELAYS, failed, first, relay
 from server.dialects.interview.views import (
-    Entered,
+    Admitted,
     Failure,
     Health,
+    Participants,
     ParticipantView,
-    People,
     SessionView,
     Snapshots,
     Success,
-    entered,
+    admitted,
+    admitted_session,
     failure,
     ids,
-    one,
-    people,
+    participants,
+    path_participant_view,
     session,
     snapshots,
-    unveiled,
 )
 from server.http.problems import STATUS
 from server.settings.sections import Settings
@@ -71,8 +71,8 @@ OPEN = (
         answer=Success[SessionView],
     ),
     LookRoute(
-        path="/sessions/{ref}/participants", summary="List who takes part", public=True, whose="anyone", see=people,
-        answer=People,
+        path="/sessions/{ref}/participants", summary="List the participants", public=True, whose="anyone",
+        see=participants, answer=Participants,
     ),
     LookRoute(
         path="/sessions/{ref}/code/snapshots", summary="Read the code's versions, newest first", public=True,
@@ -80,7 +80,7 @@ OPEN = (
         answer=Success[Snapshots],
     ),
     FetchRoute(
-        path="/health", summary="See that the server is there", public=True, act=clock.now,
+        path="/health", summary="Check that the server answers", public=True, act=clock.now,
         out=lambda at, call: Health("ok", at), answer=Health,
     ),
 )  # fmt: skip
@@ -99,22 +99,22 @@ CHANGES = (
     ),
     AskRoute(
         method="PATCH", path="/sessions/{ref}/participants/{participant_id}",
-        summary="Say that a participant is there, or has left", body=Presence, find=named, ask=set_present,
-        has_invitation=True, see=one, answer=Success[ParticipantView],
+        summary="Set whether a participant is present", body=Presence, find=path_participant, ask=set_present,
+        has_invitation=True, see=path_participant_view, answer=Success[ParticipantView],
     ),
     AskRoute(
         method="DELETE", path="/sessions/{ref}/participants/{participant_id}", summary="Leave, or remove a participant",
-        find=named, ask=remove, status=204,
+        find=path_participant, ask=remove, status=204,
     ),
 )  # fmt: skip
 JOIN = AskRoute(
-    path="/sessions/{ref}/join", summary="Join, and get a token for this session alone", public=True, body=Join,
+    path="/sessions/{ref}/join", summary="Join, and get a token for this session only", public=True, body=Join,
     comes=guest_identity.guest_from_token(KIND, joiner, readable), has_invitation=True,
-    ask=lambda call: c.Join(), see=unveiled,
-    then=guest_identity.token, out=entered, answer=Success[Entered],
+    ask=lambda call: c.Join(), see=admitted_session,
+    then=guest_identity.token, out=admitted, answer=Success[Admitted],
 )  # fmt: skip
 SOCKET = TalkRoute(
-    path="/ws/sessions/{ref}", summary="Take part in a session, or without a token look on (WebSocket)", public=True,
+    path="/ws/sessions/{ref}", summary="Take part in a session, or watch it without a token (WebSocket)", public=True,
     query_token=True, join=True, has_invitation=True, find=readable, frames=MESSAGES,
     other=relay, failed=failed, closes=CLOSES,
     refusals={}, format=frames.talk(EVENTS, first, lambda bye: None, RELAYS),
@@ -122,21 +122,22 @@ SOCKET = TalkRoute(
 
 
 def create(ttl_s: int) -> DialectRow:
+    """Return the row that creates sessions, which expire after `ttl_s` seconds."""
     return CreateRoute(
         path="/sessions", summary="Create a session, and get its interviewer's token", public=True, body=NewSession,
-        comes=guest_identity.guest_from_token(KIND, creator), new=partial(new_session, ttl_s=ttl_s), opening=opening,
-        see=unveiled,
-        then=guest_identity.token, out=entered, answer=Success[Entered],
+        comes=guest_identity.guest_from_token(KIND, creator), new=partial(new_session, ttl_s=ttl_s),
+        opening=creation_options, see=admitted_session,
+        then=guest_identity.token, out=admitted, answer=Success[Admitted],
     )  # fmt: skip
 
 
 def opened(row: DialectRow) -> DialectRow:
-    """Let everybody who has the link do what a row does: as the creator."""
+    """Return the row for an open dialect: callers without a token act as the session's creator."""
     return structs.replace(row, public=True, comes=guest_identity.guest_from_body(KIND, lambda call: None, readable))
 
 
 def table(settings: Settings) -> Dialect:
-    """Give the dialect as the settings have it."""
+    """Return the dialect as the settings configure it."""
     mine = settings.dialects.interview
     changes: tuple[DialectRow, ...] = CHANGES
     join, socket = JOIN, SOCKET
@@ -145,7 +146,7 @@ def table(settings: Settings) -> Dialect:
         join = structs.replace(
             JOIN, comes=guest_identity.guest_from_body(KIND, joiner, readable), then=guest_identity.first_token
         )
-        socket = structs.replace(SOCKET, comes=guest_identity.guest_from_body(KIND, speaker, readable))
+        socket = structs.replace(SOCKET, comes=guest_identity.guest_from_body(KIND, sender, readable))
     return Dialect(
         name=KIND,
         title="Interview",

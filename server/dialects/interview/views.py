@@ -1,4 +1,7 @@
-"""What clients of `interview` get."""
+"""The answers of `interview`: one Struct per shape, and one function that makes it from the session's state.
+
+Instants are Unix milliseconds, and users have the ids that their own clients chose.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
@@ -7,34 +10,42 @@ from msgspec import UNSET, Struct, UnsetType, structs
 
 from actors.session.ids import Millis, UserId
 from actors.session.state import Participant, State
-from server.dialects.interview.bodies import id_of, known_as, listed, readable
+from server.dialects.interview.bodies import id_of, listed, participant_by_id, readable
 from server.http.problems import Problem
 from server.usecases.call import Call
 from server.usecases.code import Version
 
 T = TypeVar("T")
 COLORS = ("#e6194b", "#4363d8", "#3cb44b", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
-"""For those whose clients have chosen none, in the order in which people come."""
+"""The colours of participants whose clients chose none, in the order in which they join."""
 
 
 class Success(Struct, Generic[T], frozen=True, kw_only=True):
+    """The answer to a request that succeeded."""
+
     success: bool = True
     data: T
 
 
-class Because(Struct, frozen=True):
+class FailureDetail(Struct, frozen=True):
+    """The refusal again, for clients that read it from `detail`."""
+
     success: bool
     error: str
 
 
 class Failure(Struct, frozen=True):
+    """A refusal: a text, and a code in capitals."""
+
     success: bool
     error: str
     code: str
-    detail: Because
+    detail: FailureDetail
 
 
 class ParticipantView(Struct, frozen=True):
+    """A participant. `role` is `interviewer` or `candidate`."""
+
     id: str
     name: str
     role: str
@@ -43,11 +54,15 @@ class ParticipantView(Struct, frozen=True):
     is_online: bool
 
 
-class People(Struct, frozen=True):
+class Participants(Struct, frozen=True):
+    """The participants, with those who have left and may return."""
+
     participants: list[ParticipantView]
 
 
 class SessionView(Struct, frozen=True, kw_only=True):
+    """A session with its code and its participants."""
+
     id: str
     created_at: Millis
     updated_at: Millis
@@ -58,13 +73,16 @@ class SessionView(Struct, frozen=True, kw_only=True):
     creator_id: str
 
 
-class Entered(SessionView, frozen=True, kw_only=True):
-    """`token` is the caller's, for this session alone."""
+class Admitted(SessionView, frozen=True, kw_only=True):
+    """The session that the caller created or joined. `token` is the caller's, for this session only; it is left out if
+    the caller has one already."""
 
     token: str | UnsetType = UNSET
 
 
 class Snapshot(Struct, frozen=True):
+    """A version of the code, and the user who wrote it."""
+
     version: int
     code: str
     user_id: str
@@ -72,27 +90,33 @@ class Snapshot(Struct, frozen=True):
 
 
 class Snapshots(Struct, frozen=True):
+    """Versions of the code, newest first."""
+
     snapshots: list[Snapshot]
 
 
 class Health(Struct, frozen=True):
+    """The server answers, and its time."""
+
     status: str
     timestamp: Millis
 
 
-def participant(state: State, place: Participant) -> ParticipantView:
-    interviewer = place.role == "host" or place.user_id == state.session.owner_id
+def participant_view(state: State, participant: Participant) -> ParticipantView:
+    """Return the view of a participant. Hosts and the owner are interviewers."""
+    interviewer = participant.role == "host" or participant.user_id == state.session.owner_id
     return ParticipantView(
-        id=id_of(state, place.user_id),
-        name=place.name,
+        id=id_of(state, participant.user_id),
+        name=participant.name,
         role="interviewer" if interviewer else "candidate",
-        color=place.colour or COLORS[(place.number - 1) % len(COLORS)],
-        joined_at=place.joined_at,
-        is_online=place.status == "joined" and place.user_id not in state.away,
+        color=participant.colour or COLORS[(participant.number - 1) % len(COLORS)],
+        joined_at=participant.joined_at,
+        is_online=participant.status == "joined" and participant.user_id not in state.away,
     )
 
 
 def view(state: State) -> SessionView:
+    """Return the view of a session. `id` is the name in its links."""
     session = state.session
     return SessionView(
         id=session.name,
@@ -101,48 +125,53 @@ def view(state: State) -> SessionView:
         expires_at=session.expires_at,
         code=state.code.text,
         language=state.code.language,
-        participants=[participant(state, place) for place in listed(state)],
+        participants=[participant_view(state, participant) for participant in listed(state)],
         creator_id=id_of(state, session.owner_id),
     )
 
 
 def session(state: State, call: Call) -> Success[SessionView]:
+    """Return a session. Raise Problem 410 or 403 as `readable` does."""
     readable(state, call)
     return Success(data=view(state))
 
 
-def unveiled(state: State, call: Call) -> SessionView:
-    """Give a session to one whom it has just let in."""
+def admitted_session(state: State, call: Call) -> SessionView:
+    """Return the session that the caller has just created or joined: it needs no further check."""
     return view(state)
 
 
-def entered(token: str | None, call: Call) -> Success[Entered]:
-    return Success(data=Entered(**structs.asdict(call.seen), token=UNSET if token is None else token))
+def admitted(token: str | None, call: Call) -> Success[Admitted]:
+    """Return `admitted_session`, which is in `call.seen`, with the caller's token."""
+    return Success(data=Admitted(**structs.asdict(call.seen), token=UNSET if token is None else token))
 
 
-def people(state: State, call: Call) -> People:
+def participants(state: State, call: Call) -> Participants:
+    """Return the participants. Raise Problem 410 or 403 as `readable` does."""
     readable(state, call)
-    return People(view(state).participants)
+    return Participants(view(state).participants)
 
 
-def one(state: State, call: Call) -> Success[ParticipantView]:
-    return Success(data=participant(state, known_as(state, call.params["participant_id"])))
+def path_participant_view(state: State, call: Call) -> Success[ParticipantView]:
+    """Return the participant whom the path names. Raise Rejected if there is none."""
+    return Success(data=participant_view(state, participant_by_id(state, call.params["participant_id"])))
 
 
 def ids(state: State, call: Call) -> Mapping[UserId, str]:
-    """Give what clients call everybody who has ever been in a session."""
+    """Return the ids by which clients know every user who has ever been in the session. Raise Problem 410 or 403."""
     readable(state, call)
     return {user_id: id_of(state, user_id) for user_id in state.participants}
 
 
 def snapshots(edits: Sequence[Version], call: Call) -> Success[Snapshots]:
-    names: Mapping[UserId, str] = call.seen
+    """Return versions of the code. `call.seen` has the `ids` of their authors."""
+    author_ids: Mapping[UserId, str] = call.seen
     authors = [edit.author or UserId("") for edit in edits]
-    shown = [
-        Snapshot(edit.version, edit.text or "", names.get(author, author), edit.at)
+    views = [
+        Snapshot(edit.version, edit.text or "", author_ids.get(author, author), edit.at)
         for edit, author in zip(edits, authors, strict=True)
     ]
-    return Success(data=Snapshots(shown))
+    return Success(data=Snapshots(views))
 
 
 # Refusals
@@ -155,5 +184,6 @@ NOT_FOUND = {"unknown_session": "SESSION_NOT_FOUND", "unknown_participant": "PAR
 
 
 def failure(status: int, text: str, problem: Problem) -> Failure:
+    """Return the body of a refusal."""
     code = NOT_FOUND.get(problem.reason) or CODES.get(status, "INVALID_REQUEST")
-    return Failure(False, text, code, Because(False, text))
+    return Failure(False, text, code, FailureDetail(False, text))

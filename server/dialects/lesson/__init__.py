@@ -1,1 +1,1 @@
-"""Booked lessons in a room with a board: the `lesson` contract."""
+"""Booked lessons with a whiteboard: the `lesson` contract as rows, bodies, views and frames."""

@@ -1,4 +1,4 @@
-"""What clients of `lesson` send, and the commands that it makes. What they send besides is ignored."""
+"""The request bodies and messages of `lesson`, and the commands that they become. Unknown fields are ignored."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -27,25 +27,32 @@ PERMISSIONS: Mapping[str, Permission] = {
     "can_chat": "chat",
 }
 LIMIT = 1_000
+"""The maximum number of events in an answer."""
 
 
 class Media(Struct, frozen=True, kw_only=True):
+    """The media that a participant sends."""
+
     video_enabled: bool
     audio_enabled: bool
     screen_sharing: bool
 
 
 class NewEvent(Struct, frozen=True, kw_only=True):
+    """An event that the client adds to the session's log. `data` is any JSON object."""
+
     event_type: EventType
     data: dict[str, Any] = {}
 
 
-class Whom(Struct, frozen=True):
+class Target(Struct, frozen=True):
+    """The participant to remove."""
+
     user_id: UserId
 
 
 class Permissions(Struct, frozen=True, kw_only=True):
-    """Of a change only what is sent counts; an answer has them all."""
+    """In a change, omitted permissions stay as they are. An answer has all of them."""
 
     can_draw: bool | UnsetType = UNSET
     can_erase: bool | UnsetType = UNSET
@@ -58,51 +65,60 @@ class Permissions(Struct, frozen=True, kw_only=True):
 
 
 class PermissionChange(Permissions, frozen=True, kw_only=True):
-    """As they are printed, or by themselves."""
+    """Permissions to change: at the top level, or in `permissions` as answers print them."""
 
     permissions: Permissions = Permissions()
 
 
 class PermissionMessage(PermissionChange, frozen=True, kw_only=True):
+    """Permissions to change, and the participant whose they are."""
+
     user_id: UserId
 
 
 class MediaQuery(Struct, frozen=True):
+    """Limits the answer to one participant."""
+
     user_id: Annotated[str, Meta(max_length=64)] | None = None
 
 
 class EventsQuery(Struct, frozen=True, kw_only=True):
+    """Selects the latest events, of one type or of all."""
+
     event_type: EventType | None = None
     limit: Annotated[int, Meta(ge=1, le=LIMIT)] = 100
 
 
 class ErrorsQuery(Struct, frozen=True):
+    """Selects the latest errors."""
+
     limit: Annotated[int, Meta(ge=1, le=LIMIT)] = 20
 
 
 class NewBooking(bookings.NewBooking, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """Made by its tutor or its student."""
+    """A booking to create, by its tutor or its student."""
 
 
 def is_muted(state: State, call: Call) -> bool:
-    place = state.participants.get(call.principal.user_id)
-    return place is not None and place.muted
+    """Return whether the caller is muted."""
+    participant = state.participants.get(call.principal.user_id)
+    return participant is not None and participant.muted
 
 
 def set_media(call: Call) -> c.Command:
-    """Make the command of a media state. `call.found`: whether the caller is muted, which audio lifts here."""
+    """Return the command for a media state. `call.found` is whether the caller is muted; turning audio on unmutes."""
     body: Media = call.body
     media = c.SetMedia(video=body.video_enabled, audio=body.audio_enabled, screen=body.screen_sharing)
     return c.Together([c.Unmute(), media]) if call.found and body.audio_enabled else media
 
 
 def terminate(call: Call) -> c.Command:
-    """End the session, or call it off. `call.found`: its status."""
+    """Return the command to end the session, or to cancel it before its start. `call.found` is its status."""
     return c.Cancel() if call.found == "scheduled" else c.End()
 
 
 def set_permissions(call: Call) -> c.Command:
-    """Make the command of a change of permissions; whose, the path says, or the message."""
+    """Return the command for a change of permissions. Raise Problem 400 if the body changes none."""
     body: PermissionChange = call.body
     sent = {
         permission: value
@@ -111,25 +127,29 @@ def set_permissions(call: Call) -> c.Command:
         if value is not UNSET
     }
     if not sent:
-        raise Problem(400, "invalid", f"Name at least one of {', '.join(PERMISSIONS)}.")
+        raise Problem(400, "invalid", f"Send at least one of {', '.join(PERMISSIONS)}.")
     return c.SetPermissions(
-        whose(call),
+        target(call),
         grant=[permission for permission, value in sent.items() if value],
         revoke=[permission for permission, value in sent.items() if not value],
     )
 
 
-def whose(call: Call) -> UserId:
+def target(call: Call) -> UserId:
+    """Return the participant whom the path names, or else the message."""
     return UserId(call.params["user_id"]) if "user_id" in call.params else call.body.user_id
 
 
 def status(state: State, call: Call) -> Status:
+    """Return the session's status."""
     return state.session.status
 
 
 def log_event(call: Call) -> c.Command:
+    """Return the command that adds the client's event to the log."""
     return c.LogEvent(event_type=call.body.event_type, data=call.body.data)
 
 
 def kick(call: Call) -> c.Command:
+    """Return the command that removes a participant."""
     return c.Kick(call.body.user_id)

@@ -1,4 +1,7 @@
-"""The socket of `lesson`: what is told of a session as it goes on, and what may be said."""
+"""The socket of `lesson`: frames from events, and commands from messages.
+
+A frame that reports a state reports it as it is when the frame is made, not as the event left it.
+"""
 
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -17,7 +20,7 @@ from server.dialects.lesson.bodies import (
     Media,
     NewEvent,
     PermissionMessage,
-    Whom,
+    Target,
     is_muted,
     kick,
     log_event,
@@ -27,11 +30,12 @@ from server.dialects.lesson.bodies import (
     terminate,
 )
 from server.dialects.lesson.views import (
-    Changed,
     MediaState,
-    changed,
+    Rights,
+    SessionState,
     media_state,
     moment,
+    rights,
     role_of,
     session_state,
     session_view,
@@ -39,42 +43,51 @@ from server.dialects.lesson.views import (
 from server.http.problems import Problem
 from server.streams.format import Bye
 
+Data = dict[str, Any]
+"""The data of a frame: a JSON object."""
 
-def plain(recorded: e.Recorded, state: State) -> dict[str, Any]:
-    """Print an event with all it says, whose it is, and when it was."""
+
+def plain(recorded: e.Recorded, state: State) -> Data:
+    """Return all fields of an event, its actor and its time."""
     return {"user_id": recorded.actor_id, **structs.asdict(recorded.event), "at": moment(recorded.at)}
 
 
-def joined(recorded: e.Recorded, state: State) -> dict[str, Any]:
+def joined(recorded: e.Recorded, state: State) -> Data:
+    """Return the participant who joined."""
     event: Any = recorded.event
     return {
         "user_id": event.user_id, "name": event.name, "role": role_of(state, event.user_id), "at": moment(recorded.at),
     }  # fmt: skip
 
 
-def left(recorded: e.Recorded, state: State) -> dict[str, Any]:
+def left(recorded: e.Recorded, state: State) -> Data:
+    """Return the participant who left."""
     event: Any = recorded.event
     return {"user_id": event.user_id, "reason": event.reason, "at": moment(recorded.at)}
 
 
-def kicked(recorded: e.Recorded, state: State) -> dict[str, Any]:
+def kicked(recorded: e.Recorded, state: State) -> Data:
+    """Return the participant who was removed."""
     event: Any = recorded.event
     return {
         "user_id": event.user_id, "banned": event.banned, "reason": event.reason, "at": moment(recorded.at),
     }  # fmt: skip
 
 
-def offline(recorded: e.Recorded, state: State) -> list[dict[str, Any]]:
+def offline(recorded: e.Recorded, state: State) -> list[Data]:
+    """Return the participants who lost their connection, one frame each."""
     event: Any = recorded.event
     return [{"user_id": user_id, "at": moment(recorded.at)} for user_id in event.user_ids]
 
 
-def rights_changed(recorded: e.Recorded, state: State) -> Changed:
+def rights_changed(recorded: e.Recorded, state: State) -> Rights:
+    """Return a participant's role and permissions as they are now."""
     event: Any = recorded.event
-    return changed(state, event.user_id)
+    return rights(state, event.user_id)
 
 
 def media_changed(recorded: e.Recorded, state: State) -> MediaState:
+    """Return the media that the event reports."""
     event: Any = recorded.event
     return MediaState(
         user_id=event.user_id, video_enabled=event.video, audio_enabled=event.audio, screen_sharing=event.screen
@@ -82,19 +95,21 @@ def media_changed(recorded: e.Recorded, state: State) -> MediaState:
 
 
 def media_after(recorded: e.Recorded, state: State) -> list[MediaState]:
-    """Give the media states of those whom an event has perhaps silenced, as they are now."""
+    """Return the present media of the participants whom an event may have muted, one frame each."""
     event: Any = recorded.event
     user_ids = event.user_ids if isinstance(event, e.AllMuted) else [event.user_id]
-    return [media_state(place) for user_id in user_ids if (place := state.participants[user_id]).status == "joined"]
+    participants = [state.participants[user_id] for user_id in user_ids]
+    return [media_state(participant) for participant in participants if participant.status == "joined"]
 
 
-def named(*kinds: type[e.Event]) -> dict[type[e.Event], Told]:
+def unchanged(*kinds: type[e.Event]) -> dict[type[e.Event], Told]:
+    """Return the entries of events that keep their names and fields."""
     return {kind: (str(kind.__struct_config__.tag), plain) for kind in kinds}
 
 
 MEDIA = "media_state_update"
 EVENTS: dict[type[e.Event], Told] = {
-    **named(
+    **unchanged(
         e.SessionStarted, e.SessionEnded, e.SessionCancelled, e.SessionLocked, e.SessionUnlocked,
         e.ParticipantOnline, e.ParticipantOffline, e.UnmuteRequested,
         e.HandRaised, e.HandLowered, e.HandsLowered, e.HandCalled,
@@ -121,20 +136,22 @@ SILENT: frozenset[type[e.Event]] = frozenset({
     e.CodeEdited, e.CodeMerged, e.CodeCompacted, e.LanguageChanged, e.RecordingStarted, e.RecordingStopped,
     e.RecordingUpdated, e.AudioUploaded,
 })  # fmt: skip
-"""What a lesson's room has no place for: it is other APIs' business."""
+"""Events without a frame: they belong to features that this product does not have."""
 
 
-def first(state: State, viewer: UserId, now: Millis) -> list[tuple[str, Any]]:
+def first(state: State, viewer: UserId, now: Millis) -> list[tuple[str, SessionState]]:
+    """Return the first frame: the session as the viewer may see it."""
     return [("session_state", session_state(state, viewer, now))]
 
 
 def failed(problem: Problem, kind: str) -> bytes:
-    """Say what is wrong with a message of the client's; `type` is the message's own."""
-    said = {"detail": problem.detail, "reason": problem.reason, "field": problem.field, "type": kind or None}
-    return frames.typed("error", msgspec.json.encode(said), None)
+    """Return the frame that tells a client why its message was rejected. `type` is the message's own."""
+    error = {"detail": problem.detail, "reason": problem.reason, "field": problem.field, "type": kind or None}
+    return frames.typed("error", msgspec.json.encode(error), None)
 
 
-def noting(kind: EventType) -> Frame:
+def logging(kind: EventType) -> Frame:
+    """Return the message type that adds an event of this type to the log."""
     return Frame(dict[str, Any], lambda call: c.LogEvent(event_type=kind, data=call.body))
 
 
@@ -144,9 +161,9 @@ MESSAGES: Mapping[str, Frame] = {
     "media_state_update": SET_MEDIA,
     "event": Frame(NewEvent, log_event),
     "permissions": Frame(PermissionMessage, set_permissions),
-    "kick": Frame(Whom, kick),
+    "kick": Frame(Target, kick),
     "terminate": Frame(dict[str, Any], terminate, status),
-    **{kind: noting(kind) for kind in get_args(EventType)},
+    **{kind: logging(kind) for kind in get_args(EventType)},
 }
 CLOSES: Mapping[Bye, int] = {
     "left": 1000, "admitted": 1012, "expired": 4401, "kicked": 4403, "slow": 4408, "ended": 4410, "draining": 1012,

@@ -1,4 +1,4 @@
-"""Lessons that were booked, in a room with a board: the `lesson` contract."""
+"""The route rows of `lesson`: booked lessons with a whiteboard."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ from server.dialects.lesson.bodies import (
     NewBooking,
     NewEvent,
     PermissionChange,
-    Whom,
+    Target,
     is_muted,
     kick,
     log_event,
@@ -24,26 +24,25 @@ from server.dialects.lesson.bodies import (
     set_permissions,
     status,
     terminate,
-    whose,
 )
 from server.dialects.lesson.stream import CLOSES, EVENTS, MESSAGES, REFUSALS, SILENT, failed, first
 from server.dialects.lesson.views import (
     BookingView,
-    Changed,
     Classroom,
     Done,
     EventView,
     MediaState,
+    Rights,
     RoleView,
     TokenView,
     booking_view,
-    changed,
     classroom,
-    entrance,
     event_views,
     media_states,
     own_role,
+    target_rights,
     token,
+    token_context,
 )
 from server.http.problems import Problem
 from server.settings.sections import Settings
@@ -70,41 +69,41 @@ def error_body(status: int, text: str, problem: Problem) -> Refused:
 
 SESSION = (
     AskRoute(
-        path="/jwt/", summary="Come in, and get a token for this session alone", ask=lambda call: c.Join(),
-        see=entrance, then=session_tokens.session_token, out=token, answer=TokenView,
+        path="/jwt/", summary="Join, and get a token for this session only", ask=lambda call: c.Join(),
+        see=token_context, then=session_tokens.session_token, out=token, answer=TokenView,
     ),
-    LookRoute(path="/permissions/", summary="Read one's role, and what one may do", see=own_role, answer=RoleView),
+    LookRoute(path="/permissions/", summary="Read your role and permissions", see=own_role, answer=RoleView),
     AskRoute(
-        method="PATCH", path="/permissions/{user_id}/", summary="Change what a participant may do",
-        body=PermissionChange, ask=set_permissions, see=lambda state, call: changed(state, whose(call)), answer=Changed,
+        method="PATCH", path="/permissions/{user_id}/", summary="Change a participant's permissions",
+        body=PermissionChange, ask=set_permissions, see=target_rights, answer=Rights,
     ),
     AskRoute(
-        path="/media-state/", summary="Say what one sends", body=Media, find=is_muted, ask=set_media,
+        path="/media-state/", summary="Set the media that you send", body=Media, find=is_muted, ask=set_media,
         out=lambda value, call: Done(), answer=Done,
     ),
     LookRoute(
-        path="/media-state/", summary="Read what everyone sends, or one participant", query=MediaQuery,
+        path="/media-state/", summary="Read the media that all participants send, or one", query=MediaQuery,
         see=media_states, answer=list[MediaState] | MediaState,
     ),
     AskRoute(
-        path="/event/", summary="Note an event", body=NewEvent,
+        path="/event/", summary="Add an event to the session's log", body=NewEvent,
         ask=log_event, out=lambda value, call: Done(), answer=Done,
     ),
     FetchRoute(
-        path="/events/", summary="Read noted events, newest first: a student their own", query=EventsQuery,
+        path="/events/", summary="Read clients' events, newest first; students read their own", query=EventsQuery,
         into=lambda call: noted.NotedQuery(event_type=call.query.event_type, limit=call.query.limit),
         act=noted.noted, out=event_views, answer=list[EventView],
     ),
     FetchRoute(
-        path="/events/stats/", summary="Count noted events by type", act=noted.noted_counts, answer=dict[str, int],
+        path="/events/stats/", summary="Count clients' events by type", act=noted.noted_counts, answer=dict[str, int],
     ),
     FetchRoute(
-        path="/events/errors/", summary="Read the latest errors that were noted", query=ErrorsQuery,
+        path="/events/errors/", summary="Read the latest errors that clients reported", query=ErrorsQuery,
         into=lambda call: noted.NotedQuery(event_type="error", limit=call.query.limit),
         act=noted.noted, out=event_views, answer=list[EventView],
     ),
     AskRoute(
-        path="/kick/", summary="Remove a participant", body=Whom, ask=kick,
+        path="/kick/", summary="Remove a participant", body=Target, ask=kick,
         out=lambda value, call: Done(), answer=Done,
     ),
     AskRoute(
@@ -122,8 +121,9 @@ BOOKINGS = (
         answer=BookingView,
     ),
     FetchRoute(
-        method="POST", path="/{booking_id}/classroom/", summary="Get a booking's classroom; made when first asked for",
-        keyed=True, act=bookings.ensure_session, out=classroom, answer=Classroom,
+        method="POST", path="/{booking_id}/classroom/", keyed=True,
+        summary="Get a booking's classroom; the first request creates it",
+        act=bookings.ensure_session, out=classroom, answer=Classroom,
     ),
 )  # fmt: skip
 SOCKET = TalkRoute(
@@ -134,7 +134,7 @@ SOCKET = TalkRoute(
 
 
 def table(settings: Settings) -> Dialect:
-    """Give the dialect as the settings have it."""
+    """Return the dialect as the settings configure it."""
     return Dialect(
         name="lesson",
         title="Lesson",
@@ -146,7 +146,7 @@ def table(settings: Settings) -> Dialect:
         ),
         kind="lesson",
         named="id",
-        # Bookings make them, wherever those are made; nobody comes in uninvited.
+        # Sessions come from bookings, which any API may create. Only invited users may join.
         own=False,
         errors=ERRORS,
         problems=PROBLEMS,

@@ -1,1 +1,1 @@
-"""Live sessions of a course, with recordings: the `live` contract."""
+"""Live sessions of courses, with recordings: the `live` contract as rows, bodies and views."""

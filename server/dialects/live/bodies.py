@@ -1,4 +1,4 @@
-"""What clients of `live` send, and the commands it becomes."""
+"""The request bodies of `live`, and the commands that they become. Unknown fields are ignored."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -17,11 +17,11 @@ Capacity = Annotated[int, Meta(ge=1, le=10_000)]
 
 
 LISTED = 1_000
-"""Sessions of one instructor at most."""
+"""The maximum number of sessions in an instructor's list."""
 
 
 class NewSession(Struct, frozen=True, kw_only=True, rename="camel"):
-    """`courseId` and `startsAt` are required."""
+    """A session to create. `courseId` and `startsAt` are required."""
 
     course_id: Id | None = None
     starts_at: datetime | None = None
@@ -30,7 +30,7 @@ class NewSession(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class SessionChange(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Only what is sent counts."""
+    """Changes to a session. Omitted fields stay as they are."""
 
     title: Title | UnsetType = UNSET
     description: Annotated[str, Meta(max_length=5_000)] | UnsetType = UNSET
@@ -40,18 +40,19 @@ class SessionChange(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Allowed(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Only what is sent counts."""
+    """A participant's permission to use microphone and camera. Omitted fields stay as they are."""
 
     mic_allowed: bool | UnsetType = UNSET
     camera_allowed: bool | UnsetType = UNSET
 
 
 def utc(moment: datetime) -> datetime:
-    """Read a time without an offset as UTC."""
+    """Return the time with an offset: UTC if it has none."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def new_session(call: Call) -> c.NewSession:
+    """Return the session to create. Raise Problem 400 without `courseId` or `startsAt`."""
     body: NewSession = call.body
     if body.course_id is None or body.starts_at is None:
         raise Problem(400, "required", "courseId and startsAt are required")
@@ -67,6 +68,7 @@ def new_session(call: Call) -> c.NewSession:
 
 
 def change(call: Call) -> c.Command:
+    """Return the command for changes to a session."""
     body: SessionChange = call.body
     recording = body.recording_enabled
     return c.Update(
@@ -79,15 +81,17 @@ def change(call: Call) -> c.Command:
 
 
 def begun(call: Call, *commands: c.Command) -> c.Command:
-    """Do it in a session that is live, or begins by this. `call.found`: the status as it is."""
+    """Return the commands, after the one that starts a scheduled session. `call.found` is the session's status."""
     return c.Together([*([c.Start()] if call.found == "scheduled" else []), *commands])
 
 
 def end(call: Call) -> c.Command:
+    """Return the command to end the session, which does nothing if it is over. `call.found` is its status."""
     return c.Together([]) if STATUSES[call.found] == "ended" else begun(call, c.End())
 
 
 def allow(call: Call) -> c.Command:
+    """Return the command for a change of permissions. `call.found` is the participant."""
     body: Allowed = call.body
     sent: dict[Permission, bool | UnsetType] = {"speak": body.mic_allowed, "video": body.camera_allowed}
     return c.SetPermissions(
@@ -98,4 +102,5 @@ def allow(call: Call) -> c.Command:
 
 
 def by_instructor(call: Call) -> sessions.Slice:
+    """Return the query for the sessions of the instructor whom the path names."""
     return sessions.Slice(kind="course", dialect="live", limit=LISTED, owner=UserId(call.params["instructor_id"]))

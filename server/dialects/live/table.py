@@ -1,7 +1,7 @@
-"""Live sessions of a course, with recordings: the `live` contract."""
+"""The route rows of `live`: live sessions of courses, with recordings."""
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
 from actors.session import commands as c
 from actors.session import events as e
@@ -28,14 +28,14 @@ from server.dialects.live.views import (
     Stopped,
     Token,
     live_session,
-    mine,
-    one,
-    participants,
-    place_of,
-    recording,
+    own_view,
+    participant_list,
+    path_participant,
+    path_participant_view,
     recording_started,
     recording_stopped,
-    seen,
+    recording_view,
+    session_view,
 )
 from server.http.problems import Problem
 from server.settings.sections import Settings
@@ -68,24 +68,26 @@ PROBLEMS = {
 }
 
 
-def error_body(status: int, text: str, problem: Problem) -> Any:
+def error_body(status: int, text: str, problem: Problem) -> dict[str, str]:
+    """Return the body of a refusal."""
     return {"error": "Unauthorized" if status == 401 else text, "message": text}
 
 
-def denied(what: str) -> dict[str, tuple[int, str]]:
-    """Word the refusal of one who is not the session's creator, or takes no part in it."""
-    text = f"Not authorized to {what}:{{ref}}"
+def denied(action: str) -> dict[str, tuple[int, str]]:
+    """Return the refusals of callers who are not the session's creator, or not in it."""
+    text = f"Not authorized to {action}:{{ref}}"
     return dict.fromkeys(("not_owner", "not_permitted", "not_joined"), (403, text))
 
 
 def status(state: State, call: Call) -> Ours:
+    """Return the session's status."""
     return state.session.status
 
 
 ROWS = (
     CreateRoute(
         path="", summary="Create a session, and its room", body=NewSession, teachers=True, new=new_session,
-        see=seen, answer=LiveSession,
+        see=session_view, answer=LiveSession,
     ),
     FetchRoute(
         path="/instructor/{instructor_id}", summary="List an instructor's sessions, newest first", public=True,
@@ -93,19 +95,19 @@ ROWS = (
         answer=list[LiveSession],
     ),
     LookRoute(
-        path="/{ref}", summary="Read a session", public=True, whose="anyone", see=seen, answer=LiveSession,
+        path="/{ref}", summary="Read a session", public=True, whose="anyone", see=session_view, answer=LiveSession,
         errors={"unknown_session": (500, "Session not found")}, error_body=lambda status, text: text,
     ),
     AskRoute(
         method="PATCH", path="/{ref}", summary="Change a session", body=SessionChange, whose="owner", ask=change,
-        see=seen, answer=LiveSession, errors=denied("modify session"),
+        see=session_view, answer=LiveSession, errors=denied("modify session"),
     ),
     AskRoute(
-        method="DELETE", path="/{ref}", summary="End a session", whose="owner", find=status, ask=end, see=seen,
-        answer=LiveSession, errors=denied("delete session"),
+        method="DELETE", path="/{ref}", summary="End a session", whose="owner", find=status, ask=end,
+        see=session_view, answer=LiveSession, errors=denied("delete session"),
     ),
     AskRoute(
-        path="/{ref}/start-recording", summary="Start recording, and the session if it has not begun", whose="owner",
+        path="/{ref}/start-recording", summary="Start recording, and a scheduled session with it", whose="owner",
         find=status, ask=lambda call: begun(call, c.StartRecording()), see=recording_started, answer=Started,
         errors=denied("record session"),
     ),
@@ -119,7 +121,7 @@ ROWS = (
     ),
     FetchRoute(
         path="/{ref}/recording", summary="Read the latest recording", whose="participant",
-        act=room_access.latest_recording, out=recording, answer=RecordingView,
+        act=room_access.latest_recording, out=recording_view, answer=RecordingView,
         errors=denied("access recording for session"),
     ),
     FetchRoute(
@@ -128,28 +130,29 @@ ROWS = (
         errors=dict.fromkeys(("unknown_session", "room_failed", "no_room"), (500, "Failed to get session token")),
     ),
     LookRoute(
-        path="/{ref}/participants", summary="List who takes part", see=participants, answer=list[ParticipantView],
+        path="/{ref}/participants", summary="List the participants", see=participant_list,
+        answer=list[ParticipantView],
     ),
     AskRoute(
-        method="PATCH", path="/{ref}/participants/{user_id}", summary="Say what someone may send", body=Allowed,
-        find=place_of, ask=allow, see=one, answer=ParticipantView,
+        method="PATCH", path="/{ref}/participants/{user_id}", summary="Allow or forbid microphone and camera",
+        body=Allowed, find=path_participant, ask=allow, see=path_participant_view, answer=ParticipantView,
     ),
     AskRoute(
-        method="DELETE", path="/{ref}/participants/{user_id}", summary="Remove someone", find=place_of,
-        ask=lambda call: c.Kick(call.found.user_id, ban=True), see=one, answer=ParticipantView,
+        method="DELETE", path="/{ref}/participants/{user_id}", summary="Remove a participant", find=path_participant,
+        ask=lambda call: c.Kick(call.found.user_id, ban=True), see=path_participant_view, answer=ParticipantView,
     ),
     AskRoute(
-        path="/{ref}/join", summary="Join", has_invitation=True, ask=lambda call: c.Join(), see=mine,
+        path="/{ref}/join", summary="Join", has_invitation=True, ask=lambda call: c.Join(), see=own_view,
         answer=ParticipantView,
     ),
     AskRoute(
-        path="/{ref}/leave", summary="Leave", ask=lambda call: c.Leave(), see=mine, answer=ParticipantView,
+        path="/{ref}/leave", summary="Leave", ask=lambda call: c.Leave(), see=own_view, answer=ParticipantView,
     ),
 )  # fmt: skip
 
 
 def table(settings: Settings) -> Dialect:
-    """Give the dialect as the settings have it."""
+    """Return the dialect as the settings configure it."""
     return Dialect(
         name="live",
         title="Live",

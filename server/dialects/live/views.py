@@ -1,4 +1,4 @@
-"""What clients of `live` are answered."""
+"""The answers of `live`: one Struct per shape, and one function that makes it. Instants are RFC 3339 in UTC."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -23,9 +23,12 @@ STATUSES: Mapping[Ours, Status] = {"scheduled": "scheduled", "live": "live", "en
 
 
 NEVER = Millis(0)
+"""Earlier than any instant."""
 
 
 class LiveSession(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A session. `endsAt` is the planned end, or the actual one once the session is over."""
+
     id: str = field(name="_id")
     course_id: str | None
     room_name: str
@@ -40,12 +43,14 @@ class LiveSession(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Started(Struct, frozen=True, rename="camel"):
+    """A recording that has started."""
+
     recording_id: str
     started_at: str
 
 
 class Stopped(Struct, frozen=True, rename="camel"):
-    """`duration` in seconds."""
+    """A recording that has stopped. `duration` is in seconds."""
 
     recording_id: str
     stopped_at: str
@@ -53,12 +58,14 @@ class Stopped(Struct, frozen=True, rename="camel"):
 
 
 class AccessLink(Struct, frozen=True, rename="camel"):
+    """A URL that needs no credential until `expiresAt`."""
+
     url: str
     expires_at: str
 
 
 class RecordingView(Struct, frozen=True, kw_only=True, rename="camel"):
-    """`duration` in seconds, once it has been stopped; links once it is finished."""
+    """A recording. `duration` is in seconds, null while the recording runs. The links are null until it is finished."""
 
     recording_id: str
     started_at: str
@@ -70,10 +77,14 @@ class RecordingView(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Token(Struct, frozen=True):
+    """A token for the session's room."""
+
     token: str
 
 
 class ParticipantView(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A participant, with their permissions for microphone and camera."""
+
     id: str = field(name="_id")
     user_id: UserId
     session_id: str
@@ -88,6 +99,7 @@ class ParticipantView(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def live_session(session: Session) -> LiveSession:
+    """Return the view of a session."""
     return LiveSession(
         id=session.id,
         course_id=session.course_id,
@@ -103,58 +115,66 @@ def live_session(session: Session) -> LiveSession:
     )
 
 
-def seen(state: State, call: Call) -> LiveSession:
+def session_view(state: State, call: Call) -> LiveSession:
+    """Return the session."""
     return live_session(state.session)
 
 
-def named(session_id: str, what: object) -> str:
-    """Give what is numbered within a session an id of its own, always the same."""
-    return str(uuid5(UUID(session_id), str(what)))
+def derived_id(session_id: str, key: object) -> str:
+    """Return a UUID for a recording or participant, which `key` identifies within the session: always the same."""
+    return str(uuid5(UUID(session_id), str(key)))
 
 
 def recording_started(state: State, call: Call) -> Started:
+    """Return the recording that the command started."""
     recording = state.recordings[-1]
-    return Started(named(state.session.id, recording.recording_id), rfc3339(recording.started_at))
+    return Started(derived_id(state.session.id, recording.recording_id), rfc3339(recording.started_at))
 
 
 def recording_stopped(state: State, call: Call) -> Stopped:
+    """Return the recording that the command stopped. Raise Rejected if none was running."""
     for recorded in call.made:
         if isinstance(recorded.event, e.RecordingStopped):
             stopped = recorded.event
-            name = named(state.session.id, stopped.recording_id)
-            return Stopped(name, rfc3339(recorded.at), stopped.duration_ms / 1000)
+            recording_id = derived_id(state.session.id, stopped.recording_id)
+            return Stopped(recording_id, rfc3339(recorded.at), stopped.duration_ms / 1000)
     raise Rejected(Reason.NOT_RECORDING, "No recording is running.")
 
 
-def recording(taped: Taped, call: Call) -> RecordingView:
-    found = taped.recording
-    links = taped.links
+def recording_view(taped: Taped, call: Call) -> RecordingView:
+    """Return the view of a recording, with its links if it is finished."""
+    recording, links = taped.recording, taped.links
+    stopped_at = recording.stopped_at
     return RecordingView(
-        recording_id=named(taped.session_id, found.recording_id),
-        started_at=rfc3339(found.started_at),
-        stopped_at=when(found.stopped_at),
-        duration=None if found.stopped_at is None else (found.stopped_at - found.started_at) / 1000,
+        recording_id=derived_id(taped.session_id, recording.recording_id),
+        started_at=rfc3339(recording.started_at),
+        stopped_at=when(stopped_at),
+        duration=None if stopped_at is None else (stopped_at - recording.started_at) / 1000,
         status=taped.status,
         download_link=None if links is None else links.download_url,
         access_link=None if links is None else AccessLink(links.access_url, rfc3339(links.expires_at)),
     )
 
 
-def participants(state: State, call: Call) -> list[ParticipantView]:
-    return [participant(state, place) for place in state.participants.values()]
+def participant_list(state: State, call: Call) -> list[ParticipantView]:
+    """Return all participants, with those invited, waiting, gone and removed."""
+    return [participant_view(state, participant) for participant in state.participants.values()]
 
 
-def participant(state: State, place: Participant) -> ParticipantView:
-    allowed = effective(state, place)
-    moments = [at for at in (place.invited_at, place.joined_at, place.left_at, place.kicked_at) if at is not None]
+def participant_view(state: State, participant: Participant) -> ParticipantView:
+    """Return the view of a participant. `createdAt` and `updatedAt` are the first and last change of their status."""
+    allowed = effective(state, participant)
+    instants = (participant.invited_at, participant.joined_at, participant.left_at, participant.kicked_at)
+    moments = [at for at in instants if at is not None]
+    leads = participant.user_id == state.session.owner_id or participant.role != "member"
     return ParticipantView(
-        id=named(state.session.id, place.user_id),
-        user_id=place.user_id,
+        id=derived_id(state.session.id, participant.user_id),
+        user_id=participant.user_id,
         session_id=state.session.id,
-        role="instructor" if place.user_id == state.session.owner_id or place.role != "member" else "student",
-        joined_at=when(place.joined_at),
-        left_at=when(place.left_at),
-        was_kicked=place.status in ("kicked", "denied"),
+        role="instructor" if leads else "student",
+        joined_at=when(participant.joined_at),
+        left_at=when(participant.left_at),
+        was_kicked=participant.status in ("kicked", "denied"),
         mic_allowed="speak" in allowed,
         camera_allowed="video" in allowed,
         created_at=rfc3339(min(moments, default=state.session.created_at)),
@@ -162,17 +182,19 @@ def participant(state: State, place: Participant) -> ParticipantView:
     )
 
 
-def one(state: State, call: Call) -> ParticipantView:
-    return participant(state, place_of(state, call))
+def path_participant_view(state: State, call: Call) -> ParticipantView:
+    """Return the participant whom the path names. Raise Rejected if there is none."""
+    return participant_view(state, path_participant(state, call))
 
 
-def mine(state: State, call: Call) -> ParticipantView:
-    return participant(state, state.participants[call.principal.user_id])
+def own_view(state: State, call: Call) -> ParticipantView:
+    """Return the caller as a participant."""
+    return participant_view(state, state.participants[call.principal.user_id])
 
 
-def place_of(state: State, call: Call) -> Participant:
-    """Find whom the path names. Raises: unknown_participant."""
-    place = state.participants.get(UserId(call.params.get("user_id", "")))
-    if place is None:
+def path_participant(state: State, call: Call) -> Participant:
+    """Return the participant whom the path names. Raise Rejected if there is none."""
+    participant = state.participants.get(UserId(call.params.get("user_id", "")))
+    if participant is None:
         raise Rejected(Reason.UNKNOWN_PARTICIPANT, "There is no such participant in this session.")
-    return place
+    return participant

@@ -1,1 +1,1 @@
-"""Audio lessons over SSE: the `seeds` contract."""
+"""Audio lessons over SSE: the `seeds` contract as rows, bodies, views and frames."""

@@ -1,4 +1,4 @@
-"""What `seeds` answers about audio: pieces, and where what is on stands."""
+"""The answers of `seeds` about audio: tracks, and the state of playback."""
 
 from typing import Any, Literal
 
@@ -8,13 +8,13 @@ from actors.session.aspects.playback import position_at
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
 from actors.session.state import Playback, State
-from server.dialects.seeds.views import inside, naive
+from server.dialects.seeds.views import naive, require_membership
 from server.usecases.audio.by_number import Piece
 from server.usecases.call import Call
 
 
 class AudioView(Struct, frozen=True, kw_only=True):
-    """`duration` in seconds; null where the content does not say."""
+    """A track. `duration` is in seconds, null if the file does not state it."""
 
     audio_id: int
     title: str
@@ -26,13 +26,15 @@ class AudioView(Struct, frozen=True, kw_only=True):
 
 
 class Selected(Struct, frozen=True, kw_only=True):
+    """The track that was selected."""
+
     ok: bool = True
     audio_id: int
     title: str
 
 
 class PlaybackView(Struct, frozen=True, kw_only=True):
-    """Where what is on stands at `server_time`; `position` and `duration` in seconds."""
+    """The state of playback at `server_time`. `position` and `duration` are in seconds."""
 
     audio_id: int | None
     title: str | None
@@ -44,54 +46,62 @@ class PlaybackView(Struct, frozen=True, kw_only=True):
 
 
 class Controlled(PlaybackView, frozen=True, kw_only=True):
+    """The state of playback after a command."""
+
     ok: bool = True
 
 
-def piece(found: Piece, call: Call) -> AudioView:
+def audio_view(track: Piece, call: Call) -> AudioView:
+    """Return the view of a track."""
     return AudioView(
-        audio_id=found.number,
-        title=found.title,
-        duration=found.duration_s,
-        content_type=found.content_type,
-        size_bytes=found.size_bytes,
-        created_at=naive(found.created_at),
-        stream_url=f"/audio/{found.number}/stream",
+        audio_id=track.number,
+        title=track.title,
+        duration=track.duration_s,
+        content_type=track.content_type,
+        size_bytes=track.size_bytes,
+        created_at=naive(track.created_at),
+        stream_url=f"/audio/{track.number}/stream",
     )
 
 
-def pieces(found: list[Piece], call: Call) -> list[AudioView]:
-    return [piece(one, call) for one in found]
+def audio_list(tracks: list[Piece], call: Call) -> list[AudioView]:
+    """Return the views of tracks."""
+    return [audio_view(track, call) for track in tracks]
 
 
-def on(state: State) -> Playback:
-    """Raises: Rejected."""
+def playback_of(state: State) -> Playback:
+    """Return the session's playback. Raise Rejected if no track is selected."""
     if state.playback is None:
         raise Rejected(Reason.NO_AUDIO, "No audio is selected in this session.")
     return state.playback
 
 
 def selected(state: State, call: Call) -> Selected:
-    track = on(state).track
+    """Return the selected track. Raise Rejected if there is none."""
+    track = playback_of(state).track
     return Selected(audio_id=track.number, title=track.title)
 
 
-def standing(state: State, now: Millis) -> dict[str, Any]:
+def playback_fields(state: State, now: Millis) -> dict[str, Any]:  # Any: JSON values
+    """Return the fields of `PlaybackView` at `now`, the position to the millisecond."""
     playback = state.playback
     if playback is None:
-        track, stands = None, ("stopped", 1.0, 0.0)
+        track, status, speed, position = None, "stopped", 1.0, 0.0
     else:
-        track, stands = playback.track, (playback.status, playback.speed, position_at(playback, now))
-    status, speed, position = stands
+        track, status, speed = playback.track, playback.status, playback.speed
+        position = position_at(playback, now)
     return {
         "audio_id": track and track.number, "title": track and track.title, "status": status, "speed": speed,
         "position": round(position, 3), "duration": track and track.duration_s, "server_time": naive(now),
     }  # fmt: skip
 
 
-def playback(state: State, call: Call) -> PlaybackView:
-    inside(state, call.principal.user_id)
-    return PlaybackView(**standing(state, call.now))
+def playback_view(state: State, call: Call) -> PlaybackView:
+    """Return the state of playback. Raise Rejected if the caller is not in the session."""
+    require_membership(state, call.principal.user_id)
+    return PlaybackView(**playback_fields(state, call.now))
 
 
 def controlled(state: State, call: Call) -> Controlled:
-    return Controlled(**standing(state, call.now))
+    """Return the state of playback after a command."""
+    return Controlled(**playback_fields(state, call.now))

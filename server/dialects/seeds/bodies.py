@@ -1,4 +1,4 @@
-"""What clients of `seeds` send, and the commands that it makes. What they send besides is ignored."""
+"""The request bodies of `seeds`, and the commands that they become. Unknown fields are ignored."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -21,7 +21,7 @@ NAME = "seeds"
 KIND: Kind = "classroom"
 REMOVED = "Removed by teacher"
 CAPACITY = 10_000
-"""The product has no bound, and no word for a session that is full: Homeroom's own."""
+"""The product has no limit and no error for a full session; this is Homeroom's own limit."""
 Phone = Annotated[
     str,
     Meta(
@@ -38,7 +38,7 @@ Password = Annotated[str, Meta(min_length=6, max_length=200)]
 
 
 class Register(Struct, frozen=True):
-    """`role` is `teacher` or `student`."""
+    """An account to create. `role` is `teacher` or `student`."""
 
     name: Name
     phone_number: Phone
@@ -47,7 +47,7 @@ class Register(Struct, frozen=True):
 
 
 class Login(Struct, frozen=True, kw_only=True):
-    """By `phone_number`, or by `username` as OAuth2's form says it."""
+    """Credentials. OAuth2 forms send the phone number as `username`."""
 
     password: Annotated[str, Meta(max_length=200)]
     phone_number: Annotated[str, Meta(max_length=20)] | None = None
@@ -55,11 +55,15 @@ class Login(Struct, frozen=True, kw_only=True):
 
 
 class Device(Struct, frozen=True):
+    """A device for push messages."""
+
     token: devices.DeviceToken
     device_type: Literal["android", "ios", "web"]
 
 
-class DeviceName(Struct, frozen=True):
+class DeviceToken(Struct, frozen=True):
+    """The token of the device to remove."""
+
     token: devices.DeviceToken
 
 
@@ -67,21 +71,27 @@ class DeviceName(Struct, frozen=True):
 
 
 class NewSession(Struct, frozen=True):
+    """A session to start."""
+
     title: Title
 
 
 class ActiveQuery(Struct, frozen=True):
-    """`mine`: those one has made, or as a student, takes part in."""
+    """`mine` selects the sessions that a teacher created, or in which a student takes part."""
 
     mine: bool = False
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
 
 
 class Invitation(Struct, frozen=True):
+    """The student to invite."""
+
     student_id: Number
 
 
 class Muting(Struct, frozen=True):
+    """Whether to mute or to unmute."""
+
     mute: bool = True
 
 
@@ -89,17 +99,22 @@ class Muting(Struct, frozen=True):
 
 
 class Selection(Struct, frozen=True):
+    """The track to select."""
+
     audio_id: Number
 
 
 class Playing(Struct, frozen=True, kw_only=True):
+    """The track to play, by default the selected one; `position` is in seconds."""
+
     audio_id: Number | None = None
     speed: Speed = 1.0
     position: Position = 0.0
 
 
 class Control(Struct, frozen=True, kw_only=True):
-    """`seek` needs a `position`, `speed` a `speed`; `play` goes on from where it stands without one."""
+    """`seek` requires `position`, and `speed` requires `speed`. `play` without `position` continues from the present
+    one."""
 
     action: Literal["play", "pause", "seek", "speed"]
     audio_id: Number | None = None
@@ -111,22 +126,27 @@ class Control(Struct, frozen=True, kw_only=True):
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """`participant_id`, if it is sent, is the sender's own."""
+    """A chat message. `participant_id`, if present, must be the sender's own."""
 
     message: MessageText
     participant_id: int | None = None
 
 
 class Question(Struct, frozen=True):
+    """A question to ask."""
+
     question: QuestionText
 
 
 class Answer(Struct, frozen=True):
+    """The answer to a question."""
+
     answer: AnswerText
 
 
 class Action(Struct, frozen=True, kw_only=True):
-    """`mute` is for `mute_self` and `mute_participant`, `text` for `chat`, `payload` for `webrtc_signal`."""
+    """One of several commands, by its `type`. `mute` belongs to `mute_self` and `mute_participant`, `text` to `chat`,
+    `payload`, which may be any JSON, to `webrtc_signal`."""
 
     type: Annotated[str, Meta(max_length=64)]
     target_participant_id: int | None = None
@@ -139,6 +159,7 @@ class Action(Struct, frozen=True, kw_only=True):
 
 
 def register(call: Call) -> accounts.Register:
+    """Return the account to create. Raise Problem 400 for an unknown role."""
     body: Register = call.body
     if body.role not in ("teacher", "student"):
         raise Problem(400, "invalid_role", "Invalid role", field="role")
@@ -147,6 +168,7 @@ def register(call: Call) -> accounts.Register:
 
 
 def login(call: Call) -> accounts.Login:
+    """Return the credentials. Raise Problem 422 without a phone number."""
     body: Login = call.body
     phone = body.phone_number or body.username
     if phone is None:
@@ -155,6 +177,7 @@ def login(call: Call) -> accounts.Login:
 
 
 def device(call: Call) -> devices.NamedDevice:
+    """Return the device to register."""
     return devices.NamedDevice(call.body.token, call.body.device_type)
 
 
@@ -162,10 +185,12 @@ def device(call: Call) -> devices.NamedDevice:
 
 
 def new_session(call: Call) -> c.NewSession:
+    """Return the session to create."""
     return c.NewSession(title=call.body.title, kind=KIND, capacity=CAPACITY)
 
 
 def active(call: Call) -> sessions.Slice:
+    """Return the query for live sessions: all, or the caller's own."""
     caller = call.principal
     teaches, mine = caller.role == "teacher", call.query.mine
     return sessions.Slice(
@@ -179,95 +204,106 @@ def active(call: Call) -> sessions.Slice:
 
 
 def begun(state: State, call: Call) -> None:
-    """Refuse what has not begun, but to those who may begin it."""
+    """Raise Rejected if the session has not started, unless the caller is its owner."""
     if state.session.status == "scheduled" and call.principal.user_id != state.session.owner_id:
         raise Rejected(Reason.NOT_LIVE, "The session has not started yet.")
 
 
 def watchable(state: State, call: Call) -> None:
-    """The same, and refuse what is over: but who comes back gets what they have missed of it."""
+    """Raise Rejected as `begun` does, and if the session is over. A client that resumes still gets the events that it
+    missed."""
     begun(state, call)
     if state.session.status in CLOSED and call.last_event_id in (None, f"{state.epoch}-{state.seq}"):
         raise closed(state.session)
 
 
 def status(state: State, call: Call) -> Status:
+    """Return the session's status."""
     return state.session.status
 
 
 def end(call: Call) -> c.Command:
-    """End a session, or call it off. `call.found`: its status."""
+    """Return the command to end the session, or to cancel it before its start. `call.found` is its status."""
     return c.Cancel() if call.found == "scheduled" else c.End()
 
 
 def invite(call: Call) -> c.Command:
+    """Return the command to invite a student. `call.known` is their account."""
     return c.Invite(call.known.user_id)
 
 
-# People
+# Participants
 
 
 def numbered(state: State, number: int) -> Participant:
-    """Find a participant by number. Raises: Rejected."""
-    for place in state.participants.values():
-        if place.number == number:
-            return place
+    """Return the participant with this number. Raise Rejected if there is none."""
+    for participant in state.participants.values():
+        if participant.number == number:
+            return participant
     raise Rejected(Reason.UNKNOWN_PARTICIPANT, f"There is no participant {number}.")
 
 
-def number_in(call: Call, name: str) -> int:
-    """Read a number in the path. Raises: Problem 422."""
+def path_number(call: Call, name: str) -> int:
+    """Return a number from the path. Raise Problem 422 if it is no number."""
     text = call.params[name]
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise Problem(422, "invalid", f"`{name}` must be a whole number.", field=name, location="path")
     return int(text)
 
 
-def participant(state: State, call: Call) -> UserId:
-    """Find whom the path names."""
-    return numbered(state, number_in(call, "participant_id")).user_id
+def path_participant(state: State, call: Call) -> UserId:
+    """Return the participant whom the path names. Raise Problem 422 or Rejected if there is none."""
+    return numbered(state, path_number(call, "participant_id")).user_id
 
 
 def kick(call: Call) -> c.Command:
+    """Return the command to remove the participant `call.found`."""
     return removal(call.found)
 
 
 def removal(user_id: UserId) -> c.Command:
-    # For good: an EventSource comes back by itself, and coming back takes part.
+    """Return the command to remove a participant for good."""
+    # A ban, since an EventSource reconnects by itself and opening the stream joins the session.
     return c.Kick(user_id, ban=True, reason=REMOVED)
 
 
 def mute(call: Call) -> c.Command:
+    """Return the command to mute or unmute the participant `call.found`."""
     return muting(call.found, call.body.mute)
 
 
 def muting(user_id: UserId, mute: bool) -> c.Command:
+    """Return the command to mute or unmute a participant."""
     return c.Mute(user_id) if mute else c.Unmute(user_id)
 
 
 # Audio
 
 
-def on(state: State, call: Call) -> str | None:
-    """Name what is on; of no concern to those who are not to control it. Raises: Rejected."""
+def selected_track(state: State, call: Call) -> str | None:
+    """Return the id of the selected track, None if there is none."""
     return None if state.playback is None else state.playback.track.audio_id
 
 
 def select(call: Call) -> c.Command:
+    """Return the command to select the track `call.known`."""
     return c.SelectAudio(call.known)
 
 
-def playing(call: Call) -> c.Command:
+def play(call: Call) -> c.Command:
+    """Return the command to play a track."""
     body: Playing = call.body
-    return changing(call, c.Play(position=body.position, speed=body.speed))
+    return with_selection(call, c.Play(position=body.position, speed=body.speed))
 
 
 def control(call: Call) -> c.Command:
+    """Return the command to control playback. Raise Problem 422 if a field is missing."""
     body: Control = call.body
-    return changing(call, controlling(body))
+    return with_selection(call, control_command(body))
 
 
-def controlling(body: Control) -> c.Command:
+def control_command(body: Control) -> c.Command:
+    """Return the command for an action on the selected track. Raise Problem 422 if a field is missing."""
     match body:
         case Control(action="play"):
             return c.Play(position=body.position, speed=body.speed)
@@ -281,8 +317,8 @@ def controlling(body: Control) -> c.Command:
     raise Problem(422, "invalid", f"The field `{needed}` is required.", field=needed)
 
 
-def changing(call: Call, command: c.Command) -> c.Command:
-    """Put another piece on before, if the call names one."""
+def with_selection(call: Call, command: c.Command) -> c.Command:
+    """Return the command, after the selection of `call.known` unless that track is selected already (`call.found`)."""
     if call.known in (None, call.found):
         return command
     return c.Together([c.SelectAudio(call.known), command])
@@ -292,29 +328,33 @@ def changing(call: Call, command: c.Command) -> c.Command:
 
 
 def is_sender(state: State, call: Call) -> None:
-    """Refuse a message in somebody else's name. Raises: Problem 403."""
-    place = state.participants.get(call.principal.user_id)
-    said = call.body.participant_id
-    if said is not None and (place is None or place.number != said):
+    """Raise Problem 403 if the message names another participant as its sender."""
+    participant = state.participants.get(call.principal.user_id)
+    claimed = call.body.participant_id
+    if claimed is not None and (participant is None or participant.number != claimed):
         raise Problem(403, "somebody_else", "`participant_id` is not yours.", field="participant_id")
 
 
-def say(call: Call) -> c.Command:
+def send_message(call: Call) -> c.Command:
+    """Return the command to send a chat message."""
     return c.SendMessage(text=call.body.message)
 
 
 def ask(call: Call) -> c.Command:
+    """Return the command to ask a question."""
     return c.AskQuestion(text=call.body.question)
 
 
 def answer(call: Call) -> c.Command:
-    return c.AnswerQuestion(number_in(call, "question_id"), text=call.body.answer)
+    """Return the command to answer the question that the path names. Raise Problem 422 if that is no number."""
+    return c.AnswerQuestion(path_number(call, "question_id"), text=call.body.answer)
 
 
 # Actions
 
 
-def chatting(call: Call) -> c.Command:
+def chat_action(call: Call) -> c.Command:
+    """Return the command of the action `chat`. Raise Problem 400 for an empty text."""
     if not (call.body.text or "").strip():
         raise Problem(400, "empty_message", "Empty message", field="text")
     return c.SendMessage(text=call.body.text)
@@ -324,7 +364,7 @@ ACTIONS: Mapping[str, Callable[[Call], c.Command]] = {
     "mute_self": lambda call: c.Mute() if call.body.mute else c.Unmute(),
     "raise_hand": lambda call: c.RaiseHand(),
     "lower_hand": lambda call: c.LowerHand(),
-    "chat": chatting,
+    "chat": chat_action,
     "mute_participant": lambda call: muting(call.found, call.body.mute),
     "unmute_participant": lambda call: c.Unmute(call.found),
     "kick_participant": lambda call: removal(call.found),
@@ -336,7 +376,9 @@ TARGETED = frozenset({"mute_participant", "unmute_participant", "kick_participan
 
 
 def target(state: State, call: Call) -> UserId | None:
-    """Find whom an action is about, if it is about anybody. Raises: Problem, Rejected."""
+    """Return the participant whom an action concerns, None for actions that concern none.
+
+    Raise Problem 400 for an unknown action or a missing target, and Rejected if the caller may not perform it."""
     body: Action = call.body
     if body.type not in ACTIONS:
         raise Problem(400, "unknown_action", f"Unknown action type: {body.type}", field="type")
@@ -355,4 +397,5 @@ def target(state: State, call: Call) -> UserId | None:
 
 
 def act(call: Call) -> c.Command:
+    """Return the command of an action. `call.found` is its target. Raise Problem 400 for an empty chat message."""
     return ACTIONS[call.body.type](call)

@@ -1,4 +1,4 @@
-"""What `seeds` answers about what is said: chat, questions, and the log."""
+"""The answers of `seeds` about chat, questions and the log."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from actors.session import events as e
 from actors.session.ids import UserId
 from actors.session.permissions import allowed
 from actors.session.state import Question, State
-from server.dialects.seeds.views import inside, naive, naive_or_none
+from server.dialects.seeds.views import naive, naive_or_none, require_membership
 from server.usecases.call import Call
 from server.usecases.records.chat_history import ChatPage
 from server.usecases.records.log_pages import LogLine, LogSummary
@@ -18,7 +18,8 @@ from server.usecases.records.log_pages import LogLine, LogSummary
 
 
 class MessageView(Struct, frozen=True, kw_only=True):
-    """`participant_id` is null for a creator who has not joined. `audio_id`: what a voice note is in the library."""
+    """A message to everyone. `participant_id` is null for a creator who has not joined. `audio_id` is the number of a
+    voice note in the library."""
 
     message_id: int
     session_id: int
@@ -32,12 +33,14 @@ class MessageView(Struct, frozen=True, kw_only=True):
 
 
 class Sender(Struct, frozen=True):
+    """The sender of a message."""
+
     participant_id: int | None
     name: str
 
 
 class QuestionView(Struct, frozen=True, kw_only=True):
-    """`participant_id` and `asked_by` are null where the question is anonymous, or its asker has no place."""
+    """A question. `participant_id` and `asked_by` are null if it is anonymous or its author is no participant."""
 
     question_id: int
     session_id: int
@@ -50,13 +53,16 @@ class QuestionView(Struct, frozen=True, kw_only=True):
 
 
 def senders(state: State, call: Call) -> Mapping[UserId, Sender]:
-    """Give everybody who can have sent a message: whoever has been in the session, and its creator."""
-    inside(state, call.principal.user_id)
+    """Return the possible senders of messages: all participants, and the session's creator.
+
+    Raise Rejected if the caller is not in the session."""
+    require_membership(state, call.principal.user_id)
     creator = {state.session.owner_id: Sender(None, state.session.owner_name)}
-    return creator | {place.user_id: Sender(place.number, place.name) for place in state.participants.values()}
+    return creator | {one.user_id: Sender(one.number, one.name) for one in state.participants.values()}
 
 
-def message(number: int, recorded: e.Recorded, by: Mapping[UserId, Sender]) -> MessageView:
+def message_view(number: int, recorded: e.Recorded, by: Mapping[UserId, Sender]) -> MessageView:
+    """Return the view of a message in the session with this number, sent by one of `by`."""
     event: Any = recorded.event
     sender = by[recorded.actor_id or UserId("")]
     return MessageView(
@@ -72,22 +78,25 @@ def message(number: int, recorded: e.Recorded, by: Mapping[UserId, Sender]) -> M
 
 
 def sent(state: State, call: Call) -> MessageView:
-    return message(state.session.number, call.made[0], senders(state, call))
+    """Return the message that the command sent."""
+    return message_view(state.session.number, call.made[0], senders(state, call))
 
 
 def chat(page: ChatPage, call: Call) -> list[MessageView]:
-    """Print messages, oldest first: none that was taken back, nor any of who has come since `senders` looked."""
+    """Return messages, oldest first, without deleted ones. `call.seen` are their `senders`; messages of participants
+    who joined after those were read are left out."""
     kept = [row for row in page.chatted.rows if isinstance(row.event, e.ChatMessage) and not row.event.deleted]
-    return [message(page.session.number, row, call.seen) for row in reversed(kept) if row.actor_id in call.seen]
+    return [message_view(page.session.number, row, call.seen) for row in reversed(kept) if row.actor_id in call.seen]
 
 
 def question_view(state: State, question: Question, names: bool) -> QuestionView:
-    place = state.participants.get(question.user_id) if names or not question.anonymous else None
+    """Return the view of a question. `names` discloses the author of an anonymous one."""
+    author = state.participants.get(question.user_id) if names or not question.anonymous else None
     return QuestionView(
         question_id=question.question_id,
         session_id=state.session.number,
-        participant_id=None if place is None else place.number,
-        asked_by=None if place is None else place.name,
+        participant_id=None if author is None else author.number,
+        asked_by=None if author is None else author.name,
         question=question.text,
         status=question.status,
         answer=question.answer,
@@ -96,9 +105,12 @@ def question_view(state: State, question: Question, names: bool) -> QuestionView
 
 
 def questions(state: State, call: Call) -> list[QuestionView]:
-    """List questions in the order they were asked: those shown to everyone, one's own, and for the teacher the rest."""
+    """Return the questions in the order in which they were asked: the approved ones and the viewer's own, for the
+    teacher all.
+
+    Raise Rejected if the caller is not in the session."""
     viewer = call.principal.user_id
-    inside(state, viewer)
+    require_membership(state, viewer)
     leads = allowed(state, viewer, "moderate")
     return [
         question_view(state, question, leads or question.user_id == viewer)
@@ -108,11 +120,13 @@ def questions(state: State, call: Call) -> list[QuestionView]:
 
 
 def asked(state: State, call: Call) -> QuestionView:
+    """Return the question that the command asked."""
     event: Any = call.made[0].event
     return question_view(state, state.questions[event.question_id], True)
 
 
 def answered(state: State, call: Call) -> QuestionView:
+    """Return the question that the command answered."""
     return question_view(state, state.questions[int(call.params["question_id"])], True)
 
 
@@ -120,6 +134,8 @@ def answered(state: State, call: Call) -> QuestionView:
 
 
 class LogView(Struct, frozen=True):
+    """A row of a session's log. `event_details` is a JSON object."""
+
     log_id: int
     event_type: str
     user_id: int | None
@@ -128,12 +144,16 @@ class LogView(Struct, frozen=True):
 
 
 class LogsView(Struct, frozen=True):
+    """Rows of a session's log. `total_logs` is the number of rows in this answer."""
+
     session_id: int
     total_logs: int
     logs: list[LogView]
 
 
 class SummaryView(Struct, frozen=True, kw_only=True):
+    """The number of events in a session's log, by type, and of participants who have joined and left."""
+
     session_id: int
     total_events: int
     event_counts: dict[str, int]
@@ -143,21 +163,24 @@ class SummaryView(Struct, frozen=True, kw_only=True):
     last_event: str | None
 
 
-def lines(found: list[LogLine], call: Call) -> list[LogView]:
-    return [LogView(line.log_id, line.event_type, line.user_id, line.details, naive(line.at)) for line in found]
+def log_rows(lines: list[LogLine], call: Call) -> list[LogView]:
+    """Return the views of rows of the log."""
+    return [LogView(line.log_id, line.event_type, line.user_id, line.details, naive(line.at)) for line in lines]
 
 
-def logs(found: list[LogLine], call: Call) -> LogsView:
-    return LogsView(int(call.params["ref"]), len(found), lines(found, call))
+def logs(lines: list[LogLine], call: Call) -> LogsView:
+    """Return the views of rows of the log, with their number."""
+    return LogsView(int(call.params["ref"]), len(lines), log_rows(lines, call))
 
 
-def summary(found: LogSummary, call: Call) -> SummaryView:
+def summary(counted: LogSummary, call: Call) -> SummaryView:
+    """Return the summary of a session's log."""
     return SummaryView(
         session_id=int(call.params["ref"]),
-        total_events=found.total,
-        event_counts=found.by_type,
-        unique_participants_joined=found.joined,
-        participants_left=found.left,
-        first_event=naive_or_none(found.first_at),
-        last_event=naive_or_none(found.last_at),
+        total_events=counted.total,
+        event_counts=counted.by_type,
+        unique_participants_joined=counted.joined,
+        participants_left=counted.left,
+        first_event=naive_or_none(counted.first_at),
+        last_event=naive_or_none(counted.last_at),
     )

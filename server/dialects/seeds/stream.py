@@ -1,4 +1,7 @@
-"""The stream of `seeds`: what a newcomer gets first, and what is told as a session goes on."""
+"""The stream of `seeds`: the first frames that a client receives, and frames from events.
+
+Participants and users appear by number. The product has no direct messages, so that none gets a frame.
+"""
 
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -7,144 +10,159 @@ from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import Participant, State
 from server.api.dialect import Relayed, Told
-from server.dialects.seeds.audio_views import standing
+from server.dialects.seeds.audio_views import playback_fields
 from server.dialects.seeds.bodies import REMOVED
 from server.dialects.seeds.views import joined, naive, number_of, teaches
 from server.streams.format import Bye
 
 Data = dict[str, Any]
+"""The data of a frame: a JSON object."""
 
 
-def who(state: State, user_id: UserId) -> Data:
-    place = state.participants[user_id]
-    return {"participant_id": place.number, "user_id": place.user_number}
+def numbers(state: State, user_id: UserId) -> Data:
+    """Return a participant's numbers: within the session, and as a user."""
+    participant = state.participants[user_id]
+    return {"participant_id": participant.number, "user_id": participant.user_number}
 
 
-def about(recorded: e.Recorded, state: State) -> Data:
+def event_user(recorded: e.Recorded, state: State) -> Data:
+    """Return the participant whom an event concerns."""
     event: Any = recorded.event
-    return who(state, event.user_id)
+    return numbers(state, event.user_id)
 
 
-def about_each(recorded: e.Recorded, state: State) -> list[Data]:
+def event_users(recorded: e.Recorded, state: State) -> list[Data]:
+    """Return the participants whom an event concerns, one frame each."""
     event: Any = recorded.event
-    return [who(state, user_id) for user_id in event.user_ids]
+    return [numbers(state, user_id) for user_id in event.user_ids]
 
 
-def arrived(recorded: e.Recorded, state: State) -> Data:
+def participant_joined(recorded: e.Recorded, state: State) -> Data:
+    """Return the participant who joined."""
     event: Any = recorded.event
-    place = state.participants[event.user_id]
+    participant = state.participants[event.user_id]
     return {
-        "participant_id": place.number, "user_id": place.user_number, "name": place.name, "is_muted": event.muted,
-        "is_teacher": teaches(state, place),
+        **numbers(state, event.user_id), "name": participant.name, "is_muted": event.muted,
+        "is_teacher": teaches(state, participant),
     }  # fmt: skip
 
 
-def left(recorded: e.Recorded, state: State) -> Data | None:
-    """Say that somebody has left; whoever leaves the lobby has not been here."""
+def participant_left(recorded: e.Recorded, state: State) -> Data | None:
+    """Return the participant who left; None if they left the lobby, because they had not joined."""
     event: Any = recorded.event
     joined_at = state.participants[event.user_id].joined_at
-    return None if joined_at is None or joined_at > recorded.at else who(state, event.user_id)
+    return None if joined_at is None or joined_at > recorded.at else numbers(state, event.user_id)
 
 
 def muting(state: State, user_id: UserId, muted: bool) -> Data:
+    """Return whether a participant is muted."""
     return {"participant_id": number_of(state, user_id), "is_muted": muted}
 
 
 def muted(recorded: e.Recorded, state: State) -> Data:
+    """Return the participant who was muted or unmuted."""
     event: Any = recorded.event
     return muting(state, event.user_id, isinstance(event, e.ParticipantMuted))
 
 
 def all_muted(recorded: e.Recorded, state: State) -> list[Data]:
+    """Return the participants who were muted, one frame each."""
     event: Any = recorded.event
     return [muting(state, user_id, True) for user_id in event.user_ids]
 
 
-def silenced(recorded: e.Recorded, state: State) -> Data | None:
-    """Say that somebody is muted who has perhaps just lost the right to speak."""
+def muted_by_rights(recorded: e.Recorded, state: State) -> Data | None:
+    """Return a participant who is muted after a change of their rights: they may have lost the right to speak."""
     event: Any = recorded.event
-    place = state.participants[event.user_id]
-    return muting(state, event.user_id, True) if place.status == "joined" and place.muted else None
+    participant = state.participants[event.user_id]
+    return muting(state, event.user_id, True) if participant.status == "joined" and participant.muted else None
 
 
 def chat(recorded: e.Recorded, state: State) -> Data | None:
-    """Print a message to everyone; this product knows of no others."""
+    """Return a message to everyone; None for a direct message."""
     event: Any = recorded.event
     if event.to is not None:
         return None
-    place = state.participants.get(recorded.actor_id or UserId(""))
-    said = {
-        "from": place and place.number,
-        "sender_name": place.name if place is not None else state.session.owner_name,
+    sender = state.participants.get(recorded.actor_id or UserId(""))
+    data = {
+        "from": sender and sender.number,
+        "sender_name": sender.name if sender is not None else state.session.owner_name,
         "text": event.text,
         "timestamp": naive(recorded.at),
     }
-    return said if event.voice is None else said | {"audio_id": event.voice.number, "duration": event.voice.duration_s}
+    return data if event.voice is None else data | {"audio_id": event.voice.number, "duration": event.voice.duration_s}
 
 
 def ended(recorded: e.Recorded, state: State) -> Data:
+    """Return the session and when it ended."""
     return {"session_id": state.session.number, "ended_at": naive(recorded.at)}
 
 
 def invitation(recorded: e.Recorded, state: State) -> Data:
+    """Return the session and the student who was invited."""
     event: Any = recorded.event
     return {"session_id": state.session.number, "title": state.session.title, "student_id": event.user_number}
 
 
 def selected(recorded: e.Recorded, state: State) -> Data:
+    """Return the track that was selected."""
     event: Any = recorded.event
     return {"audio_id": event.number, "title": event.title}
 
 
 def played(recorded: e.Recorded, state: State) -> Data:
+    """Return the track that plays, its speed, and its position in seconds."""
     event: Any = recorded.event
     return {"audio_id": event.number, "speed": event.speed, "position": event.position}
 
 
-def sped(recorded: e.Recorded, state: State) -> Data | None:
-    """Another speed is heard only while it plays."""
+def speed_changed(recorded: e.Recorded, state: State) -> Data | None:
+    """Return the track that plays at another speed; None while nothing plays."""
     event: Any = recorded.event
     return played(recorded, state) if event.playing else None
 
 
 def paused(recorded: e.Recorded, state: State) -> Data:
+    """Return the position at which playback paused, in seconds; stopping returns to the start."""
     event: Any = recorded.event
     return {"position": 0.0 if isinstance(event, e.AudioStop) else event.position}
 
 
-def sought(recorded: e.Recorded, state: State) -> Data:
+def position_changed(recorded: e.Recorded, state: State) -> Data:
+    """Return the track and its new position in seconds."""
     event: Any = recorded.event
     return {"audio_id": event.number, "position": event.position}
 
 
 EVENTS: Mapping[type[e.Event], Told] = {
-    e.ParticipantJoined: ("participant_joined", arrived),
-    e.ParticipantLeft: ("participant_left", left),
-    e.ParticipantKicked: ("participant_kicked", about),
+    e.ParticipantJoined: ("participant_joined", participant_joined),
+    e.ParticipantLeft: ("participant_left", participant_left),
+    e.ParticipantKicked: ("participant_kicked", event_user),
     e.ParticipantInvited: ("session_invitation", invitation),
     e.ParticipantMuted: ("participant_muted", muted),
     e.ParticipantUnmuted: ("participant_muted", muted),
     e.AllMuted: ("participant_muted", all_muted),
-    e.RoleChanged: ("participant_muted", silenced),
-    e.PermissionsChanged: ("participant_muted", silenced),
-    e.HandRaised: ("hand_raised", about),
-    e.HandLowered: ("hand_lowered", about),
-    e.HandCalled: ("hand_lowered", about),
-    e.HandsLowered: ("hand_lowered", about_each),
+    e.RoleChanged: ("participant_muted", muted_by_rights),
+    e.PermissionsChanged: ("participant_muted", muted_by_rights),
+    e.HandRaised: ("hand_raised", event_user),
+    e.HandLowered: ("hand_lowered", event_user),
+    e.HandCalled: ("hand_lowered", event_user),
+    e.HandsLowered: ("hand_lowered", event_users),
     e.ChatMessage: ("chat", chat),
     e.SessionEnded: ("session_ended", ended),
     e.SessionCancelled: ("session_ended", ended),
     e.AudioSelected: ("audio_selected", selected),
     e.AudioPlay: ("audio_play", played),
-    e.AudioSpeed: ("audio_play", sped),
+    e.AudioSpeed: ("audio_play", speed_changed),
     e.AudioPause: ("audio_pause", paused),
     e.AudioStop: ("audio_pause", paused),
-    e.AudioSeek: ("audio_seek", sought),
+    e.AudioSeek: ("audio_seek", position_changed),
 }
 SILENT: frozenset[type[e.Event]] = frozenset(get_args(e.DurableEvent)) - EVENTS.keys()
 
 
 def signal(event: e.Signal, by: UserId, at: Millis, state: State) -> tuple[str, Data]:
+    """Return the frame of a WebRTC signal from one participant to another."""
     sides = {"from": number_of(state, by), "to": number_of(state, event.to)}
     return "webrtc_signal", {**sides, "payload": event.payload}
 
@@ -152,12 +170,12 @@ def signal(event: e.Signal, by: UserId, at: Millis, state: State) -> tuple[str, 
 RELAYS: Mapping[type, Relayed] = {e.Signal: signal}
 
 
-def first(state: State, viewer: UserId, now: Millis) -> list[tuple[str, Any]]:
-    """Show a newcomer the session; from the lobby nobody but themselves."""
+def first(state: State, viewer: UserId, now: Millis) -> list[tuple[str, Data]]:
+    """Return the first frames: the session as the viewer may see it. A viewer in the lobby sees nobody else."""
     own = state.participants.get(viewer)
     waiting = own is not None and own.status == "waiting"
-    people = [own] if waiting and own is not None else joined(state)
-    stands = standing(state, now)
+    visible = [own] if waiting and own is not None else joined(state)
+    playback = playback_fields(state, now)
     return [
         (
             "connected",
@@ -171,19 +189,21 @@ def first(state: State, viewer: UserId, now: Millis) -> list[tuple[str, Any]]:
             "session_state",
             {
                 "participant_id": own and own.number,
-                "participants": {str(place.number): person(state, place) for place in people},
-                "playback": {name: stands[name] for name in ("audio_id", "status", "speed", "position")},
+                "participants": {str(one.number): participant_fields(state, one) for one in visible},
+                "playback": {name: playback[name] for name in ("audio_id", "status", "speed", "position")},
             },
         ),
     ]
 
 
-def person(state: State, place: Participant) -> Data:
+def participant_fields(state: State, participant: Participant) -> Data:
+    """Return a participant as the first frames list them."""
     return {
-        "user_id": place.user_number, "name": place.name, "is_muted": place.muted,
-        "raised_hand": place.user_id in state.hands, "is_teacher": teaches(state, place),
+        "user_id": participant.user_number, "name": participant.name, "is_muted": participant.muted,
+        "raised_hand": participant.user_id in state.hands, "is_teacher": teaches(state, participant),
     }  # fmt: skip
 
 
 def last(bye: Bye) -> tuple[str, Data] | None:
+    """Return the last frame: the reason for a participant who was removed, none for the others."""
     return ("kicked", {"reason": REMOVED}) if bye == "kicked" else None

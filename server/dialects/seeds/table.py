@@ -1,4 +1,4 @@
-"""Audio lessons over SSE: the `seeds` contract."""
+"""The route rows of `seeds`: audio lessons over SSE."""
 
 from collections.abc import Mapping
 
@@ -65,7 +65,7 @@ ENDING = {
 
 ACCOUNTS = (
     FetchRoute(
-        method="POST", path="/auth/register", summary="Make an account", public=True, body=bodies.Register,
+        method="POST", path="/auth/register", summary="Create an account", public=True, body=bodies.Register,
         into=bodies.register, act=accounts.enrol, out=views.account, answer=views.AccountView,
         errors={"invalid_role": (400, "Invalid role")},
     ),
@@ -74,7 +74,7 @@ ACCOUNTS = (
         act=accounts.login, out=views.token, answer=views.Token,
     ),
     FetchRoute(
-        method="POST", path="/auth/logout", summary="Log out: the token is good no more", act=accounts.logout,
+        method="POST", path="/auth/logout", summary="Log out; the token is no longer valid", act=accounts.logout,
         out=lambda value, call: views.Done(), answer=views.Done,
     ),
     FetchRoute(
@@ -82,17 +82,17 @@ ACCOUNTS = (
         act=accounts.students, out=views.students, answer=list[views.Student],
     ),
     FetchRoute(
-        method="POST", path="/users/fcm-token", summary="Have invitations go to a device", body=bodies.Device,
+        method="POST", path="/users/fcm-token", summary="Register a device for invitations", body=bodies.Device,
         into=bodies.device, act=devices.put_named, out=views.device, answer=views.DeviceView,
     ),
     FetchRoute(
-        method="DELETE", path="/users/fcm-token", summary="Have them go there no more", body=bodies.DeviceName,
+        method="DELETE", path="/users/fcm-token", summary="Remove a device", body=bodies.DeviceToken,
         act=devices.remove_named, out=lambda value, call: views.Done(), answer=views.Done,
     ),
 )  # fmt: skip
 SESSIONS = (
     CreateRoute(
-        path="/sessions", summary="Begin a session", teachers=True, body=bodies.NewSession, status=200,
+        path="/sessions", summary="Start a session", teachers=True, body=bodies.NewSession, status=200,
         new=bodies.new_session, opening=lambda call: CreationOptions(live=True),
         see=views.created, answer=views.SessionView,
     ),
@@ -104,9 +104,9 @@ SESSIONS = (
 SESSION = (
     AskRoute(
         method="DELETE", path="", summary="End a session", whose="owner", find=bodies.status, ask=bodies.end,
-        see=lambda state, call: views.Said(message="Session ended"), errors=ENDING, answer=views.Said,
+        see=lambda state, call: views.Confirmation(message="Session ended"), errors=ENDING, answer=views.Confirmation,
     ),
-    LookRoute(path="/state", summary="Read who is in a session, and what plays", see=views.session_state,
+    LookRoute(path="/state", summary="Read the participants, and the track that plays", see=views.session_state,
         answer=views.StateView),
     AskRoute(
         path="/invite", summary="Invite a student", whose="moderator", body=bodies.Invitation,
@@ -114,53 +114,53 @@ SESSION = (
         out=views.invited, errors={"not_permitted": TEACHER, "not_joined": TEACHER}, answer=views.Invited,
     ),
     AskRoute(
-        path="/join", summary="Take part", has_invitation=True, find=bodies.begun, ask=lambda call: c.Join(),
-        see=views.entrance, answer=views.Joined,
+        path="/join", summary="Join", has_invitation=True, find=bodies.begun, ask=lambda call: c.Join(),
+        see=views.own_view, answer=views.Joined,
     ),
     AskRoute(
         method="DELETE", path="/participants/{participant_id}", summary="Remove a participant", whose="owner",
-        find=bodies.participant, ask=bodies.kick, see=lambda state, call: views.Said(message="Participant removed"),
-        answer=views.Said,
+        find=bodies.path_participant, ask=bodies.kick,
+        see=lambda state, call: views.Confirmation(message="Participant removed"), answer=views.Confirmation,
     ),
     AskRoute(
         path="/participants/{participant_id}/mute", summary="Mute a participant, or with `mute=false` unmute them",
-        body=bodies.Muting, whose="participant", find=bodies.participant, ask=bodies.mute, see=views.muted,
-        answer=views.Muted,
+        body=bodies.Muting, whose="participant", find=bodies.path_participant, ask=bodies.mute,
+        see=views.muted, answer=views.Muted,
     ),
     AskRoute(
-        path="/action", summary="Do one of several things, by its `type`", body=bodies.Action, whose="participant",
-        find=bodies.target, ask=bodies.act, see=views.acted, answer=views.Acted,
+        path="/action", summary="Perform one of several actions, by its `type`", body=bodies.Action,
+        whose="participant", find=bodies.target, ask=bodies.act, see=views.acted, answer=views.Acted,
         errors=dict.fromkeys(("unknown_action", "no_target", "empty_message"), (400, "")),
     ),
 )  # fmt: skip
 LOGS = (
     FetchRoute(
-        path="/logs", summary="Read one's session's log, newest first", teachers=True, whose="owner",
+        path="/logs", summary="Read the log of your session, newest first", teachers=True, whose="owner",
         query=log_pages.LinesQuery, act=log_pages.lines, out=chat_views.logs, answer=chat_views.LogsView,
     ),
     FetchRoute(
-        path="/logs/summary", summary="Add the whole log up", whose="owner", act=log_pages.lines_summary,
+        path="/logs/summary", summary="Summarize the log", whose="owner", act=log_pages.lines_summary,
         out=chat_views.summary, answer=chat_views.SummaryView,
     ),
 )  # fmt: skip
 CHAT = (
     AskRoute(
-        path="/chat", summary="Write to everyone", whose="participant", body=bodies.Message, find=bodies.is_sender,
-        ask=bodies.say, see=chat_views.sent, answer=chat_views.MessageView,
+        path="/chat", summary="Send a message to everyone", whose="participant", body=bodies.Message,
+        find=bodies.is_sender, ask=bodies.send_message, see=chat_views.sent, answer=chat_views.MessageView,
     ),
     LookRoute(
         path="/chat", summary="Read the latest messages, oldest first", query=chat_history.ChatQuery,
         see=chat_views.senders, then=chat_history.public_chat, out=chat_views.chat, answer=list[chat_views.MessageView],
     ),
     TakeRoute(
-        path="/voice", summary="Send a recording as a message", whose="participant", form=by_number.VoiceForm,
+        path="/voice", summary="Send a voice note", whose="participant", form=by_number.VoiceForm,
         act=by_number.saying(chat_views.sent), answer=chat_views.MessageView,
     ),
     AskRoute(
         path="/questions", summary="Ask a question", whose="participant", body=bodies.Question, ask=bodies.ask,
         see=chat_views.asked, answer=chat_views.QuestionView,
     ),
-    LookRoute(path="/questions", summary="List questions, as they were asked", see=chat_views.questions,
+    LookRoute(path="/questions", summary="List questions, in the order they were asked", see=chat_views.questions,
         answer=list[chat_views.QuestionView]),
     AskRoute(
         path="/questions/{question_id}/answer", summary="Answer a question", whose="participant", body=bodies.Answer,
@@ -169,57 +169,57 @@ CHAT = (
 )  # fmt: skip
 AUDIO = (
     TakeRoute(
-        path="/audio/upload", summary="Upload a piece: mp3, wav, m4a, ogg or webm", teachers=True,
-        form=by_number.UploadForm, act=by_number.filing(bodies.KIND, bodies.NAME), out=audio_views.piece,
+        path="/audio/upload", summary="Upload a track: mp3, wav, m4a, ogg or webm", teachers=True,
+        form=by_number.UploadForm, act=by_number.filing(bodies.KIND, bodies.NAME), out=audio_views.audio_view,
         answer=audio_views.AudioView,
     ),
     FetchRoute(
-        path="/audio/list", summary="List one's own pieces, newest first", query=by_number.ListQuery,
-        act=by_number.mine, out=audio_views.pieces, answer=list[audio_views.AudioView],
+        path="/audio/list", summary="List your own tracks, newest first", query=by_number.ListQuery,
+        act=by_number.mine, out=audio_views.audio_list, answer=list[audio_views.AudioView],
     ),
     PlayRoute(
-        path="/audio/{audio_id}/stream", summary="Read a piece, whole or a range of it", query_token=True,
+        path="/audio/{audio_id}/stream", summary="Read a track, all or a range", query_token=True,
         act=by_number.content,
     ),
     PlayRoute(
-        path="/audio/{audio_id}/play", summary="Read a whole piece", query_token=True, act=by_number.whole,
+        path="/audio/{audio_id}/play", summary="Read a whole track", query_token=True, act=by_number.whole,
     ),
 )  # fmt: skip
 PLAYBACK = (
     AskRoute(
-        path="/audio/select", summary="Put a piece on", whose="participant", body=bodies.Selection,
+        path="/audio/select", summary="Select a track", whose="participant", body=bodies.Selection,
         lookup=by_number.numbered(lambda call: call.body.audio_id), ask=bodies.select, see=audio_views.selected,
         answer=audio_views.Selected,
     ),
     AskRoute(
-        path="/audio/play", summary="Play what is on, or another piece", whose="participant", body=bodies.Playing,
-        lookup=by_number.numbered(lambda call: call.body.audio_id), find=bodies.on, ask=bodies.playing,
+        path="/audio/play", summary="Play the selected track, or another", whose="participant", body=bodies.Playing,
+        lookup=by_number.numbered(lambda call: call.body.audio_id), find=bodies.selected_track, ask=bodies.play,
         see=audio_views.controlled, answer=audio_views.Controlled,
     ),
     AskRoute(
-        path="/audio/pause", summary="Hold where it stands", whose="participant", ask=lambda call: c.Pause(),
+        path="/audio/pause", summary="Pause", whose="participant", ask=lambda call: c.Pause(),
         see=audio_views.controlled, answer=audio_views.Controlled,
     ),
     AskRoute(
         path="/audio/control", summary="Play, pause, seek, or change the speed", whose="participant",
-        body=bodies.Control, lookup=by_number.numbered(lambda call: call.body.audio_id), find=bodies.on,
+        body=bodies.Control, lookup=by_number.numbered(lambda call: call.body.audio_id), find=bodies.selected_track,
         ask=bodies.control, see=audio_views.controlled, answer=audio_views.Controlled,
     ),
-    LookRoute(path="/audio/state", summary="Read what is on, and where it stands now", see=audio_views.playback,
+    LookRoute(path="/audio/state", summary="Read the state of playback", see=audio_views.playback_view,
         answer=audio_views.PlaybackView),
     FetchRoute(
-        path="/playback", summary="Read what was played, newest first", whose="participant",
-        query=log_pages.PlaybackQuery, act=log_pages.played, out=chat_views.lines, answer=list[chat_views.LogView],
+        path="/playback", summary="Read the playback history, newest first", whose="participant",
+        query=log_pages.PlaybackQuery, act=log_pages.played, out=chat_views.log_rows, answer=list[chat_views.LogView],
     ),
 )  # fmt: skip
 STREAM = WatchRoute(
-    path="/sse/sessions/{ref}", summary="Take part in a session, and hear of it (SSE)", query_token=True, join=True,
+    path="/sse/sessions/{ref}", summary="Join a session and stream its events (SSE)", query_token=True, join=True,
     has_invitation=True, find=bodies.watchable, format=frames.stream(EVENTS, first, last, RELAYS),
 )  # fmt: skip
 
 
 def table(settings: Settings) -> Dialect:
-    """Give the dialect as the settings have it."""
+    """Return the dialect as the settings configure it."""
     mine = settings.dialects.seeds
     return Dialect(
         name=bodies.NAME,

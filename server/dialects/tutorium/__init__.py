@@ -1,1 +1,1 @@
-"""Tutoring in rooms: the `tutorium` contract."""
+"""Tutoring with video rooms: the `tutorium` contract as rows, bodies and views."""

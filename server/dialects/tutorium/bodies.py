@@ -1,4 +1,4 @@
-"""What clients of `tutorium` send, and the commands it becomes."""
+"""The request bodies of `tutorium`, and the commands that they become. Unknown fields are ignored."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -22,16 +22,20 @@ Title = Annotated[str, Meta(max_length=200, pattern=VISIBLE, description=VISIBLE
 Description = Annotated[str, Meta(max_length=5_000)]
 
 
-OURS: Mapping[Status, Ours] = {theirs: ours for ours, theirs in STATUSES.items()}
+OURS: Mapping[Status, Ours] = {product: ours for ours, product in STATUSES.items()}
+"""Homeroom's status for each of the product's."""
 
 
 PAGE = 1_000
+"""The maximum number of sessions in an answer."""
 
-TURNS: Mapping[Status, type[c.Command]] = {"active": c.Start, "ended": c.End, "cancelled": c.Cancel}
-"""What a status is reached by."""
+TRANSITIONS: Mapping[Status, type[c.Command]] = {"active": c.Start, "ended": c.End, "cancelled": c.Cancel}
+"""The command that leads to a status."""
 
 
 class SessionCreate(Struct, frozen=True, kw_only=True):
+    """A session to create."""
+
     title: Title
     description: Description | None = None
     scheduled_start: datetime | None = None
@@ -41,7 +45,7 @@ class SessionCreate(Struct, frozen=True, kw_only=True):
 
 
 class SessionUpdate(Struct, frozen=True, kw_only=True):
-    """Only what is sent counts."""
+    """Changes to a session. Omitted fields stay as they are."""
 
     title: Title | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET
@@ -50,17 +54,21 @@ class SessionUpdate(Struct, frozen=True, kw_only=True):
 
 
 class SessionQuery(Struct, frozen=True, kw_only=True):
+    """Selects sessions by status, and a section of the list."""
+
     status: Status | None = None
     skip: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     limit: Annotated[int, Meta(ge=1, le=PAGE)] = 100
 
 
 class JoinByCode(Struct, frozen=True):
+    """The join code of a session."""
+
     room_code: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class Login(Struct, frozen=True, kw_only=True):
-    """Logs in by `email`, or by `username` as OAuth2's form says it."""
+    """Credentials. OAuth2 forms send the email address as `username`."""
 
     password: Annotated[str, Meta(max_length=200)]
     email: Annotated[str, Meta(max_length=254)] | None = None
@@ -68,6 +76,8 @@ class Login(Struct, frozen=True, kw_only=True):
 
 
 class Register(Struct, frozen=True, kw_only=True):
+    """An account to create."""
+
     name: Name
     email: accounts.Email
     password: accounts.Password
@@ -75,11 +85,12 @@ class Register(Struct, frozen=True, kw_only=True):
 
 
 def utc(moment: datetime) -> datetime:
-    """Read a time without an offset as UTC."""
+    """Return the time with an offset: UTC if it has none."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def new_session(call: Call) -> c.NewSession:
+    """Return the session to create."""
     body: SessionCreate = call.body
     return c.NewSession(
         title=body.title,
@@ -93,7 +104,8 @@ def new_session(call: Call) -> c.NewSession:
 
 
 def update(call: Call) -> c.Command:
-    """Make the commands of an update, which come about together or not at all. `call.found`: the status as it is."""
+    """Return the commands for an update, which are executed together or not at all. `call.found` is the session's
+    status. Raise Problem 409 if no command leads to the new status."""
     body: SessionUpdate = call.body
     start = body.scheduled_start
     changes = c.Update(
@@ -105,24 +117,24 @@ def update(call: Call) -> c.Command:
     if (body.title, body.description, body.scheduled_start) != (UNSET, UNSET, UNSET):
         commands.append(changes)
     if body.status is not UNSET and OURS[body.status] != call.found:
-        if body.status not in TURNS:
+        if body.status not in TRANSITIONS:
             raise Problem(409, "not_scheduled", f"A session cannot go back to {body.status}.", field="status")
-        commands.append(TURNS[body.status]())
+        commands.append(TRANSITIONS[body.status]())
     return c.Together(commands)
 
 
 def may_join(state: State, call: Call) -> None:
-    """Refuse those who were removed: here they do not come back."""
-    place = state.participants.get(call.principal.user_id)
-    if place is not None and CONNECTIONS[place.status] == "kicked":
+    """Raise Rejected if the caller was removed or denied: in this product a removed participant cannot return."""
+    participant = state.participants.get(call.principal.user_id)
+    if participant is not None and CONNECTIONS[participant.status] == "kicked":
         raise Rejected(Reason.KICKED, "You were removed from this session.")
 
 
 def listed(call: Call) -> sessions.Slice:
-    """Ask for a teacher's own sessions, or those that a student takes part in."""
+    """Return the query for a teacher's own sessions, or for those in which a student takes part."""
     query, caller = call.query, call.principal
-    whose = {"owner" if caller.role == "teacher" else "participant": caller.user_id}
+    member = {"owner" if caller.role == "teacher" else "participant": caller.user_id}
     status = None if query.status is None else OURS[query.status]
     return sessions.Slice(
-        kind="tutoring", dialect="tutorium", skip=query.skip, limit=query.limit, status=status, **whose
+        kind="tutoring", dialect="tutorium", skip=query.skip, limit=query.limit, status=status, **member
     )

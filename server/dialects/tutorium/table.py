@@ -1,4 +1,4 @@
-"""Tutoring in rooms: the `tutorium` contract."""
+"""The route rows of `tutorium`: tutoring with video rooms."""
 
 from collections.abc import Mapping
 from typing import get_args
@@ -71,7 +71,7 @@ STATUS_ERRORS = {reason.value: (409, "") for reason in (Reason.ENDED, Reason.CAN
 
 ACCOUNTS = (
     FetchRoute(
-        method="POST", path="/auth/register", summary="Make an account", public=True, body=Register, status=201,
+        method="POST", path="/auth/register", summary="Create an account", public=True, body=Register, status=201,
         into=lambda call: accounts.Register(
             name=call.body.name, password=call.body.password, role=call.body.role, email=call.body.email
         ),
@@ -82,7 +82,7 @@ ACCOUNTS = (
         into=lambda call: accounts.Login(password=call.body.password, email=call.body.email or call.body.username),
         act=accounts.login, out=lambda login, call: Token(login.access_token), answer=Token,
     ),
-    FetchRoute(path="/users/me", summary="Read one's account", act=accounts.me, out=account, answer=UserView),
+    FetchRoute(path="/users/me", summary="Read your account", act=accounts.me, out=account, answer=UserView),
 )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ SESSIONS = (
         then=room_access.met_at_creation, out=detail, answer=SessionDetail,
     ),
     FetchRoute(
-        path="/sessions", summary="List one's sessions, newest first", query=SessionQuery, into=listed,
+        path="/sessions", summary="List your sessions, newest first", query=SessionQuery, into=listed,
         act=sessions.sliced, answer=SessionList,
         out=lambda found, call: SessionList([response(one, call) for one in found[0]], found[1]),
     ),
@@ -124,14 +124,14 @@ SESSIONS = (
         errors={"unknown_session": (404, "Invalid room code")}, answer=JoinedByCode,
     ),
     LookRoute(
-        path="/sessions/{ref}/participants", summary="List who takes part", see=participants,
+        path="/sessions/{ref}/participants", summary="List the participants", see=participants,
         answer=list[ParticipantView],
     ),
 )  # fmt: skip
 
 
 def table(settings: Settings) -> Dialect:
-    """Give the dialect as the settings have it."""
+    """Return the dialect as the settings configure it."""
     mine = settings.dialects.tutorium
     return Dialect(
         name="tutorium",
