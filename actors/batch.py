@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Raw, Struct
 from pykka import ActorRef
 
-from actors.commit import JSON, audio_use, log_row, notices, notification_rows, participant_row
+from actors.commit import JSON, audio_use, log_row, notification_rows, outbox_rows, participant_row
 from actors.messages import Outcome, ReplyFuture, Subscribe
 from actors.ports import Append, KeyRow, NotificationRow, Published, Redaction
 from actors.session import audience, machine, notifications, projection
@@ -84,11 +84,11 @@ class Batch(Struct):
     ) -> Append:
         """Return its part of a commit. `due`: the machine's deadline; `webhook_types`: see `Shared`."""
         rows = [log_row(out.recorded, out.event) for out in self.published]
-        outside = []
+        outbox = []
         # An invitation changes the participant whom it invites.
         if webhook_types or self.changed_participants:
             log = [out.recorded for out in self.published]
-            outside = notices(log, state.session.owner_id, webhook_types)
+            outbox = outbox_rows(log, state.session.owner_id, webhook_types)
         return Append(
             actor=actor,
             session_id=session_id,
@@ -100,8 +100,8 @@ class Batch(Struct):
             redactions=self.redactions,
             session=Raw(JSON.encode(state.session)) if self.session_changed else None,
             participants=[participant_row(state.participants[user_id]) for user_id in self.changed_participants],
-            uses=[use for out in self.published if (use := audio_use(out.recorded))],
-            notices=outside,
+            audio_uses=[use for out in self.published if (use := audio_use(out.recorded))],
+            outbox_rows=outbox,
             notifications=self.notifications,
             # With streams open the actor stays in memory and has its own timer. If its server stops, the next start of
             # a server wakes the session at once.

@@ -1,7 +1,7 @@
-"""The directory: which actor a session has in this process. Starts them, restores them, lets idle ones go.
+"""The directory: the session actors of this process. It starts them, restores them, and passivates idle ones.
 
-**Law:** at most one running actor per session. One that stops, for whatever reason, is forgotten at once; the next
-message starts another, which claims the session and restores it from the log.
+**Law:** a session has at most one running actor. An actor that stops, for any reason, leaves the directory at once; the
+next message starts another, which claims the session and restores it from the log.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from actors.shared import Shared
 logger = logging.getLogger(__name__)
 
 MISSED_ROWS = 1_000
-"""Events read at once for a channel that is behind its restored session: those of the commits that were in flight."""
+"""Rows read at once for a channel that is behind its restored session: those of the commits that were in flight."""
 FENCED_TRIES = 3
 RECOVERIES_AT_ONCE = 16
 WAKE_EVERY_S = 5.0
@@ -83,7 +83,7 @@ class Directory:
         return iter(self._actors.values())
 
     async def ask(self, session_id: SessionId, message: Execute | ReadState | Subscribe) -> Outcome:
-        """Tell a session something and wait for its answer. Sends again what an actor that was fenced did not do."""
+        """Send a message to a session and return its outcome. Send it again if the actor was fenced."""
         loop = asyncio.get_running_loop()
         for _ in range(FENCED_TRIES):
             message.reply = reply = loop.create_future()
@@ -95,10 +95,10 @@ class Directory:
                 used = await self._log.find_key(session_id, message.by.user_id, message.key.key)
                 if used is not None:
                     return message.key.outcome(used)
-        return Unavailable("the session is being taken over by another server")
+        return Unavailable("the session is moving to another server")
 
     def tell(self, session_id: SessionId, message: Execute | ReadState | Subscribe) -> Unavailable | None:
-        """Tell a session something, starting its actor if need be; say so when it cannot be taken now."""
+        """Send a message to a session, and start its actor if necessary. Return why it is not accepted now, if so."""
         if self._draining:
             return Unavailable("the server is shutting down", retry_s=2.0)
         actor = self._actors.get(session_id) or self._start(session_id)
@@ -125,7 +125,7 @@ class Directory:
                 if len(rows) < MISSED_ROWS:
                     break
         except LogUnavailable as error:
-            # Why is for the log: it may name the database, and whoever asked hears the answer.
+            # The reason is for the server's log only: it may name the database, and the caller sees the answer.
             logger.warning("session %s cannot be restored: %s", session_id, error)
             tell(actor, ClaimFailed("the log cannot be reached"))
         except Exception:
@@ -138,7 +138,7 @@ class Directory:
         if self._actors.get(actor.session_id) is actor:
             del self._actors[actor.session_id]
             if actor.channel.users() and not self._draining:
-                # Somebody is watching: they must not wait for somebody else's command to see the session again.
+                # Its open streams must not have to wait for the next command to see the session again.
                 if actor.session_id not in self._reviving:
                     self._reviving.add(actor.session_id)
                     self.spawn(self._revive(actor.session_id))
@@ -158,7 +158,7 @@ class Directory:
             self._reviving.discard(session_id)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something that `drain` waits for."""
+        """Run background work that `drain` waits for."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -166,28 +166,28 @@ class Directory:
     # Time
 
     async def run(self) -> None:
-        """Recover what an earlier run left, and look after idle and due sessions, until cancelled."""
+        """Recover the sessions of servers that stopped, and wake due and passivate idle sessions, until cancelled."""
         while True:
-            # Again and again: a server that was killed just now is taken for alive for some seconds more.
-            await self._patiently(self._recover)
-            await self._patiently(self._wake)
+            # Repeatedly: for some seconds, a server that has just been killed still counts as alive.
+            await self._attempt(self._recover)
+            await self._attempt(self._wake)
             await asyncio.sleep(self._wake_every_s)
             self._passivate()
 
-    async def _patiently(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _attempt(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await work()
         except LogUnavailable as error:
             logger.warning("the log cannot be reached, trying again: %s", error)
         except Exception:
-            logger.exception("looking after sessions failed, trying again")
+            logger.exception("maintenance of sessions failed, trying again")
 
     async def _recover(self) -> None:
-        """Wake the sessions that were in use when their server stopped, so that grace times and ends come."""
+        """Wake the sessions that were in use when their server stopped, so that their grace times and ends are kept."""
         await self._tick_all(await self._log.interrupted())
 
     async def _wake(self) -> None:
-        """Wake sessions whose time comes before the next look: their own timers then keep it to the moment."""
+        """Wake sessions that are due before the next round. Their own timers then keep the exact moment."""
         soon = Millis(self._shared.clock() + round(WAKE_EVERY_S * 1000))
         await self._tick_all(await self._log.due(soon, 1_000))
 
@@ -204,7 +204,9 @@ class Directory:
                 tell(actor.actor_ref, Passivate(idle_since))
 
     async def drain(self) -> None:
-        """Take no more, and let every session go with a snapshot. What is in flight must have been committed."""
+        """Refuse messages from now on, and let every session leave memory with a snapshot.
+
+        Call it when nothing is in flight: a session that still has a commit to wait for stays."""
         self._draining = True
         for actor in list(self._actors.values()):
             tell(actor.actor_ref, Passivate(float("inf")))

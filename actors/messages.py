@@ -1,6 +1,6 @@
-"""What a session actor is told, and what it answers.
+"""The messages to a session actor, and the outcomes that it replies with.
 
-**Law:** an answer is a value, a refusal too: raising in `on_receive` would stop the actor.
+**Law:** every outcome is a value, refusals included: an exception in `on_receive` would stop the actor.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,42 +16,45 @@ from actors.session.ids import UserId
 from actors.session.state import State
 
 SYSTEM = c.Caller(user_id=UserId(""), name="")
-"""Who does what the server does by itself."""
+"""The caller of commands that the server gives by itself."""
 
 
-# Answers
+# Outcomes
 
 
 class Answer(Struct, frozen=True):
-    """Committed: what the command made happen, [] when it was so already."""
+    """The command is committed with these events; [] if it changed nothing."""
 
     seq: int
     published: list[Published]
     ephemeral: bool = False
+    """Its events were relayed at once and are not stored."""
 
 
 class Repeated(Struct, frozen=True):
-    """This Idempotency-Key has been used for the same body: its answer is in the log, first_seq..last_seq."""
+    """This Idempotency-Key was used with the same body. Its answer is the log from `first_seq` to `last_seq`."""
 
     first_seq: int
     last_seq: int
 
 
 class KeyReused(Struct, frozen=True):
-    """This Idempotency-Key has been used for another body."""
+    """This Idempotency-Key was used with another body."""
 
 
 class Unavailable(Struct, frozen=True):
-    """Not done, or not known to be done; try again after `retry_s`."""
+    """Not carried out, or not known to be; the caller may try again after `retry_s`.
+
+    `detail` continues a sentence: "Try again: …", or "Slow down: …" if `busy`."""
 
     detail: str
     retry_s: float = 1.0
     busy: bool = False
-    """The caller's own pace is the cause, not the server's state."""
+    """Too many commands to one session are the cause, not the state of the server."""
 
 
 class Fenced(Struct, frozen=True):
-    """Not done: this actor no longer speaks for the session. Send it again."""
+    """Not carried out: this actor no longer owns the session. The command can be sent again."""
 
 
 class UnknownSession(Struct, frozen=True):
@@ -59,7 +62,7 @@ class UnknownSession(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """What a `ReadState` saw."""
+    """The result of a `ReadState`."""
 
     value: Any
 
@@ -68,29 +71,31 @@ Outcome = Answer | Repeated | KeyReused | Rejected | Unavailable | Fenced | Unkn
 
 
 class Key(Struct, frozen=True):
-    """An Idempotency-Key, and a digest of the body that it came with."""
+    """An Idempotency-Key, and a digest of the request body."""
 
     key: str
     digest: str
 
     def outcome(self, used: KeyRow) -> Repeated | KeyReused:
-        """Say what using it once more gives."""
+        """Return the outcome of using the key again."""
         return Repeated(used.first_seq, used.last_seq) if used.digest == self.digest else KeyReused()
 
 
-# Told
+# Messages
 
 
 class ReplyFuture(Protocol):
-    """Where an outcome goes: a future, or anything that takes a result as one does."""
+    """Receives an outcome, as an `asyncio.Future` does."""
 
-    def done(self) -> bool: ...
+    def done(self) -> bool:
+        """Return whether it has an outcome, or no longer needs one."""
 
-    def set_result(self, result: Outcome, /) -> None: ...
+    def set_result(self, result: Outcome, /) -> None:
+        """Give it its outcome."""
 
 
 class Execute(Struct):
-    """Decide a command; the reply is set after its commit."""
+    """Carry out a command. The reply is set after its commit."""
 
     command: c.Command
     by: c.Caller
@@ -99,9 +104,9 @@ class Execute(Struct):
 
 
 class Subscribe(Struct):
-    """Open a stream: `Connect`, then a snapshot and everything after it, in one step.
+    """Open a stream: decide `Connect`, then attach the subscriber with a snapshot of exactly that state.
 
-    `by` is None for an onlooker, of whose stream the session knows nothing."""
+    `by` is None for an anonymous viewer, whom the session does not record. With `join`, the caller also joins."""
 
     subscriber: Any
     by: c.Caller | None
@@ -110,14 +115,16 @@ class Subscribe(Struct):
 
 
 class ReadState(Struct):
-    """Read the state: `view` must take what it needs and keep nothing."""
+    """Apply `view` to the state. It must not change the state or keep a reference to it."""
 
     view: Callable[[State], Any]
     reply: ReplyFuture | None = None
 
 
 class Claimed(Struct, frozen=True):
-    """The session as it was restored, or None when there is none. `missed`: what its channel has yet to show."""
+    """The directory has claimed the session; `claim` is None if it does not exist.
+
+    `missed`: the rows after the last one that the session's channel published."""
 
     claim: Claim | None
     missed: Sequence[e.Recorded] = ()
@@ -130,10 +137,10 @@ class ClaimFailed(Struct, frozen=True):
 
 
 class Wake(Struct, frozen=True):
-    """A deadline has come."""
+    """The machine's deadline may have come."""
 
 
 class Passivate(Struct, frozen=True):
-    """Leave memory, if nothing has happened since `idle_since`."""
+    """Leave memory if nothing has happened since `idle_since`, in seconds of `time.monotonic`."""
 
     idle_since: float

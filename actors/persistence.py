@@ -21,28 +21,30 @@ logger = logging.getLogger(__name__)
 
 
 class AppendsCommitted(Struct, frozen=True):
-    """The oldest so many appends of this actor's are in the log, which reaches `seq` with them."""
+    """The actor's oldest `appends` appends are committed. The log now ends at `seq`."""
 
     seq: int
     appends: int = 1
 
 
 class CommitFailed(Struct, frozen=True):
-    """Nothing further of this actor's will be written. `fenced`: certainly not; else the outcome is unknown."""
+    """Nothing more of this actor will be written.
+
+    `fenced`: certainly nothing of the failed append either; else the outcome of that append is unknown."""
 
     fenced: bool
 
 
 class SaveSnapshot(Struct, frozen=True):
-    """A snapshot of what has been committed, to be kept when there is time."""
+    """Save a snapshot of a committed state, after the commits that are due."""
 
     session_id: SessionId
     seq: int
     snapshot: bytes
 
 
-class Idle(Struct):
-    """Set `reply` when everything told before has been written or has failed."""
+class WhenIdle(Struct):
+    """Set `reply` when every earlier message has been written or has failed."""
 
     reply: asyncio.Future[None]
 
@@ -67,13 +69,15 @@ class Persistence(LoopActor):
         self._observe = observe
         self._queue: deque[Append] = deque()
         self._snapshots: dict[SessionId, SaveSnapshot] = {}
-        self._waiting: list[Idle] = []
+        self._waiting: list[WhenIdle] = []
         self._commits: asyncio.Task[None] | None = None
         self._saves: asyncio.Task[None] | None = None
         self.queued_rows = 0
+        """Log rows whose commit has not ended."""
 
     @property
     def full(self) -> bool:
+        """Whether so much is queued that sessions should refuse commands."""
         return self.queued_rows >= self._queue_rows
 
     def on_receive(self, message: object) -> None:
@@ -82,21 +86,21 @@ class Persistence(LoopActor):
                 self._queue.append(message)
                 self.queued_rows += len(message.rows)
             case SaveSnapshot():
-                # Only the newest counts, so the queue is never longer than there are sessions.
+                # Only the newest snapshot counts, so the queue is never longer than the number of sessions.
                 self._snapshots[message.session_id] = message
-            case Idle():
+            case WhenIdle():
                 self._waiting.append(message)
             case _:
-                raise TypeError(f"Persistence takes no {type(message).__name__}")
+                raise TypeError(f"Persistence does not understand {type(message).__name__}")
 
     def on_drained(self) -> None:
         if self._queue and self._commits is None:
             self._commits = asyncio.create_task(self._commit_all())
         if self._snapshots and self._saves is None:
             self._saves = asyncio.create_task(self._save_all())
-        self._tell_idle()
+        self._reply_when_idle()
 
-    def _tell_idle(self) -> None:
+    def _reply_when_idle(self) -> None:
         if self._commits is None and self._saves is None:
             for idle in self._waiting:
                 if not idle.reply.done():
@@ -109,7 +113,7 @@ class Persistence(LoopActor):
                 await self._commit(batch)
         finally:
             self._commits = None
-            self._tell_idle()
+            self._reply_when_idle()
 
     def _next_batch(self) -> list[Append]:
         batch: list[Append] = []
@@ -118,14 +122,14 @@ class Persistence(LoopActor):
         while self._queue:
             append = self._queue[0]
             if not append.actor.is_alive():
-                # It has told everyone that this may not have been done; its successor goes by what is in the log.
+                # Its callers know that this may not have been carried out, and its successor starts from the log.
                 self.queued_rows -= len(self._queue.popleft().rows)
                 continue
             rows += len(append.rows)
             size += append.size
             if batch and (rows > self._batch_rows or size > self._batch_bytes):
                 break
-            # An actor's last words and its successor's first ones are two claims: never in one statement.
+            # The last append of an actor and the first of its successor have different epochs: never in one statement.
             if epochs.setdefault(append.session_id, append.epoch) != append.epoch:
                 break
             batch.append(self._queue.popleft())
@@ -151,7 +155,7 @@ class Persistence(LoopActor):
         except Exception:
             logger.exception("the log refused a commit for %d sessions", len(last))
             if len(last) > 1:
-                # Refused is not applied: what one session's rows are refused for must not cost the others theirs.
+                # A refused commit is not applied. Only the session whose rows caused it may fail, so try each alone.
                 for session_id in last:
                     await self._commit([append for append in batch if append.session_id == session_id])
                 return
@@ -160,14 +164,14 @@ class Persistence(LoopActor):
             if session_id in committed:
                 tell(append.actor, AppendsCommitted(append.new_seq, appends[session_id]))
             else:
-                self._forget(session_id, append.epoch)
+                self._drop_queued(session_id, append.epoch)
                 tell(append.actor, CommitFailed(fenced))
         self._observe(rows, time.perf_counter() - started)
 
-    def _forget(self, session_id: SessionId, epoch: int) -> None:
-        """Drop what a failed actor has queued behind: it follows on from rows that may not be there.
+    def _drop_queued(self, session_id: SessionId, epoch: int) -> None:
+        """Drop the appends that a failed actor has queued: they continue from rows that may not be in the log.
 
-        What its successor, of a later epoch, has queued meanwhile stays."""
+        Appends of its successor, which have a later epoch, stay."""
         dropped = [append for append in self._queue if (append.session_id, append.epoch) == (session_id, epoch)]
         if dropped:
             self._queue = deque(
@@ -183,11 +187,11 @@ class Persistence(LoopActor):
                 try:
                     await self._log.save_snapshot(session_id, message.seq, message.snapshot)
                 except LogUnavailable as error:
-                    # A snapshot saves time, nothing else: the log has it all.
+                    # A snapshot only saves time: the log has everything.
                     logger.warning("snapshots not saved: %s", error)
                     self._snapshots.clear()
                 except Exception:
                     logger.exception("the log refused a snapshot of session %s", session_id)
         finally:
             self._saves = None
-            self._tell_idle()
+            self._reply_when_idle()

@@ -1,4 +1,7 @@
-"""The channel, as a session's actor sees it: where committed events go out to the session's streams."""
+"""What the actors need of the rest of the server, as protocols: a channel for each session, and the event log.
+
+Also the rows of a commit, which the log stores.
+"""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, Protocol
@@ -13,10 +16,10 @@ from actors.session.state import Presence, Role, Session, State
 
 
 class Published(Struct, gc=False):
-    """A committed event on its way out: its JSON as the log has it, and whom it concerns (None: everyone).
+    """A committed event for publication: its JSON as in the log, and its audience (None: everyone).
 
-    `state` is for looking up what never changes, such as names and numbers: it may be ahead of the event.
-    `confidants`: who may learn the actor of an anonymous event; None if it is not anonymous."""
+    `state` may be ahead of the event. Use it only to look up facts that never change, such as names and numbers.
+    `confidants`: the users who may learn the actor of an anonymous event; None if it is not anonymous."""
 
     recorded: e.Recorded
     event: bytes
@@ -24,50 +27,50 @@ class Published(Struct, gc=False):
     state: State
     confidants: frozenset[UserId] | None = None
     printed: dict[str, bytes] = {}
-    """The same as an API prints it, by the API's name: made once for the answer and the streams."""
+    """The event as each API encodes it, by the API's name: encoded once for the answer and the streams."""
 
 
 class SessionChannel(Protocol):
-    """The streams of one session, as its actor sees them. They outlive the actor."""
+    """The streams of one session, as its actor uses them. They outlive the actor."""
 
     last_seq: int
-    """The last event that went out; 0: none yet."""
+    """The last event that was published; 0: none yet."""
 
     def publish(self, batch: Sequence[Published]) -> None:
-        """Write committed events, in order, to those concerned."""
+        """Write committed events, in order, to the streams of their audiences."""
 
     def restored(self, state: State) -> None:
-        """Go by a new actor's state from now on, for what has gone out too."""
+        """Use the state of a new actor from now on. All its events count as published."""
 
     def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None, state: State) -> None:
         """Write an ephemeral event."""
 
     def admit(self, subscribers: Sequence[Any], state: State) -> Callable[[], None]:
-        """Encode what newcomers get first from the state as it is now; calling the result attaches them."""
+        """Encode the snapshots that new streams begin with from the current state; calling the result attaches them."""
 
     def refresh(self, user_ids: Collection[UserId], arriving: Sequence[Any], state: State) -> Callable[[], None] | None:
-        """Encode new snapshots for these users' streams from the state as it is now; calling the result writes them.
+        """Encode new snapshots for these users' streams from the current state; calling the result writes them.
 
-        `arriving`: subscribers that are admitted but not attached yet. None: no stream needs one."""
+        `arriving`: subscribers that are admitted but not attached yet. Return None if no stream needs a snapshot."""
 
     def users(self) -> Collection[UserId]:
-        """Name who has a stream open."""
+        """Return the users who have a stream open."""
 
 
 class LogUnavailable(Exception):
-    """The log cannot be reached, or did not say whether it took what it was given."""
+    """The log cannot be reached, or did not confirm a change, whose outcome is then unknown."""
 
 
-class Taken(Exception):
-    """What can be had once, such as a name or a code, somebody has; `what` names it."""
+class NotUnique(Exception):
+    """A value that must be unique is in use already. `what` is its kind, such as "name" or "code"."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what} is taken")
+        super().__init__(f"{what} is in use")
         self.what = what
 
 
 class LogRow(Struct, frozen=True, gc=False):
-    """A durable event on its way to the log; `event` is its JSON, encoded once for log and streams."""
+    """A durable event for the log. `event` is its JSON, encoded once for log and streams."""
 
     session_id: SessionId
     epoch: int
@@ -79,7 +82,7 @@ class LogRow(Struct, frozen=True, gc=False):
 
 
 class KeyRow(Struct, frozen=True):
-    """An Idempotency-Key and the rows that its command made: `first_seq` > `last_seq` when it made none."""
+    """An Idempotency-Key and the rows of its command: `first_seq` > `last_seq` if it has none."""
 
     user_id: UserId
     key: str
@@ -90,7 +93,7 @@ class KeyRow(Struct, frozen=True):
 
 
 class ParticipantRow(Struct, frozen=True):
-    """A participant as lists and reports keep it."""
+    """A participant as lists and reports store it."""
 
     user_id: UserId
     number: int
@@ -102,14 +105,14 @@ class ParticipantRow(Struct, frozen=True):
 
 
 class Redaction(Struct, frozen=True):
-    """What the stored row at `seq` holds from now on."""
+    """The new content of the stored row at `seq`."""
 
     seq: int
     event: Raw
 
 
 class AudioUse(Struct, frozen=True):
-    """The row at `seq` selects a piece of audio, or sends it: to everyone, or to one alone."""
+    """The row at `seq` selects audio for playback, or sends it as a message: to everyone, or to one participant."""
 
     seq: int
     audio_id: str
@@ -118,8 +121,8 @@ class AudioUse(Struct, frozen=True):
     to_id: UserId | None
 
 
-class Notice(Struct, frozen=True):
-    """The row at `seq`, of this type, is to be told to somebody outside: to a user's endpoints, or to their devices."""
+class OutboxRow(Struct, frozen=True):
+    """The row at `seq`, of this type, has to be sent to a user's webhook endpoints, or to their devices."""
 
     seq: int
     kind: Literal["webhook", "push"]
@@ -128,7 +131,7 @@ class Notice(Struct, frozen=True):
 
 
 class NotificationRow(Struct, frozen=True):
-    """Something that a user is told whether or not they are in the session; `body` is a `Notification` as JSON."""
+    """A notification to a user, who need not be in the session. `body` is a `Notification` as JSON."""
 
     user_id: UserId
     at: Millis
@@ -147,25 +150,25 @@ class Append(Struct, kw_only=True):
     keys: list[KeyRow]
     redactions: list[Redaction]
     session: Raw | None
-    """The session's facts as JSON (`Session`), when they changed."""
+    """The session's facts as JSON (`Session`), if they changed."""
     participants: list[ParticipantRow]
-    uses: list[AudioUse] = []
-    notices: list[Notice] = []
+    audio_uses: list[AudioUse] = []
+    outbox_rows: list[OutboxRow] = []
     notifications: list[NotificationRow] = []
     wake_at: Millis | None
-    """When somebody has to look at this session, whatever becomes of this process; 0: at the next start."""
+    """When a server must wake this session even if this process is gone; 0: at the next start of a server."""
     size: int
-    """Bytes of JSON, about."""
+    """Approximate bytes of JSON."""
 
     @property
     def only_rows(self) -> bool:
-        """Whether nothing else changes, as is mostly so."""
-        changes = self.keys or self.redactions or self.session or self.participants or self.uses
-        return not (changes or self.notices or self.notifications)
+        """Whether nothing but the log changes, which is the usual case."""
+        changes = self.keys or self.redactions or self.session or self.participants or self.audio_uses
+        return not (changes or self.outbox_rows or self.notifications)
 
 
 class Claim(Struct, frozen=True):
-    """A session taken over: nobody else's appends count any more."""
+    """A session that this process owns now: the appends of earlier owners are fenced."""
 
     epoch: int
     snapshot: bytes | None
@@ -176,7 +179,7 @@ class Claim(Struct, frozen=True):
 
 
 class CreationKey(Struct, frozen=True):
-    """The Idempotency-Key that something is made under: whose it is, and a digest of what was asked for."""
+    """The Idempotency-Key of a request that creates something: its user, and a digest of the body."""
 
     user_id: UserId
     key: str
@@ -184,50 +187,53 @@ class CreationKey(Struct, frozen=True):
 
 
 class Creation(Struct, frozen=True):
-    """A session's first commit: its head, its facts, its first rows from seq 1 on, and who has a place already."""
+    """A session's first commit: its facts, its rows from seq 1 on, and its first participants."""
 
     session: Session
     rows: list[LogRow]
     participants: list[ParticipantRow] = []
     wake_at: Millis | None = None
-    """When somebody has to look at it; see `Append`."""
-    notices: list[Notice] = []
+    """See `Append`."""
+    outbox_rows: list[OutboxRow] = []
     notifications: list[NotificationRow] = []
     booking_id: str | None = None
-    """The booking whose one session it is to be."""
+    """The booking that it is the one session of."""
     key: CreationKey | None = None
 
 
 class EventLog(Protocol):
-    """What the actors need of a store. Everything here raises LogUnavailable when it cannot be reached, or when it is
-    not known what came of it; any other error says that nothing was changed."""
+    """The store of sessions. Every method may raise LogUnavailable if the store cannot be reached or the outcome of a
+    change is unknown. After any other error nothing has changed."""
 
     async def next_number(self) -> int:
-        """Give the next session's number."""
+        """Return the next session's number."""
 
     async def create(self, creation: Creation) -> None:
         """Commit a new session, owned by this node in epoch 1.
 
-        Raises: Taken, also for a booking that has one, and for a "key" that has made something."""
+        Raise NotUnique for a number, name or code in use, for a "booking" that has a session, and for a "key" that has
+        created something."""
 
-    async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
-        """Commit a batch in one statement; give the sessions it was committed for. One that is absent was fenced
-        (another owner, epoch or `old_seq`) or repeated a key, and nothing of it was written. A session may occur
-        several times, its appends then following on from one another."""
+    async def append(self, appends: Sequence[Append]) -> Collection[SessionId]:
+        """Commit appends in one statement. Return the sessions whose appends are committed.
+
+        A session that is absent was fenced (another owner, epoch or `old_seq`) or repeated a key; nothing of it was
+        written. A session may have several appends if each continues from the one before it."""
 
     async def claim(self, session_id: SessionId) -> Claim | None:
-        """Take a session over and read it; None: there is no such session."""
+        """Become the owner of a session and read it. Return None if it does not exist."""
 
     async def read(self, session_id: SessionId, after: int, limit: int) -> list[Recorded]:
-        """Give at most `limit` rows with seq > after, in order."""
+        """Return at most `limit` rows with seq > after, in order."""
 
-    async def find_key(self, session_id: SessionId, user_id: UserId, key: str) -> KeyRow | None: ...
+    async def find_key(self, session_id: SessionId, user_id: UserId, key: str) -> KeyRow | None:
+        """Return a user's Idempotency-Key in a session, however old."""
 
     async def save_snapshot(self, session_id: SessionId, seq: int, snapshot: bytes) -> None:
-        """Keep the newest snapshot of a session."""
+        """Store a snapshot, unless there is a newer one."""
 
     async def due(self, now: Millis, limit: int) -> list[SessionId]:
-        """Give sessions whose `wake_at` has passed, earliest first."""
+        """Return sessions whose `wake_at` has passed, earliest first."""
 
     async def interrupted(self) -> list[SessionId]:
-        """Give sessions that an earlier run of a server left with streams open."""
+        """Return sessions that a server left with streams open when it stopped."""

@@ -9,7 +9,7 @@ logger = logging.getLogger(__name__)
 
 
 def settle(replies: Iterable[tuple[ReplyFuture, Outcome]]) -> None:
-    """Set the outcome of each reply. Log failures and continue: nobody else may lose their reply by them."""
+    """Set the outcome of each reply. Log failures and continue: the others still get their replies."""
     for reply, outcome in replies:
         try:
             if not reply.done():

@@ -1,7 +1,7 @@
-"""An actor type that runs on the event loop: pykka's actors without a thread each.
+"""Actors that run on the event loop: pykka's actors without a thread each.
 
-**Law:** messages are handled one at a time, in the order they were told, all on one loop. An inbox that turns
-non-empty schedules one drain; what arrives while that runs waits for the next. Nothing here ever blocks.
+**Law:** an actor handles its messages one at a time, in the order they were sent, all on one loop. The first message in
+an empty inbox schedules a drain; messages that arrive during a drain wait for the next. Nothing here ever blocks.
 """
 
 import asyncio
@@ -24,17 +24,18 @@ A = TypeVar("A", bound=pykka.Actor)
 
 
 class LoopInbox:
-    """A queue that wakes its actor. Its length is what a sender checks before it tells."""
+    """A queue that wakes its actor. Senders check its length first, which bounds it."""
 
     __slots__ = ("__weakref__", "_drain", "_envelopes", "awake", "loop")
 
     def __init__(self) -> None:
-        # A list: an empty deque is 700 bytes, in every actor; and a mailbox is bounded, so taking the first is cheap.
+        # A list: an empty deque takes 700 bytes in every actor. A mailbox is bounded, so popping the first is cheap.
         self._envelopes: list[Any] = []
         self.awake = True
-        """A drain is due, or there is none to schedule: the actor has not started, or has stopped."""
+        """No drain needs to be scheduled: one is, or the actor has not started or has stopped."""
 
     def bind(self, drain: Callable[[], None]) -> None:
+        """Schedule `drain` on the running loop whenever there are messages."""
         self.loop = asyncio.get_running_loop()
         self._drain = drain
         self.awake = False
@@ -42,21 +43,26 @@ class LoopInbox:
             self.put(self._envelopes.pop())
 
     def unbind(self) -> None:
+        """Schedule nothing more."""
         self.awake = True
-        # Else the two keep each other, and what an actor held waits for a full collection: hours, and a gigabyte.
+        # Otherwise inbox and actor refer to each other, and the actor's memory waits for a full garbage collection:
+        # after hours, and at a gigabyte.
         self._drain = _nothing
 
     def put(self, envelope: Any) -> None:
+        """Add a message in its envelope."""
         self._envelopes.append(envelope)
         if not self.awake:
             self.awake = True
-            # In a context of its own: an actor works for many, and not for the one whose message wakes it.
+            # In an empty context: an actor works for many callers, not for the one whose message wakes it.
             self.loop.call_soon(self._drain, context=Context())
 
     def get(self) -> Any:
+        """Remove and return the oldest envelope."""
         return self._envelopes.pop(0)
 
     def empty(self) -> bool:
+        """Return whether there is no message."""
         return not self._envelopes
 
     def __len__(self) -> int:
@@ -68,7 +74,7 @@ def _nothing() -> None:
 
 
 class Stopped:
-    """Whether an actor has stopped, as pykka asks for it. `threading.Event` has a lock: 1.2 KB in every actor."""
+    """Whether an actor has stopped, as pykka asks for it. A `threading.Event` would take 1.2 KB in every actor."""
 
     __slots__ = ("stopped",)
 
@@ -76,19 +82,21 @@ class Stopped:
         self.stopped = False
 
     def is_set(self) -> bool:
+        """Return whether the actor has stopped."""
         return self.stopped
 
     def set(self) -> None:
+        """Note that the actor has stopped."""
         self.stopped = True
 
 
 class LoopRef(pykka.ActorRef[A]):
-    """A reference whose `tell` takes the shortest way: three of them are in every command."""
+    """A reference with a short `tell`, which every command needs three times."""
 
     actor_stopped: Stopped  # type: ignore[assignment]
 
     def tell(self, message: Any) -> None:
-        """Raises: ActorDeadError."""
+        """Send a message. Raise ActorDeadError if the actor has stopped."""
         if self.actor_stopped.stopped:
             raise pykka.ActorDeadError(f"{self} not found")
         self.actor_inbox.put(Envelope(message))
@@ -103,10 +111,10 @@ def tell(actor: pykka.ActorRef[Any], message: object) -> None:
 
 
 class LoopScheduler:
-    """Work that may wait a little, of all actors: in each turn of the loop a quarter of what has gathered is done.
+    """Runs work of all actors that may wait a little: a quarter of it in each iteration of the loop.
 
-    In between, the loop sees what has come in: the end of a commit above all, so that the database has its next one
-    while this goes on. The more has gathered the more is done, so that a backlog does not grow."""
+    In between, the loop handles input, most of all the end of a commit, so that the database has its next commit while
+    the work goes on. A quarter, because a longer queue must drain faster, or a backlog would grow."""
 
     __slots__ = ("_due", "_loop", "_waiting")
 
@@ -116,13 +124,14 @@ class LoopScheduler:
         self._due = False
 
     def add(self, work: Callable[[], None]) -> None:
+        """Run work soon, after the work that was added before."""
         self._waiting.append(work)
         if not self._due:
             self._due = True
             self._loop.call_soon(self._run)
 
     def after(self, delay_s: float, work: Callable[[], None]) -> None:
-        """Run work after a delay, whatever else is waiting."""
+        """Run work after a delay, before any work that is waiting then."""
         self._loop.call_later(delay_s, work)
 
     @staticmethod
@@ -142,7 +151,7 @@ class LoopScheduler:
 
 
 class LoopFuture(pykka.Future[Any]):
-    """What `ask` gives: awaitable on the loop. `get` would block the loop, so it only gives what is there."""
+    """The result of `ask`: awaitable on the loop. `get` never waits: that would block the loop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,10 +177,10 @@ class LoopFuture(pykka.Future[Any]):
 
 
 class LoopActor(pykka.Actor):
-    """A pykka actor whose messages are handled on the event loop that started it.
+    """A pykka actor that handles its messages on the event loop that started it.
 
-    Not in pykka's `ActorRegistry`: its `unregister` looks through a list, which takes 1.6 ms at 100,000 actors.
-    Whoever starts one keeps its reference.
+    It is not in pykka's `ActorRegistry`, which searches a list to unregister an actor: 1.6 ms at 100,000 actors.
+    The code that starts an actor keeps its reference.
     """
 
     actor_inbox: LoopInbox
@@ -184,10 +193,11 @@ class LoopActor(pykka.Actor):
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> pykka.ActorRef[Self]:
+        """Create and start an actor. Return its reference."""
         return cls(*args, **kwargs).begin().actor_ref
 
     def begin(self) -> Self:
-        """Start handling messages. `start` with the actor itself at hand."""
+        """Start handling messages. Return the actor itself, where `start` returns its reference."""
         self._start_actor_loop()
         return self
 
@@ -206,7 +216,7 @@ class LoopActor(pykka.Actor):
     def _drain(self) -> None:
         inbox, stopped = self.actor_inbox, self.actor_stopped
         inbox.awake = False
-        # Only what is here now: what handling it brings in waits its turn, so that no actor starves the loop.
+        # Only the messages that are here now: those that arrive meanwhile wait, so that no actor starves the loop.
         for _ in range(len(inbox)):
             if stopped.stopped:
                 break
@@ -221,7 +231,7 @@ class LoopActor(pykka.Actor):
                     response = self.on_receive(message)
                 if envelope.reply_to is not None:
                     envelope.reply_to.set(response)
-            except Exception:  # noqa: BLE001 - whatever it is, this actor stops and the others go on
+            except Exception:  # noqa: BLE001 - after any error this actor stops and the others continue
                 if envelope.reply_to is not None:
                     envelope.reply_to.set_exception()
                 self._fail()
@@ -235,7 +245,7 @@ class LoopActor(pykka.Actor):
             inbox.unbind()
 
     def on_drained(self) -> None:
-        """Run after the messages of one turn: the place for what is done once per turn, not once per message."""
+        """Run after the messages of one drain. Subclasses do here what is needed once per drain."""
 
     def _fail(self) -> None:
         error = sys.exc_info()

@@ -142,7 +142,7 @@ class SessionActor(LoopActor):
                 if self.idle and self.active_at <= idle_since:
                     self._leave_memory()
             case _:
-                raise TypeError(f"SessionActor takes no {type(message).__name__}")
+                raise TypeError(f"SessionActor does not understand {type(message).__name__}")
 
     # Decide, apply, gather
 
@@ -166,7 +166,7 @@ class SessionActor(LoopActor):
         if key is not None and (used := self._keys.outcome(by.user_id, key)):
             self._answer(reply, used)
             return
-        # The server's own commands are few, and nobody would send them again.
+        # The server's own commands are few, and no client would send them again.
         if by is not SYSTEM and (refusal := self._overload()):
             self._answer(reply, refusal)
             return

@@ -5,7 +5,7 @@
 
 from msgspec import Struct
 
-from actors.ports import CreationKey, Taken
+from actors.ports import CreationKey, NotUnique
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Status
 from storage import queries
@@ -52,7 +52,7 @@ class Bookings:
         created_by: UserId,
         key: CreationKey | None = None,
     ) -> None:
-        """Add a booking. Both people must exist; `key` is its creator's. Raises: Taken for a "key" that is in use."""
+        """Add a booking. Both people must exist; `key` is its creator's. Raise NotUnique for a "key" in use."""
         values = {
             "booking_id": booking_id, "tutor_id": tutor_id, "student_id": student_id, "starts_at": starts_at,
             "ends_at": ends_at, "title": title, "created_by": created_by, "key": None if key is None else key.key,
@@ -61,7 +61,7 @@ class Bookings:
         try:
             await self._pool.execute(SQL["create"], values)
         except Conflict as conflict:
-            raise Taken(conflict.constraint.partition("_")[2]) from conflict
+            raise NotUnique(conflict.constraint.partition("_")[2]) from conflict
 
     async def find(self, booking_id: str) -> Booking | None:
         rows = await self._pool.fetch(SQL["find"], {"booking_id": booking_id}, retry=True)

@@ -16,11 +16,11 @@ from actors.ports import (
     Creation,
     KeyRow,
     LogRow,
-    Notice,
     NotificationRow,
+    NotUnique,
+    OutboxRow,
     ParticipantRow,
     Redaction,
-    Taken,
 )
 from actors.session.events import DurableEvent, Recorded
 from actors.session.ids import Millis, SessionId, UserId
@@ -74,7 +74,7 @@ class _Used(AudioUse, frozen=True, kw_only=True):
     session_id: SessionId
 
 
-class _Noticed(Notice, frozen=True, kw_only=True):
+class _OutboxRow(OutboxRow, frozen=True, kw_only=True):
     session_id: SessionId
 
 
@@ -90,8 +90,8 @@ class _Batch(Struct, omit_defaults=True):
     sessions: list[_Facts] = []
     participants: list[_Person] = []
     redactions: list[_Redacted] = []
-    uses: list[_Used] = []
-    notices: list[_Noticed] = []
+    audio_uses: list[_Used] = []
+    outbox_rows: list[_OutboxRow] = []
     notifications: list[_Told] = []
 
 
@@ -104,8 +104,8 @@ def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
     people: dict[tuple[SessionId, UserId], _Person] = {}
     keys: list[_Keyed] = []
     redactions: dict[tuple[SessionId, int], _Redacted] = {}
-    uses: list[_Used] = []
-    notices: list[_Noticed] = []
+    audio_uses: list[_Used] = []
+    outbox_rows: list[_OutboxRow] = []
     rows: list[LogRow] = []
     notifications: list[_Told] = []
     for append in appends:
@@ -125,11 +125,13 @@ def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
         keys += [_Keyed(k.user_id, k.key, k.digest, k.first_seq, k.last_seq, k.at, session_id=sid) for k in append.keys]
         for r in append.redactions:
             redactions[sid, r.seq] = _Redacted(r.seq, r.event, session_id=sid)
-        uses += [_Used(u.seq, u.audio_id, u.selected, u.sender_id, u.to_id, session_id=sid) for u in append.uses]
-        notices += [_Noticed(n.seq, n.kind, n.type, n.user_id, session_id=sid) for n in append.notices]
+        audio_uses += [
+            _Used(u.seq, u.audio_id, u.selected, u.sender_id, u.to_id, session_id=sid) for u in append.audio_uses
+        ]
+        outbox_rows += [_OutboxRow(n.seq, n.kind, n.type, n.user_id, session_id=sid) for n in append.outbox_rows]
         notifications += placed(append.notifications, sid, len(notifications))
     if redactions:
-        uses = [use for use in uses if (use.session_id, use.seq) not in redactions]
+        audio_uses = [use for use in audio_uses if (use.session_id, use.seq) not in redactions]
         rows = [
             msgspec.structs.replace(row, event=hidden.event)
             if (hidden := redactions.get((row.session_id, row.seq)))
@@ -137,7 +139,7 @@ def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
             for row in rows
         ]
     projected = (list(facts.values()), list(people.values()), list(redactions.values()))
-    changes = (keys, *projected, uses, notices, notifications)
+    changes = (keys, *projected, audio_uses, outbox_rows, notifications)
     statement = "append" if any(changes) else "append_rows"
     return statement, _json.encode(_Batch(list(heads.values()), rows, *changes))
 
@@ -172,7 +174,7 @@ class PostgresEventLog:
         return int((await self._pool.fetch(SQL["next_number"]))[0][0])
 
     async def create(self, creation: Creation) -> None:
-        """Commit a new session, with the room that was announced for it. Raises: Taken."""
+        """Commit a new session, with the room that was announced for it. Raises: NotUnique."""
         session, rows, room, key = creation.session, creation.rows, creation.session.room, creation.key
         values = {
             "booking_id": creation.booking_id,
@@ -190,7 +192,7 @@ class PostgresEventLog:
             "wake_at": creation.wake_at,
             "rows": _json.encode(rows).decode(),
             "participants": _json.encode(creation.participants).decode(),
-            "notices": _json.encode(creation.notices).decode(),
+            "outbox_rows": _json.encode(creation.outbox_rows).decode(),
             "notifications": _json.encode(placed(creation.notifications, session.id, 0)).decode(),
             "provider": None if room is None else room.provider,
             "room": None if room is None else room.name,
@@ -201,16 +203,16 @@ class PostgresEventLog:
         try:
             written = await self._pool.execute(SQL["create"], values)
         except Conflict as conflict:
-            raise Taken(conflict.constraint.partition("_")[2]) from conflict
+            raise NotUnique(conflict.constraint.partition("_")[2]) from conflict
         if not written:
-            raise Taken("room" if creation.booking_id is None else "booking")
-        if creation.notices:
+            raise NotUnique("room" if creation.booking_id is None else "booking")
+        if creation.outbox_rows:
             self._noticed()
 
     async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
         statement, encoded = batched(batch)
         rows = await self._writer.fetch(f"execute {statement} (%s, %s)", (encoded.decode(), self._owner))
-        if any(append.notices for append in batch):
+        if any(append.outbox_rows for append in batch):
             self._noticed()
         return {row[0] for row in rows}
 

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from actors.ports import Append, Claim, Creation, KeyRow, LogRow, Notice, NotificationRow, ParticipantRow, Taken
+from actors.ports import Append, Claim, Creation, KeyRow, LogRow, NotificationRow, NotUnique, OutboxRow, ParticipantRow
 from actors.session.events import DurableEvent, MessageDeleted, Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from storage.errors import Conflict, StorageError, Unavailable, UnknownOutcome
@@ -52,7 +52,7 @@ class Stored(Struct):
     rows: list[LogRow]
     keys: dict[tuple[UserId, str], KeyRow] = {}
     participants: dict[UserId, ParticipantRow] = {}
-    notices: list[Notice] = []
+    outbox_rows: list[OutboxRow] = []
     notifications: list[NotificationRow] = []
     snapshot: tuple[int, bytes] | None = None
 
@@ -160,20 +160,20 @@ class MemoryEventLog:
         _storable(rows)
         booking_id, bookings = creation.booking_id, self.tables.bookings
         if booking_id is not None and bookings.get(booking_id, "") is not None:
-            raise Taken("booking")
+            raise NotUnique("booking")
         if creation.key is not None and (creation.key.user_id, creation.key.key) in self.tables.creations:
-            raise Taken("key")
+            raise NotUnique("key")
         if session.id in self.tables.sessions:
-            raise Taken("pkey")
+            raise NotUnique("pkey")
         for what in ("number", "name", "code"):
             if any(getattr(other, what) == getattr(session, what) for other in self.tables.sessions.values()):
-                raise Taken(what)
+                raise NotUnique(what)
         head = Head(self._owner, epoch=1, last_seq=rows[-1].seq, wake_at=creation.wake_at)
         self.tables.sessions[session.id] = Stored(
             session.name, session.code, session.number, head, msgspec.json.encode(session), list(rows)
         )
         self.tables.sessions[session.id].participants.update({one.user_id: one for one in creation.participants})
-        self.tables.sessions[session.id].notices += creation.notices
+        self.tables.sessions[session.id].outbox_rows += creation.outbox_rows
         self.tables.sessions[session.id].notifications += creation.notifications
         if booking_id is not None:
             bookings[booking_id] = session.id
@@ -225,7 +225,7 @@ class MemoryEventLog:
         stored.rows += append.rows
         stored.keys.update({(key.user_id, key.key): key for key in append.keys})
         stored.participants.update({one.user_id: one for one in append.participants})
-        stored.notices += append.notices
+        stored.outbox_rows += append.outbox_rows
         stored.notifications += append.notifications
         if append.session is not None:
             stored.body = bytes(append.session)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from actors.ports import Taken
+from actors.ports import NotUnique
 from actors.session.commands import Person
 from actors.session.ids import Millis, UserId
 from storage import queries
@@ -52,7 +52,7 @@ class Users:
         self._pool = pool
 
     async def create(self, user: User) -> User:
-        """Add an account; its number is given here. Raises: Taken('email' | 'phone')."""
+        """Add an account; its number is given here. Raises: NotUnique('email' | 'phone')."""
         try:
             rows = await self._pool.fetch(
                 SQL["create"],
@@ -62,7 +62,7 @@ class Users:
                 },
             )  # fmt: skip
         except Conflict as conflict:
-            raise Taken(conflict.constraint.removeprefix("users_")) from conflict
+            raise NotUnique(conflict.constraint.removeprefix("users_")) from conflict
         return structs.replace(user, number=rows[0][0], created_at=Millis(rows[0][1]))
 
     async def take_in_guest(
@@ -121,12 +121,12 @@ class Users:
         phone: str | None = None,
         password_hash: str | None = None,
     ) -> User | None:
-        """Change what is not None. Raises: Taken('email' | 'phone')."""
+        """Change what is not None. Raises: NotUnique('email' | 'phone')."""
         params = {"user_id": user_id, "name": name, "email": email, "phone": phone, "password_hash": password_hash}
         try:
             return _first(await self._pool.fetch(SQL["change"], params))
         except Conflict as conflict:
-            raise Taken(conflict.constraint.removeprefix("users_")) from conflict
+            raise NotUnique(conflict.constraint.removeprefix("users_")) from conflict
 
     async def open_login(self, login_id: str, user_id: UserId, digest: str, expires_at: Millis) -> None:
         """Note a login, and the digest of the one refresh token that continues it."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from aiohttp import web
 from msgspec import Struct
 
-from actors.persistence import Idle, Persistence
+from actors.persistence import Persistence, WhenIdle
 from actors.ports import LogUnavailable
 from server import dialects
 from server.api.endpoint import within
@@ -132,7 +132,7 @@ async def drain(settings: Settings, services: Services, persistence: Persistence
 async def wait_until_idle(persistence: Persistence) -> None:
     """Wait until everything queued has been written or has failed."""
     reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    persistence.actor_ref.tell(Idle(reply))
+    persistence.actor_ref.tell(WhenIdle(reply))
     await reply
 
 

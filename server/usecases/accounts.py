@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
-from actors.ports import Taken
+from actors.ports import NotUnique
 from actors.session.ids import Millis, Name, UserId
 from server.http.problems import Problem, too_fast, unauthenticated
 from server.http.timestamps import now_millis
@@ -99,12 +99,12 @@ async def enrol(services: Services, call: Call) -> User:
     user = User(UserId(new_id()), 0, body.name, lower(body.email), digits(body.phone), body.role, hashed)
     try:
         return await services.users.create(user)
-    except Taken as taken:
-        raise account_taken(taken) from taken
+    except NotUnique as conflict:
+        raise duplicate_account(conflict) from conflict
 
 
-def account_taken(taken: Taken) -> Problem:
-    return Problem(409, "taken", f"There is an account with this {taken.what} already.", field=taken.what)
+def duplicate_account(conflict: NotUnique) -> Problem:
+    return Problem(409, "taken", f"There is an account with this {conflict.what} already.", field=conflict.what)
 
 
 def lower(email: str | None) -> str | None:
@@ -217,8 +217,8 @@ async def changed(services: Services, call: Call, user: User, hashed: str | None
         found = await services.users.change(
             user.user_id, name=body.name, email=lower(body.email), phone=digits(body.phone), password_hash=hashed
         )
-    except Taken as taken:
-        raise account_taken(taken) from taken
+    except NotUnique as conflict:
+        raise duplicate_account(conflict) from conflict
     if hashed is not None:
         # Whoever knew the old password is logged out, but for the one who has just changed it.
         for login_id in await services.users.revoke_all(user.user_id, but=call.principal.login):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, structs
 
-from actors.ports import CreationKey, Taken
+from actors.ports import CreationKey, NotUnique
 from actors.session import commands as c
 from actors.session.access import CLOSED
 from actors.session.aspects.lifecycle import millis
@@ -167,7 +167,7 @@ async def ensure_session(services: Services, call: Call) -> Seen:
     try:
         new, opening = lesson(made.booking, await people(services, made.booking), now_millis())
         await create_session_from(services, call.principal, new, opening)
-    except Taken:
+    except NotUnique:
         pass  # Somebody else has been faster: theirs is the one.
     return await find(services, call)
 

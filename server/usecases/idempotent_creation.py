@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from actors.messages import KeyReused, Unavailable
-from actors.ports import CreationKey, Taken
+from actors.ports import CreationKey, NotUnique
 from server.http.problems import problem_of
 from server.usecases.call import Call
 from server.usecases.services import Services
@@ -24,7 +24,7 @@ async def idempotent(
 ) -> T:
     """Make something, or give `again` of what the call's key has made before.
 
-    `make` raises Taken("key") if meanwhile another has made it. Raises: Problem 422, 503."""
+    `make` raises NotUnique("key") if meanwhile another has made it. Raises: Problem 422, 503."""
     if call.key is None:
         return await make(None)
     key = CreationKey(call.principal.user_id, call.key.key, call.key.digest)
@@ -32,8 +32,8 @@ async def idempotent(
     if made is None:
         try:
             return await make(key)
-        except Taken as taken:
-            if taken.what != "key":
+        except NotUnique as conflict:
+            if conflict.what != "key":
                 raise
         made = await before(services, key)
     if made is None:

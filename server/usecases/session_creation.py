@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from actors.commit import creation
-from actors.ports import Creation, CreationKey, Taken
+from actors.ports import Creation, CreationKey, NotUnique
 from actors.session import commands as c
 from actors.session import machine
 from actors.session.aspects import lifecycle
@@ -87,7 +87,7 @@ async def create_session_from(
 ) -> State:
     """Commit a new session, with its room; give its state.
 
-    Raises: Problem, Taken("booking"), Taken("key")."""
+    Raises: Problem, NotUnique("booking"), NotUnique("key")."""
     if new.name is not None and (UUID.fullmatch(new.name) or not new.name.isprintable()):
         raise Problem(422, "invalid", "`name` must not look like an id, or have a newline in it.", field="name")
     number, settings = await services.log.next_number(), services.settings.sessions
@@ -112,24 +112,24 @@ async def create_session_from(
         async with services.rooms.room(room_named, new, new.capacity or settings.default_capacity) as room:
             try:
                 return await committed(services, principal, structs.replace(create, room=room), opening)
-            except Taken as taken:
-                if taken.what in ("booking", "key"):
+            except NotUnique as conflict:
+                if conflict.what in ("booking", "key"):
                     raise
-                if taken.what == "name" and new.name is not None:
-                    raise Problem(409, "taken", "There is a session of this name already.", field="name") from taken
+                if conflict.what == "name" and new.name is not None:
+                    raise Problem(409, "taken", "There is a session of this name already.", field="name") from conflict
                 if room is not None:
-                    raise Problem(503, "unavailable", "The room took too long; try again.", retry_s=1) from taken
+                    raise Problem(503, "unavailable", "The room took too long; try again.", retry_s=1) from conflict
     raise Problem(503, "unavailable", "No free join code was found; try again.", retry_s=1)
 
 
 async def committed(services: Services, principal: Principal, create: c.Create, opening: CreationOptions) -> State:
-    """Commit a new session. Raises: Problem, Taken for what somebody else has, a join code the last of all."""
+    """Commit a new session. Raises: Problem, NotUnique for what somebody else has, a join code the last of all."""
     for attempt in range(1, TRIES + 1):
         state, commit = created(principal, create, opening)
         try:
             await services.log.create(commit)
-        except Taken as taken:
-            if taken.what != "code" or attempt == TRIES:
+        except NotUnique as conflict:
+            if conflict.what != "code" or attempt == TRIES:
                 raise
             create = structs.replace(create, code=join_code())
         else:

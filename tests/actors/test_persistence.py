@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.persistence import AppendsCommitted, CommitFailed, Idle, Persistence, SaveSnapshot
+from actors.persistence import AppendsCommitted, CommitFailed, Persistence, SaveSnapshot, WhenIdle
 from actors.ports import Append
 from actors.runtime import LoopActor
 from actors.session import machine
@@ -69,7 +69,7 @@ class Office:
 
     async def idle(self) -> None:
         reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.tell(Idle(reply))
+        self.tell(WhenIdle(reply))
         async with asyncio.timeout(PATIENCE_S):
             await reply
         await turns(2)
@@ -350,7 +350,7 @@ async def test_idle_comes_when_everything_has_been_written(office: Office, opera
     with office.log.held(operation):
         office.tell(SaveSnapshot(teller.session_id, 2, b"two"))
         office.tell(teller.append())
-        office.tell(Idle(reply))
+        office.tell(WhenIdle(reply))
         await turns()
         assert not reply.done()
     async with asyncio.timeout(PATIENCE_S):

@@ -88,7 +88,7 @@ class Shelf:
         return AudioUse(self.seqs[session_id] + 1, piece.audio_id, selected, piece.owner_id, to)
 
     async def select(self, session_id: SessionId, piece: Audio) -> None:
-        await self.commit(session_id, self.row(session_id, uses=[self.use(session_id, piece, selected=True)]))
+        await self.commit(session_id, self.row(session_id, audio_uses=[self.use(session_id, piece, selected=True)]))
 
     async def place(self, session_id: SessionId, status: Presence, *, joined: bool = True) -> UserId:
         user_id = UserId(new_id())
@@ -187,7 +187,7 @@ async def test_a_direct_message_shows_a_piece_to_its_two_sides_until_it_is_delet
     ann, teacher = UserId(new_id()), UserId(new_id())
     session_id, piece = await shelf.session(teacher), await shelf.add(ann)
     ben, cat = [await shelf.place(session_id, "joined") for _ in range(2)]
-    await shelf.commit(session_id, shelf.row(session_id, uses=[shelf.use(session_id, piece, to=ben)]))
+    await shelf.commit(session_id, shelf.row(session_id, audio_uses=[shelf.use(session_id, piece, to=ben)]))
     seq = shelf.seqs[session_id]
     for user_id, may in ((ben, True), (cat, False), (teacher, False)):
         assert bool(await shelf.library.find(piece.audio_id, user_id)) is may
@@ -199,7 +199,7 @@ async def test_a_direct_message_shows_a_piece_to_its_two_sides_until_it_is_delet
 async def test_a_message_sent_and_deleted_in_one_commit_shows_nothing(shelf: Shelf) -> None:
     ann, teacher = UserId(new_id()), UserId(new_id())
     session_id, piece = await shelf.session(teacher), await shelf.add(ann)
-    sent = shelf.row(session_id, uses=[shelf.use(session_id, piece)])
+    sent = shelf.row(session_id, audio_uses=[shelf.use(session_id, piece)])
     shelf.seqs[session_id] += 1
     deleted = shelf.row(session_id, redactions=[Redaction(sent.new_seq, Raw(b"{}"))])
     shelf.seqs[session_id] -= 1
@@ -210,7 +210,7 @@ async def test_a_message_sent_and_deleted_in_one_commit_shows_nothing(shelf: She
 async def test_a_session_that_was_fenced_has_shown_nothing(shelf: Shelf) -> None:
     ann, teacher = UserId(new_id()), UserId(new_id())
     session_id, piece = await shelf.session(teacher), await shelf.add(ann)
-    fenced = shelf.row(session_id, uses=[shelf.use(session_id, piece)])
+    fenced = shelf.row(session_id, audio_uses=[shelf.use(session_id, piece)])
     fenced.epoch = 9
     assert await shelf.log.append([fenced]) == set()
     assert await shelf.library.find(piece.audio_id, teacher) is None
@@ -219,7 +219,7 @@ async def test_a_session_that_was_fenced_has_shown_nothing(shelf: Shelf) -> None
 async def test_what_is_on_is_what_was_selected_last_where_the_session_is_live(shelf: Shelf) -> None:
     ann = UserId(new_id())
     session_id, one, two = await shelf.session(ann), await shelf.add(ann), await shelf.add(ann)
-    await shelf.commit(session_id, shelf.row(session_id, uses=[shelf.use(session_id, two)]))
+    await shelf.commit(session_id, shelf.row(session_id, audio_uses=[shelf.use(session_id, two)]))
     assert await shelf.library.on_in(two.audio_id) is None
     await shelf.select(session_id, one)
     assert await shelf.library.on_in(one.audio_id) == session_id

@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest
 from msgspec import structs
 
-from actors.ports import CreationKey, EventLog, LogUnavailable, Taken
+from actors.ports import CreationKey, EventLog, LogUnavailable, NotUnique
 from actors.session import events as e
 from actors.session import machine
 from actors.session.ids import Millis, SessionId
@@ -129,7 +129,7 @@ async def test_what_is_unique_is_taken_once(log: Log, what: str) -> None:
     (first,) = await created(log)
     second = Author(2)
     same = {what: getattr(first.state.session, what)}
-    with pytest.raises(Taken) as caught:
+    with pytest.raises(NotUnique) as caught:
         await log.create(structs.replace(second.creation, session=structs.replace(second.state.session, **same)))
     assert caught.value.what == what
     assert await log.claim(second.session_id) is None
@@ -144,8 +144,8 @@ async def test_a_booking_gets_one_session_and_what_comes_too_late_leaves_nothing
         return_exceptions=True,
     )
     (winner,) = (author for author, outcome in zip(authors, made, strict=True) if outcome is None)
-    assert {outcome.what for outcome in made if isinstance(outcome, Taken)} == {"booking"}
-    assert sum(isinstance(outcome, Taken) for outcome in made) == len(authors) - 1
+    assert {outcome.what for outcome in made if isinstance(outcome, NotUnique)} == {"booking"}
+    assert sum(isinstance(outcome, NotUnique) for outcome in made) == len(authors) - 1
     for author in authors:
         assert await stored(logs[0], author) == (author.log if author is winner else [])
         assert (await logs[0].claim(author.session_id) is None) == (author is not winner)
@@ -159,7 +159,7 @@ async def test_a_key_makes_one_session_and_what_comes_too_late_leaves_nothing(pl
         return_exceptions=True,
     )
     (winner,) = (author for author, outcome in zip(authors, made, strict=True) if outcome is None)
-    assert [outcome.what for outcome in made if isinstance(outcome, Taken)] == ["key"] * 7
+    assert [outcome.what for outcome in made if isinstance(outcome, NotUnique)] == ["key"] * 7
     for author in authors:
         assert await stored(logs[0], author) == (author.log if author is winner else [])
         assert (await logs[0].claim(author.session_id) is None) == (author is not winner)
@@ -178,7 +178,7 @@ async def test_what_was_made_long_ago_may_be_made_again_under_its_key(postgres: 
 
 async def test_there_is_no_session_for_a_booking_that_there_is_not(log: Log) -> None:
     author = Author(1)
-    with pytest.raises(Taken, match="booking"):
+    with pytest.raises(NotUnique, match="booking"):
         await log.create(structs.replace(author.creation, booking_id="01990000-0000-7000-a000-000000000009"))
     assert await stored(log, author) == []
 
@@ -188,7 +188,7 @@ async def test_a_booking_is_still_free_when_its_session_could_not_be_made(place:
     (first,) = await created(log)
     second = Author(2)
     same = structs.replace(second.state.session, code=first.state.session.code)
-    with pytest.raises(Taken, match="code"):
+    with pytest.raises(NotUnique, match="code"):
         await log.create(structs.replace(second.creation, session=same, booking_id=booking_id))
     await log.create(structs.replace(second.creation, booking_id=booking_id))
     assert await stored(log, second) == second.log

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import structs
 
-from actors.commit import notices
-from actors.ports import Append, Creation, Notice
+from actors.commit import outbox_rows
+from actors.ports import Append, Creation, OutboxRow
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from storage.errors import StorageError
@@ -68,7 +68,7 @@ class Post:
 def told(author: Author, *events: e.Event, by: UserId | None = ANN) -> Append:
     """An append with the notices that the session's actor would write."""
     append = author.append(*events, by=by)
-    append.notices = notices(author.log[append.old_seq :], author.state.session.owner_id, ALL)
+    append.outbox_rows = outbox_rows(author.log[append.old_seq :], author.state.session.owner_id, ALL)
     return append
 
 
@@ -104,21 +104,21 @@ async def test_an_invitation_is_a_row_for_whoever_is_invited_though_nobody_has_a
 async def test_a_creation_writes_its_rows_too(post: Post) -> None:
     endpoint = await post.endpoint()
     author = Author(next(_numbers))
-    told_of = [Notice(1, "webhook", "session_created", TEACHER), Notice(1, "push", "participant_invited", BEN)]
-    await post.log.create(structs.replace(author.creation, notices=told_of))
+    told_of = [OutboxRow(1, "webhook", "session_created", TEACHER), OutboxRow(1, "push", "participant_invited", BEN)]
+    await post.log.create(structs.replace(author.creation, outbox_rows=told_of))
     assert sorted(await post.rows()) == [("push", BEN, 1), ("webhook", endpoint, 1)]
 
 
 def test_nobody_is_told_of_inviting_themselves() -> None:
     author = Author()
-    assert told(author, invited(ANN), by=ANN).notices == [Notice(2, "webhook", "participant_invited", TEACHER)]
+    assert told(author, invited(ANN), by=ANN).outbox_rows == [OutboxRow(2, "webhook", "participant_invited", TEACHER)]
 
 
 def test_what_nobody_wants_is_no_notice() -> None:
     author = Author()
     author.append(message(1), e.HandRaised(ANN), invited(BEN))
-    assert notices(author.log, TEACHER, ()) == [Notice(4, "push", "participant_invited", BEN)]
-    assert notices(author.log, TEACHER, {"hand_raised"})[1:] == [Notice(3, "webhook", "hand_raised", TEACHER)]
+    assert outbox_rows(author.log, TEACHER, ()) == [OutboxRow(4, "push", "participant_invited", BEN)]
+    assert outbox_rows(author.log, TEACHER, {"hand_raised"})[1:] == [OutboxRow(3, "webhook", "hand_raised", TEACHER)]
 
 
 @pytest.mark.parametrize("what", ["owner", "epoch", "old_seq", "key"])
@@ -352,9 +352,9 @@ def test_a_batch_of_rows_alone_has_nothing_to_do_with_the_outbox() -> None:
     append.session, append.participants = None, []
     assert batched([append])[0] == "append_rows"
     assert b"notices" not in batched([append])[1]
-    append.notices = notices(author.log[1:], TEACHER, ALL)
+    append.outbox_rows = outbox_rows(author.log[1:], TEACHER, ALL)
     assert batched([append])[0] == "append"
 
 
 def test_a_creation_without_notices_has_none() -> None:
-    assert Creation(Author().state.session, []).notices == []
+    assert Creation(Author().state.session, []).outbox_rows == []

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import structs
 
-from actors.ports import Taken
+from actors.ports import NotUnique
 from actors.session.commands import Person
 from actors.session.ids import Millis
 from storage.devices import Devices
@@ -50,12 +50,12 @@ async def test_an_account_is_found_by_id_email_and_phone(users: Users) -> None:
 @pytest.mark.parametrize(("what", "value"), [("email", "ann@example.org"), ("phone", "+4930123456")])
 async def test_an_email_or_phone_is_taken_once(users: Users, what: str, value: str) -> None:
     await users.create(ANNA)
-    with pytest.raises(Taken) as caught:
+    with pytest.raises(NotUnique) as caught:
         await users.create(structs.replace(BENN, **{what: value}))
     assert caught.value.what == what
     assert await users.find(BEN) is None
     ben = await users.create(BENN)
-    with pytest.raises(Taken) as caught:
+    with pytest.raises(NotUnique) as caught:
         await users.change(BEN, name="Benjamin", **{what: value})
     assert caught.value.what == what
     assert await users.find(BEN) == ben

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from actors.commit import creation
 from actors.directory import Directory
 from actors.messages import Answer, Execute, Key, Outcome, ReadState, Subscribe
-from actors.persistence import Idle, Persistence
+from actors.persistence import Persistence, WhenIdle
 from actors.ports import Append, Published
 from actors.runtime import LoopScheduler
 from actors.session import commands as c
@@ -350,7 +350,7 @@ class Process:
         """Wait until everything decided is in the log, snapshots too."""
         for _ in range(2):
             reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self.writer.actor_ref.tell(Idle(reply))
+            self.writer.actor_ref.tell(WhenIdle(reply))
             async with asyncio.timeout(PATIENCE_S):
                 await reply
             await turns()

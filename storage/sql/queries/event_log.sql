@@ -57,7 +57,7 @@ with v as (
 ), uses as (
     insert into audio_use (session_id, seq, audio_id, selected, sender_id, to_id)
     select session_id, u.seq, u.audio_id, u.selected, u.sender_id, u.to_id
-    from jsonb_to_recordset($1 -> 'uses') as u(
+    from jsonb_to_recordset($1 -> 'audio_uses') as u(
         session_id uuid, seq int, audio_id uuid, selected boolean, sender_id uuid, to_id uuid)
     join f using (session_id)
 ), unused as (
@@ -67,7 +67,7 @@ with v as (
 ), noticed as (
     insert into outbox (kind, target_id, session_id, seq)
     select n.kind, coalesce(w.endpoint_id, n.user_id), session_id, n.seq
-    from jsonb_to_recordset($1 -> 'notices') as n(session_id uuid, seq int, kind text, type text, user_id uuid)
+    from jsonb_to_recordset($1 -> 'outbox_rows') as n(session_id uuid, seq int, kind text, type text, user_id uuid)
     join f using (session_id)
     left join webhook_endpoint w on n.kind = 'webhook' and w.owner_id = n.user_id and w.disabled is null
         and (w.types = '{}' or n.type = any(w.types))
@@ -151,7 +151,7 @@ with booked as (
 ), noticed as (
     insert into outbox (kind, target_id, session_id, seq)
     select n.kind, coalesce(w.endpoint_id, n.user_id), %(session_id)s::uuid, n.seq
-    from wanted cross join jsonb_to_recordset(%(notices)s::jsonb) as n(seq int, kind text, type text, user_id uuid)
+    from wanted cross join jsonb_to_recordset(%(outbox_rows)s::jsonb) as n(seq int, kind text, type text, user_id uuid)
     left join webhook_endpoint w on n.kind = 'webhook' and w.owner_id = n.user_id and w.disabled is null
         and (w.types = '{}' or n.type = any(w.types))
     where n.kind <> 'webhook' or w.endpoint_id is not null
