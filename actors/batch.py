@@ -10,13 +10,15 @@ from pykka import ActorRef
 
 from actors.commit import JSON, audio_use, log_row, notification_rows, outbox_rows, participant_row
 from actors.messages import Outcome, ReplyFuture, Subscribe
-from actors.ports import Append, KeyRow, NotificationRow, Published, Redaction
-from actors.session import audience, machine, notifications, projection
+from actors.ports import Append, KeyRow, NotificationRow, Redaction
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session import machine, notifications
 from actors.session.aspects import chat
+from actors.session.event_rules import new_view
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
+from actors.session.visibility import Published, published_event
 
 
 class Batch(Struct):
@@ -32,12 +34,12 @@ class Batch(Struct):
     redactions: list[Redaction] = []
     notifications: list[NotificationRow] = []
     room_events: list[e.Event] = []
-    """Events that the provider of the session's room has to hear of (`projection.CONCERNS_ROOM`)."""
+    """Events that the provider of the session's room has to hear of (`EventRule.room`)."""
     changed_participants: dict[UserId, None] = {}
     """Participants whose rows in lists change."""
     session_changed: bool = False
     changed_views: dict[UserId, None] = {}
-    """Users who may see other parts of the session after it (`audience.changes_view`)."""
+    """Users who may see other parts of the session after it (`EventRule.new_view`)."""
     appended: bool = False
     """It is an append of its own. A batch without rows and keys is none: it waits for those before it."""
     effects: list[Callable[[], None]] = []
@@ -52,25 +54,24 @@ class Batch(Struct):
             self.notifications += notification_rows(state, event, by, now)
         recorded = e.Recorded(state.session.id, epoch, state.seq + 1, now, actor_id, event)  # type: ignore[arg-type]
         machine.apply(state, recorded)
-        out = Published(recorded, JSON.encode(event), audience.audience(state, event, actor_id), state)
-        if kind in audience.ANONYMOUS:
-            out.confidants = audience.confidants(state, event, actor_id)
+        out = published_event(recorded, JSON.encode(event), state)
         self.published.append(out)
-        self._project(event, state)
+        self._project(out, state)
         return out
 
-    def _project(self, event: e.Event, state: State) -> None:
+    def _project(self, out: Published, state: State) -> None:
         """Note what an event changes besides the log, in the state just after it."""
-        kind = type(event)
-        if kind in projection.CHANGES_SESSION:
+        event: Any = out.recorded.event
+        rule = out.rule
+        if rule.lists != "unchanged":
             self.session_changed = True
-        if user_id := projection.changed_participant(event):
-            self.changed_participants[user_id] = None
-        if kind in projection.CHANGES_EVERYONE:
-            self.changed_participants.update(dict.fromkeys(state.participants))
-        if kind in audience.CHANGES_VIEW and (viewer := audience.changes_view(event, state.session.owner_id)):
+            if rule.lists == "participant":
+                self.changed_participants[event.user_id] = None
+            elif rule.lists == "everyone":
+                self.changed_participants.update(dict.fromkeys(state.participants))
+        if rule.new_view is not None and (viewer := new_view(event, state.session.owner_id)):
             self.changed_views[viewer] = None
-        if kind in projection.CONCERNS_ROOM:
+        if rule.room:
             self.room_events.append(event)
 
     def append(
@@ -83,7 +84,7 @@ class Batch(Struct):
         webhook_types: Collection[str],
     ) -> Append:
         """Return its part of a commit. `due`: the machine's deadline; `webhook_types`: see `Shared`."""
-        rows = [log_row(out.recorded, out.event) for out in self.published]
+        rows = [log_row(out.recorded, out.json) for out in self.published]
         outbox = []
         # An invitation changes the participant whom it invites.
         if webhook_types or self.changed_participants:
@@ -106,5 +107,5 @@ class Batch(Struct):
             # With streams open the actor stays in memory and has its own timer. If its server stops, the next start of
             # a server wakes the session at once.
             wake_at=Millis(0) if state.session.online else due,
-            size=sum([200 + len(out.event) for out in self.published]),
+            size=sum([200 + len(out.json) for out in self.published]),
         )

@@ -12,13 +12,13 @@ from actors.ports import (
     NotificationRow,
     OutboxRow,
     ParticipantRow,
-    Published,
 )
-from actors.session import audience, machine, notifications
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session import machine, notifications
 from actors.session.ids import Millis, UserId
 from actors.session.state import Participant, State
+from actors.session.visibility import Published, published_event
 
 JSON = msgspec.json.Encoder()
 
@@ -36,8 +36,7 @@ def creation(log: Sequence[e.Recorded]) -> tuple[State, Creation]:
 
 def outgoing(row: e.Recorded, state: State) -> Published:
     """Return a row of the log for publication. Its audience follows from the current state."""
-    whom = audience.audience(state, row.event, row.actor_id)
-    return Published(row, JSON.encode(row.event), whom, state, audience.confidants(state, row.event, row.actor_id))
+    return published_event(row, JSON.encode(row.event), state)
 
 
 def log_row(r: e.Recorded, encoded: bytes) -> LogRow:

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Protocol
 
 from actors.batch import Batch
-from actors.ports import Published, SessionChannel
+from actors.ports import SessionChannel
 from actors.session.ids import SessionId
+from actors.session.visibility import Published
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from actors.ports import Claim, KeyRow, Published
+from actors.ports import Claim, KeyRow
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Rejected
 from actors.session.ids import UserId
 from actors.session.state import State
+from actors.session.visibility import Published
 
 SYSTEM = c.Caller(user_id=UserId(""), name="")
 """The caller of commands that the server gives by itself."""

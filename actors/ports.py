@@ -13,21 +13,7 @@ from actors.session import events as e
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Presence, Role, Session, State
-
-
-class Published(Struct, gc=False):
-    """A committed event for publication: its JSON as in the log, and its audience (None: everyone).
-
-    `state` may be ahead of the event. Use it only to look up facts that never change, such as names and numbers.
-    `confidants`: the users who may learn the actor of an anonymous event; None if it is not anonymous."""
-
-    recorded: e.Recorded
-    event: bytes
-    audience: frozenset[UserId] | None
-    state: State
-    confidants: frozenset[UserId] | None = None
-    printed: dict[str, bytes] = {}
-    """The event as each API encodes it, by the API's name: encoded once for the answer and the streams."""
+from actors.session.visibility import Published
 
 
 class SessionChannel(Protocol):

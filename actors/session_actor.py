@@ -36,15 +36,17 @@ from actors.messages import (
     Wake,
 )
 from actors.persistence import AppendsCommitted, CommitFailed, SaveSnapshot
-from actors.ports import KeyRow, Published, SessionChannel
+from actors.ports import KeyRow, SessionChannel
 from actors.replies import settle
 from actors.runtime import LoopActor
-from actors.session import audience, machine
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session import machine
 from actors.session.errors import Rejected
+from actors.session.event_rules import audience
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State, Status
+from actors.session.visibility import Published
 from actors.shared import Shared
 from actors.snapshots import SnapshotSchedule
 
@@ -213,7 +215,7 @@ class SessionActor(LoopActor):
         published = []
         for event in events:
             if type(event) in e.EPHEMERAL:
-                whom = audience.audience(state, event, by.user_id or None)
+                whom = audience(state, event, by.user_id or None)
                 self.channel.relay(event, by.user_id, now, whom, state)
             else:
                 published.append(self._gathering().record(state, event, self.epoch, by, now))

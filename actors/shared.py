@@ -30,4 +30,4 @@ class Shared(Struct, frozen=True):
     notify: Callable[[Collection[UserId]], None] = lambda users: None
     """Called when notifications for these users have been committed."""
     on_room_event: Callable[[SessionId, Room, e.Event], None] = lambda session_id, room, event: None
-    """Called when an event that concerns the session's room (`projection.CONCERNS_ROOM`) has been committed."""
+    """Called when an event that concerns the session's room (`EventRule.room`) has been committed."""

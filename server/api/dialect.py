@@ -12,9 +12,10 @@ from msgspec import Struct, structs
 
 from actors.session import commands as c
 from actors.session.errors import Reason
-from actors.session.events import Event, Recorded
+from actors.session.events import Event
 from actors.session.ids import Millis, UserId
 from actors.session.state import Kind, State
+from actors.session.visibility import VisibleEvent
 from server.api.routes import Api, Row
 from server.http.multipart import Form
 from server.http.problems import STATUS, Problem
@@ -155,7 +156,7 @@ class TalkRoute(WatchRoute, frozen=True, kw_only=True):
     """Statuses for which the connection is opened, to be closed at once with this code; others are HTTP answers."""
 
 
-Shown = tuple[str, Callable[[Recorded, State], Any]]
+Shown = tuple[str, Callable[[VisibleEvent, State], Any]]
 """What an event is called, and its data: an object, None where there is nothing to show, a list for one frame each."""
 
 

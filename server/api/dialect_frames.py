@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from actors.ports import Published
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
+from actors.session.visibility import VisibleEvent
 from server.api.dialect import Relayed, Told
 from server.streams.format import Bye, Cursor, StreamEncoder, message, payload, sse_chunk
 
@@ -65,9 +65,11 @@ def _format(
             write(name, _encode(data), place if index == ends else None) for index, (name, data) in enumerate(frames)
         )
 
-    def event(out: Published) -> bytes | None:
-        place = Cursor(out.recorded.epoch, out.recorded.seq)
-        return written(list(shown(events, out)), place) or None
+    def event(visible: VisibleEvent, state: State) -> bytes | None:
+        return written(list(event_frames(events, visible, state)), Cursor(visible.epoch, visible.seq)) or None
+
+    def event_without_id(visible: VisibleEvent, state: State) -> bytes | None:
+        return written(list(event_frames(events, visible, state)), None) or None
 
     def relayed(one: e.Event, by: UserId, at: Millis, state: State) -> bytes | None:
         relay = relays.get(type(one))
@@ -89,7 +91,7 @@ def _format(
 
     return StreamEncoder(
         event=event,
-        event_without_id=lambda out: written(list(shown(events, out)), None) or None,
+        event_without_id=event_without_id,
         relayed=relayed,
         snapshot=snapshot,
         first=opening,
@@ -101,11 +103,11 @@ def _format(
     )
 
 
-def shown(events: Mapping[type[e.Event], Told], out: Published) -> Iterator[Named]:
-    """Give the frames of an event."""
-    told = events.get(type(out.recorded.event), [])
+def event_frames(events: Mapping[type[e.Event], Told], visible: VisibleEvent, state: State) -> Iterator[Named]:
+    """Yield the frames of an event."""
+    told = events.get(type(visible.event), [])
     for name, data_of in told if isinstance(told, list) else [told]:
-        data = data_of(out.recorded, out.state)
+        data = data_of(visible, state)
         for one in data if isinstance(data, list) else [data]:
             if one is not None:
                 yield name, one

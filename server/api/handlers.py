@@ -10,6 +10,7 @@ from aiohttp import web
 from actors.messages import Answer, Execute, Key, Outcome, Repeated
 from actors.session.commands import Command
 from actors.session.ids import SessionId
+from actors.session.visibility import event_in_log
 from server.api.endpoint import SESSION, Endpoint, digest, idempotency_key, response
 from server.api.routes import ActionRoute, CommandRoute, HookRoute, UploadRoute
 from server.http.problems import Problem, problem_of
@@ -86,7 +87,7 @@ class CommandEndpoint(Endpoint):
         assert row.repeat is not None
         first, last = outcome.first_seq, outcome.last_seq
         rows = await self._services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
-        return row.repeat(last, rows)
+        return row.repeat(last, [event_in_log(one, call.principal.user_id) for one in rows])
 
 
 class ActionEndpoint(Endpoint):

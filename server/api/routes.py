@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from actors.messages import Answer
 from actors.session import commands as c
-from actors.session.events import Recorded
+from actors.session.visibility import VisibleEvent
 from server.http.multipart import Form
 from server.http.problems import Problem, ProblemBody, problem_body
 from server.http.reply import Reply
@@ -58,7 +58,7 @@ class CommandRoute(Row, frozen=True, kw_only=True):
     ref: Callable[[Mapping[str, str], Any], str] = in_path
     command: Callable[[Any], c.Command] = as_sent
     reply: Callable[[Answer], Reply] | None = None
-    repeat: Callable[[int, list[Recorded]], Reply] | None = None
+    repeat: Callable[[int, list[VisibleEvent]], Reply] | None = None
     """What an Idempotency-Key used before gives, from the rows of the first time."""
     then: Callable[[Services, Call], Awaitable[Any]] | None = None
     """Instead of those two: what to look up once the command is committed."""

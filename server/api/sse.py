@@ -15,9 +15,9 @@ from aiohttp import web
 
 from actors.commit import outgoing
 from actors.messages import Answer, ReadState, Snapshot, Subscribe
-from actors.ports import Published
 from actors.session.ids import SessionId
 from actors.session.state import State
+from actors.session.visibility import Published
 from server.api.endpoint import SESSION, USER, Endpoint
 from server.api.routes import Row
 from server.http.problems import Problem, problem_of

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from actors.session import replay_pacing
-from actors.session.audience import ends_streams
+from actors.session.event_rules import ends_streams
 from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId
 from server.bootstrap.database import open_database

@@ -8,14 +8,13 @@ and nobody else anything.
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
-from itertools import compress
 from typing import Any, Protocol
 
-from actors.ports import Published
 from actors.session import events as e
-from actors.session.audience import changes_view, disconnects, ends_streams, revokes_guest_access
+from actors.session.event_rules import new_view
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
+from actors.session.visibility import Published, VisibleEvent
 from server.settings.sections import StreamsSettings
 from server.streams.format import Bye, Cursor, StreamEncoder
 from server.streams.subscriber import Subscriber
@@ -82,15 +81,13 @@ class Channel:
         # Whom an event cuts off still sees that event, and nothing after it.
         start = 0
         for index, out in enumerate(batch):
-            event = out.recorded.event
-            who = disconnects(event)
-            if who is None and self._lobby and isinstance(event, e.ParticipantJoined):
-                who = event.user_id, "admitted"
-            if who is not None or ends_streams(event):
+            rule = out.rule
+            ends = rule.streams
+            if ends != "continue" and (ends != "admitted" or self._lobby):
                 self._write(batch[start : index + 1])
                 start = index + 1
-                self._cut_off(who)
-            elif self._anonymous_viewers and revokes_guest_access(event):
+                self._cut_off(out.recorded.event, ends)
+            elif self._anonymous_viewers and revokes_guest_access(out):
                 self._write(batch[start : index + 1])
                 start = index + 1
                 self._shut_out()
@@ -104,13 +101,11 @@ class Channel:
         for out in self._tail:
             out.state = state
 
-    def _cut_off(self, who: tuple[UserId, str] | None) -> None:
-        """End one user's streams, or all. Being admitted ends those in the lobby: they come back for everything."""
+    def _cut_off(self, event: Any, ends: Bye) -> None:
+        """End all streams, or those of the event's participant (`EventRule.streams`)."""
         for subscriber in list(self._subscribers):
-            if who is None:
-                self._end(subscriber, "ended")
-            elif subscriber.user_id == who[0] and (subscriber.lobby or who[1] != "admitted"):
-                self._end(subscriber, who[1])  # type: ignore[arg-type]
+            if ends == "ended" or (subscriber.user_id == event.user_id and (subscriber.lobby or ends != "admitted")):
+                self._end(subscriber, ends)
 
     def _shut_out(self) -> None:
         for subscriber in list(self._subscribers):
@@ -134,7 +129,7 @@ class Channel:
             if subscriber.format is not format:
                 format = subscriber.format
                 if format not in written:
-                    frames = printed(format.event, batch)
+                    frames = printed(format.event, [(out.public, out.state) for out in batch], {})
                     written[format] = None if frames is None else framed(format, frames)
                 wire, bare = written[format] or (b"", b"")
             if bare:
@@ -145,25 +140,22 @@ class Channel:
 
     def _write_to_some(self, batch: Sequence[Published]) -> None:
         """Write what each may see: encoded once per format, joined once per audience."""
-        encoded: dict[object, list[bytes] | None] = {}
+        encoded: dict[object, bytes | None] = {}
         written: dict[object, tuple[bytes, bytes] | None] = {}
         for subscriber in list(self._subscribers):
-            mask = tuple([subscriber.share(out) for out in batch])
-            key = subscriber.format, subscriber.lobby, mask
+            visible = tuple([subscriber.receives(out) for out in batch])
+            key = subscriber.format, subscriber.lobby, visible
             if key not in written:
                 form = subscriber.format.event_without_id if subscriber.lobby else subscriber.format.event
-                if form not in encoded:
-                    encoded[form] = printed(form, batch)
-                frames = encoded[form]
-                if frames is not None and 2 in mask:
-                    frames = disclosed(subscriber.format, batch, mask, frames)
-                written[key] = None if frames is None else framed(subscriber.format, compress(frames, mask))
+                pairs = [(one, out.state) for one, out in zip(visible, batch, strict=True) if one is not None]
+                frames = printed(form, pairs, encoded)
+                written[key] = None if frames is None else framed(subscriber.format, frames)
             ready = written[key]
             if ready is None:
                 self._end(subscriber, "slow")
             elif ready[1]:
                 subscriber.write(*ready)
-                self._hub.delivered += len(mask) - mask.count(0)
+                self._hub.delivered += len(visible) - visible.count(None)
 
     def _remember(self, batch: Sequence[Published]) -> None:
         for out in batch:
@@ -172,14 +164,14 @@ class Channel:
                 self._tail.clear()
                 self._tail_bytes = 0
                 return
-            self._tail_bytes += len(out.event)
+            self._tail_bytes += len(out.json)
         settings = self._hub.settings
         self._tail += batch
         drop = 0
         while len(self._tail) - drop > settings.replay_events or (
             self._tail_bytes > settings.replay_bytes and drop < len(self._tail)
         ):
-            self._tail_bytes -= len(self._tail[drop].event)
+            self._tail_bytes -= len(self._tail[drop].json)
             drop += 1
         if drop:
             del self._tail[:drop]
@@ -248,7 +240,7 @@ class Channel:
         snapshots: dict[Subscriber, bytes] = {}
         for subscriber in (*self._subscribers, *arriving):
             format = subscriber.format
-            if subscriber.user_id in user_ids and format.refreshes and not subscriber.lobby:
+            if subscriber.user_id in user_ids and format.keeps_view and not subscriber.lobby:
                 body = format.snapshot(state, subscriber.user_id, now, shared[format])
                 snapshots[subscriber] = format.first(here, body)
 
@@ -311,28 +303,32 @@ class Channel:
         return not self._subscribers
 
 
-def printed(form: Callable[[Published], bytes | None], batch: Sequence[Published]) -> list[bytes] | None:
-    """Print events as a format does; None: it cannot, which is logged."""
-    try:
-        return [form(out) or b"" for out in batch]
-    except Exception:
-        seqs = f"{batch[0].recorded.seq} to {batch[-1].recorded.seq}"
-        logger.exception("events %s of session %s cannot be printed", seqs, batch[0].recorded.session_id)
-        return None
+def revokes_guest_access(out: Published) -> bool:
+    """Return whether users who only watch may not do so any more after an event."""
+    revokes = out.rule.revokes_guest_access
+    return revokes is not None and revokes(out.recorded.event)
 
 
-def disclosed(
-    format: StreamEncoder, batch: Sequence[Published], mask: Sequence[int], frames: list[bytes]
+Form = Callable[[VisibleEvent, State], bytes | None]
+
+
+def printed(
+    form: Form, events: Iterable[tuple[VisibleEvent, State]], encoded: dict[object, bytes | None]
 ) -> list[bytes] | None:
-    """Return `frames`, naming the actors of the events that `mask` shares with 2; None: one cannot be printed."""
-    if format.disclosed is None:
-        return frames
-    names = [index for index, share in enumerate(mask) if share == 2]
-    named = printed(format.disclosed, [batch[index] for index in names])
-    if named is None:
-        return None
-    by_index = dict(zip(names, named, strict=True))
-    return [by_index.get(index, frame) for index, frame in enumerate(frames)]
+    """Encode events, each once: `encoded` keeps them, by form and event. Return None if that fails, which is logged."""
+    frames = []
+    for visible, state in events:
+        key = form, visible
+        if key not in encoded:
+            try:
+                encoded[key] = form(visible, state) or b""
+            except Exception:
+                logger.exception("event %s of session %s cannot be encoded", visible.seq, state.session.id)
+                encoded[key] = None
+        if (frame := encoded[key]) is None:
+            return None
+        frames.append(frame)
+    return frames
 
 
 def framed(format: StreamEncoder, frames: Iterable[bytes]) -> tuple[bytes, bytes]:
@@ -346,15 +342,12 @@ def replayed(subscriber: Subscriber, cursor: Cursor, missed: Sequence[Published]
 
     None: other parts of the session have become visible to them meanwhile, so that they need a snapshot."""
     format, user_id = subscriber.format, subscriber.user_id
-    if format.refreshes and any(
-        changes_view(out.recorded.event, out.state.session.owner_id) == user_id for out in missed
-    ):
+    if format.keeps_view and any(new_view(out.recorded.event, out.state.session.owner_id) == user_id for out in missed):
         return None
     frames = []
     for out in missed:
-        share = subscriber.share(out)
-        form = format.disclosed if share == 2 and format.disclosed is not None else format.event
-        if share and (frame := form(out)):
+        visible = subscriber.receives(out)
+        if visible is not None and (frame := format.event(visible, out.state)):
             frames.append(frame)
     last = missed[-1].recorded if missed else None
     to = Cursor(last.epoch, last.seq) if last else cursor

@@ -9,10 +9,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from actors.ports import Published
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
+from actors.session.visibility import VisibleEvent
 
 Bye = Literal["expired", "kicked", "ended", "draining", "slow", "left", "admitted"]
 RETRY_MS: dict[Bye, int | None] = {
@@ -62,8 +62,9 @@ def payload(frames: bytes) -> bytes:
 class StreamEncoder(Struct, frozen=True, eq=False):
     """How an API prints frames, and how they go on the wire. Each gives whole ones; None: this API does not show it."""
 
-    event: Callable[[Published], bytes | None]
-    event_without_id: Callable[[Published], bytes | None]
+    event: Callable[[VisibleEvent, State], bytes | None]
+    """The state is for looking up what never changes, such as names and numbers."""
+    event_without_id: Callable[[VisibleEvent, State], bytes | None]
     """The same without its place in the log, for the lobby: whoever is admitted starts afresh, and not from there."""
     relayed: Callable[[e.Event, UserId, Millis, State], bytes | None]
     snapshot: Callable[[State, UserId, Millis, dict[Hashable, bytes]], bytes]
@@ -76,12 +77,8 @@ class StreamEncoder(Struct, frozen=True, eq=False):
     bye: Callable[[Bye, int | None], bytes]
     heartbeat: bytes
     """Empty where the connection itself sees to it."""
-    disclosed: Callable[[Published], bytes | None] | None = None
-    """`event` with the actor of an anonymous event, for its confidants; None: this API names the actor to no one."""
-    lobby: frozenset[type] = frozenset()
-    """Events for everyone in the session that streams from the lobby carry too."""
-    refreshes: bool = False
-    """Its clients keep their view of the session from the frames. They get a new snapshot where frames cannot tell
-    them what has become visible to them: `audience.changes_view`."""
+    keeps_view: bool = False
+    """Clients keep their view of the session from the frames. Those in the lobby receive the session's own facts; those
+    who become a moderator, or stop being one, get a new snapshot (`event_rules.new_view`)."""
     frame: Callable[[bytes], bytes] = sse_chunk
     """Makes of frames, one or several, what is written to the connection."""

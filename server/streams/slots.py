@@ -14,8 +14,8 @@ from server.streams.hub import Hub
 from server.streams.subscriber import Subscriber
 
 SILENT = StreamEncoder(
-    event=lambda out: None,
-    event_without_id=lambda out: None,
+    event=lambda visible, state: None,
+    event_without_id=lambda visible, state: None,
     relayed=lambda event, by, at, state: None,
     snapshot=lambda state, viewer, now, shared: b"",
     first=lambda cursor, body: b"",

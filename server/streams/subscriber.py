@@ -8,9 +8,9 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from actors.ports import Published
 from actors.session import events as e
 from actors.session.ids import UserId
+from actors.session.visibility import Published, VisibleEvent
 from server.streams.format import RETRY_MS, Bye, Cursor, StreamEncoder
 
 RELAYED = (e.Cursor, e.Typing)
@@ -125,14 +125,11 @@ class Subscriber:
     def sees(self, audience: frozenset[UserId] | None) -> bool:
         return not self.lobby if audience is None else self.user_id in audience
 
-    def share(self, out: Published) -> int:
-        """Return what this stream carries of an event: 0: nothing, 1: the event, 2: and who its anonymous actor is."""
-        if out.audience is None:
-            if self.lobby and type(out.recorded.event) not in self.format.lobby:
-                return 0
-        elif self.user_id not in out.audience:
-            return 0
-        return 1 if out.confidants is None or self.user_id not in out.confidants else 2
+    def receives(self, out: Published) -> VisibleEvent | None:
+        """Return what this stream carries of an event; None for nothing."""
+        if self.lobby and out.audience is None and not self.format.keeps_view:
+            return None
+        return out.visible_to(self.user_id, lobby=self.lobby)
 
     def close(self, reason: Bye) -> None:
         """End the stream, saying why; of a reader that is too slow, just drop it."""

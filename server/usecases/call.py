@@ -6,8 +6,8 @@ from typing import Any
 from msgspec import Struct
 
 from actors.messages import Key
-from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId
+from actors.session.visibility import VisibleEvent
 from server.security.principal import Principal
 
 
@@ -35,7 +35,7 @@ class Call(Struct, frozen=True):
     """What a row's `find` saw in the session before its command."""
     seen: Any = None
     """What its `see` saw after it."""
-    made: Sequence[Recorded] = ()
+    made: Sequence[VisibleEvent] = ()
     """What a row's command has made happen."""
 
     @property

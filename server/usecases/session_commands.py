@@ -10,8 +10,8 @@ from msgspec import structs
 
 from actors.messages import Answer, Execute, Key, Outcome, Repeated
 from actors.session.commands import Caller, Command
-from actors.session.events import Recorded
 from actors.session.state import State
+from actors.session.visibility import VisibleEvent, event_in_log
 from server.http.problems import problem_of, unknown_session
 from server.http.timestamps import now_millis
 from server.usecases.call import Call
@@ -40,13 +40,14 @@ async def asked(
     return structs.replace(call, made=await made(services, call, outcome))
 
 
-async def made(services: Services, call: Call, outcome: Outcome) -> list[Recorded]:
+async def made(services: Services, call: Call, outcome: Outcome) -> list[VisibleEvent]:
     """Give the events of a command, this time's or the first time's. Raises: Problem."""
     match outcome:
         case Answer(published=published):
-            return [out.recorded for out in published]
+            return [out.whole for out in published]
         case Repeated(first_seq=first, last_seq=last):
-            return await services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
+            rows = await services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
+            return [event_in_log(row, call.principal.user_id) for row in rows]
         case _:
             raise problem_of(outcome, call.params.get("ref", ""))
 

@@ -1,18 +1,17 @@
 """Print events for `/v1`: in answers, in the log, as SSE frames and as WebSocket messages.
 
-An event has one encoding; the frame around it depends on the transport. Only its own actor and its confidants receive
-the actor of an anonymous event.
+An event has one encoding; the frame around it depends on the transport. All functions get a `VisibleEvent`, which has
+only what its viewers may have.
 """
 
 from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from actors.ports import Published
 from actors.session import events as e
-from actors.session.audience import anonymous
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
+from actors.session.visibility import VisibleEvent
 from server.http.reply import Reply
 from server.http.timestamps import now_millis, rfc3339
 from server.streams.format import Bye, Cursor, StreamEncoder, message, payload
@@ -51,40 +50,31 @@ def event_fields(event: e.Event) -> dict[str, Any]:  # Any: JSON values
     return plain
 
 
-def event_json(
-    recorded: e.Recorded, encoded: bytes, actor_id: UserId | None, server_time: Millis | None = None
-) -> bytes:
-    """Encode a durable event as {"seq", "at", "actor", "type", …its own fields}. `encoded` is the event's JSON in the
-    log. Playback events also carry `server_time`, by default the time of the call."""
-    kind = type(recorded.event)
+def event_json(visible: VisibleEvent, server_time: Millis | None = None) -> bytes:
+    """Encode a durable event as {"seq", "at", "actor", "type", …its own fields}.
+
+    Playback events also carry `server_time`, by default the time of the call."""
+    event = visible.event
+    kind = type(event)
     if kind in PLAYBACK:
-        encoded = _encode(event_fields(recorded.event) | {"server_time": rfc3339(server_time or now_millis())})
+        fields = _encode(event_fields(event) | {"server_time": rfc3339(server_time or now_millis())})
     elif kind in INSTANTS:
-        encoded = _encode(event_fields(recorded.event))
-    actor = b"null" if actor_id is None else b'"%b"' % actor_id.encode()
-    at = rfc3339(recorded.at).encode()
-    return b'{"seq":%d,"at":"%b","actor":%b,%b' % (recorded.seq, at, actor, encoded[1:])
+        fields = _encode(event_fields(event))
+    else:
+        fields = visible.json or _encode(event)
+    actor = b"null" if visible.actor_id is None else b'"%b"' % visible.actor_id.encode()
+    at = rfc3339(visible.at).encode()
+    return b'{"seq":%d,"at":"%b","actor":%b,%b' % (visible.seq, at, actor, fields[1:])
 
 
-def published_json(out: Published) -> bytes:
-    """Encode an event for the participant who caused it: with its actor, even if it is anonymous."""
-    if type(out.recorded.event) in PLAYBACK:
+def live_json(visible: VisibleEvent) -> bytes:
+    """Encode an event as it happens: once for answers and for all streams."""
+    if type(visible.event) in PLAYBACK:
         # Not cached: a client that resumes later must get the server's time as of then.
-        return event_json(out.recorded, out.event, out.recorded.actor_id)
-    printed = out.printed.get("v1")
-    if printed is None:
-        printed = out.printed["v1"] = event_json(out.recorded, out.event, out.recorded.actor_id)
-    return printed
-
-
-def public_json(out: Published) -> bytes:
-    """Encode an event for its whole audience: the actor of an anonymous event is null."""
-    return event_json(out.recorded, out.event, None) if anonymous(out.recorded.event) else published_json(out)
-
-
-def recorded_json(recorded: e.Recorded) -> bytes:
-    """Encode an event read from the log for the participant who caused it."""
-    return event_json(recorded, _encode(recorded.event), recorded.actor_id)
+        return event_json(visible)
+    if visible.encoded is None:
+        visible.encoded = event_json(visible)
+    return visible.encoded
 
 
 def sse(name: str, body: bytes, cursor: Cursor | None = None) -> bytes:
@@ -100,42 +90,25 @@ SILENT: frozenset[type] = frozenset({e.CodeCompacted})
 """Events without news for clients: they are in the log, but neither in streams nor in answers."""
 
 
-LOBBY: frozenset[type] = frozenset({
-    e.SessionStarted, e.SessionEnded, e.SessionCancelled, e.SessionUpdated, e.SessionLocked, e.SessionUnlocked,
-    e.SessionDeleted,
-})  # fmt: skip
-"""Events about the session itself, which participants in the lobby receive too, besides events about themselves."""
+def event_frame(visible: VisibleEvent, state: State) -> bytes | None:
+    """Return the SSE frame of an event; None if streams leave it out."""
+    return None if type(visible.event) in SILENT else frame(visible, live_json(visible))
 
 
-def event_frame(out: Published) -> bytes | None:
-    """Return the SSE frame of an event for its whole audience; None if streams leave it out."""
-    return None if type(out.recorded.event) in SILENT else frame(out, public_json(out))
-
-
-def replayed_frame(out: Published) -> bytes | None:
+def replayed_frame(visible: VisibleEvent, state: State) -> bytes | None:
     """Return the SSE frame of an event in a replay; None if streams leave it out. `server_time` is the time at which
     the event happened."""
-    recorded = out.recorded
-    if type(recorded.event) in SILENT:
-        return None
-    actor_id = None if anonymous(recorded.event) else recorded.actor_id
-    return frame(out, event_json(recorded, out.event, actor_id, recorded.at))
+    return None if type(visible.event) in SILENT else frame(visible, event_json(visible, visible.at))
 
 
-def frame(out: Published, body: bytes) -> bytes:
+def frame(visible: VisibleEvent, body: bytes) -> bytes:
     """Return the SSE frame of an event with `body` as its data and its position in the log as its id."""
-    recorded = out.recorded
-    return b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (
-        recorded.epoch,
-        recorded.seq,
-        NAMES[type(recorded.event)],
-        body,
-    )
+    return b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (visible.epoch, visible.seq, NAMES[type(visible.event)], body)
 
 
-def event_without_id_frame(out: Published) -> bytes | None:
+def event_without_id_frame(visible: VisibleEvent, state: State) -> bytes | None:
     """Return `event_frame` without its id line."""
-    printed = event_frame(out)
+    printed = event_frame(visible, state)
     return None if printed is None else printed.partition(b"\n")[2]
 
 
@@ -148,7 +121,7 @@ def relayed_frame(event: e.Event, by: UserId, at: Millis, state: State) -> bytes
 
 
 def resumed(since: Cursor, to: Cursor, missed: int) -> bytes:
-    """Return the frame after the last of the `missed` events that a resuming client received."""
+    """Return the frame that precedes the `missed` events of a client that resumes."""
     return sse("resumed", _encode({"from": str(since), "to": str(to), "missed": missed}))
 
 
@@ -174,9 +147,7 @@ FRAMES = StreamEncoder(
     reset=reset,
     bye=bye,
     heartbeat=b": heartbeat\n\n",
-    disclosed=lambda out: frame(out, published_json(out)),
-    lobby=LOBBY,
-    refreshes=True,
+    keeps_view=True,
 )
 REPLAYED = msgspec.structs.replace(FRAMES, event=replayed_frame)
 
@@ -187,17 +158,17 @@ def socket_message(name: bytes, body: bytes, cursor: Cursor | None = None) -> by
     return message(b'{"event":"%b","id":%b,"data":%b}' % (name, message_id, body))
 
 
-def event_message(out: Published) -> bytes | None:
-    """Return the WebSocket message of an event for its whole audience; None if streams leave it out."""
-    kind = type(out.recorded.event)
-    cursor = Cursor(out.recorded.epoch, out.recorded.seq)
-    return None if kind in SILENT else socket_message(NAMES[kind], public_json(out), cursor)
+def event_message(visible: VisibleEvent, state: State) -> bytes | None:
+    """Return the WebSocket message of an event; None if streams leave it out."""
+    kind = type(visible.event)
+    cursor = Cursor(visible.epoch, visible.seq)
+    return None if kind in SILENT else socket_message(NAMES[kind], live_json(visible), cursor)
 
 
-def event_without_id_message(out: Published) -> bytes | None:
+def event_without_id_message(visible: VisibleEvent, state: State) -> bytes | None:
     """Return `event_message` with a null id."""
-    kind = type(out.recorded.event)
-    return None if kind in SILENT else socket_message(NAMES[kind], public_json(out))
+    kind = type(visible.event)
+    return None if kind in SILENT else socket_message(NAMES[kind], live_json(visible))
 
 
 def relayed_message(event: e.Event, by: UserId, at: Millis, state: State) -> bytes | None:
@@ -244,11 +215,7 @@ MESSAGES = StreamEncoder(
     bye=lambda reason, retry_ms: socket_message(b"bye", _encode({"reason": reason, "retry": retry_ms})),
     heartbeat=b"",
     frame=payload,
-    disclosed=lambda out: socket_message(
-        NAMES[type(out.recorded.event)], published_json(out), Cursor(out.recorded.epoch, out.recorded.seq)
-    ),
-    lobby=LOBBY,
-    refreshes=True,
+    keeps_view=True,
 )
 
 

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
-from actors.session.events import ChatMessage, Recorded
+from actors.session.events import ChatMessage
 from actors.session.ids import Millis, UserId
 from actors.session.state import Recording, RecordingStatus, Session
+from actors.session.visibility import NOBODY, VisibleEvent
 from server.api.routes import ActionRoute, DownloadRoute, ReplayRoute
 from server.http.pagination import Listed
 from server.http.reply import Reply
@@ -73,20 +74,20 @@ class EditsView(Struct, frozen=True):
 
 def chat(page: chat_history.ChatPage) -> Reply:
     """Return a page of chat messages."""
-    return Reply(200, encode(ChatView([recorded_message(page, row) for row in page.chatted.rows], page.next)))
+    return Reply(200, encode(ChatView([recorded_message(page, one) for one in page.messages], page.next)))
 
 
-def recorded_message(page: chat_history.ChatPage, row: Recorded) -> MessageView:
+def recorded_message(page: chat_history.ChatPage, visible: VisibleEvent) -> MessageView:
     """Return the view of a chat message from the log, with the reactions and names that belong to its page."""
-    event, session, author = row.event, page.session, row.actor_id or page.session.owner_id
+    event, session, author = visible.event, page.session, visible.actor_id or page.session.owner_id
     assert isinstance(event, ChatMessage)
     return MessageView(
         message_id=event.message_id,
-        seq=row.seq,
+        seq=visible.seq,
         user_id=author,
         name=page.chatted.names.get(author) or (session.owner_name if author == session.owner_id else None),
         text=event.text,
-        at=rfc3339(row.at),
+        at=rfc3339(visible.at),
         to=event.to,
         reply_to=event.reply_to,
         voice=None if event.voice is None else VoiceView(event.voice.audio_id, event.voice.duration_s),
@@ -314,11 +315,11 @@ def export_head(session: Session, last_seq: int, now: Millis) -> bytes:
 def archive_head(head: archive.ArchiveHead) -> bytes:
     """Encode the first line of an archive, with its newline."""
     line = recording_line(head.recording)
-    state = state_view(head.state, replay.NOBODY, head.recording.recording.started_at)
+    state = state_view(head.state, NOBODY, head.recording.recording.started_at)
     return encode(ArchiveHead(line, state, head.chat_count, head.audio_ids)) + b"\n"
 
 
-def rows(line: Callable[[Recorded], bytes]) -> tuple[ActionRoute | DownloadRoute | ReplayRoute, ...]:
+def rows(line: Callable[[VisibleEvent], bytes]) -> tuple[ActionRoute | DownloadRoute | ReplayRoute, ...]:
     """Return the route rows. `line` encodes a row of the log as `/log` prints it, with a newline."""
     export_lines = export.Export(export_head, line)
     archive_lines = archive.Archive(archive_head, line)

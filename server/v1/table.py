@@ -7,9 +7,9 @@ from msgspec import Meta, Struct
 
 from actors.messages import Answer
 from actors.session import commands as c
-from actors.session.events import Recorded
 from actors.session.ids import UserId
 from actors.session.state import Permission, Presence, Role, Session
+from actors.session.visibility import VisibleEvent
 from server.api.provider_webhooks import DAILY
 from server.api.routes import ActionRoute, Api, CommandRoute, SocketRoute, StreamRoute
 from server.http.pagination import Listed
@@ -31,8 +31,8 @@ from server.v1.frames import (
     SILENT,
     command_message,
     event_fields,
-    published_json,
-    recorded_json,
+    event_json,
+    live_json,
 )
 from server.v1.me import ROWS as ME
 from server.v1.me import TicketView, ticket
@@ -146,14 +146,14 @@ class SessionPage(Struct, frozen=True):
 
 def committed(answer: Answer) -> Reply:
     """Return the answer to a command: 202 if it was passed on without a commit, 200 otherwise."""
-    events = b",".join([published_json(out) for out in answer.published if type(out.recorded.event) not in SILENT])
+    events = b",".join([live_json(out.whole) for out in answer.published if type(out.whole.event) not in SILENT])
     return Reply(202 if answer.ephemeral else 200, b'{"seq":%d,"events":[%b]}' % (answer.seq, events))
 
 
-def repeated(seq: int, rows: list[Recorded]) -> Reply:
+def repeated(seq: int, events: list[VisibleEvent]) -> Reply:
     """Return the answer to a command that was executed under the same idempotency key before."""
-    events = b",".join([recorded_json(row) for row in rows if type(row.event) not in SILENT])
-    return Reply(200, b'{"seq":%d,"events":[%b]}' % (seq, events))
+    encoded = b",".join([event_json(one) for one in events if type(one.event) not in SILENT])
+    return Reply(200, b'{"seq":%d,"events":[%b]}' % (seq, encoded))
 
 
 def logged_in(status: int) -> Callable[[accounts.LoggedIn], Reply]:
@@ -217,16 +217,16 @@ def log(listed: Listed) -> Reply:
     return Reply(200, encode(Page([log_row(row) for row in listed.items], listed.next)))
 
 
-def log_row(recorded: Recorded) -> LogRowView:
+def log_row(visible: VisibleEvent) -> LogRowView:
     """Return the view of a row of the log."""
-    details = event_fields(recorded.event)
+    details = event_fields(visible.event)
     kind = details.pop("type")
-    return LogRowView(recorded.seq, kind, recorded.actor_id, rfc3339(recorded.at), details)
+    return LogRowView(visible.seq, kind, visible.actor_id, rfc3339(visible.at), details)
 
 
-def log_line(recorded: Recorded) -> bytes:
+def log_line(visible: VisibleEvent) -> bytes:
     """Encode a row of the log, with a newline."""
-    return encode(log_row(recorded)) + b"\n"
+    return encode(log_row(visible)) + b"\n"
 
 
 def summary(read: Summary) -> Reply:

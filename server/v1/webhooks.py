@@ -7,8 +7,8 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from actors.session.audience import anonymous
 from actors.session.ids import Millis, UserId
+from actors.session.visibility import event_in_log
 from server.api.routes import ActionRoute
 from server.http.pagination import Listed
 from server.http.reply import Reply
@@ -16,7 +16,7 @@ from server.http.timestamps import rfc3339, when
 from server.outbound.webhooks import message_id
 from server.usecases import webhook_endpoints as do
 from server.usecases.call import Call
-from server.usecases.records.log_pages import EVENT_TYPES, withheld
+from server.usecases.records.log_pages import EVENT_TYPES
 from server.usecases.services import Services
 from server.v1.frames import NAMES, SILENT, event_json
 from server.v1.views import Page, encode, nothing
@@ -40,14 +40,13 @@ def payload(delivery: Delivery, owner_id: UserId) -> bytes:
     session.
 
     The text of a direct message between others and the actor of an anonymous event are left out."""
-    recorded, session = withheld(delivery.recorded, owner_id), delivery.session
-    actor_id = None if anonymous(recorded.event) else recorded.actor_id
+    visible, session = event_in_log(delivery.recorded, owner_id, with_actor=False), delivery.session
     # `server_time` is the event's own, so that a repeated delivery is identical.
-    event = event_json(recorded, encode(recorded.event), actor_id, recorded.at)
-    at = rfc3339(recorded.at).encode()
+    event = event_json(visible, visible.at)
+    at = rfc3339(visible.at).encode()
     ref = encode(SessionRef(session.id, session.number, session.name))
     return b'{"type":"%b","timestamp":"%b","data":%b,"session":%b}}' % (
-        NAMES[type(recorded.event)], at, event[:-1], ref,
+        NAMES[type(visible.event)], at, event[:-1], ref,
     )  # fmt: skip
 
 

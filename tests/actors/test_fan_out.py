@@ -10,13 +10,13 @@ from msgspec import structs
 from actors.batch import Batch
 from actors.fan_out import FANOUT_COOLDOWN_MAX_S, FanOut
 from actors.messages import Answer, Execute, Outcome, Unavailable
-from actors.ports import Published
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import machine
 from actors.session.aspects import lifecycle
 from actors.session.ids import UserId
 from actors.session.state import State
+from actors.session.visibility import Published, published_event
 from tests.support.stage import ANN, SESSION, START, TEACHER, Diary, Process, Streams, process, says, turns
 
 
@@ -69,7 +69,7 @@ class TimedStreams(Streams):
 def committed(*seqs: int, effects: Sequence[Callable[[], None]] = ()) -> Batch:
     """A batch with these rows."""
     state = machine.replay([recorded(1)])
-    published = [Published(recorded(seq), b"", None, state) for seq in seqs]
+    published = [published_event(recorded(seq), b"", state) for seq in seqs]
     return Batch(old_seq=0, published=published, effects=list(effects))
 
 

@@ -12,7 +12,7 @@ from actors.commit import creation
 from actors.directory import Directory
 from actors.messages import Answer, Execute, Key, Outcome, ReadState, Subscribe
 from actors.persistence import Persistence, WhenIdle
-from actors.ports import Append, Published
+from actors.ports import Append
 from actors.runtime import LoopScheduler
 from actors.session import commands as c
 from actors.session import events as e
@@ -20,6 +20,7 @@ from actors.session import machine
 from actors.session.aspects import lifecycle
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
+from actors.session.visibility import Published
 from actors.session_actor import SessionActor
 from actors.shared import Shared
 from actors.snapshots import SnapshotLimits

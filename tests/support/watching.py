@@ -14,15 +14,15 @@ import pytest
 from msgspec import structs
 
 from actors.commit import outgoing
-from actors.ports import Published
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import machine
 from actors.session.aspects import chat, lifecycle
-from actors.session.audience import audience, changes_view, confidants
 from actors.session.errors import Rejected
+from actors.session.event_rules import audience, new_view
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Room, State
+from actors.session.visibility import Published, published_event
 from server.settings.sections import StreamsSettings
 from server.streams.channel import Channel, replayed
 from server.streams.format import Cursor, payload
@@ -156,15 +156,14 @@ class Watched:
         [recorded] = machine.record(SESSION, 1, state.seq, self.now, actor_id, [event])
         machine.apply(state, recorded)
         self.log.append(recorded)
-        whom, whose = audience(state, event, actor_id), confidants(state, event, actor_id)
-        self.turn.append(Published(recorded, msgspec.json.encode(event), whom, state, whose))
+        self.turn.append(published_event(recorded, msgspec.json.encode(event), state))
 
     def flush(self) -> None:
         """End the turn: publish its events, then what follows them, until all is quiet."""
         while True:
             turn, self.turn = self.turn, []
             owner_id = self.state.session.owner_id
-            viewers = {viewer for out in turn if (viewer := changes_view(out.recorded.event, owner_id))}
+            viewers = {viewer for out in turn if (viewer := new_view(out.recorded.event, owner_id))}
             refresh = self.channel.refresh(viewers, [], self.state) if viewers else None
             if turn:
                 self.channel.publish(turn)

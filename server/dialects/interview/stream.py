@@ -12,6 +12,7 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
+from actors.session.visibility import VisibleEvent
 from server.api import dialect_frames as frames
 from server.api.dialect import Frame, Relayed, Shown
 from server.dialects.interview.bodies import (
@@ -37,36 +38,36 @@ Data = dict[str, Any]
 # Frames from events
 
 
-def actor_fields(recorded: e.Recorded, state: State) -> Data:
+def actor_fields(visible: VisibleEvent, state: State) -> Data:
     """Return who caused an event and when, in Unix milliseconds. `userId` is empty for the server's own events."""
-    actor_id = recorded.actor_id
-    return {"userId": "" if actor_id is None else id_of(state, actor_id), "timestamp": recorded.at}
+    actor_id = visible.actor_id
+    return {"userId": "" if actor_id is None else id_of(state, actor_id), "timestamp": visible.at}
 
 
-def code_change(recorded: e.Recorded, state: State) -> Data | None:
+def code_change(visible: VisibleEvent, state: State) -> Data | None:
     """Return the whole text. None for a merged edit that is no longer the latest version: only the latest has a text,
     and it contains the earlier edits."""
-    event: Any = recorded.event
+    event: Any = visible.event
     text = state.code.text if event.text is None and event.version == state.code.version else event.text
-    return None if text is None else {"code": text, **actor_fields(recorded, state)}
+    return None if text is None else {"code": text, **actor_fields(visible, state)}
 
 
-def language_change(recorded: e.Recorded, state: State) -> Data:
+def language_change(visible: VisibleEvent, state: State) -> Data:
     """Return the new language."""
-    event: Any = recorded.event
-    return {"language": event.language, **actor_fields(recorded, state)}
+    event: Any = visible.event
+    return {"language": event.language, **actor_fields(visible, state)}
 
 
-def user_join(recorded: e.Recorded, state: State) -> Data:
+def user_join(visible: VisibleEvent, state: State) -> Data:
     """Return the participant who joined."""
-    event: Any = recorded.event
-    return {"user": participant_view(state, state.participants[event.user_id]), "timestamp": recorded.at}
+    event: Any = visible.event
+    return {"user": participant_view(state, state.participants[event.user_id]), "timestamp": visible.at}
 
 
-def user_leave(recorded: e.Recorded, state: State) -> Data:
+def user_leave(visible: VisibleEvent, state: State) -> Data:
     """Return who left or was removed."""
-    event: Any = recorded.event
-    return {"userId": id_of(state, event.user_id), "timestamp": recorded.at}
+    event: Any = visible.event
+    return {"userId": id_of(state, event.user_id), "timestamp": visible.at}
 
 
 EVENTS: dict[type[e.Event], Shown] = {

@@ -13,6 +13,7 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
+from actors.session.visibility import VisibleEvent
 from server.api import dialect_frames as frames
 from server.api.dialect import Frame, Told
 from server.dialects.lesson.bodies import (
@@ -47,56 +48,56 @@ Data = dict[str, Any]
 """The data of a frame: a JSON object."""
 
 
-def plain(recorded: e.Recorded, state: State) -> Data:
+def plain(visible: VisibleEvent, state: State) -> Data:
     """Return all fields of an event, its actor and its time."""
-    return {"user_id": recorded.actor_id, **structs.asdict(recorded.event), "at": moment(recorded.at)}
+    return {"user_id": visible.actor_id, **structs.asdict(visible.event), "at": moment(visible.at)}
 
 
-def joined(recorded: e.Recorded, state: State) -> Data:
+def joined(visible: VisibleEvent, state: State) -> Data:
     """Return the participant who joined."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return {
-        "user_id": event.user_id, "name": event.name, "role": role_of(state, event.user_id), "at": moment(recorded.at),
+        "user_id": event.user_id, "name": event.name, "role": role_of(state, event.user_id), "at": moment(visible.at),
     }  # fmt: skip
 
 
-def left(recorded: e.Recorded, state: State) -> Data:
+def left(visible: VisibleEvent, state: State) -> Data:
     """Return the participant who left."""
-    event: Any = recorded.event
-    return {"user_id": event.user_id, "reason": event.reason, "at": moment(recorded.at)}
+    event: Any = visible.event
+    return {"user_id": event.user_id, "reason": event.reason, "at": moment(visible.at)}
 
 
-def kicked(recorded: e.Recorded, state: State) -> Data:
+def kicked(visible: VisibleEvent, state: State) -> Data:
     """Return the participant who was removed."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return {
-        "user_id": event.user_id, "banned": event.banned, "reason": event.reason, "at": moment(recorded.at),
+        "user_id": event.user_id, "banned": event.banned, "reason": event.reason, "at": moment(visible.at),
     }  # fmt: skip
 
 
-def offline(recorded: e.Recorded, state: State) -> list[Data]:
+def offline(visible: VisibleEvent, state: State) -> list[Data]:
     """Return the participants who lost their connection, one frame each."""
-    event: Any = recorded.event
-    return [{"user_id": user_id, "at": moment(recorded.at)} for user_id in event.user_ids]
+    event: Any = visible.event
+    return [{"user_id": user_id, "at": moment(visible.at)} for user_id in event.user_ids]
 
 
-def rights_changed(recorded: e.Recorded, state: State) -> Rights:
+def rights_changed(visible: VisibleEvent, state: State) -> Rights:
     """Return a participant's role and permissions as they are now."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return rights(state, event.user_id)
 
 
-def media_changed(recorded: e.Recorded, state: State) -> MediaState:
+def media_changed(visible: VisibleEvent, state: State) -> MediaState:
     """Return the media that the event reports."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return MediaState(
         user_id=event.user_id, video_enabled=event.video, audio_enabled=event.audio, screen_sharing=event.screen
     )
 
 
-def media_after(recorded: e.Recorded, state: State) -> list[MediaState]:
+def media_after(visible: VisibleEvent, state: State) -> list[MediaState]:
     """Return the present media of the participants whom an event may have muted, one frame each."""
-    event: Any = recorded.event
+    event: Any = visible.event
     user_ids = event.user_ids if isinstance(event, e.AllMuted) else [event.user_id]
     participants = [state.participants[user_id] for user_id in user_ids]
     return [media_state(participant) for participant in participants if participant.status == "joined"]
@@ -116,7 +117,7 @@ EVENTS: dict[type[e.Event], Told] = {
         e.ChatMessage, e.MessageDeleted, e.MessageReacted,
         e.BoardDrawn, e.BoardErased, e.BoardCleared, e.BoardRestored, e.EventLogged,
     ),
-    e.SessionUpdated: ("session_updated", lambda recorded, state: session_view(state.session)),
+    e.SessionUpdated: ("session_updated", lambda visible, state: session_view(state.session)),
     e.ParticipantJoined: ("participant_joined", joined),
     e.ParticipantLeft: ("participant_left", left),
     e.ParticipantKicked: ("participant_kicked", kicked),

@@ -12,6 +12,7 @@ from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis, UserId
 from actors.session.permissions import ALL, RANKS, allowed, effective, known_to_all
 from actors.session.state import Participant, Presence, Session, State, Status, Stroke
+from actors.session.visibility import VisibleEvent
 from server.dialects.lesson.bodies import PERMISSIONS, Media, Permissions, target
 from server.http.timestamps import rfc3339
 from server.usecases import bookings, session_tokens
@@ -251,7 +252,7 @@ def token(issued: session_tokens.SessionToken, call: Call) -> TokenView:
     return TokenView(issued.token, moment(issued.expires_at), *call.seen)
 
 
-def event_views(rows: list[e.Recorded], call: Call) -> list[EventView]:
+def event_views(rows: list[VisibleEvent], call: Call) -> list[EventView]:
     """Return the events that clients added, in the order of `rows`."""
     return [
         EventView(row.seq, row.event.event_type, row.actor_id, row.event.data, moment(row.at))

@@ -133,11 +133,11 @@ def recording_started(state: State, call: Call) -> Started:
 
 def recording_stopped(state: State, call: Call) -> Stopped:
     """Return the recording that the command stopped. Raise Rejected if none was running."""
-    for recorded in call.made:
-        if isinstance(recorded.event, e.RecordingStopped):
-            stopped = recorded.event
+    for visible in call.made:
+        if isinstance(visible.event, e.RecordingStopped):
+            stopped = visible.event
             recording_id = derived_id(state.session.id, stopped.recording_id)
-            return Stopped(recording_id, rfc3339(recorded.at), stopped.duration_ms / 1000)
+            return Stopped(recording_id, rfc3339(visible.at), stopped.duration_ms / 1000)
     raise Rejected(Reason.NOT_RECORDING, "No recording is running.")
 
 

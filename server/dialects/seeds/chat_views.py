@@ -9,6 +9,7 @@ from actors.session import events as e
 from actors.session.ids import UserId
 from actors.session.permissions import allowed
 from actors.session.state import Question, State
+from actors.session.visibility import VisibleEvent
 from server.dialects.seeds.views import naive, naive_or_none, require_membership
 from server.usecases.call import Call
 from server.usecases.records.chat_history import ChatPage
@@ -61,17 +62,17 @@ def senders(state: State, call: Call) -> Mapping[UserId, Sender]:
     return creator | {one.user_id: Sender(one.number, one.name) for one in state.participants.values()}
 
 
-def message_view(number: int, recorded: e.Recorded, by: Mapping[UserId, Sender]) -> MessageView:
+def message_view(number: int, visible: VisibleEvent, by: Mapping[UserId, Sender]) -> MessageView:
     """Return the view of a message in the session with this number, sent by one of `by`."""
-    event: Any = recorded.event
-    sender = by[recorded.actor_id or UserId("")]
+    event: Any = visible.event
+    sender = by[visible.actor_id or UserId("")]
     return MessageView(
         message_id=event.message_id,
         session_id=number,
         participant_id=sender.participant_id,
         sender_name=sender.name,
         message=event.text,
-        timestamp=naive(recorded.at),
+        timestamp=naive(visible.at),
         audio_id=event.voice and event.voice.number,
         duration=event.voice and event.voice.duration_s,
     )
@@ -85,7 +86,7 @@ def sent(state: State, call: Call) -> MessageView:
 def chat(page: ChatPage, call: Call) -> list[MessageView]:
     """Return messages, oldest first, without deleted ones. `call.seen` are their `senders`; messages of participants
     who joined after those were read are left out."""
-    kept = [row for row in page.chatted.rows if isinstance(row.event, e.ChatMessage) and not row.event.deleted]
+    kept = [row for row in page.messages if isinstance(row.event, e.ChatMessage) and not row.event.deleted]
     return [message_view(page.session.number, row, call.seen) for row in reversed(kept) if row.actor_id in call.seen]
 
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import Participant, State
+from actors.session.visibility import VisibleEvent
 from server.api.dialect import Relayed, Told
 from server.dialects.seeds.audio_views import playback_fields
 from server.dialects.seeds.bodies import REMOVED
@@ -25,21 +26,21 @@ def numbers(state: State, user_id: UserId) -> Data:
     return {"participant_id": participant.number, "user_id": participant.user_number}
 
 
-def event_user(recorded: e.Recorded, state: State) -> Data:
+def event_user(visible: VisibleEvent, state: State) -> Data:
     """Return the participant whom an event concerns."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return numbers(state, event.user_id)
 
 
-def event_users(recorded: e.Recorded, state: State) -> list[Data]:
+def event_users(visible: VisibleEvent, state: State) -> list[Data]:
     """Return the participants whom an event concerns, one frame each."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return [numbers(state, user_id) for user_id in event.user_ids]
 
 
-def participant_joined(recorded: e.Recorded, state: State) -> Data:
+def participant_joined(visible: VisibleEvent, state: State) -> Data:
     """Return the participant who joined."""
-    event: Any = recorded.event
+    event: Any = visible.event
     participant = state.participants[event.user_id]
     return {
         **numbers(state, event.user_id), "name": participant.name, "is_muted": event.muted,
@@ -47,11 +48,11 @@ def participant_joined(recorded: e.Recorded, state: State) -> Data:
     }  # fmt: skip
 
 
-def participant_left(recorded: e.Recorded, state: State) -> Data | None:
+def participant_left(visible: VisibleEvent, state: State) -> Data | None:
     """Return the participant who left; None if they left the lobby, because they had not joined."""
-    event: Any = recorded.event
+    event: Any = visible.event
     joined_at = state.participants[event.user_id].joined_at
-    return None if joined_at is None or joined_at > recorded.at else numbers(state, event.user_id)
+    return None if joined_at is None or joined_at > visible.at else numbers(state, event.user_id)
 
 
 def muting(state: State, user_id: UserId, muted: bool) -> Data:
@@ -59,78 +60,78 @@ def muting(state: State, user_id: UserId, muted: bool) -> Data:
     return {"participant_id": number_of(state, user_id), "is_muted": muted}
 
 
-def muted(recorded: e.Recorded, state: State) -> Data:
+def muted(visible: VisibleEvent, state: State) -> Data:
     """Return the participant who was muted or unmuted."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return muting(state, event.user_id, isinstance(event, e.ParticipantMuted))
 
 
-def all_muted(recorded: e.Recorded, state: State) -> list[Data]:
+def all_muted(visible: VisibleEvent, state: State) -> list[Data]:
     """Return the participants who were muted, one frame each."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return [muting(state, user_id, True) for user_id in event.user_ids]
 
 
-def muted_by_rights(recorded: e.Recorded, state: State) -> Data | None:
+def muted_by_rights(visible: VisibleEvent, state: State) -> Data | None:
     """Return a participant who is muted after a change of their rights: they may have lost the right to speak."""
-    event: Any = recorded.event
+    event: Any = visible.event
     participant = state.participants[event.user_id]
     return muting(state, event.user_id, True) if participant.status == "joined" and participant.muted else None
 
 
-def chat(recorded: e.Recorded, state: State) -> Data | None:
+def chat(visible: VisibleEvent, state: State) -> Data | None:
     """Return a message to everyone; None for a direct message."""
-    event: Any = recorded.event
+    event: Any = visible.event
     if event.to is not None:
         return None
-    sender = state.participants.get(recorded.actor_id or UserId(""))
+    sender = state.participants.get(visible.actor_id or UserId(""))
     data = {
         "from": sender and sender.number,
         "sender_name": sender.name if sender is not None else state.session.owner_name,
         "text": event.text,
-        "timestamp": naive(recorded.at),
+        "timestamp": naive(visible.at),
     }
     return data if event.voice is None else data | {"audio_id": event.voice.number, "duration": event.voice.duration_s}
 
 
-def ended(recorded: e.Recorded, state: State) -> Data:
+def ended(visible: VisibleEvent, state: State) -> Data:
     """Return the session and when it ended."""
-    return {"session_id": state.session.number, "ended_at": naive(recorded.at)}
+    return {"session_id": state.session.number, "ended_at": naive(visible.at)}
 
 
-def invitation(recorded: e.Recorded, state: State) -> Data:
+def invitation(visible: VisibleEvent, state: State) -> Data:
     """Return the session and the student who was invited."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return {"session_id": state.session.number, "title": state.session.title, "student_id": event.user_number}
 
 
-def selected(recorded: e.Recorded, state: State) -> Data:
+def selected(visible: VisibleEvent, state: State) -> Data:
     """Return the track that was selected."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return {"audio_id": event.number, "title": event.title}
 
 
-def played(recorded: e.Recorded, state: State) -> Data:
+def played(visible: VisibleEvent, state: State) -> Data:
     """Return the track that plays, its speed, and its position in seconds."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return {"audio_id": event.number, "speed": event.speed, "position": event.position}
 
 
-def speed_changed(recorded: e.Recorded, state: State) -> Data | None:
+def speed_changed(visible: VisibleEvent, state: State) -> Data | None:
     """Return the track that plays at another speed; None while nothing plays."""
-    event: Any = recorded.event
-    return played(recorded, state) if event.playing else None
+    event: Any = visible.event
+    return played(visible, state) if event.playing else None
 
 
-def paused(recorded: e.Recorded, state: State) -> Data:
+def paused(visible: VisibleEvent, state: State) -> Data:
     """Return the position at which playback paused, in seconds; stopping returns to the start."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return {"position": 0.0 if isinstance(event, e.AudioStop) else event.position}
 
 
-def position_changed(recorded: e.Recorded, state: State) -> Data:
+def position_changed(visible: VisibleEvent, state: State) -> Data:
     """Return the track and its new position in seconds."""
-    event: Any = recorded.event
+    event: Any = visible.event
     return {"audio_id": event.number, "position": event.position}
 
 

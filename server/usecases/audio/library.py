@@ -6,10 +6,11 @@
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from actors.session.access import Ask
 from actors.session.ids import Millis, SessionId, UserId
+from actors.session.visibility import event_in_log
 from server.http.pagination import PAGE, Listed, PageCursor, listed
 from server.http.problems import Problem, unauthenticated
 from server.usecases.audio.upload import Id, discard
@@ -133,4 +134,5 @@ async def history(services: Services, call: Call) -> Listed:
     query = call.query
     await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])
     rows = await services.audio.history(call.session_id, after=int(query.cursor or 0), limit=query.limit + 1)
-    return listed(rows, query.limit, lambda row: row.seq)
+    page = listed(rows, query.limit, lambda row: row.seq)
+    return structs.replace(page, items=[event_in_log(row, call.principal.user_id) for row in page.items])

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
+from actors.commit import outgoing
 from actors.session import events as e
 from actors.session import machine
-from actors.session.audience import anonymous, audience
-from actors.session.events import Recorded
 from actors.session.ids import SessionId
 from actors.session.state import State, VoiceNote
+from actors.session.visibility import NOBODY, VisibleEvent
 from server.http.problems import unknown_session
 from server.http.timestamps import now_millis
 from server.usecases.call import Call, Download
@@ -27,7 +27,7 @@ class Archive(Struct, frozen=True):
     """How an API prints an archive: a line about the recording, and one per row."""
 
     head: Callable[["ArchiveHead"], bytes]
-    row: Callable[[Recorded], bytes]
+    row: Callable[[VisibleEvent], bytes]
 
 
 class ArchiveHead(Struct, frozen=True):
@@ -68,8 +68,8 @@ async def archive(services: Services, call: Call, lines: Archive) -> Download:
                 shown = []
                 for index, row in enumerate(rows):
                     machine.apply(state, row)
-                    if audience(state, row.event, row.actor_id) is None:
-                        shown.append(lines.row(unnamed(row)))
+                    if (visible := outgoing(row, state).visible_to(NOBODY)) is not None:
+                        shown.append(lines.row(visible))
                     if index % TAKEN_AT_ONCE == TAKEN_AT_ONCE - 1:
                         await asyncio.sleep(0)
                 if shown:
@@ -80,10 +80,6 @@ async def archive(services: Services, call: Call, lines: Archive) -> Download:
 
 def recording_number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
-
-
-def unnamed(recorded: Recorded) -> Recorded:
-    return structs.replace(recorded, actor_id=None) if anonymous(recorded.event) else recorded
 
 
 async def audio_in(services: Services, session_id: SessionId, state: State, first: int, upto: int) -> list[str]:

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from actors.session.access import Ask
 from actors.session.permissions import allowed
 from actors.session.state import Question, Session, State
+from actors.session.visibility import VisibleEvent, event_in_log
 from server.http.pagination import Listed
 from server.usecases.call import Call
 from server.usecases.services import Services
@@ -24,6 +25,8 @@ class ChatQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ChatPage(Struct, frozen=True):
     session: Session
     chatted: Chatted
+    messages: list[VisibleEvent]
+    """Latest first."""
     next: int | None
 
 
@@ -36,7 +39,8 @@ async def chat(services: Services, call: Call, *, direct: bool = True) -> ChatPa
     )
     more = len(chatted.rows) > query.limit
     del chatted.rows[query.limit :]
-    return ChatPage(session, chatted, chatted.rows[-1].seq if more else None)
+    messages = [event_in_log(row, call.principal.user_id) for row in chatted.rows]
+    return ChatPage(session, chatted, messages, chatted.rows[-1].seq if more else None)
 
 
 async def public_chat(services: Services, call: Call) -> ChatPage:

@@ -6,12 +6,11 @@ from collections.abc import AsyncGenerator, Callable
 from msgspec import Struct
 
 from actors.session.access import Ask
-from actors.session.events import Recorded
 from actors.session.ids import Millis
 from actors.session.state import Session
+from actors.session.visibility import VisibleEvent, event_in_log
 from server.http.timestamps import now_millis
 from server.usecases.call import Call, Download
-from server.usecases.records.log_pages import withheld
 from server.usecases.records.readers import still
 from server.usecases.services import Services
 
@@ -20,7 +19,7 @@ class Export(Struct, frozen=True):
     """What an API prints of an export: a line about the session, and one per row."""
 
     head: Callable[[Session, int, Millis], bytes]
-    row: Callable[[Recorded], bytes]
+    row: Callable[[VisibleEvent], bytes]
 
 
 async def export(services: Services, call: Call, lines: Export) -> Download:
@@ -34,7 +33,7 @@ async def export(services: Services, call: Call, lines: Export) -> Download:
         yield lines.head(session, upto, now_millis())
         async with contextlib.aclosing(services.records.parts(session_id, upto=upto)) as parts:
             async for rows in parts:
-                yield b"".join([lines.row(withheld(row, viewer)) for row in rows])
+                yield b"".join([lines.row(event_in_log(row, viewer)) for row in rows])
                 await checked()
 
     return Download(f"{session.name}.ndjson", "application/x-ndjson", body(), call.principal)

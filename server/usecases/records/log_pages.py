@@ -1,6 +1,6 @@
-"""A session's log, in pages and in numbers, for those who lead it.
+"""A session's log, in pages and in numbers, for its moderators.
 
-**Law:** what a direct message says is for its two sides; who leads a session learns that there was one.
+**Law:** the content of a direct message is for its two sides; moderators learn only that it was sent.
 """
 
 from typing import Annotated, Literal, get_args
@@ -10,8 +10,9 @@ from msgspec import Meta, Struct, structs
 from actors.session import commands as c
 from actors.session.access import Ask
 from actors.session.aspects import lifecycle
-from actors.session.events import ChatMessage, DurableEvent, Recorded
+from actors.session.events import DurableEvent
 from actors.session.ids import UserId
+from actors.session.visibility import event_in_log
 from server.http.pagination import Listed, PageCursor, listed
 from server.http.problems import Problem
 from server.usecases.accounts import UserRef
@@ -85,15 +86,7 @@ async def log_page(services: Services, call: Call) -> Listed:
         descending=query.order == "desc",
     )
     page = listed(rows, query.limit, lambda row: row.seq)
-    return structs.replace(page, items=[withheld(row, call.principal.user_id) for row in page.items])
-
-
-def withheld(row: Recorded, viewer: UserId) -> Recorded:
-    """Leave out what a direct message between others says: moderators learn that there was one."""
-    event = row.event
-    if not isinstance(event, ChatMessage) or event.to is None or viewer in (event.to, row.actor_id):
-        return row
-    return structs.replace(row, event=structs.replace(event, text="", voice=None))
+    return structs.replace(page, items=[event_in_log(row, call.principal.user_id) for row in page.items])
 
 
 def event_types(listed: str) -> list[str]:

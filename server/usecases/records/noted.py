@@ -3,8 +3,8 @@
 from msgspec import Struct
 
 from actors.session.access import Ask
-from actors.session.events import Recorded
 from actors.session.ids import UserId
+from actors.session.visibility import VisibleEvent, event_in_log
 from server.usecases.call import Call
 from server.usecases.services import Services
 
@@ -14,11 +14,12 @@ class NotedQuery(Struct, frozen=True, kw_only=True):
     limit: int = 100
 
 
-async def noted(services: Services, call: Call) -> list[Recorded]:
+async def noted(services: Services, call: Call) -> list[VisibleEvent]:
     """Read what clients have noted, latest first: everybody's for owner, hosts and cohosts, one's own for others."""
     query: NotedQuery = call.body
     whose = await noted_by(services, call)
-    return await services.records.noted(call.session_id, event_type=query.event_type, user_id=whose, limit=query.limit)
+    rows = await services.records.noted(call.session_id, event_type=query.event_type, user_id=whose, limit=query.limit)
+    return [event_in_log(row, call.principal.user_id) for row in rows]
 
 
 async def noted_counts(services: Services, call: Call) -> dict[str, int]:

@@ -7,14 +7,13 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from actors.commit import JSON
-from actors.ports import Published
+from actors.commit import outgoing
 from actors.session import machine, replay_pacing
 from actors.session.access import Ask
-from actors.session.audience import audience
 from actors.session.events import Recorded
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
+from actors.session.visibility import NOBODY
 from server.http.problems import Problem, unauthenticated, unknown_session
 from server.security.principal import Principal
 from server.streams.format import Cursor, StreamEncoder
@@ -22,10 +21,6 @@ from server.usecases.call import Call, Playing
 from server.usecases.records.readers import CHECK_S, still
 from server.usecases.records.recordings import Expires, Signature, recording_named, replay_path
 from server.usecases.services import Services
-
-NOBODY = UserId("")
-"""Sees what everyone sees."""
-
 
 FRESH_S = 2.0
 """How old rows may be when they are shown: a message can be deleted meanwhile."""
@@ -197,10 +192,8 @@ async def play(
 
 
 def shown(row: Recorded, state: State, viewer: UserId, format: StreamEncoder) -> bytes | None:
-    whom = audience(state, row.event, row.actor_id)
-    if whom is not None and viewer not in whom:
-        return None
-    return format.event(Published(row, JSON.encode(row.event), whom, state))
+    visible = outgoing(row, state).visible_to(viewer)
+    return None if visible is None else format.event(visible, state)
 
 
 def opening(state: State, stretch: Stretch, viewer: UserId, frames: Frames) -> bytes:

@@ -2,7 +2,8 @@
 
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.audience import audience, disconnects, ends_streams, moderators
+from actors.session.audience import moderators
+from actors.session.event_rules import RULES, audience, ends_streams
 from actors.session.ids import MessageId, UserId
 from tests.support.script import (
     ANN,
@@ -121,10 +122,13 @@ def test_moderators_are_those_who_may_moderate_now() -> None:
 
 
 def test_whose_streams_end() -> None:
-    assert disconnects(e.ParticipantKicked(user_id=EVE.user_id)) == (EVE.user_id, "kicked")
-    assert disconnects(e.ParticipantDenied(user_id=EVE.user_id)) == (EVE.user_id, "kicked")
-    assert disconnects(e.ParticipantLeft(user_id=EVE.user_id)) == (EVE.user_id, "left")
-    assert disconnects(e.ParticipantOffline(user_id=EVE.user_id)) is None
+    ends = {event: rule.streams for event, rule in RULES.items() if rule.streams not in ("continue", "ended")}
+    assert ends == {
+        e.ParticipantKicked: "kicked",
+        e.ParticipantDenied: "kicked",
+        e.ParticipantLeft: "left",
+        e.ParticipantJoined: "admitted",
+    }
 
 
 def test_when_all_streams_end() -> None:

@@ -18,8 +18,8 @@ from actors.session import events as e
 from actors.session import machine, permissions
 from actors.session.access import CLOSED
 from actors.session.aspects import board, chat, code, lifecycle, playback, polls, recording
-from actors.session.audience import anonymous, audience
 from actors.session.errors import Rejected
+from actors.session.event_rules import anonymous, audience
 from actors.session.ids import MessageId, Millis, UserId
 from actors.session.permissions import role_of
 from actors.session.state import Kind, State

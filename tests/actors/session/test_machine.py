@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from actors.session import audience, machine, projection
 from actors.session import commands as c
+from actors.session import event_rules, machine
 from actors.session import events as e
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import MessageId, UserId
@@ -244,23 +244,14 @@ def sample(kind: type) -> e.Event:
 
 
 @pytest.mark.parametrize("kind", by_name(EVENTS), ids=tag)
-def test_audience_and_projection_are_total(kind: type) -> None:
+def test_event_rules_are_total(kind: type) -> None:
     event = sample(kind)
     people = frozenset({TEACHER.user_id, ANN.user_id, BEN.user_id})
     for state in (given().state, given(class_of(ANN, BEN), says(ANN)).state):
         for actor_id in (None, ANN.user_id):
-            assert (audience.audience(state, event, actor_id) or people) <= people
-    assert audience.disconnects(event) is None or audience.disconnects(event)[0] == ANN.user_id  # type: ignore[index]
-    assert audience.ends_streams(event) in (True, False)
-    assert audience.anonymous(event) is False
-    assert projection.changed_participant(event) in (None, ANN.user_id)
-
-
-def test_projections_speak_of_durable_events() -> None:
-    assert projection.CHANGES_SESSION <= DURABLE
-    assert projection.CHANGES_PARTICIPANT <= DURABLE
-    assert projection.CHANGES_EVERYONE <= DURABLE
-    assert all("user_id" in msgspec.structs.fields(kind)[0].name for kind in projection.CHANGES_PARTICIPANT)
+            assert (event_rules.audience(state, event, actor_id) or people) <= people
+    assert event_rules.anonymous(event) is False
+    assert event_rules.new_view(event, TEACHER.user_id) in (None, ANN.user_id)
 
 
 @pytest.mark.parametrize("kind", by_name(EVENTS), ids=tag)

@@ -5,8 +5,8 @@ import pytest
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.aspects.polls import HELD, results
-from actors.session.audience import anonymous
 from actors.session.errors import Reason
+from actors.session.event_rules import anonymous
 from tests.support.script import (
     ANN,
     BEN,

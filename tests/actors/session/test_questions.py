@@ -3,8 +3,8 @@
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.aspects.questions import HELD
-from actors.session.audience import anonymous, audience
 from actors.session.errors import Reason
+from actors.session.event_rules import anonymous, audience
 from tests.support.script import (
     ANN,
     BEN,

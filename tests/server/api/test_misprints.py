@@ -8,8 +8,9 @@ import pytest
 import pytest_asyncio
 from msgspec import structs
 
-from actors.ports import Published
 from actors.session import events as e
+from actors.session.state import State
+from actors.session.visibility import VisibleEvent
 from server.api.routes import ActionRoute, Api, StreamRoute
 from server.usecases.call import Call
 from server.usecases.services import Services
@@ -31,8 +32,8 @@ def misprint(*args: Any) -> Never:
     raise ZeroDivisionError("a mistake in an API's table")
 
 
-def no_hands(out: Published) -> bytes | None:
-    return misprint() if isinstance(out.recorded.event, e.HandRaised) else FRAMES.event(out)
+def no_hands(visible: VisibleEvent, state: State) -> bytes | None:
+    return misprint() if isinstance(visible.event, e.HandRaised) else FRAMES.event(visible, state)
 
 
 async def mislook(services: Services, call: Call) -> Any:
