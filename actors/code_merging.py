@@ -7,7 +7,7 @@ leaves no trace: the document is then built again from the state.
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import machine
-from actors.session.aspects.code import changed
+from actors.session.aspects.code import apply_changes
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
 from actors.session.state import Code, State, TextChange
@@ -79,7 +79,7 @@ class CodeMerging:
             if isinstance(event, e.CodeEdited):
                 changes = event.changes or ()
                 if event.text is not None or len(changes) * len(text) > COPIED:
-                    changes = difference(text, event.text if event.text is not None else changed(text, changes))
+                    changes = difference(text, event.text if event.text is not None else apply_changes(text, changes))
                 text, update = replica.follow(text, changes)
                 followed.append(e.CodeMerged(version=event.version, update=encoded(update)))
         return followed

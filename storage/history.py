@@ -15,7 +15,7 @@ from actors.session import events as e
 from actors.session import machine
 from actors.session.events import Recorded
 from actors.session.ids import MessageId, Millis, SessionId, UserId
-from actors.session.rope import Pieces
+from actors.session.rope import Rope
 from actors.session.state import State
 from storage import queries
 from storage.event_log import recorded
@@ -169,7 +169,7 @@ class Records:
         if not found:
             return None
         seq, author, at, whole = found[0]
-        text = Pieces()
+        text = Rope()
         async for rows in self.parts(session_id, after=max(0, whole - 1), upto=seq, types=(e.CodeEdited,)):
             text = edited(text, rows)
             await asyncio.sleep(0)
@@ -186,7 +186,7 @@ class Records:
             for version in (edits[-1].version, edits[0].version)
         ]
         known = {edit.version: edit for edit in edits}
-        text, found, size = Pieces(), deque[Edit](), 0
+        text, found, size = Rope(), deque[Edit](), 0
         async for rows in self.parts(session_id, after=max(0, first[3] - 1), upto=last[0], types=(e.CodeEdited,)):
             for row in rows:
                 text = edited(text, [row])
@@ -205,11 +205,11 @@ class Records:
         return msgspec.json.decode((await self._pool.fetch(SQL["statistics"], params, retry=True))[0][0])
 
 
-def edited(text: Pieces, rows: Sequence[Recorded]) -> Pieces:
+def edited(text: Rope, rows: Sequence[Recorded]) -> Rope:
     for row in rows:
         if isinstance(row.event, e.CodeEdited):
             if row.event.text is not None:
-                text = Pieces(row.event.text)
+                text = Rope(row.event.text)
             for change in row.event.changes or ():
                 text.change(change)
     return text

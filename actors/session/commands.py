@@ -585,7 +585,7 @@ class LoseConnections(Command, frozen=True):
     user_ids: list[UserId]
 
 
-class NoteAudio(Command, frozen=True):
+class LogAudioUpload(Command, frozen=True):
     """Note in the log that its owner has uploaded a piece for this session."""
 
     track: Track
@@ -626,6 +626,6 @@ class Tick(Command, frozen=True):
 
 
 AnyCommand = (
-    WireCommand | Create | Together | Relay | SetPresent | Connect | Disconnect | LoseConnections | NoteAudio | Delete
-    | Merge | Compact | ReportRecording | Tick
+    WireCommand | Create | Together | Relay | SetPresent | Connect | Disconnect | LoseConnections | LogAudioUpload
+    | Delete | Merge | Compact | ReportRecording | Tick
 )  # fmt: skip

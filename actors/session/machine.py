@@ -1,6 +1,6 @@
-"""The machine: command in, events out; events in, state out. See `decide`, `apply`, `replay`, `deadline`.
+"""The machine: `decide` turns a command into events, `apply` turns events into state.
 
-**Law:** `decide` changes nothing and `apply` decides nothing. `apply` never raises on what `decide` gave.
+**Law:** `decide` changes nothing and `apply` decides nothing. `apply` never raises on events that `decide` returned.
 """
 
 from collections.abc import Callable, Iterable
@@ -43,7 +43,8 @@ ASPECTS = (
 
 
 def tick(state: State, command: c.Tick, by: c.Caller, now: Millis) -> list[e.Event]:
-    return lifecycle.by_time(state, now) or [*playback.ended(state, now), *presence.gone(state, now)]
+    """Return everything that is due by now."""
+    return lifecycle.due_events(state, now) or [*playback.track_ended(state, now), *presence.gone(state, now)]
 
 
 HANDLERS: dict[type, Handler] = {c.Tick: tick}
@@ -54,7 +55,9 @@ for aspect in ASPECTS:
 
 
 def together(state: State, command: c.Together, by: c.Caller, now: Millis) -> list[e.Event]:
-    """Decide one command after the other, each on what those before it made of a copy: all or none."""
+    """Return the events of several commands, each decided on the state after those before it: all or none.
+
+    Raise Rejected if one of them is refused."""
     copy = restored(snapshot(state))
     events: list[e.Event] = []
     for one in command.commands:
@@ -70,33 +73,33 @@ HANDLERS[c.Together] = together
 LIVE: frozenset[Status] = frozenset({"live"})
 OPEN: frozenset[Status] = frozenset({"scheduled", "live"})
 ANY: frozenset[Status] = frozenset({"scheduled", "live", "ended", "cancelled"})
-WHEN: dict[type, frozenset[Status]] = {
+ALLOWED_STATUS: dict[type, frozenset[Status]] = {
     **dict.fromkeys(HANDLERS, LIVE),
     **dict.fromkeys((c.SelectAudio, c.EditCode, c.SetLanguage, c.RestoreCode, c.MergeCode, c.Merge), OPEN),
     **dict.fromkeys((c.Start, c.Cancel, c.Update, c.Lock, c.Unlock), OPEN),
     **dict.fromkeys((c.Join, c.Leave, c.Invite, c.Admit, c.Deny, c.Kick, c.SetRole, c.SetPermissions), OPEN),
     **dict.fromkeys((c.Connect, c.Disconnect, c.LoseConnections, c.Tick, c.Delete, c.DeleteMessage, c.Compact), ANY),
-    c.NoteAudio: ANY,
+    c.LogAudioUpload: ANY,
     c.ReportRecording: ANY,
     c.Together: ANY,
 }
-"""In which status each command makes sense."""
+"""The statuses of the session in which each command is possible."""
 
 
 def decide(state: State, command: c.Command, by: c.Caller, now: Millis) -> list[e.Event]:
-    """Say what a command makes happen. [] means that it is so already. Raises: Rejected."""
+    """Return the events of a command; [] if it would change nothing. Raise Rejected if it is refused."""
     kind = type(command)
     session = state.session
     require_current(state, by)
-    if session.status not in WHEN[kind]:
+    if session.status not in ALLOWED_STATUS[kind]:
         if session.status in CLOSED:
-            raise lifecycle.closed(session)
-        raise Rejected(Reason.NOT_LIVE, "The session has not started yet; a host has to `start` it.")
+            raise lifecycle.closed_rejection(session)
+        raise Rejected(Reason.NOT_LIVE, "The session has not started yet; wait until a host starts it.")
     return HANDLERS[kind](state, command, by, now)
 
 
 def apply(state: State, recorded: e.Recorded) -> None:
-    """Take an event into the state, in place."""
+    """Change the state by an event, in place."""
     APPLIERS[type(recorded.event)](state, recorded.event, recorded)
     state.seq = recorded.seq
     state.epoch = recorded.epoch
@@ -106,7 +109,7 @@ def apply(state: State, recorded: e.Recorded) -> None:
 def record(
     session_id: SessionId, epoch: int, seq: int, at: Millis, actor_id: UserId | None, events: Iterable[e.Event]
 ) -> list[e.Recorded]:
-    """Put events, ephemeral ones left out, into their envelopes, numbered on from `seq`."""
+    """Return the durable ones among events in their envelopes, numbered from `seq` + 1."""
     durable = (event for event in events if type(event) not in e.EPHEMERAL)
     return [
         e.Recorded(session_id, epoch, number, at, actor_id, event)  # type: ignore[arg-type]
@@ -115,10 +118,12 @@ def record(
 
 
 def replay(log: Iterable[e.Recorded], state: State | None = None) -> State:
-    """Rebuild a state from its log: from the first row, or on from a snapshot."""
+    """Return the state after a log, which begins with its first row or continues from `state`, which is changed.
+
+    Raise ValueError for a log without rows and state."""
     for recorded in log:
         if state is None:
-            state = lifecycle.created(recorded)
+            state = lifecycle.initial_state(recorded)
         else:
             apply(state, recorded)
     if state is None:
@@ -127,18 +132,19 @@ def replay(log: Iterable[e.Recorded], state: State | None = None) -> State:
 
 
 def deadline(state: State) -> Millis | None:
-    """Say when the next Tick is due; None: time alone changes nothing."""
+    """Return when the next Tick is due; None if time alone changes nothing."""
     due = [at for at, _ in lifecycle.deadlines(state)]
     due += [at for at in (playback.track_end(state), presence.grace_end(state)) if at is not None]
     return min(due, default=None)
 
 
 def snapshot(state: State) -> bytes:
-    """Encode a state; `restored` gives it back equal."""
+    """Encode a state as a snapshot."""
     return SNAPSHOTS.encode(state)
 
 
 def restored(snapshot: bytes) -> State:
+    """Decode a snapshot. The state equals the one that was encoded."""
     return STATES.decode(snapshot)
 
 

@@ -5,32 +5,32 @@
 
 from actors.session.state import TextChange
 
-SIZE = 4_096
+CHUNK = 4_096
 
 
-class Pieces:
+class Rope:
     def __init__(self, text: str = "") -> None:
-        self._pieces = split(text)
+        self._chunks = split(text)
 
     def __str__(self) -> str:
-        return "".join(self._pieces)
+        return "".join(self._chunks)
 
     def change(self, change: TextChange) -> None:
         """Make a change that is inside of the text."""
-        pieces, at = self._pieces, change.at
+        rope, at = self._chunks, change.at
         first = 0
-        while at > len(pieces[first]):
-            at -= len(pieces[first])
+        while at > len(rope[first]):
+            at -= len(rope[first])
             first += 1
         last, end = first, at + change.delete
-        while end > len(pieces[last]):
-            end -= len(pieces[last])
+        while end > len(rope[last]):
+            end -= len(rope[last])
             last += 1
-        pieces[first : last + 1] = split(pieces[first][:at] + change.insert + pieces[last][end:])
+        rope[first : last + 1] = split(rope[first][:at] + change.insert + rope[last][end:])
 
 
 def split(text: str) -> list[str]:
     """Cut a text into pieces, at least one; short ones are left whole, so that growing does not cut every time."""
-    if len(text) <= 2 * SIZE:
+    if len(text) <= 2 * CHUNK:
         return [text]
-    return [text[start : start + SIZE] for start in range(0, len(text), SIZE)]
+    return [text[start : start + CHUNK] for start in range(0, len(text), CHUNK)]

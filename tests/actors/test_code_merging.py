@@ -352,7 +352,7 @@ def test_large_updates_become_one_and_the_log_stays_in_proportion() -> None:
 )
 def test_the_difference_of_two_texts(old: str, new: str, change: TextChange) -> None:
     assert difference(old, new) == [change]
-    assert code.changed(old, [change]) == new
+    assert code.apply_changes(old, [change]) == new
 
 
 # Anything, in any order

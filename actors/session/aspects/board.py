@@ -1,4 +1,4 @@
-"""The board: strokes, bounded in number and size, drawn, erased, cleared and brought back."""
+"""The board: strokes, bounded in number and size. They are drawn, erased, cleared and restored."""
 
 from actors.session import commands as c
 from actors.session import events as e
@@ -7,21 +7,23 @@ from actors.session.ids import Millis
 from actors.session.permissions import allowed, require
 from actors.session.state import State, Stroke
 
-STROKES = 5_000
-POINTS = 400_000
-"""Numbers in all strokes together: about 4 MB of snapshot."""
+MAX_STROKES = 5_000
+MAX_NUMBERS = 400_000
+"""Coordinates of all strokes together: about 4 MB of snapshot."""
 
 
 def draw(state: State, command: c.Draw, by: c.Caller, now: Millis) -> list[e.Event]:
-    usable(state)
+    require_board(state)
     require(state, by, "draw")
     if len(command.points) % 2:
-        raise Rejected(Reason.NOT_ALLOWED, "`points` must be pairs: x, y, x, y and so on.", field="points")
+        raise Rejected(Reason.NOT_ALLOWED, "Send `points` as pairs: x, y, x, y and so on.", field="points")
     if (command.tool == "text") != (command.text is not None):
-        raise Rejected(Reason.NOT_ALLOWED, "`text` goes with the tool `text`, and only with it.", field="text")
+        raise Rejected(Reason.NOT_ALLOWED, "Send `text` with the tool `text`, and only with it.", field="text")
     board = state.board
-    if len(board.strokes) >= STROKES or board.points + len(command.points) > POINTS:
-        raise Rejected(Reason.TOO_MANY, f"The board holds at most {STROKES} strokes and {POINTS} numbers: clear it.")
+    if len(board.strokes) >= MAX_STROKES or board.points + len(command.points) > MAX_NUMBERS:
+        raise Rejected(
+            Reason.TOO_MANY, f"The board holds at most {MAX_STROKES} strokes and {MAX_NUMBERS} numbers; clear it first."
+        )
     return [
         e.BoardDrawn(
             stroke_id=board.last_stroke_id + 1,
@@ -34,13 +36,14 @@ def draw(state: State, command: c.Draw, by: c.Caller, now: Millis) -> list[e.Eve
     ]
 
 
-def usable(state: State) -> None:
+def require_board(state: State) -> None:
+    """Raise Rejected if the session has no board."""
     if not state.session.features.board:
         raise Rejected(Reason.FEATURE_OFF, "The board is switched off in this session.")
 
 
 def erase(state: State, command: c.Erase, by: c.Caller, now: Millis) -> list[e.Event]:
-    usable(state)
+    require_board(state)
     require(state, by, "draw")
     strokes = state.board.strokes
     stroke_ids = [stroke_id for stroke_id in dict.fromkeys(command.stroke_ids) if stroke_id in strokes]
@@ -54,13 +57,13 @@ def erase(state: State, command: c.Erase, by: c.Caller, now: Millis) -> list[e.E
 
 
 def clear_board(state: State, command: c.ClearBoard, by: c.Caller, now: Millis) -> list[e.Event]:
-    usable(state)
+    require_board(state)
     require(state, by, "erase")
     return [e.BoardCleared()] if state.board.strokes else []
 
 
 def restore_board(state: State, command: c.RestoreBoard, by: c.Caller, now: Millis) -> list[e.Event]:
-    usable(state)
+    require_board(state)
     require(state, by, "erase")
     return [e.BoardRestored()] if state.cleared else []
 
@@ -96,7 +99,7 @@ def on_cleared(state: State, event: e.BoardCleared, recorded: e.Recorded) -> Non
 
 
 def on_restored(state: State, event: e.BoardRestored, recorded: e.Recorded) -> None:
-    """What was drawn since the clearing gives way."""
+    """Replace everything that was drawn since the board was cleared."""
     board = state.board
     board.strokes, state.cleared = state.cleared, {}
     board.points = sum(len(stroke.points) for stroke in board.strokes.values())

@@ -1,6 +1,6 @@
-"""Chat: messages to all or to one, replies, reactions, and taking a message back.
+"""Chat: messages to everyone or to one participant, replies, reactions, deletion.
 
-The state holds the latest `HISTORY` messages; older ones are in the log, and can no longer be answered or changed.
+The state holds the latest `HISTORY` messages. Older ones are in the log, and can no longer be answered or changed.
 """
 
 from actors.session import commands as c
@@ -16,13 +16,13 @@ REACTIONS_PER_MESSAGE = 1_000
 
 
 def send_message(state: State, command: c.SendMessage, by: c.Caller, now: Millis) -> list[e.Event]:
-    check(state, command, by)
+    require_sendable(state, command, by)
     message_id = MessageId(state.last_message_id + 1)
     return [e.ChatMessage(message_id=message_id, text=command.text, to=command.to, reply_to=command.reply_to)]
 
 
 def send_voice(state: State, command: c.SendVoice, by: c.Caller, now: Millis) -> list[e.Event]:
-    check(state, command, by)
+    require_sendable(state, command, by)
     track = by.tracks.get(command.audio_id)
     if track is None:
         raise Rejected(Reason.UNKNOWN_AUDIO, f"There is no audio {command.audio_id!r}.", field="audio_id")
@@ -37,30 +37,35 @@ def send_voice(state: State, command: c.SendVoice, by: c.Caller, now: Millis) ->
     ]
 
 
-def check(state: State, command: c.SendMessage | c.SendVoice, by: c.Caller) -> None:
-    """Refuse a message that this caller may not send, to this person or in answer to this."""
+def require_sendable(state: State, command: c.SendMessage | c.SendVoice, by: c.Caller) -> None:
+    """Raise Rejected for a message that this caller may not send: at all, to this recipient, or as this reply."""
     require_chat(state, by)
     if command.to is not None:
         if not state.session.features.direct_messages:
             raise Rejected(Reason.FEATURE_OFF, "Direct messages are switched off in this session.", field="to")
         if command.to == by.user_id:
-            raise Rejected(Reason.NOT_ALLOWED, "A direct message goes to somebody else.", field="to")
+            raise Rejected(Reason.NOT_ALLOWED, "You cannot send a direct message to yourself.", field="to")
         if command.to != state.session.owner_id:
             target(state, command.to, field="to")
     if command.reply_to is not None:
-        answered = seen(state, command.reply_to, by.user_id, "reply_to")
-        if answered.to is not None and command.to not in (answered.to, answered.user_id):
-            raise Rejected(Reason.NOT_ALLOWED, "A direct message is answered to its other side.", field="reply_to")
+        original = visible_message(state, command.reply_to, by.user_id, "reply_to")
+        if original.to is not None and command.to not in (original.to, original.user_id):
+            raise Rejected(
+                Reason.NOT_ALLOWED,
+                "Answer a direct message with one to the same participant.",
+                field="reply_to",
+            )
 
 
 def require_chat(state: State, by: c.Caller) -> None:
+    """Raise Rejected if the caller may not use the chat, or it is switched off."""
     require(state, by, "chat")
     if not state.session.features.chat:
         raise Rejected(Reason.FEATURE_OFF, "Chat is switched off in this session.")
 
 
-def seen(state: State, message_id: MessageId, user_id: UserId, field: str = "message_id") -> Message:
-    """Find a message that a user can see. Raises: unknown_message, also for other people's direct messages."""
+def visible_message(state: State, message_id: MessageId, user_id: UserId, field: str = "message_id") -> Message:
+    """Return a message that a user may see. Raise Rejected for others, such as direct messages between other users."""
     message = state.messages.get(message_id)
     if message is None or message.deleted or (message.to and user_id not in (message.to, message.user_id)):
         raise Rejected(
@@ -76,7 +81,7 @@ def delete_message(state: State, command: c.DeleteMessage, by: c.Caller, now: Mi
     if message is not None and message.deleted:
         return []
     if not (message and allowed(state, by.user_id, "moderate")):
-        message = seen(state, command.message_id, by.user_id)
+        message = visible_message(state, command.message_id, by.user_id)
     if message.user_id != by.user_id:
         require(state, by, "moderate")
     return [e.MessageDeleted(message_id=message.message_id, to=message.to)]
@@ -84,20 +89,20 @@ def delete_message(state: State, command: c.DeleteMessage, by: c.Caller, now: Mi
 
 def react(state: State, command: c.React, by: c.Caller, now: Millis) -> list[e.Event]:
     require_chat(state, by)
-    message = seen(state, command.message_id, by.user_id)
+    message = visible_message(state, command.message_id, by.user_id)
     users = message.reactions.get(command.emoji, [])
     if (by.user_id in users) != command.remove:
         return []
     if not users and len(message.reactions) >= EMOJI_PER_MESSAGE:
-        raise Rejected(Reason.TOO_MANY, f"A message takes at most {EMOJI_PER_MESSAGE} different emoji.", field="emoji")
+        raise Rejected(Reason.TOO_MANY, f"A message has at most {EMOJI_PER_MESSAGE} different emoji.", field="emoji")
     if not command.remove and sum(map(len, message.reactions.values())) >= REACTIONS_PER_MESSAGE:
-        raise Rejected(Reason.TOO_MANY, f"A message takes at most {REACTIONS_PER_MESSAGE} reactions.")
+        raise Rejected(Reason.TOO_MANY, f"A message has at most {REACTIONS_PER_MESSAGE} reactions.")
     sides = None if message.to is None else [message.user_id, message.to]
     return [e.MessageReacted(message_id=message.message_id, emoji=command.emoji, removed=command.remove, to=sides)]
 
 
 def redaction(state: State, event: e.MessageDeleted) -> tuple[int, e.ChatMessage] | None:
-    """Give the log row that a deletion empties, as (seq, what it holds from now on). Ask before applying."""
+    """Return the log row that a deletion redacts, as its `seq` and new content. Call this before `apply`."""
     message = state.messages.get(event.message_id)
     if message is None:
         return None

@@ -1,4 +1,4 @@
-"""What clients say besides the session's own business: events to note in the log, and frames to pass on unkept."""
+"""Events that clients send for the log, and frames that are relayed to others without being stored."""
 
 import msgspec
 
@@ -22,27 +22,27 @@ EVENT_TYPES: dict[Kind, frozenset[str]] = {
 
 
 def log_event(state: State, command: c.LogEvent, by: c.Caller, now: Millis) -> list[e.Event]:
-    take_part(state, by)
+    require_role(state, by)
     types = EVENT_TYPES[state.session.kind]
     if command.event_type not in types:
         raise Rejected(
             Reason.NOT_ALLOWED, f"`event_type` must be one of {', '.join(sorted(types))}.", field="event_type"
         )
-    bounded(command.data, DATA_BYTES, "data")
+    require_small(command.data, DATA_BYTES, "data")
     return [e.EventLogged(event_type=command.event_type, data=command.data)]
 
 
 def signal(state: State, command: c.Signal, by: c.Caller, now: Millis) -> list[e.Event]:
-    take_part(state, by)
+    require_role(state, by)
     if command.to != state.session.owner_id:
         target(state, command.to, field="to")
-    bounded(command.payload, RELAY_BYTES, "payload")
+    require_small(command.payload, RELAY_BYTES, "payload")
     return [e.Signal(to=command.to, payload=command.payload)]
 
 
 def cursor(state: State, command: c.Cursor, by: c.Caller, now: Millis) -> list[e.Event]:
     joined(state, by)
-    bounded(command.position, DATA_BYTES, "position")
+    require_small(command.position, DATA_BYTES, "position")
     return [e.Cursor(position=command.position)]
 
 
@@ -54,35 +54,37 @@ def typing(state: State, command: c.Typing, by: c.Caller, now: Millis) -> list[e
 
 def relay(state: State, command: c.Relay, by: c.Caller, now: Millis) -> list[e.Event]:
     joined(state, by)
-    bounded(command.body, RELAY_BYTES, "data")
+    require_small(command.body, RELAY_BYTES, "data")
     return [e.Relayed(name=command.name, body=command.body)]
 
 
-def take_part(state: State, by: c.Caller) -> None:
+def require_role(state: State, by: c.Caller) -> None:
+    """Raise Rejected for a caller who is neither the owner nor in the session."""
     if role_of(state, by.user_id) is None:
         raise not_in(state, by.user_id)
 
 
-def note_audio(state: State, command: c.NoteAudio, by: c.Caller, now: Millis) -> list[e.Event]:
+def log_audio_upload(state: State, command: c.LogAudioUpload, by: c.Caller, now: Millis) -> list[e.Event]:
     if by.user_id != state.session.owner_id:
         raise Rejected(Reason.NOT_PERMITTED, "Only the owner may upload audio for a session.")
     track = command.track
     return [e.AudioUploaded(audio_id=track.audio_id, title=track.title, duration=track.duration_s, number=track.number)]
 
 
-def bounded(value: object, limit: int, field: str) -> None:
+def require_small(value: object, limit: int, field: str) -> None:
+    """Raise Rejected for a value of more than `limit` bytes of JSON."""
     size = len(msgspec.json.encode(value))
     if size > limit:
-        raise Rejected(Reason.TOO_LARGE, f"`{field}` is {size} bytes of JSON; at most {limit} are taken.", field=field)
+        raise Rejected(Reason.TOO_LARGE, f"`{field}` has {size} bytes of JSON; the limit is {limit}.", field=field)
 
 
 def on_logged(state: State, event: e.EventLogged | e.AudioUploaded, recorded: e.Recorded) -> None:
-    """Kept by the log alone."""
+    """Change nothing: only the log has it."""
 
 
 HANDLERS = {
     c.LogEvent: log_event,
-    c.NoteAudio: note_audio,
+    c.LogAudioUpload: log_audio_upload,
     c.Signal: signal,
     c.Cursor: cursor,
     c.Typing: typing,

@@ -1,6 +1,6 @@
-"""The shared document: versions, edits against a base version, and Yjs updates for clients that merge.
+"""The code document: versions, edits against a base version, and Yjs updates for clients that merge.
 
-**Law:** the text is in the log, whoever edits it and however; `updates` only let merging clients agree on it.
+**Law:** the log has every text, whichever way it was edited; `updates` only let merging clients agree on it.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from actors.session import events as e
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
 from actors.session.permissions import require
-from actors.session.rope import Pieces
+from actors.session.rope import Rope
 from actors.session.state import Code, State, TextChange
 
 LIMIT_BYTES = 1 << 20
@@ -19,40 +19,41 @@ LIMIT_BYTES = 1 << 20
 def edit_code(state: State, command: c.EditCode, by: c.Caller, now: Millis) -> list[e.Event]:
     code = editable(state, by)
     if (command.text is None) == (command.changes is None):
-        raise Rejected(Reason.NOT_ALLOWED, "Give either `text` or `changes`.", field="text")
+        raise Rejected(Reason.NOT_ALLOWED, "Send either `text` or `changes`.", field="text")
     if command.base_version is not None:
-        current(code, command.base_version)
+        require_current_version(code, command.base_version)
     elif command.text is None:
-        raise Rejected(Reason.NOT_ALLOWED, "`changes` need the `base_version` they are made of.", field="base_version")
+        raise Rejected(Reason.NOT_ALLOWED, "Send the `base_version` that the `changes` apply to.", field="base_version")
     changes = None if command.changes is None else [change.stored() for change in command.changes]
-    text = command.text if command.text is not None else changed(code.text, changes or ())
-    bounded(text)
+    text = command.text if command.text is not None else apply_changes(code.text, changes or ())
+    require_size(text)
     if text == code.text:
         return []
     return [e.CodeEdited(version=code.version + 1, changes=changes, text=command.text)]
 
 
 def editable(state: State, by: c.Caller) -> Code:
+    """Return the document. Raise Rejected if the caller may not edit it, or the session has none."""
     require(state, by, "edit_code")
     if not state.session.features.code:
         raise Rejected(Reason.FEATURE_OFF, "The code document is switched off in this session.")
     return state.code
 
 
-def current(code: Code, base_version: int) -> None:
-    """Refuse an edit of a version that is not the current one."""
+def require_current_version(code: Code, base_version: int) -> None:
+    """Raise Rejected, with the current text, for an edit of another version than the current one."""
     if base_version != code.version:
         raise Rejected(
             Reason.BEHIND,
-            f"The document is at version {code.version}; yours is {base_version}.",
+            f"The document is at version {code.version}, not {base_version}: apply the edit to the current text.",
             field="base_version",
             current={"version": code.version, "text": code.text, "language": code.language},
         )
 
 
-def changed(text: str, changes: Sequence[TextChange]) -> str:
-    """Make changes one after the other. Raises: Rejected when one is outside of the text."""
-    pieces, length = Pieces(text), len(text)
+def apply_changes(text: str, changes: Sequence[TextChange]) -> str:
+    """Return the text after changes, one after the other. Raise Rejected if one reaches past its end."""
+    rope, length = Rope(text), len(text)
     for index, change in enumerate(changes):
         if change.at + change.delete > length:
             raise Rejected(
@@ -60,15 +61,16 @@ def changed(text: str, changes: Sequence[TextChange]) -> str:
                 f"`changes[{index}]` reaches to {change.at + change.delete}; the text has {length} characters.",
                 field=f"changes[{index}]",
             )
-        pieces.change(change)
+        rope.change(change)
         length += len(change.insert) - change.delete
-    return str(pieces)
+    return str(rope)
 
 
-def bounded(text: str) -> None:
+def require_size(text: str) -> None:
+    """Raise Rejected for a text that is too large to keep."""
     size = len(text.encode())
     if size > LIMIT_BYTES:
-        raise Rejected(Reason.TOO_LARGE, f"The document would be {size} bytes; at most {LIMIT_BYTES} are kept.")
+        raise Rejected(Reason.TOO_LARGE, f"The document would have {size} bytes; the limit is {LIMIT_BYTES}.")
 
 
 def set_language(state: State, command: c.SetLanguage, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -86,8 +88,8 @@ def restore_code(state: State, command: c.RestoreCode, by: c.Caller, now: Millis
 
 def merge(state: State, command: c.Merge, by: c.Caller, now: Millis) -> list[e.Event]:
     code = editable(state, by)
-    text = changed(code.text, command.changes)
-    bounded(text)
+    text = apply_changes(code.text, command.changes)
+    require_size(text)
     if text == code.text:
         return [e.CodeMerged(version=code.version, update=command.update)]
     version = code.version + 1
@@ -102,14 +104,14 @@ def compact(state: State, command: c.Compact, by: c.Caller, now: Millis) -> list
 
 
 def merge_code(state: State, command: c.MergeCode, by: c.Caller, now: Millis) -> list[e.Event]:
-    """The shell turns this into a `Merge`; by itself it only says whether the caller may."""
+    """Check the caller only. The actor merges the update (`actors.code_merging`) and decides a `Merge`."""
     editable(state, by)
     return []
 
 
 def on_edited(state: State, event: e.CodeEdited, recorded: e.Recorded) -> None:
     code = state.code
-    code.text = event.text if event.text is not None else changed(code.text, event.changes or ())
+    code.text = event.text if event.text is not None else apply_changes(code.text, event.changes or ())
     code.version = event.version
     code.edited_by, code.edited_at = recorded.actor_id, recorded.at
 

@@ -1,4 +1,4 @@
-"""Raised hands: a queue in order of raising. Leaving lowers one's hand (`roster.depart`)."""
+"""Raised hands: a queue in the order of raising. A participant who leaves lowers their hand (`roster.depart`)."""
 
 from actors.session import commands as c
 from actors.session import events as e
@@ -11,13 +11,13 @@ from actors.session.state import State
 def raise_hand(state: State, command: c.RaiseHand, by: c.Caller, now: Millis) -> list[e.Event]:
     if not state.session.features.hands:
         raise Rejected(Reason.FEATURE_OFF, "Raising hands is switched off in this session.")
-    place = joined(state, by)
-    return [] if place.user_id in state.hands else [e.HandRaised(user_id=place.user_id)]
+    participant = joined(state, by)
+    return [] if participant.user_id in state.hands else [e.HandRaised(user_id=participant.user_id)]
 
 
 def lower_hand(state: State, command: c.LowerHand, by: c.Caller, now: Millis) -> list[e.Event]:
-    place = self_or_moderated(state, by, command.user_id)
-    return [e.HandLowered(user_id=place.user_id)] if place.user_id in state.hands else []
+    participant = self_or_moderated(state, by, command.user_id)
+    return [e.HandLowered(user_id=participant.user_id)] if participant.user_id in state.hands else []
 
 
 def lower_all(state: State, command: c.LowerAll, by: c.Caller, now: Millis) -> list[e.Event]:

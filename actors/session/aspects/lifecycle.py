@@ -1,4 +1,4 @@
-"""A session's life: scheduled → live → ended, scheduled → cancelled; its settings; its end by time."""
+"""The life of a session: scheduled → live → ended, or scheduled → cancelled; its settings; starts and ends by time."""
 
 from datetime import datetime
 
@@ -15,35 +15,39 @@ from actors.session.state import Code, EndReason, Features, Session, State, Stat
 
 
 def millis(moment: datetime | None) -> Millis | None:
+    """Return a moment as milliseconds since 1970."""
     return None if moment is None else Millis(round(moment.timestamp() * 1000))
 
 
-def closed(session: Session) -> Rejected:
-    """Say that the session is over."""
+def closed_rejection(session: Session) -> Rejected:
+    """Return the refusal of a session that has ended or was cancelled."""
     if session.status == "cancelled":
         return Rejected(Reason.CANCELLED, "The session was cancelled.")
     return Rejected(Reason.ENDED, "The session has ended.")
 
 
 def require_host(state: State, by: c.Caller) -> None:
+    """Raise Rejected for a caller who is not a host, or whose permission to moderate was revoked."""
     require(state, by, "moderate")
     if role_of(state, by.user_id) != "host":
         raise Rejected(Reason.NOT_PERMITTED, "Only a host may do this.")
 
 
-def in_order(starts_at: Millis | None, ends_at: Millis | None) -> None:
+def require_order(starts_at: Millis | None, ends_at: Millis | None) -> None:
+    """Raise Rejected for an end that is not after the start."""
     if starts_at is not None and ends_at is not None and ends_at <= starts_at:
         raise Rejected(Reason.NOT_ALLOWED, "`ends_at` must be after `starts_at`.", field="ends_at")
 
 
 def create(command: c.Create, by: c.Caller, now: Millis) -> list[e.Event]:
+    """Return the first events of a new session. Raise Rejected for facts that contradict each other."""
     new = command.new
     starts_at, ends_at = millis(new.starts_at), millis(new.ends_at)
-    in_order(starts_at, ends_at)
+    require_order(starts_at, ends_at)
     if new.auto_start and starts_at is None:
-        raise Rejected(Reason.NOT_ALLOWED, "`auto_start` needs `starts_at`.", field="auto_start")
+        raise Rejected(Reason.NOT_ALLOWED, "Send `starts_at` with `auto_start`.", field="auto_start")
     if new.early is not None and not new.auto_start:
-        raise Rejected(Reason.NOT_ALLOWED, "`early` goes with `auto_start`.", field="early")
+        raise Rejected(Reason.NOT_ALLOWED, "Send `early` only with `auto_start`.", field="early")
     return [
         e.SessionCreated(
             number=command.number,
@@ -71,12 +75,12 @@ def create(command: c.Create, by: c.Caller, now: Millis) -> list[e.Event]:
             room=command.room,
             dialect=command.dialect,
         ),
-        *opening(command, by),
+        *first_events(command, by),
     ]
 
 
-def opening(command: c.Create, by: c.Caller) -> list[e.Event]:
-    """Give what happens at the creation itself: who has a place from the beginning, whether it is live, what it has."""
+def first_events(command: c.Create, by: c.Caller) -> list[e.Event]:
+    """Return the events of the creation itself: the start, the first participants, the code document."""
     kind = command.new.kind
     events: list[e.Event] = [e.SessionStarted()] if command.live else []
     if command.seat == "joined":
@@ -96,7 +100,7 @@ def opening(command: c.Create, by: c.Caller) -> list[e.Event]:
     if command.text_language not in (None, Code().language):
         events.append(e.LanguageChanged(command.text_language))
     if command.text:
-        code.bounded(command.text)
+        code.require_size(command.text)
         events.append(e.CodeEdited(version=1, text=command.text))
     return events
 
@@ -108,13 +112,13 @@ def start(state: State, command: c.Start, by: c.Caller, now: Millis) -> list[e.E
 
 def end(state: State, command: c.End, by: c.Caller, now: Millis) -> list[e.Event]:
     require(state, by, "end")
-    return ending(state, now, "host")
+    return end_events(state, now, "host")
 
 
 def cancel(state: State, command: c.Cancel, by: c.Caller, now: Millis) -> list[e.Event]:
     require_host(state, by)
     if state.session.status == "live":
-        raise Rejected(Reason.NOT_SCHEDULED, "The session is live: `end` it instead.")
+        raise Rejected(Reason.NOT_SCHEDULED, "The session is live; `end` it instead.")
     return [e.SessionCancelled()]
 
 
@@ -126,19 +130,22 @@ def update(state: State, command: c.Update, by: c.Caller, now: Millis) -> list[e
         if name in sent:
             sent[name] = millis(sent[name])
     if "features" in sent:
-        sent["features"] = merged(session.features, sent["features"])
+        sent["features"] = with_changes(session.features, sent["features"])
     changed = {name: value for name, value in sent.items() if value != getattr(session, name)}
     if not changed:
         return []
-    in_order(changed.get("starts_at", session.starts_at), changed.get("ends_at", session.ends_at))
+    require_order(changed.get("starts_at", session.starts_at), changed.get("ends_at", session.ends_at))
     if "capacity" in changed and changed["capacity"] < session.joined:
         raise Rejected(
-            Reason.NOT_ALLOWED, f"`capacity` must be at least {session.joined}: so many have joined.", field="capacity"
+            Reason.NOT_ALLOWED,
+            f"`capacity` must be at least {session.joined}, the number of participants.",
+            field="capacity",
         )
     return [e.SessionUpdated(**changed)]
 
 
-def merged(features: Features, change: object) -> Features:
+def with_changes(features: Features, change: object) -> Features:
+    """Return features with those that a `FeaturesUpdate` sets."""
     sent = {name: value for name, value in structs.asdict(change).items() if value is not UNSET}  # type: ignore[arg-type]
     return structs.replace(features, **sent)
 
@@ -158,49 +165,49 @@ def delete(state: State, command: c.Delete, by: c.Caller, now: Millis) -> list[e
         raise Rejected(Reason.NOT_PERMITTED, "Only the owner may delete a session.")
     if state.session.deleted:
         return []
-    over: dict[Status, list[e.Event]] = {"live": ending(state, now, "host"), "scheduled": [e.SessionCancelled()]}
-    return [*over.get(state.session.status, []), e.SessionDeleted()]
+    closing: dict[Status, list[e.Event]] = {"live": end_events(state, now, "host"), "scheduled": [e.SessionCancelled()]}
+    return [*closing.get(state.session.status, []), e.SessionDeleted()]
 
 
-def by_time(state: State, now: Millis) -> list[e.Event]:
-    """Give the start or end that time brings; [] while none is due."""
+def due_events(state: State, now: Millis) -> list[e.Event]:
+    """Return the start or end that is due by now; [] if none is."""
     due = min(deadlines(state), key=lambda deadline: deadline[0], default=None)
     if due is None or now < due[0]:
         return []
-    return ending(state, now, due[1]) if due[1] is not None else [e.SessionStarted()]
+    return end_events(state, now, due[1]) if due[1] is not None else [e.SessionStarted()]
 
 
 def deadlines(state: State) -> list[tuple[Millis, EndReason | None]]:
-    """List when a session ends by itself, and why; None as the reason: it starts."""
+    """Return the moments when the session ends by itself, with the reasons; None as a reason: it starts."""
     session = state.session
     if session.status in CLOSED:
         return []
-    found: list[tuple[Millis, EndReason | None]] = []
+    due: list[tuple[Millis, EndReason | None]] = []
     if session.expires_at is not None:
-        found.append((session.expires_at, "expired"))
+        due.append((session.expires_at, "expired"))
     if session.status == "scheduled" and session.auto_start and session.starts_at is not None:
-        found.append((Millis(session.starts_at - session.early_ms), None))
+        due.append((Millis(session.starts_at - session.early_ms), None))
     if session.empty_after_ms is not None and state.emptied_at is not None:
-        found.append((Millis(state.emptied_at + session.empty_after_ms), "empty"))
+        due.append((Millis(state.emptied_at + session.empty_after_ms), "empty"))
     if session.host_gone_after_ms is not None and state.hostless_at is not None:
-        found.append((Millis(state.hostless_at + session.host_gone_after_ms), "host_gone"))
-    return found
+        due.append((Millis(state.hostless_at + session.host_gone_after_ms), "host_gone"))
+    return due
 
 
-def ending(state: State, now: Millis, reason: EndReason) -> list[e.Event]:
-    """Give the end of a session, a running recording's first."""
-    return [*recording.finish(state, now), e.SessionEnded(reason=reason)]
+def end_events(state: State, now: Millis, reason: EndReason) -> list[e.Event]:
+    """Return the end of a session, after the end of a running recording."""
+    return [*recording.stop_running(state, now), e.SessionEnded(reason=reason)]
 
 
-def occupied(state: State, at: Millis) -> None:
-    """Note since when nobody, or no host, has been in the live session."""
+def update_occupancy(state: State, at: Millis) -> None:
+    """Record since when no participant, or no host, has been in the live session."""
     live = state.session.status == "live"
     state.emptied_at = (state.emptied_at or at) if live and not state.session.joined else None
     state.hostless_at = (state.hostless_at or at) if live and not state.hosts else None
 
 
-def created(recorded: e.Recorded) -> State:
-    """Make the state that a log's first row describes."""
+def initial_state(recorded: e.Recorded) -> State:
+    """Return the state after a log's first row. Raise TypeError if that is not a session's creation."""
     event, at = recorded.event, recorded.at
     if not isinstance(event, e.SessionCreated) or recorded.actor_id is None:
         raise TypeError(f"a session's log starts with session_created, not {type(event).__name__}")
@@ -238,32 +245,32 @@ def created(recorded: e.Recorded) -> State:
 
 
 def on_created(state: State, event: e.SessionCreated, recorded: e.Recorded) -> None:
-    """The state began with it (`created`)."""
+    """Change nothing: the state began with this event (`initial_state`)."""
 
 
 def on_started(state: State, event: e.SessionStarted, recorded: e.Recorded) -> None:
     state.session.status = "live"
     state.session.started_at = recorded.at
-    occupied(state, recorded.at)
+    update_occupancy(state, recorded.at)
 
 
 def on_ended(state: State, event: e.SessionEnded, recorded: e.Recorded) -> None:
     state.session.end_reason = event.reason
-    close(state, "ended", recorded.at)
+    end_session(state, "ended", recorded.at)
 
 
 def on_cancelled(state: State, event: e.SessionCancelled, recorded: e.Recorded) -> None:
-    close(state, "cancelled", recorded.at)
+    end_session(state, "cancelled", recorded.at)
 
 
-def close(state: State, status: Status, at: Millis) -> None:
-    """Send everyone home."""
+def end_session(state: State, status: Status, at: Millis) -> None:
+    """End the presence of everyone, and everything that needs it."""
     session = state.session
     session.status = status
     session.ended_at = at
     session.joined = session.online = state.hosts = 0
     state.emptied_at = state.hostless_at = None
-    playback.halt(state, at)
+    playback.stop_playback(state, at)
     state.away.clear()
     state.hands.clear()
     for participant in state.participants.values():

@@ -1,6 +1,6 @@
-"""Media state: who sends video, audio and their screen. One screen at a time; a host takes it over.
+"""Media: who sends video, audio and their screen. One screen at a time, which a host or cohost may take over.
 
-Soft mute is `mutes.mute`: one may unmute. Hard mute takes the permission `speak` away, and with it the audio.
+A soft mute is `mutes.mute`: the participant may unmute. A hard mute revokes the permission `speak` and stops the audio.
 """
 
 from msgspec import UNSET
@@ -16,43 +16,43 @@ NEEDS: dict[str, Permission] = {"video": "video", "audio": "speak", "screen": "s
 
 
 def set_media(state: State, command: c.SetMedia, by: c.Caller, now: Millis) -> list[e.Event]:
-    place = joined(state, by)
+    participant = joined(state, by)
     wanted = {name: value for name in NEEDS if (value := getattr(command, name)) is not UNSET}
     for name, value in wanted.items():
         if value:
             require(state, by, NEEDS[name])
-    if wanted.get("audio") and place.muted:
-        raise Rejected(Reason.NOT_PERMITTED, "You are muted: `unmute` first.", field="audio")
+    if wanted.get("audio") and participant.muted:
+        raise Rejected(Reason.NOT_PERMITTED, "You are muted; `unmute` first.", field="audio")
     events: list[e.Event] = []
     if wanted.get("screen") and state.sharer not in (None, by.user_id):
         sharer = state.participants[state.sharer]
-        if RANKS[place.role] < RANKS["cohost"] or RANKS[place.role] < RANKS[sharer.role]:
+        if RANKS[participant.role] < RANKS["cohost"] or RANKS[participant.role] < RANKS[sharer.role]:
             raise Rejected(Reason.SCREEN_TAKEN, f"{sharer.name} is sharing their screen.", field="screen")
         events.append(e.MediaChanged(sharer.user_id, sharer.video, sharer.audio, False))
     changed = e.MediaChanged(
-        place.user_id,
-        wanted.get("video", place.video),
-        wanted.get("audio", place.audio),
-        wanted.get("screen", place.screen),
+        participant.user_id,
+        wanted.get("video", participant.video),
+        wanted.get("audio", participant.audio),
+        wanted.get("screen", participant.screen),
     )
-    if (changed.video, changed.audio, changed.screen) != (place.video, place.audio, place.screen):
+    if (changed.video, changed.audio, changed.screen) != (participant.video, participant.audio, participant.screen):
         events.append(changed)
     return events
 
 
 def on_changed(state: State, event: e.MediaChanged, recorded: e.Recorded) -> None:
-    place = state.participants[event.user_id]
-    place.video, place.audio, place.screen = event.video, event.audio, event.screen
+    participant = state.participants[event.user_id]
+    participant.video, participant.audio, participant.screen = event.video, event.audio, event.screen
     if event.screen:
         state.sharer = event.user_id
     elif state.sharer == event.user_id:
         state.sharer = None
 
 
-def stop_media(state: State, place: Participant) -> None:
-    """Nothing is sent any more: they have gone."""
-    place.video = place.audio = place.screen = False
-    if state.sharer == place.user_id:
+def stop_media(state: State, participant: Participant) -> None:
+    """Stop everything that a participant sends."""
+    participant.video = participant.audio = participant.screen = False
+    if state.sharer == participant.user_id:
         state.sharer = None
 
 

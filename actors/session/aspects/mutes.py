@@ -1,4 +1,7 @@
-"""Who is muted: by themselves, or by who moderates. One may unmute, as long as one may speak (`roles.drop_rights`)."""
+"""Muting: by participants themselves, or by moderators. Participants may unmute themselves while they may speak.
+
+A participant who loses the right to speak is muted without an event (`roles.drop_rights`).
+"""
 
 from actors.session import commands as c
 from actors.session import events as e
@@ -8,15 +11,15 @@ from actors.session.state import Participant, State
 
 
 def mute(state: State, command: c.Mute, by: c.Caller, now: Millis) -> list[e.Event]:
-    place = self_or_moderated(state, by, command.user_id)
-    return [] if place.muted else [e.ParticipantMuted(user_id=place.user_id)]
+    participant = self_or_moderated(state, by, command.user_id)
+    return [] if participant.muted else [e.ParticipantMuted(user_id=participant.user_id)]
 
 
 def unmute(state: State, command: c.Unmute, by: c.Caller, now: Millis) -> list[e.Event]:
-    place = self_or_moderated(state, by, command.user_id)
-    if place.user_id == by.user_id:
+    participant = self_or_moderated(state, by, command.user_id)
+    if participant.user_id == by.user_id:
         require(state, by, "speak")
-    return [e.ParticipantUnmuted(user_id=place.user_id)] if place.muted else []
+    return [e.ParticipantUnmuted(user_id=participant.user_id)] if participant.muted else []
 
 
 def mute_all(state: State, command: c.MuteAll, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -29,8 +32,8 @@ def mute_all(state: State, command: c.MuteAll, by: c.Caller, now: Millis) -> lis
 
 
 def request_unmute(state: State, command: c.RequestUnmute, by: c.Caller, now: Millis) -> list[e.Event]:
-    place = moderated(state, by, command.user_id)
-    return [e.UnmuteRequested(user_id=place.user_id)] if place.muted else []
+    participant = moderated(state, by, command.user_id)
+    return [e.UnmuteRequested(user_id=participant.user_id)] if participant.muted else []
 
 
 # Appliers
@@ -40,9 +43,10 @@ def on_muted(state: State, event: e.ParticipantMuted, recorded: e.Recorded) -> N
     mute_audio(state.participants[event.user_id])
 
 
-def mute_audio(place: Participant) -> None:
-    place.muted = True
-    place.audio = False
+def mute_audio(participant: Participant) -> None:
+    """Mute a participant and stop their audio."""
+    participant.muted = True
+    participant.audio = False
 
 
 def on_unmuted(state: State, event: e.ParticipantUnmuted, recorded: e.Recorded) -> None:
@@ -55,7 +59,7 @@ def on_all_muted(state: State, event: e.AllMuted, recorded: e.Recorded) -> None:
 
 
 def on_unmute_requested(state: State, event: e.UnmuteRequested, recorded: e.Recorded) -> None:
-    """A question to one person: nothing changes until they answer by unmuting."""
+    """Change nothing: the participant decides, and answers by unmuting."""
 
 
 HANDLERS = {

@@ -1,6 +1,6 @@
-"""Synchronized playback: one track for everyone, and where it stands at any moment.
+"""Synchronized playback: one track for everyone, and its position at any moment.
 
-**Law:** a position is never stored as it moves: it is known at one instant, and computed for every other.
+**Law:** a moving position is never stored. It is known at one instant, and computed for every other.
 """
 
 from math import ceil
@@ -14,7 +14,7 @@ from actors.session.state import Playback, State, Track
 
 
 def position_at(playback: Playback, now: Millis) -> float:
-    """Say where the track stands, in seconds, never past its end."""
+    """Return the position in the track, in seconds, never past its end."""
     position = playback.position_s
     if playback.status == "playing":
         position += max(0, now - playback.at) / 1000 * playback.speed
@@ -23,35 +23,37 @@ def position_at(playback: Playback, now: Millis) -> float:
 
 
 def track_end(state: State) -> Millis | None:
-    """Say when what plays comes to its end."""
+    """Return when the playing track reaches its end; None if it does not."""
     playback = state.playback
     if playback is None or playback.status != "playing" or playback.track.duration_s is None:
         return None
     left_s = max(0.0, playback.track.duration_s - playback.position_s) / playback.speed
-    # Rounded up: at the instant given the end has been reached. A hair over a whole number is the arithmetic's.
+    # Rounded up, so that the end has been reached at that instant; first to 6 digits, against rounding errors.
     return Millis(playback.at + ceil(round(left_s * 1000, 6)))
 
 
-def ended(state: State, now: Millis) -> list[e.Event]:
+def track_ended(state: State, now: Millis) -> list[e.Event]:
+    """Return the end of the playing track if it is due."""
     due = track_end(state)
     if due is None or now < due or state.playback is None:
         return []
     return [e.AudioEnded(audio_id=state.playback.track.audio_id, speed=state.playback.speed)]
 
 
-def on(state: State, by: c.Caller) -> Playback:
-    """Find what is on. Raises: not_permitted, no_audio."""
+def require_selected(state: State, by: c.Caller) -> Playback:
+    """Return the selected playback. Raise Rejected if the caller may not control it, or none is selected."""
     require(state, by, "control_audio")
     if state.playback is None:
-        raise Rejected(Reason.NO_AUDIO, "No audio is selected in this session: `select_audio` first.")
+        raise Rejected(Reason.NO_AUDIO, "No audio is selected in this session; `select_audio` first.")
     return state.playback
 
 
-def within(playback: Playback, position: float) -> float:
+def require_within(playback: Playback, position: float) -> float:
+    """Return the position. Raise Rejected if it is past the end of the track."""
     duration = playback.track.duration_s
     if duration is not None and position > duration:
         raise Rejected(
-            Reason.NOT_ALLOWED, f"`position` is past the end of the track, {duration:g} s.", field="position"
+            Reason.NOT_ALLOWED, f"`position` must not be past the end of the track, {duration:g} s.", field="position"
         )
     return position
 
@@ -65,8 +67,8 @@ def select_audio(state: State, command: c.SelectAudio, by: c.Caller, now: Millis
 
 
 def play(state: State, command: c.Play, by: c.Caller, now: Millis) -> list[e.Event]:
-    playback = on(state, by)
-    position = position_at(playback, now) if command.position is None else within(playback, command.position)
+    playback = require_selected(state, by)
+    position = position_at(playback, now) if command.position is None else require_within(playback, command.position)
     if command.position is None and position == playback.track.duration_s:
         position = 0.0
     speed = playback.speed if command.speed is None else command.speed
@@ -77,20 +79,20 @@ def play(state: State, command: c.Play, by: c.Caller, now: Millis) -> list[e.Eve
 
 
 def pause(state: State, command: c.Pause, by: c.Caller, now: Millis) -> list[e.Event]:
-    playback = on(state, by)
+    playback = require_selected(state, by)
     if playback.status != "playing":
         return []
     return [e.AudioPause(position=position_at(playback, now), speed=playback.speed)]
 
 
 def seek(state: State, command: c.Seek, by: c.Caller, now: Millis) -> list[e.Event]:
-    playback = on(state, by)
-    position, track = within(playback, command.position), playback.track
+    playback = require_selected(state, by)
+    position, track = require_within(playback, command.position), playback.track
     return [e.AudioSeek(audio_id=track.audio_id, position=position, speed=playback.speed, number=track.number)]
 
 
 def set_speed(state: State, command: c.SetSpeed, by: c.Caller, now: Millis) -> list[e.Event]:
-    playback = on(state, by)
+    playback = require_selected(state, by)
     if command.speed == playback.speed:
         return []
     position, playing = position_at(playback, now), playback.status == "playing"
@@ -98,7 +100,7 @@ def set_speed(state: State, command: c.SetSpeed, by: c.Caller, now: Millis) -> l
 
 
 def stop(state: State, command: c.Stop, by: c.Caller, now: Millis) -> list[e.Event]:
-    playback = on(state, by)
+    playback = require_selected(state, by)
     if playback.status == "stopped":
         return []
     return [e.AudioStop(audio_id=playback.track.audio_id, speed=playback.speed)]
@@ -135,14 +137,15 @@ def on_speed(state: State, event: e.AudioSpeed, recorded: e.Recorded) -> None:
 
 
 def on_stop(state: State, event: e.AudioStop, recorded: e.Recorded) -> None:
-    halt(state, recorded.at)
+    stop_playback(state, recorded.at)
 
 
 def on_track_end(state: State, event: e.AudioEnded, recorded: e.Recorded) -> None:
-    halt(state, recorded.at)
+    stop_playback(state, recorded.at)
 
 
-def halt(state: State, at: Millis) -> None:
+def stop_playback(state: State, at: Millis) -> None:
+    """Stop the track, if there is one, and go back to its start."""
     if playback := state.playback:
         playback.status = "stopped"
         playback.position_s, playback.at = 0.0, at

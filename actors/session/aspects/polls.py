@@ -1,4 +1,4 @@
-"""Polls: everyone votes once; the votes add up to the results."""
+"""Polls: each participant votes once, and the votes add up to the results."""
 
 from actors.session import commands as c
 from actors.session import events as e
@@ -7,15 +7,15 @@ from actors.session.ids import Millis
 from actors.session.permissions import require
 from actors.session.state import Poll, State
 
-HELD = 100
+MAX_POLLS = 100
 
 
 def open_poll(state: State, command: c.OpenPoll, by: c.Caller, now: Millis) -> list[e.Event]:
     require(state, by, "moderate")
     if not state.session.features.polls:
         raise Rejected(Reason.FEATURE_OFF, "Polls are switched off in this session.")
-    if len(state.polls) >= HELD:
-        raise Rejected(Reason.TOO_MANY, f"A session holds at most {HELD} polls.")
+    if len(state.polls) >= MAX_POLLS:
+        raise Rejected(Reason.TOO_MANY, f"A session has at most {MAX_POLLS} polls.")
     if len(set(command.options)) < len(command.options):
         raise Rejected(Reason.NOT_ALLOWED, "`options` must all be different.", field="options")
     return [
@@ -29,7 +29,8 @@ def open_poll(state: State, command: c.OpenPoll, by: c.Caller, now: Millis) -> l
     ]
 
 
-def find(state: State, poll_id: int) -> Poll:
+def existing_poll(state: State, poll_id: int) -> Poll:
+    """Return a poll. Raise Rejected if there is none of this id."""
     poll = state.polls.get(poll_id)
     if poll is None:
         raise Rejected(Reason.UNKNOWN_POLL, f"There is no poll {poll_id}.", field="poll_id")
@@ -38,27 +39,27 @@ def find(state: State, poll_id: int) -> Poll:
 
 def vote(state: State, command: c.Vote, by: c.Caller, now: Millis) -> list[e.Event]:
     require(state, by, "vote")
-    poll = find(state, command.poll_id)
+    poll = existing_poll(state, command.poll_id)
     if not poll.open:
         raise Rejected(Reason.POLL_CLOSED, "The poll is closed.", field="poll_id")
     if by.user_id in poll.votes:
-        raise Rejected(Reason.ALREADY_VOTED, "You have voted in this poll already.", field="poll_id")
+        raise Rejected(Reason.ALREADY_VOTED, "You have already voted in this poll.", field="poll_id")
     chosen = sorted(set(command.options))
     if chosen[-1] >= len(poll.options):
         raise Rejected(Reason.NOT_ALLOWED, f"`options` must be from 0 to {len(poll.options) - 1}.", field="options")
     if len(chosen) > 1 and not poll.multiple:
-        raise Rejected(Reason.NOT_ALLOWED, "This poll takes one option.", field="options")
+        raise Rejected(Reason.NOT_ALLOWED, "Choose one option in this poll.", field="options")
     return [e.PollVoted(poll_id=poll.poll_id, options=chosen, anonymous=poll.anonymous)]
 
 
 def close_poll(state: State, command: c.ClosePoll, by: c.Caller, now: Millis) -> list[e.Event]:
     require(state, by, "moderate")
-    poll = find(state, command.poll_id)
+    poll = existing_poll(state, command.poll_id)
     return [e.PollClosed(poll_id=poll.poll_id, results=results(poll))] if poll.open else []
 
 
 def results(poll: Poll) -> list[int]:
-    """Count the votes for each option."""
+    """Return the number of votes for each option, in the order of the options."""
     counts = [0] * len(poll.options)
     for chosen in poll.votes.values():
         for option in chosen:

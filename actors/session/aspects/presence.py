@@ -1,6 +1,6 @@
-"""Who has a stream open, and who is gone: after a grace time without one, a participant leaves.
+"""Presence: who has a stream open. A participant without one leaves when the grace time is over.
 
-**Law:** whoever only lost theirs is back in without asking, as long as nobody has put them out.
+**Law:** a participant who left only because their stream was lost rejoins by opening one, unless they were removed.
 """
 
 from itertools import takewhile
@@ -15,15 +15,15 @@ from actors.session.state import State
 
 
 def connect(state: State, command: c.Connect, by: c.Caller, now: Millis) -> list[e.Event]:
-    """Note that a stream is open. Whoever only lost theirs is back in without asking; others have to join."""
-    place = state.participants.get(by.user_id)
+    """Record that a stream opens. A participant whose stream was lost rejoins by it; others have to join first."""
+    participant = state.participants.get(by.user_id)
     if state.session.status in CLOSED:
         if not may(Ask.STATE, membership(state, by.user_id)):
             raise not_in(state, by.user_id)
         return []
-    if place and place.status in ("joined", "waiting"):
-        return [] if place.online else [e.ParticipantOnline(user_id=by.user_id)]
-    if command.join or (place and place.status == "left" and place.gone):
+    if participant and participant.status in ("joined", "waiting"):
+        return [] if participant.online else [e.ParticipantOnline(user_id=by.user_id)]
+    if command.join or (participant and participant.status == "left" and participant.gone):
         return [*join(state, c.Join(), by, now), e.ParticipantOnline(user_id=by.user_id)]
     if by.user_id == state.session.owner_id:
         return []
@@ -31,25 +31,26 @@ def connect(state: State, command: c.Connect, by: c.Caller, now: Millis) -> list
 
 
 def disconnect(state: State, command: c.Disconnect, by: c.Caller, now: Millis) -> list[e.Event]:
-    place = state.participants.get(by.user_id)
-    return [e.ParticipantOffline(user_id=by.user_id)] if place and place.online else []
+    participant = state.participants.get(by.user_id)
+    return [e.ParticipantOffline(user_id=by.user_id)] if participant and participant.online else []
 
 
 def lose_connections(state: State, command: c.LoseConnections, by: c.Caller, now: Millis) -> list[e.Event]:
-    lost = [u for u in command.user_ids if (place := state.participants.get(u)) and place.online]
-    # Apart, as not everybody is told of those in the lobby.
-    sides = ([u for u in lost if known_to_all(state, u) is told] for told in (True, False))
-    return [e.ConnectionsLost(user_ids=user_ids) for user_ids in sides if user_ids]
+    lost = [u for u in command.user_ids if (participant := state.participants.get(u)) and participant.online]
+    # Two events: members do not learn of participants in the lobby.
+    groups = ([u for u in lost if known_to_all(state, u) is known] for known in (True, False))
+    return [e.ConnectionsLost(user_ids=user_ids) for user_ids in groups if user_ids]
 
 
 def gone(state: State, now: Millis) -> list[e.Event]:
-    """Give the departures of those whose grace time is over."""
+    """Return the departures of the participants whose grace time is over."""
     latest = now - state.session.grace_ms
     due = takewhile(lambda item: item[1] <= latest, state.away.items())
     return [e.ParticipantLeft(user_id=user_id, reason="gone", last_seen=since) for user_id, since in due]
 
 
 def grace_end(state: State) -> Millis | None:
+    """Return when the next grace time is over; None if no participant is away."""
     for since in state.away.values():
         return Millis(since + state.session.grace_ms)
     return None

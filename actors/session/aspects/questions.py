@@ -1,4 +1,7 @@
-"""Questions to the session: asked, upvoted, answered or dismissed; shown after approval where the session asks so."""
+"""Questions to the session: asked, upvoted, answered or dismissed.
+
+With `question_approval` a question is hidden from members until a moderator approves it.
+"""
 
 from actors.session import commands as c
 from actors.session import events as e
@@ -7,8 +10,8 @@ from actors.session.ids import Millis, UserId
 from actors.session.permissions import allowed, not_in, require, role_of
 from actors.session.state import Question, State
 
-HELD = 1_000
-"""Questions a session holds, the settled ones among them."""
+MAX_QUESTIONS = 1_000
+"""Questions per session, answered and dismissed ones included."""
 
 
 def ask(state: State, command: c.AskQuestion, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -16,8 +19,8 @@ def ask(state: State, command: c.AskQuestion, by: c.Caller, now: Millis) -> list
     features = state.session.features
     if not features.questions:
         raise Rejected(Reason.FEATURE_OFF, "Questions are switched off in this session.")
-    if len(state.questions) >= HELD:
-        raise Rejected(Reason.TOO_MANY, f"A session holds at most {HELD} questions.")
+    if len(state.questions) >= MAX_QUESTIONS:
+        raise Rejected(Reason.TOO_MANY, f"A session has at most {MAX_QUESTIONS} questions.")
     hidden = features.question_approval and not allowed(state, by.user_id, "moderate")
     return [
         e.QuestionAsked(
@@ -26,16 +29,17 @@ def ask(state: State, command: c.AskQuestion, by: c.Caller, now: Millis) -> list
     ]
 
 
-def seen(state: State, question_id: int, user_id: UserId) -> Question:
-    """Find a question that a user can see. Raises: unknown_question."""
+def visible_question(state: State, question_id: int, user_id: UserId) -> Question:
+    """Return a question that a user may see. Raise Rejected for others."""
     question = state.questions.get(question_id)
     if question is None or not (question.shown or question.user_id == user_id or allowed(state, user_id, "moderate")):
         raise Rejected(Reason.UNKNOWN_QUESTION, f"There is no question {question_id}.", field="question_id")
     return question
 
 
-def open_one(state: State, question_id: int, user_id: UserId) -> Question:
-    question = seen(state, question_id, user_id)
+def open_question(state: State, question_id: int, user_id: UserId) -> Question:
+    """Return an open question that a user may see. Raise Rejected for others."""
+    question = visible_question(state, question_id, user_id)
     if question.status != "open":
         raise Rejected(Reason.NOT_ALLOWED, f"The question is {question.status}, not open.", field="question_id")
     return question
@@ -43,7 +47,7 @@ def open_one(state: State, question_id: int, user_id: UserId) -> Question:
 
 def approve(state: State, command: c.ApproveQuestion, by: c.Caller, now: Millis) -> list[e.Event]:
     require(state, by, "moderate")
-    question = seen(state, command.question_id, by.user_id)
+    question = visible_question(state, command.question_id, by.user_id)
     if question.status != "hidden":
         return []
     who = None if question.anonymous else question.user_id
@@ -61,7 +65,7 @@ def approve(state: State, command: c.ApproveQuestion, by: c.Caller, now: Millis)
 
 def upvote(state: State, command: c.UpvoteQuestion, by: c.Caller, now: Millis) -> list[e.Event]:
     require(state, by, "vote")
-    question = open_one(state, command.question_id, by.user_id)
+    question = open_question(state, command.question_id, by.user_id)
     if (by.user_id in question.upvotes) != command.remove:
         return []
     return [e.QuestionUpvoted(question_id=question.question_id, removed=command.remove)]
@@ -69,14 +73,14 @@ def upvote(state: State, command: c.UpvoteQuestion, by: c.Caller, now: Millis) -
 
 def answer(state: State, command: c.AnswerQuestion, by: c.Caller, now: Millis) -> list[e.Event]:
     require(state, by, "moderate")
-    question = open_one(state, command.question_id, by.user_id)
+    question = open_question(state, command.question_id, by.user_id)
     return [e.QuestionAnswered(question_id=question.question_id, text=command.text)]
 
 
 def dismiss(state: State, command: c.DismissQuestion, by: c.Caller, now: Millis) -> list[e.Event]:
     if role_of(state, by.user_id) is None:
         raise not_in(state, by.user_id)
-    question = seen(state, command.question_id, by.user_id)
+    question = visible_question(state, command.question_id, by.user_id)
     own = question.user_id == by.user_id
     if not own:
         require(state, by, "moderate")

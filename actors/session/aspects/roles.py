@@ -1,11 +1,11 @@
-"""Roles and permissions given and taken. What they allow is in `permissions`.
+"""Changes of roles and permissions. `permissions` says what they allow.
 
-**Law:** who loses a right stops at once what it allowed; nobody grants what they do not have.
+**Law:** a participant who loses a right stops at once what it allowed. No caller grants a permission that they lack.
 """
 
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.aspects.lifecycle import occupied, require_host
+from actors.session.aspects.lifecycle import require_host, update_occupancy
 from actors.session.aspects.roster import LEADING
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
@@ -15,33 +15,33 @@ from actors.session.state import Participant, State
 
 def set_role(state: State, command: c.SetRole, by: c.Caller, now: Millis) -> list[e.Event]:
     require_host(state, by)
-    place = target(state, command.user_id, "joined", "waiting", "invited", "left")
-    if place.role == command.role:
+    participant = target(state, command.user_id, "joined", "waiting", "invited", "left")
+    if participant.role == command.role:
         return []
-    if place.user_id == state.session.owner_id:
+    if participant.user_id == state.session.owner_id:
         raise Rejected(Reason.LAST_HOST, "The owner is always a host.", field="role")
-    may = rights(state.session.kind, command.role, place)
+    may = rights(state.session.kind, command.role, participant)
     return [e.RoleChanged(user_id=command.user_id, role=command.role, permissions=may)]
 
 
 def set_permissions(state: State, command: c.SetPermissions, by: c.Caller, now: Millis) -> list[e.Event]:
-    place = moderated(state, by, command.user_id, "joined", "waiting", "invited", "left")
-    if place.user_id == state.session.owner_id:
-        raise Rejected(Reason.NOT_ALLOWED, "The owner has every permission, always.", field="user_id")
+    participant = moderated(state, by, command.user_id, "joined", "waiting", "invited", "left")
+    if participant.user_id == state.session.owner_id:
+        raise Rejected(Reason.NOT_ALLOWED, "The owner always has every permission.", field="user_id")
     grant, revoke = frozenset(command.grant), frozenset(command.revoke)
     if both := sorted(grant & revoke):
-        raise Rejected(Reason.NOT_ALLOWED, f"{both[0]!r} is both granted and revoked.", field="revoke")
+        raise Rejected(Reason.NOT_ALLOWED, f"Either grant or revoke {both[0]!r}, not both.", field="revoke")
     if lacking := sorted(p for p in grant if not allowed(state, by.user_id, p)):
-        raise Rejected(Reason.NOT_PERMITTED, f"You cannot grant {lacking[0]!r}: you do not have it.", field="grant")
-    granted, revoked = (place.granted - revoke) | grant, (place.revoked - grant) | revoke
-    if (granted, revoked) == (place.granted, place.revoked):
+        raise Rejected(Reason.NOT_PERMITTED, f"You cannot grant {lacking[0]!r}, which you do not have.", field="grant")
+    granted, revoked = (participant.granted - revoke) | grant, (participant.revoked - grant) | revoke
+    if (granted, revoked) == (participant.granted, participant.revoked):
         return []
     return [
         e.PermissionsChanged(
             user_id=command.user_id,
             granted=sorted(granted),
             revoked=sorted(revoked),
-            permissions=sorted((defaults(state.session.kind, place.role) | granted) - revoked),
+            permissions=sorted((defaults(state.session.kind, participant.role) | granted) - revoked),
         )
     ]
 
@@ -50,28 +50,28 @@ def set_permissions(state: State, command: c.SetPermissions, by: c.Caller, now: 
 
 
 def on_role_changed(state: State, event: e.RoleChanged, recorded: e.Recorded) -> None:
-    place = state.participants[event.user_id]
-    if place.status == "joined":
-        state.hosts += (event.role in LEADING) - (place.role in LEADING)
-    place.role = event.role
-    drop_rights(state, place)
-    occupied(state, recorded.at)
+    participant = state.participants[event.user_id]
+    if participant.status == "joined":
+        state.hosts += (event.role in LEADING) - (participant.role in LEADING)
+    participant.role = event.role
+    drop_rights(state, participant)
+    update_occupancy(state, recorded.at)
 
 
-def drop_rights(state: State, place: Participant) -> None:
-    """Stop sending what one may not send any more: the hard mute."""
-    may = effective(state, place)
-    place.muted = place.muted or "speak" not in may
-    place.video, place.screen = place.video and "video" in may, place.screen and "screen" in may
-    place.audio = place.audio and not place.muted
-    if state.sharer == place.user_id and not place.screen:
+def drop_rights(state: State, participant: Participant) -> None:
+    """Stop the media that a participant may no longer send: the hard mute."""
+    may = effective(state, participant)
+    participant.muted = participant.muted or "speak" not in may
+    participant.video, participant.screen = participant.video and "video" in may, participant.screen and "screen" in may
+    participant.audio = participant.audio and not participant.muted
+    if state.sharer == participant.user_id and not participant.screen:
         state.sharer = None
 
 
 def on_permissions_changed(state: State, event: e.PermissionsChanged, recorded: e.Recorded) -> None:
-    place = state.participants[event.user_id]
-    place.granted, place.revoked = frozenset(event.granted), frozenset(event.revoked)
-    drop_rights(state, place)
+    participant = state.participants[event.user_id]
+    participant.granted, participant.revoked = frozenset(event.granted), frozenset(event.revoked)
+    drop_rights(state, participant)
 
 
 HANDLERS = {

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from actors.session import commands as c
 from actors.session.access import CLOSED
-from actors.session.aspects.lifecycle import closed
+from actors.session.aspects.lifecycle import closed_rejection
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import AnswerText, MessageText, Name, Position, QuestionText, Speed, Title, UserId
 from actors.session.permissions import allowed, not_in, role_of
@@ -214,7 +214,7 @@ def watchable(state: State, call: Call) -> None:
     missed."""
     begun(state, call)
     if state.session.status in CLOSED and call.last_event_id in (None, f"{state.epoch}-{state.seq}"):
-        raise closed(state.session)
+        raise closed_rejection(state.session)
 
 
 def status(state: State, call: Call) -> Status:
@@ -384,7 +384,7 @@ def target(state: State, call: Call) -> UserId | None:
         raise Problem(400, "unknown_action", f"Unknown action type: {body.type}", field="type")
     caller = call.principal.user_id
     if state.session.status in CLOSED:
-        raise closed(state.session)
+        raise closed_rejection(state.session)
     if role_of(state, caller) is None:
         raise not_in(state, caller)
     if body.type in TEACHERS and not allowed(state, caller, "moderate"):

@@ -95,7 +95,7 @@ def filing(kind: Kind, dialect: str) -> Take:
             problem.field = "session_id"
             raise
         if found.session.status in CLOSED:
-            raise problem_of(lifecycle.closed(found.session), text)
+            raise problem_of(lifecycle.closed_rejection(found.session), text)
         return session_id
 
     async def take(services: Services, call: Call, form: Form) -> Audio:
@@ -103,7 +103,7 @@ def filing(kind: Kind, dialect: str) -> Take:
         piece, fields = await upload.store_upload(services, call, form, wanted)
         if "session_id" in fields:
             call = structs.replace(call, session_id=SessionId(fields["session_id"]))
-            await told(services, call, piece, lambda call: c.NoteAudio(track_of(piece)))
+            await told(services, call, piece, lambda call: c.LogAudioUpload(track_of(piece)))
         return piece
 
     return take

@@ -109,7 +109,7 @@ def test_being_asked_to_unmute_is_between_moderators_and_oneself() -> None:
 
 def test_notes_are_for_moderators() -> None:
     assert heard(room(does(ANN, c.LogEvent(event_type="error")))) == of(*STAFF)
-    assert heard(room(does(TEACHER, c.NoteAudio(SONG)))) == of(*STAFF)
+    assert heard(room(does(TEACHER, c.LogAudioUpload(SONG)))) == of(*STAFF)
 
 
 def test_moderators_are_those_who_may_moderate_now() -> None:

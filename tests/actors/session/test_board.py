@@ -43,12 +43,12 @@ def test_strokes_that_are_none() -> None:
 def test_the_board_is_bounded_in_strokes_and_in_numbers() -> None:
     script = drawing()
     numbers, ids = [0.0] * 2_000, count(3)
-    while script.state.board.points + len(numbers) <= board.POINTS:
+    while script.state.board.points + len(numbers) <= board.MAX_NUMBERS:
         drawn = e.BoardDrawn(stroke_id=next(ids), tool="pen", points=numbers, color="#000000", width=1.0)
         board.on_drawn(script.state, drawn, script.log[-1])
     script.when(c.Draw(points=numbers), by=ANN).rejected(Reason.TOO_MANY)
     script = drawing()
-    for number in range(3, board.STROKES + 1):
+    for number in range(3, board.MAX_STROKES + 1):
         script.state.board.strokes[number] = script.state.board.strokes[1]
     script.when(c.Draw(points=LINE), by=ANN).rejected(Reason.TOO_MANY)
 

@@ -92,7 +92,7 @@ def test_pointing_and_writing() -> None:
 
 def test_a_piece_that_was_uploaded_for_a_session() -> None:
     noted = e.AudioUploaded(audio_id=AUDIO, title="Song", duration=60.0, number=7)
-    command = c.NoteAudio(Track(AUDIO, "Song", 60.0, 7))
+    command = c.LogAudioUpload(Track(AUDIO, "Song", 60.0, 7))
     script = given(class_of(ANN), staff())
     script.when(command, by=TEACHER).then(noted)
     for one in (ANN, CORA):

@@ -383,7 +383,7 @@ class Sessions(RuleBasedStateMachine):
     @invariant()
     def the_board_is_counted(self) -> None:
         drawing = self.state.board
-        assert drawing.points == sum(len(stroke.points) for stroke in drawing.strokes.values()) <= board.POINTS
+        assert drawing.points == sum(len(stroke.points) for stroke in drawing.strokes.values()) <= board.MAX_NUMBERS
         assert sorted(drawing.strokes) == list(drawing.strokes)
         assert drawing.last_stroke_id >= max([*drawing.strokes, *self.state.cleared], default=0)
         kinds = (e.BoardDrawn, e.BoardErased, e.BoardCleared, e.BoardRestored)

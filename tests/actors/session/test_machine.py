@@ -52,7 +52,7 @@ def by_name(kinds: frozenset[type]) -> list[type]:
 
 def test_every_command_has_a_handler_and_a_time() -> None:
     assert set(machine.HANDLERS) == COMMANDS - {c.Create}
-    assert set(machine.WHEN) == COMMANDS - {c.Create}
+    assert set(machine.ALLOWED_STATUS) == COMMANDS - {c.Create}
 
 
 def test_every_durable_event_has_an_applier() -> None:
@@ -74,8 +74,8 @@ def test_each_aspect_has_its_own() -> None:
 def test_what_is_internal_cannot_be_sent() -> None:
     internal = COMMANDS - WIRE
     assert internal == {
-        c.Create, c.Together, c.Relay, c.SetPresent, c.Connect, c.Disconnect, c.LoseConnections, c.NoteAudio, c.Delete,
-        c.Merge, c.Compact, c.ReportRecording, c.Tick,
+        c.Create, c.Together, c.Relay, c.SetPresent, c.Connect, c.Disconnect, c.LoseConnections, c.LogAudioUpload,
+        c.Delete, c.Merge, c.Compact, c.ReportRecording, c.Tick,
     }  # fmt: skip
     for kind in internal:
         with pytest.raises(msgspec.ValidationError):

@@ -4,7 +4,7 @@ import pytest
 
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.aspects.polls import HELD, results
+from actors.session.aspects.polls import MAX_POLLS, results
 from actors.session.errors import Reason
 from actors.session.event_rules import anonymous
 from tests.support.script import (
@@ -49,7 +49,7 @@ def test_opening() -> None:
 
 def test_a_session_holds_so_many() -> None:
     script = room(opens())
-    for number in range(HELD - 1):
+    for number in range(MAX_POLLS - 1):
         script.state.polls[number + 2] = script.state.polls[1]
     script.when(c.OpenPoll("Which?", OPTIONS), by=TEACHER).rejected(Reason.TOO_MANY)
 

@@ -2,7 +2,7 @@
 
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.aspects.questions import HELD
+from actors.session.aspects.questions import MAX_QUESTIONS
 from actors.session.errors import Reason
 from actors.session.event_rules import anonymous, audience
 from tests.support.script import (
@@ -53,7 +53,7 @@ def test_who_may_ask() -> None:
 
 def test_a_session_holds_so_many() -> None:
     script = room(asks(ANN))
-    for number in range(HELD - 1):
+    for number in range(MAX_QUESTIONS - 1):
         script.state.questions[number + 2] = script.state.questions[1]
     script.when(c.AskQuestion(WHY), by=ANN).rejected(Reason.TOO_MANY)
 

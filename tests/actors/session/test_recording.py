@@ -2,7 +2,7 @@
 
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.aspects.recording import HELD, running
+from actors.session.aspects.recording import MAX_RECORDINGS, running
 from actors.session.errors import Reason
 from tests.support.script import (
     ANN,
@@ -52,7 +52,7 @@ def test_switched_off_none_starts_and_one_that_runs_can_still_be_stopped() -> No
 
 def test_a_session_holds_so_many() -> None:
     script = given(class_of(), does(TEACHER, c.StartRecording(), c.StopRecording()))
-    script.state.recordings *= HELD
+    script.state.recordings *= MAX_RECORDINGS
     script.when(c.StartRecording(), by=TEACHER).rejected(Reason.TOO_MANY)
 
 

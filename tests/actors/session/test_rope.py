@@ -3,18 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.session.rope import SIZE, Pieces
+from actors.session.rope import CHUNK, Rope
 from actors.session.state import TextChange
 
-TEXTS = st.text(max_size=5) | st.integers(0, 3 * SIZE).map(lambda length: ("abc" * SIZE)[:length])
+TEXTS = st.text(max_size=5) | st.integers(0, 3 * CHUNK).map(lambda length: ("abc" * CHUNK)[:length])
 
 
 @given(TEXTS, st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), TEXTS), max_size=12))
 def test_any_changes_make_the_same_text(text: str, wanted: list[tuple[float, float, str]]) -> None:
-    pieces = Pieces(text)
+    rope = Rope(text)
     for where, how_much, insert in wanted:
         at = round(where * len(text))
         change = TextChange(at, round(how_much * (len(text) - at)), insert)
         text = text[:at] + insert + text[at + change.delete :]
-        pieces.change(change)
-        assert str(pieces) == text
+        rope.change(change)
+        assert str(rope) == text

@@ -334,7 +334,7 @@ async def test_a_replacement_of_an_old_version_is_409_and_changes_nothing(town: 
     assert data((await ivy.call("PUT", path, sent)).ok())["code"] == "b"
     refused(
         await carl.call("PUT", path, sent | {"code": "c"}), 409, "CONFLICT",
-        "The document is at version 2; yours is 1.",
+        "The document is at version 2, not 1: apply the edit to the current text.",
     )  # fmt: skip
     assert ((await ivy.session())["code"], (await ivy.session())["language"]) == ("b", "html")
     for bad in ({"code": "b"}, {"language": "html"}, sent | {"base_version": -1}, sent | {"base_version": "1"}):

@@ -137,7 +137,7 @@ SCRIPTS: dict[type[e.Event], list[Step]] = {
     e.RecordingStopped: by_teacher(c.StartRecording(), c.StopRecording()),
     e.RecordingUpdated: by_teacher(c.StartRecording(), c.ReportRecording(status="completed", recording_id=1)),
     e.EventLogged: [(ANN, c.LogEvent("error"))],
-    e.AudioUploaded: by_teacher(c.NoteAudio(SONG)),
+    e.AudioUploaded: by_teacher(c.LogAudioUpload(SONG)),
     e.Signal: [(ANN, c.Signal(GUS.user_id, {"sdp": ""}))],
     e.Cursor: [(ANN, c.Cursor({"x": 0}))],
     e.Typing: [(ANN, c.Typing())],
