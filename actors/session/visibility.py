@@ -1,7 +1,7 @@
-"""What viewers receive of events. Encoders get a `VisibleEvent` and never a row of the log.
+"""What viewers receive of events and of the state. Encoders get a `VisibleEvent` and never a row of the log.
 
 **Law:** only `visible_event` makes a `VisibleEvent`. It applies `event_rules` to anonymous actors and to direct
-messages; `Published.visible_to` and `event_in_log` say for whom.
+messages; `Published.visible_to` and `event_in_log` say for whom. The functions for the state agree with them.
 """
 
 from msgspec import Struct
@@ -9,7 +9,7 @@ from msgspec import Struct
 from actors.session import events as e
 from actors.session.event_rules import RULES, EventRule, anonymous
 from actors.session.ids import Millis, UserId
-from actors.session.state import State
+from actors.session.state import Message, Poll, Question, State
 
 NOBODY = UserId("")
 """A viewer who receives only what everyone in the session receives, as with a signed URL."""
@@ -92,3 +92,27 @@ def event_in_log(row: e.Recorded, reader: UserId, *, with_actor: bool = True) ->
     """Return a row of the log for a user who may read all rows that they ask for: a moderator, or a participant whose
     own rows they are. `with_actor`: name anonymous actors too, as the log does."""
     return visible_event(row, with_actor=with_actor, reader=reader)
+
+
+# The state
+
+
+def message_visible(message: Message, viewer: UserId) -> bool:
+    """Return whether a message is to everyone, or the viewer is its sender or its addressee."""
+    return message.to is None or viewer in (message.to, message.user_id)
+
+
+def question_visible(question: Question, viewer: UserId, *, moderator: bool) -> bool:
+    """Return whether a question is visible to a viewer: not to others while it awaits approval, or if it was dismissed
+    before that."""
+    return moderator or question.shown or question.user_id == viewer
+
+
+def asker(question: Question, *, confidant: bool) -> UserId | None:
+    """Return who asked a question; None if it is anonymous and the viewer may not know."""
+    return question.user_id if confidant or not question.anonymous else None
+
+
+def voters(poll: Poll) -> dict[UserId, list[int]] | None:
+    """Return the options that each voter chose, by index; None for an anonymous poll."""
+    return None if poll.anonymous else poll.votes

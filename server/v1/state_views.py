@@ -12,6 +12,7 @@ from actors.session import state as s
 from actors.session.aspects import playback, polls, recording
 from actors.session.ids import MessageId, Millis, UserId
 from actors.session.permissions import allowed, effective, waiting
+from actors.session.visibility import asker, message_visible, question_visible, voters
 from server.http.timestamps import rfc3339, when
 from server.v1.views import Counts, SessionView, encode, session_view
 
@@ -225,11 +226,6 @@ def name_of(state: s.State, user_id: UserId) -> str | None:
     return participant.name if participant else session.owner_name if user_id == session.owner_id else None
 
 
-def concerns(message: s.Message, viewer: UserId) -> bool:
-    """Return whether the viewer is the sender or a recipient of a message."""
-    return message.to is None or viewer in (message.to, message.user_id)
-
-
 def state_view(state: s.State, viewer: UserId, now: Millis) -> StateView:
     """Return the session as `viewer` may see it, without `you` and `mine`.
 
@@ -242,7 +238,7 @@ def state_view(state: s.State, viewer: UserId, now: Millis) -> StateView:
             polls=[], code=None, board=None, recording=None, server_time=server_time,
         )  # fmt: skip
     moderator = allowed(state, viewer, "moderate")
-    latest = [m for m in state.messages.values() if concerns(m, viewer)][-CHAT_SHOWN:]
+    latest = [m for m in state.messages.values() if message_visible(m, viewer)][-CHAT_SHOWN:]
     return StateView(
         cursor=f"{state.epoch}-{state.seq}",
         session=structs.replace(session, counts=counts(state)),
@@ -261,7 +257,7 @@ def state_view(state: s.State, viewer: UserId, now: Millis) -> StateView:
         questions=[
             question_view(state, question, moderator)
             for question in state.questions.values()
-            if question.status != "dismissed" and (moderator or question.shown or question.user_id == viewer)
+            if question.status != "dismissed" and question_visible(question, viewer, moderator=moderator)
         ],
         polls=[poll_view(poll) for poll in state.polls.values()],
         code=CodeView(state.code.version, state.code.language, state.code.text),
@@ -293,11 +289,11 @@ def playback_view(playing: s.Playback, now: Millis) -> PlaybackView:
 
 def question_view(state: s.State, question: s.Question, moderator: bool) -> QuestionView:
     """Return the view of a question, with its author unless it is anonymous and the viewer no moderator."""
-    known = moderator or not question.anonymous
+    user_id = asker(question, confidant=moderator)
     return QuestionView(
         question_id=question.question_id,
-        user_id=question.user_id if known else None,
-        name=name_of(state, question.user_id) if known else None,
+        user_id=user_id,
+        name=None if user_id is None else name_of(state, user_id),
         text=question.text,
         at=rfc3339(question.at),
         status=question.status,
@@ -321,7 +317,7 @@ def poll_view(poll: s.Poll) -> PollView:
         open=poll.open,
         voted=len(poll.votes),
         counts=polls.results(poll),
-        voters=None if poll.anonymous else poll.votes,
+        voters=voters(poll),
     )
 
 
@@ -349,7 +345,7 @@ def snapshot(state: s.State, viewer: UserId, now: Millis, shared: dict[Hashable,
     """Encode `state_view` with `you` and `mine`. `shared` caches the part that viewers of one state have in common."""
     alone = (
         waiting(state, viewer)
-        or any(m.to is not None and concerns(m, viewer) for m in state.messages.values())
+        or any(m.to is not None and message_visible(m, viewer) for m in state.messages.values())
         or any(q.user_id == viewer and not q.shown for q in state.questions.values())
     )
     key = viewer if alone else allowed(state, viewer, "moderate")

@@ -9,7 +9,7 @@ from actors.session import events as e
 from actors.session.ids import UserId
 from actors.session.permissions import allowed
 from actors.session.state import Question, State
-from actors.session.visibility import VisibleEvent
+from actors.session.visibility import VisibleEvent, asker, question_visible
 from server.dialects.seeds.views import naive, naive_or_none, require_membership
 from server.usecases.call import Call
 from server.usecases.records.chat_history import ChatPage
@@ -92,7 +92,8 @@ def chat(page: ChatPage, call: Call) -> list[MessageView]:
 
 def question_view(state: State, question: Question, names: bool) -> QuestionView:
     """Return the view of a question. `names` discloses the author of an anonymous one."""
-    author = state.participants.get(question.user_id) if names or not question.anonymous else None
+    author_id = asker(question, confidant=names)
+    author = None if author_id is None else state.participants.get(author_id)
     return QuestionView(
         question_id=question.question_id,
         session_id=state.session.number,
@@ -116,7 +117,7 @@ def questions(state: State, call: Call) -> list[QuestionView]:
     return [
         question_view(state, question, leads or question.user_id == viewer)
         for question in state.questions.values()
-        if leads or question.shown or question.user_id == viewer
+        if question_visible(question, viewer, moderator=leads)
     ]
 
 

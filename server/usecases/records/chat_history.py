@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from actors.session.access import Ask
 from actors.session.permissions import allowed
 from actors.session.state import Question, Session, State
-from actors.session.visibility import VisibleEvent, event_in_log
+from actors.session.visibility import VisibleEvent, event_in_log, question_visible
 from server.http.pagination import Listed
 from server.usecases.call import Call
 from server.usecases.services import Services
@@ -54,11 +54,11 @@ async def questions(services: Services, call: Call, show: Callable[[State, Quest
     await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])
 
     def view(state: State) -> list[Any]:
-        all_of_them = allowed(state, viewer, "moderate")
+        moderator = allowed(state, viewer, "moderate")
         return [
-            show(state, question, all_of_them)
+            show(state, question, moderator)
             for question in state.questions.values()
-            if all_of_them or question.shown or question.user_id == viewer
+            if question_visible(question, viewer, moderator=moderator)
         ]
 
     return Listed(await services.look(call.session_id, call.params["ref"], view), None)

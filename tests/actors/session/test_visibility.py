@@ -3,8 +3,18 @@
 import msgspec
 
 from actors.session import commands as c
-from actors.session.ids import UserId
-from actors.session.visibility import NOBODY, Published, VisibleEvent, event_in_log, published_event
+from actors.session.ids import MessageId, UserId
+from actors.session.state import FeaturesUpdate
+from actors.session.visibility import (
+    NOBODY,
+    Published,
+    VisibleEvent,
+    asker,
+    event_in_log,
+    message_visible,
+    published_event,
+    question_visible,
+)
 from tests.support.script import (
     ANN,
     BEN,
@@ -93,3 +103,22 @@ def test_the_log_names_anonymous_actors_except_to_outside_systems() -> None:
     assert event_in_log(row, TEACHER.user_id, with_actor=False).actor_id is None
     public = room(says(ANN, "Hi")).log[-1]
     assert event_in_log(public, TEACHER.user_id, with_actor=False).actor_id == ANN.user_id
+
+
+def test_a_question_that_awaits_approval_is_visible_to_moderators_and_the_asker() -> None:
+    approval = c.Update(features=FeaturesUpdate(question_approval=True))
+    script = room(does(TEACHER, approval), does(ANN, SECRET))
+    question = script.state.questions[1]
+    assert question_visible(question, ANN.user_id, moderator=False)
+    assert question_visible(question, TEACHER.user_id, moderator=True)
+    assert not question_visible(question, BEN.user_id, moderator=False)
+    assert (asker(question, confidant=True), asker(question, confidant=False)) == (ANN.user_id, None)
+    approved = script.given(does(TEACHER, c.ApproveQuestion(1))).state.questions[1]
+    assert question_visible(approved, BEN.user_id, moderator=False)
+
+
+def test_a_message_in_the_state_is_visible_to_the_audience_of_its_event() -> None:
+    for script in (room(says(ANN, "Secret", to=BEN)), room(says(ANN, "Hi"))):
+        out, message = last(script), script.state.messages[MessageId(1)]
+        for one in (ANN, BEN, TEACHER, OLAF):
+            assert message_visible(message, one.user_id) == (out.visible_to(one.user_id) is not None)
