@@ -50,7 +50,7 @@ class Batch(Struct):
         kind, actor_id = type(event), by.user_id or None
         if kind is e.MessageDeleted and (redacted := chat.redaction(state, event)):  # type: ignore[arg-type]
             self.redactions.append(Redaction(redacted[0], Raw(JSON.encode(redacted[1]))))
-        if kind in notifications.TELLING:
+        if kind in notifications.NOTIFYING:
             self.notifications += notification_rows(state, event, by, now)
         recorded = e.Recorded(state.session.id, epoch, state.seq + 1, now, actor_id, event)  # type: ignore[arg-type]
         machine.apply(state, recorded)

@@ -1,8 +1,8 @@
-"""What has happened in a session. Past facts, frozen; the tag is the log's `type` and the stream's event name.
+"""Events: facts about a session, in the past tense. The tag is the `type` in the log and the name on streams.
 
-**Law:** an event says everything `apply` needs: nothing is looked up, nothing is decided again. It also says what a
-client needs to keep its view of the session (`docs/state.md`). `permissions` is all that a participant may do from
-then on, sorted; None in rows that were written before the field existed.
+**Law:** an event contains all that `apply` and a client's view need (`docs/state.md`), so that nothing is looked up or
+decided again. New fields have defaults, since old rows lack them. `permissions` are all permissions that the
+participant has from then on, sorted; None in such rows. Each type has a rule in `event_rules`.
 """
 
 from collections.abc import Mapping
@@ -27,13 +27,13 @@ from actors.session.state import (
 
 
 class Event(Struct, frozen=True, tag_field="type", tag=snake_case, omit_defaults=True, gc=False):
-    """Anything that can have happened."""
+    """The base of all types of events."""
 
 
 class Recorded(Struct, frozen=True, gc=False):
-    """The one envelope: a log row, a stream frame, an input of replay. `seq` is dense per session from 1.
+    """A row of the log. `seq` counts from 1 in each session, without gaps.
 
-    `actor_id` is None for what the server did by itself."""
+    `actor_id` is None for events that the server causes by itself."""
 
     session_id: SessionId
     epoch: int
@@ -47,6 +47,8 @@ class Recorded(Struct, frozen=True, gc=False):
 
 
 class SessionCreated(Event, frozen=True, kw_only=True):
+    """The first event of every log."""
+
     number: int
     name: str
     code: str
@@ -86,7 +88,7 @@ class SessionCancelled(Event, frozen=True):
 
 
 class SessionUpdated(Event, frozen=True, kw_only=True):
-    """Only what changed is set."""
+    """Only the fields that changed are set."""
 
     title: str | UnsetType = UNSET
     description: str | UnsetType = UNSET
@@ -123,7 +125,7 @@ class ParticipantInvited(Event, frozen=True):
 
 
 class ParticipantWaiting(Event, frozen=True):
-    """In the lobby, until admitted or denied."""
+    """The participant waits in the lobby until a moderator admits or denies them."""
 
     user_id: UserId
     name: str
@@ -136,7 +138,7 @@ class ParticipantWaiting(Event, frozen=True):
 
 
 class ParticipantJoined(Event, frozen=True):
-    """`joined_at`: when they first joined; None: now. `online`: they have a stream open already, in the lobby."""
+    """`joined_at`: when the participant first joined; None: now. `online`: they have a stream open, in the lobby."""
 
     user_id: UserId
     name: str
@@ -157,7 +159,7 @@ class ParticipantDenied(Event, frozen=True):
 
 
 class ParticipantLeft(Event, frozen=True):
-    """`gone`: no stream of theirs came back within the grace time; they were last seen at `last_seen`."""
+    """`gone`: the participant had no stream for the grace time; their last one closed at `last_seen`."""
 
     user_id: UserId
     reason: Literal["left", "gone"] = "left"
@@ -165,7 +167,7 @@ class ParticipantLeft(Event, frozen=True):
 
 
 class ParticipantKicked(Event, frozen=True):
-    """`role`: what is left of their role; None in rows that were written before the field existed."""
+    """`role`: the participant's role from then on, as a removed host is a member; None in old rows."""
 
     user_id: UserId
     banned: bool = False
@@ -183,7 +185,7 @@ class ParticipantOffline(Event, frozen=True):
 
 
 class ConnectionsLost(Event, frozen=True):
-    """The server that held these users' streams went away; they have the grace time to come back."""
+    """The server with the streams of these users stopped. They have the grace time to reconnect."""
 
     user_ids: list[UserId]
 
@@ -195,7 +197,7 @@ class RoleChanged(Event, frozen=True):
 
 
 class PermissionsChanged(Event, frozen=True):
-    """The whole of what is granted and revoked on top of the role, sorted."""
+    """All permissions that are granted and revoked from then on, in addition to the role's, sorted."""
 
     user_id: UserId
     granted: list[Permission]
@@ -212,7 +214,7 @@ class ParticipantUnmuted(Event, frozen=True):
 
 
 class AllMuted(Event, frozen=True):
-    """These were muted, in one stroke."""
+    """These participants were muted by one command."""
 
     user_ids: list[UserId]
 
@@ -233,7 +235,7 @@ class HandLowered(Event, frozen=True):
 
 
 class HandsLowered(Event, frozen=True):
-    """Those that were up, in one stroke."""
+    """These participants' hands were lowered by one command."""
 
     user_ids: list[UserId] = []
 
@@ -246,7 +248,7 @@ class HandCalled(Event, frozen=True):
 
 
 class ChatMessage(Event, frozen=True):
-    """`deleted` is set only where a stored row has been redacted; its text is then empty."""
+    """`deleted` is set only in a stored row that was redacted, whose text is empty."""
 
     message_id: MessageId
     text: str
@@ -266,14 +268,14 @@ class MessageReacted(Event, frozen=True):
     emoji: str
     removed: bool = False
     to: list[UserId] | None = None
-    """The two sides of a direct message; None: everyone."""
+    """Sender and addressee of a direct message; None for a message to everyone."""
 
 
 # Media
 
 
 class MediaChanged(Event, frozen=True):
-    """All that a participant sends now."""
+    """The media that the participant sends from then on."""
 
     user_id: UserId
     video: bool
@@ -281,7 +283,7 @@ class MediaChanged(Event, frozen=True):
     screen: bool
 
 
-# Playback. Positions in seconds of the track, true at the event's own time. `number` is the piece's own in the library
+# Playback. `position` is in seconds of the track, at the time of the event. `number` is the track's in the library
 
 
 class AudioSelected(Event, frozen=True):
@@ -311,7 +313,7 @@ class AudioSeek(Event, frozen=True):
 
 
 class AudioSpeed(Event, frozen=True):
-    """`playing`: it is heard at once."""
+    """`playing`: the track plays, so that the speed is audible at once."""
 
     position: float
     speed: float
@@ -335,7 +337,7 @@ class AudioEnded(Event, frozen=True):
 
 
 class QuestionAsked(Event, frozen=True):
-    """`hidden`: it waits for a moderator's approval. `anonymous`: only moderators and the log see who asked."""
+    """`hidden`: the question awaits a moderator's approval. `anonymous`: only moderators learn who asked."""
 
     question_id: int
     text: str
@@ -346,8 +348,7 @@ class QuestionAsked(Event, frozen=True):
 class QuestionApproved(Event, frozen=True):
     """Repeats the question, which members have not received yet.
 
-    `user_id` and `name` are the asker's; None for an anonymous question. `asked_at` is None in rows that were written
-    before the field existed."""
+    `user_id` and `name` are the asker's; None for an anonymous question. `asked_at` is None in old rows."""
 
     question_id: int
     text: str
@@ -367,7 +368,7 @@ class QuestionAnswered(Event, frozen=True):
 
 
 class QuestionDismissed(Event, frozen=True):
-    """`anonymous`: whoever asked anonymously has taken it back."""
+    """`anonymous`: the asker of an anonymous question has withdrawn it."""
 
     question_id: int
     anonymous: bool = False
@@ -382,7 +383,7 @@ class PollOpened(Event, frozen=True):
 
 
 class PollVoted(Event, frozen=True):
-    """`anonymous`: everyone sees the choice, only the log who made it."""
+    """`anonymous`: only the voter and the log know who chose these options."""
 
     poll_id: int
     options: list[int]
@@ -390,7 +391,7 @@ class PollVoted(Event, frozen=True):
 
 
 class PollClosed(Event, frozen=True):
-    """`results`: votes per option."""
+    """`results` are the votes per option."""
 
     poll_id: int
     results: list[int]
@@ -400,7 +401,7 @@ class PollClosed(Event, frozen=True):
 
 
 class CodeEdited(Event, frozen=True):
-    """What made this version of the one before: changes one after the other, or a whole new text."""
+    """How this version follows from the one before: by changes, one after the other, or by a whole new text."""
 
     version: int
     changes: list[TextChange] | None = None
@@ -408,14 +409,14 @@ class CodeEdited(Event, frozen=True):
 
 
 class CodeMerged(Event, frozen=True):
-    """A Yjs update (base64) that the document holds now, its text as of `version` being the same."""
+    """A Yjs update (base64) of the document, whose text stays that of `version`."""
 
     version: int
     update: str
 
 
 class CodeCompacted(Event, frozen=True):
-    """All Yjs updates so far, in one."""
+    """All Yjs updates so far, merged into one (base64)."""
 
     update: str
 
@@ -449,7 +450,7 @@ class BoardRestored(Event, frozen=True):
 
 
 class RecordingStarted(Event, frozen=True):
-    """`provider` makes one of its own besides."""
+    """`provider` records the session too; None: no provider does."""
 
     recording_id: int
     provider: str | None = None
@@ -461,7 +462,7 @@ class RecordingStopped(Event, frozen=True):
 
 
 class RecordingUpdated(Event, frozen=True, kw_only=True):
-    """What is known of the provider's recording from now on; None: nothing new."""
+    """News about the provider's recording. None: the field is unchanged."""
 
     recording_id: int
     status: RecordingStatus
@@ -475,12 +476,14 @@ class RecordingUpdated(Event, frozen=True, kw_only=True):
 
 
 class EventLogged(Event, frozen=True):
+    """A client's own entry in the log, for moderators."""
+
     event_type: str
     data: dict[str, Any]
 
 
 class AudioUploaded(Event, frozen=True):
-    """A piece came into the library for this session. Nobody but its uploader has been shown it yet."""
+    """A file was uploaded for this session. It is for moderators only until it is selected or sent."""
 
     audio_id: str
     title: str
@@ -488,24 +491,30 @@ class AudioUploaded(Event, frozen=True):
     number: int = 0
 
 
-# Relayed at once, never stored, no seq
+# Ephemeral events: relayed at once and never stored, without `seq`
 
 
 class Signal(Event, frozen=True):
+    """A message from one participant's client to another's, such as for WebRTC."""
+
     to: UserId
     payload: Any
 
 
 class Cursor(Event, frozen=True):
+    """The position of the actor's cursor, in the client's own terms."""
+
     position: dict[str, Any]
 
 
 class Typing(Event, frozen=True):
+    """The actor is writing a chat message, or stops."""
+
     active: bool = True
 
 
 class Relayed(Event, frozen=True):
-    """A frame of a client's own type."""
+    """A frame of a type that a dialect's clients define."""
 
     name: str
     body: dict[str, Any]
@@ -531,5 +540,5 @@ EphemeralEvent = Signal | Cursor | Typing | Relayed
 AnyEvent = DurableEvent | EphemeralEvent
 
 TYPES: Mapping[type, str] = {event: str(event.__struct_config__.tag) for event in get_args(AnyEvent)}
-"""What each event is called in the log."""
+"""The `type` of each event in the log."""
 EPHEMERAL: frozenset[type] = frozenset({Signal, Cursor, Typing, Relayed})

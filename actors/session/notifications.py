@@ -1,6 +1,6 @@
-"""What a session has people told who need not be in it: that they are invited, and that the invitation is over.
+"""Notifications of users, whether or not they are in the session: an invitation, and its end.
 
-**Law:** each `session_invitation` is followed by at most one `invitation_closed` before the next to the same person.
+**Law:** each `session_invitation` is followed by at most one `invitation_closed` before the next to the same user.
 """
 
 from typing import Literal
@@ -13,11 +13,11 @@ from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Kind, State, Status
 
 Closing = Literal["joined", "withdrawn", "over"]
-"""They came in; a moderator took it back; the session has ended or was cancelled."""
+"""The user came in; a moderator withdrew the invitation; the session has ended or was cancelled."""
 
 
 class SessionInvitation(Struct, frozen=True, tag_field="type", tag="session_invitation"):
-    """The session as it was then. `by_id` is None where nobody in particular invites."""
+    """The session as it was at the invitation. `by_id` is None if the server invites."""
 
     session_id: SessionId
     number: int
@@ -31,6 +31,8 @@ class SessionInvitation(Struct, frozen=True, tag_field="type", tag="session_invi
 
 
 class InvitationClosed(Struct, frozen=True, tag_field="type", tag="invitation_closed"):
+    """The end of an invitation."""
+
     session_id: SessionId
     reason: Closing
 
@@ -45,29 +47,30 @@ CLOSINGS: dict[type, Closing] = {
     e.SessionEnded: "over",
     e.SessionCancelled: "over",
 }
-TELLING: frozenset[type] = frozenset({e.ParticipantInvited, *CLOSINGS})
-"""Events that anybody may have to be told of; to all others `notifications` says nothing."""
+NOTIFYING: frozenset[type] = frozenset({e.ParticipantInvited, *CLOSINGS})
+"""The events that can cause notifications. Check it first, since it is cheaper than `notifications`."""
 
 
 def notifications(state: State, event: e.Event, by: Caller) -> list[tuple[UserId, Notification]]:
-    """Say who is told what of an event, in the state just before it."""
+    """Return the notifications that an event causes, with their users, by the state just before it."""
     if isinstance(event, e.ParticipantInvited):
-        # Whoever takes a place in a session of their own knows.
+        # A user who adds themselves to their own session knows.
         return [] if event.user_id == by.user_id else [(event.user_id, invitation(state, by))]
     reason = CLOSINGS.get(type(event))
     if reason is None:
         return []
     if reason == "over":
-        invited = [place.user_id for place in state.participants.values() if place.status == "invited"]
+        invited = [one.user_id for one in state.participants.values() if one.status == "invited"]
     else:
         user_id: UserId = event.user_id  # type: ignore[attr-defined]
-        place = state.participants.get(user_id)
-        invited = [user_id] if place is not None and place.status == "invited" else []
+        participant = state.participants.get(user_id)
+        invited = [user_id] if participant is not None and participant.status == "invited" else []
     closed = InvitationClosed(state.session.id, reason)
     return [(user_id, closed) for user_id in invited if user_id != state.session.owner_id]
 
 
 def invitation(state: State, by: Caller) -> SessionInvitation:
+    """Return the invitation to a session, sent by a caller."""
     session = state.session
     return SessionInvitation(
         session.id, session.number, session.name, session.kind, session.title, session.status,

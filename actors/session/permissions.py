@@ -1,6 +1,6 @@
-"""Who may do what: defaults per kind and role, then what was granted and revoked to the participant.
+"""What each participant may do: the defaults of their role in a kind of session, plus grants, minus revocations.
 
-The owner is a host whether or not they have joined.
+The owner has every permission, whether or not they have joined.
 """
 
 from typing import Literal
@@ -38,32 +38,31 @@ NEEDS_FEATURE: dict[Permission, tuple[str, ...]] = {
     "edit_code": ("code",),
     "record": ("recording",),
 }
-"""Permissions that come to nothing when all these features are off."""
+"""A permission has no effect while all of its features are off."""
 RANKS: dict[Role, int] = {"observer": 0, "member": 1, "cohost": 2, "host": 3}
 
 
 def defaults(kind: Kind, role: Role) -> frozenset[Permission]:
-    """Give what a role may do in a session of a kind, before anything is granted or revoked."""
+    """Return the permissions of a role in a kind of session, before grants and revocations."""
     if role == "member":
         return MEMBERS[kind]
     return {"host": ALL, "cohost": COHOST, "observer": OBSERVER}[role]
 
 
 def effective(state: State, participant: Participant) -> frozenset[Permission]:
+    """Return the permissions of a participant: those of their role, plus grants, minus revocations."""
     return (defaults(state.session.kind, participant.role) | participant.granted) - participant.revoked
 
 
 def rights(kind: Kind, role: Role, participant: Participant | None) -> list[Permission]:
-    """Return what a participant may do in a role, with what was granted to them and revoked, sorted.
-
-    `participant` is None for a user who is not in the roster yet."""
+    """Return the permissions that a participant has in a role, sorted. None: a user who is not in the roster yet."""
     if participant is None:
         return sorted(defaults(kind, role))
     return sorted((defaults(kind, role) | participant.granted) - participant.revoked)
 
 
 def role_of(state: State, user_id: UserId) -> Role | None:
-    """Give the role a user acts in now; None for whoever is not in the session."""
+    """Return the role in which a user acts now; None for a user who has not joined."""
     if user_id == state.session.owner_id:
         return "host"
     participant = state.participants.get(user_id)
@@ -71,6 +70,7 @@ def role_of(state: State, user_id: UserId) -> Role | None:
 
 
 def allowed(state: State, user_id: UserId, permission: Permission) -> bool:
+    """Return whether a user has a permission now. Features that are off and ended sessions are not considered."""
     if user_id == state.session.owner_id:
         return True
     participant = state.participants.get(user_id)
@@ -80,7 +80,7 @@ def allowed(state: State, user_id: UserId, permission: Permission) -> bool:
 
 
 class Why(Struct, frozen=True):
-    """Whether a user may do something now, and what decided it."""
+    """Whether a user has a permission now, and what decided it."""
 
     permission: Permission
     allowed: bool
@@ -89,36 +89,42 @@ class Why(Struct, frozen=True):
 
 
 def explain(state: State, user_id: UserId) -> list[Why]:
-    """Say for each permission whether a user has it now, and why; sorted by name."""
+    """Return for each permission whether a user has it now, and why, sorted by name."""
     return [why(state, user_id, permission) for permission in sorted(ALL)]
 
 
 def why(state: State, user_id: UserId, permission: Permission) -> Why:
+    """Return whether a user has a permission now, and why. Ended sessions and features that are off count."""
     session = state.session
     features = NEEDS_FEATURE.get(permission, ())
-    place = state.participants.get(user_id)
+    participant = state.participants.get(user_id)
     role = role_of(state, user_id)
     if session.status in ("ended", "cancelled"):
         return Why(permission, False, "ended", f"The session is {session.status}.")
     if role is None:
-        status = place.status if place else "not in the roster"
-        return Why(permission, False, "not_joined", f"Only who has joined may do anything; this user is {status}.")
+        status = participant.status if participant else "not in the roster"
+        return Why(
+            permission,
+            False,
+            "not_joined",
+            f"Only participants who have joined have permissions; this user is {status}.",
+        )
     if features and not any(getattr(session.features, feature) for feature in features):
         off = " and ".join(f"`{feature}`" for feature in features)
-        return Why(permission, False, "feature_off", f"Switched off in this session: {off}.")
-    if user_id == session.owner_id or place is None:
-        return Why(permission, True, "owner", "The owner may do everything.")
-    if permission in place.revoked:
-        return Why(permission, False, "revoked", "Taken from this participant.")
+        return Why(permission, False, "feature_off", f"Off in this session: {off}.")
+    if user_id == session.owner_id or participant is None:
+        return Why(permission, True, "owner", "The owner has every permission.")
+    if permission in participant.revoked:
+        return Why(permission, False, "revoked", "Revoked for this participant.")
     if permission in defaults(session.kind, role):
-        return Why(permission, True, "role", f"Every {role} of a {session.kind} session may.")
-    if permission in place.granted:
-        return Why(permission, True, "granted", "Given to this participant.")
-    return Why(permission, False, "role", f"A {role} of a {session.kind} session may not, unless it is granted.")
+        return Why(permission, True, "role", f"Every {role} of a {session.kind} session has it.")
+    if permission in participant.granted:
+        return Why(permission, True, "granted", "Granted to this participant.")
+    return Why(permission, False, "role", f"A {role} of a {session.kind} session has it only if it is granted.")
 
 
 def require(state: State, by: Caller, permission: Permission) -> None:
-    """Refuse a caller who is not in the session, or may not do this in it."""
+    """Raise Rejected if the caller has not joined, or lacks the permission."""
     if not allowed(state, by.user_id, permission):
         if role_of(state, by.user_id) is None:
             raise not_in(state, by.user_id)
@@ -126,7 +132,7 @@ def require(state: State, by: Caller, permission: Permission) -> None:
 
 
 def not_in(state: State, user_id: UserId) -> Rejected:
-    """Say why a user has no part in the session: never joined, waiting, or removed."""
+    """Return the refusal for a user who is not in the session: never joined, waiting, or removed."""
     participant = state.participants.get(user_id)
     match participant.status if participant else None:
         case "kicked":
@@ -138,16 +144,16 @@ def not_in(state: State, user_id: UserId) -> Rejected:
 
 
 def require_current(state: State, by: Caller) -> None:
-    """Refuse a credential for this session alone that is older than its holder's removal, which it does not survive."""
+    """Raise Rejected if a token for this session alone is older than the removal of its holder."""
     if by.issued_at is None:
         return
-    place = state.participants.get(by.user_id)
-    if place and place.kicked_at is not None and by.issued_at <= place.kicked_at:
-        raise Rejected(Reason.KICKED, "You were removed from this session, and what let you in is good no more.")
+    participant = state.participants.get(by.user_id)
+    if participant and participant.kicked_at is not None and by.issued_at <= participant.kicked_at:
+        raise Rejected(Reason.KICKED, "You were removed from this session, which ended this token. Get a new one.")
 
 
 def joined(state: State, by: Caller) -> Participant:
-    """Find the caller's own place in the roster. Raises: not_joined, waiting, kicked."""
+    """Return the caller's own participant. Raise Rejected if they have not joined, are waiting, or were removed."""
     participant = state.participants.get(by.user_id)
     if participant is None or participant.status != "joined":
         raise not_in(state, by.user_id)
@@ -155,19 +161,19 @@ def joined(state: State, by: Caller) -> Participant:
 
 
 def waiting(state: State, user_id: UserId) -> bool:
-    """Say whether somebody is in the lobby."""
-    place = state.participants.get(user_id)
-    return place is not None and place.status == "waiting"
+    """Return whether a user is in the lobby."""
+    participant = state.participants.get(user_id)
+    return participant is not None and participant.status == "waiting"
 
 
 def known_to_all(state: State, user_id: UserId) -> bool:
-    """Say whether everyone may hear of a participant, or only moderators: not of the lobby and the invited."""
-    place = state.participants.get(user_id)
-    return place is not None and place.joined_at is not None and place.status not in ("waiting", "invited")
+    """Return whether members know of a user: one who has joined before and is neither waiting nor invited now."""
+    one = state.participants.get(user_id)
+    return one is not None and one.joined_at is not None and one.status not in ("waiting", "invited")
 
 
 def target(state: State, user_id: UserId, *statuses: Presence, field: str = "user_id") -> Participant:
-    """Find the participant whom a command names. Raises: unknown_participant."""
+    """Return the participant whom a command names. Raise Rejected unless they have joined, or one of `statuses`."""
     participant = state.participants.get(user_id)
     if participant is None or participant.status not in (statuses or ("joined",)):
         wanted = " or ".join(statuses or ("joined",))
@@ -178,19 +184,21 @@ def target(state: State, user_id: UserId, *statuses: Presence, field: str = "use
 
 
 def moderated(state: State, by: Caller, user_id: UserId, *statuses: Presence) -> Participant:
-    """Find a participant over whom the caller has a say: `moderate`, and no lower a role than theirs."""
+    """Return a participant whom the caller may moderate.
+
+    Raise Rejected if the caller lacks `moderate` or has a lower role than the participant, or if they are the owner."""
     require(state, by, "moderate")
     participant = target(state, user_id, *statuses)
     role = role_of(state, by.user_id)
     if user_id == state.session.owner_id and by.user_id != user_id:
-        raise Rejected(Reason.NOT_PERMITTED, "Nobody has a say over the session's owner.")
+        raise Rejected(Reason.NOT_PERMITTED, "The session's owner cannot be moderated.")
     if role is None or RANKS[role] < RANKS[participant.role]:
-        raise Rejected(Reason.NOT_PERMITTED, f"A {role} has no say over a {participant.role}.")
+        raise Rejected(Reason.NOT_PERMITTED, f"A {role} cannot moderate a {participant.role}.")
     return participant
 
 
 def self_or_moderated(state: State, by: Caller, user_id: UserId | None) -> Participant:
-    """Find whom a command means that is for oneself by default."""
+    """Return the participant whom a command is about: the caller, unless it names another, whom they may moderate."""
     if user_id is None or user_id == by.user_id:
         return joined(state, by)
     return moderated(state, by, user_id)
