@@ -7,20 +7,17 @@ of it can see that.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import cast
 
 from aiohttp import web
 
 from actors.ports import LogUnavailable
-from actors.session.ids import SessionId
-from server.api.endpoint import SESSION, Endpoint
+from server.api.endpoint import Endpoint
 from server.api.routes import ContentRoute, DownloadRoute
 from server.api.sse import stream_end
 from server.http.problems import Problem, blob_store_unavailable
 from server.http.ranges import window
 from server.security.principal import Principal
 from server.streams.slots import SlotRevoked, StreamSlot, hold_slot
-from server.usecases.call import Call, Content
 from storage.blobs import UnknownBlob
 from storage.errors import StorageError
 
@@ -29,16 +26,13 @@ WRITE_TIMEOUT_S = 60.0
 
 
 class ContentEndpoint(Endpoint):
-    """Serves a `ContentRoute`; dialects build on it."""
+    """Serves a `ContentRoute`."""
 
-    async def content(self, request: web.Request) -> Content:
-        row = cast(ContentRoute, self._row)
-        services, principal = self._services, await self.principal(request)
-        call = Call(request.match_info, self.query(request), None, principal, SessionId(""), self.address(request))
-        return await row.act(services, call)
+    _row: ContentRoute
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        services, content = self._services, await self.content(request)
+        services = self._services
+        content = await self._row.act(services, await self.call(request))
         part = window({} if content.whole else request.headers, content.size_bytes, content.etag)
         headers = {
             **content.headers,
@@ -90,18 +84,6 @@ class ContentEndpoint(Endpoint):
 
 class LongAnswer(Endpoint):
     """What takes its time, and holds a place among the streams meanwhile."""
-
-    async def call(self, request: web.Request) -> Call:
-        principal = await self.principal(request)
-        ref = request.match_info["ref"]
-        session_id, by_code = await self.resolve(request, ref, principal)
-        if principal is not None:
-            principal.require_scope(session_id)
-        request[SESSION] = session_id
-        return Call(
-            request.match_info, self.query(request), None, principal, session_id, self.address(request), by_code,
-            self.origin(request), request.headers.get("Last-Event-ID"),
-        )  # fmt: skip
 
     def hold_slot(self, reader: Principal | None, request: web.Request) -> AbstractAsyncContextManager[None]:
         """Hold one of the reader's stream slots while the block runs. Raise Problem 429, 401; SlotRevoked."""

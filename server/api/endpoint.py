@@ -1,30 +1,42 @@
-"""What every handler does first: see who calls, read what they send, within bounds, and find the session they mean."""
+"""What every handler does first: identify the caller, read what they send, within bounds, and find the session.
+
+**Law:** the steps and their order are the same for every route of every API.
+"""
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
+from msgspec import Struct, structs
 
 from actors.messages import Key
 from actors.session.ids import SessionId
-from server.api.routes import Row
+from server.api.identity import Identity
+from server.api.routes import Api, Row
+from server.http import key_case
 from server.http.json_body import Decoder, from_query
 from server.http.multipart import Form, require_unencoded
-from server.http.problems import Problem, too_fast, unauthenticated
+from server.http.problems import Problem, too_fast
 from server.http.reply import Reply
 from server.security.principal import Principal
+from server.usecases.call import Call
 from server.usecases.services import Services
-from storage.sessions import CODE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-USER = web.RequestKey("user", str)
 SESSION = web.RequestKey("session", str)
+CAMEL = web.RequestKey("camel", bool)
+"""The client wants keys in camelCase."""
 KEY_LENGTH = 64
+URLENCODED = "application/x-www-form-urlencoded"
+FORMS = (URLENCODED, "multipart/form-data")
+FIELDS = 64
+"""Fields of a form at most."""
 
 
 def within(networks: Sequence[str]) -> Callable[[str], bool]:
@@ -41,46 +53,204 @@ def within(networks: Sequence[str]) -> Callable[[str], bool]:
     return test
 
 
-class Endpoint:
-    """What all handlers do first."""
+class Sent(Struct, frozen=True):
+    """A request's body as it came, and the fields of its query and form."""
 
-    def __init__(self, row: Row, services: Services) -> None:
-        self._services = services
+    raw: bytes
+    fields: Mapping[str, str]
+    is_form: bool = False
+
+
+class Endpoint:
+    """What all handlers do first: a request becomes a `Call`, in the same steps for every row of every API."""
+
+    def __init__(self, api: Api, row: Row, services: Services) -> None:
+        self._api = api
         self._row = row
+        self._services = services
+        self._identity = Identity(api, row, services)
         limits = services.settings.limits
         self._decode = None if row.body is None else Decoder(row.body, max_depth=limits.json_depth)
         self._body_timeout_s = limits.body_timeout_s
         self._trusted = within(services.settings.server.trusted_proxies)
+        self._forms = api.forms or row.forms
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        """Serve a request. Raises: Problem."""
+        """Serve a request. Raise Problem."""
         raise NotImplementedError
 
-    async def principal(self, request: web.Request) -> Principal | None:
-        """Verify the credential, and count what reads. Raises: Problem 401, unless the row is public; 429; 503."""
-        principal = None
-        try:
-            principal = await self.bearer(request.headers.get("Authorization"))
-            request[USER] = principal.user_id
-        except Problem as problem:
-            # A client that logs in again may still send the token that has expired.
-            if not (self._row.public and problem.status == 401):
-                raise
+    async def call(self, request: web.Request) -> Call:
+        """Return the request, verified and decoded: credential, key, query, body, rate, session, scope, what it reads.
+
+        Raise Problem, HTTPRequestEntityTooLarge."""
+        row = self._row
+        if self.form_identifies(request):
+            sent = await self.sent(request)
+            principal = await self.principal(request, sent.fields)
+        else:
+            principal = await self.principal(request, request.query)
+            self.key_text(request)
+            sent = await self.sent(request)
+        query, body = self.query(request), self.decoded_body(sent)
+        if principal is not None:
+            self.admit(principal)
+        session_id, by_code = SessionId(""), False
+        if row.names_session:
+            session_id, by_code = await self.session(request, principal, body)
+            request[SESSION] = session_id
+        call = Call(
+            request.match_info, query, body, self.in_scope(principal, session_id), session_id, self.address(request),
+            by_code, self.origin(request), request.headers.get("Last-Event-ID"),
+        )  # fmt: skip
+        if row.identify is not None:
+            caller = await row.identify(self._services, call)
+            if principal is None:
+                self.admit(caller)
+            call = structs.replace(call, caller=caller)
+        if row.reads is not None:
+            await self._services.readable(row.reads, session_id, call.principal, request.match_info["ref"])
+        return call
+
+    # Who calls
+
+    def form_identifies(self, request: web.Request) -> bool:
+        """Return whether the form has to be read to know who calls."""
+        return self._api.user_field is not None and self._forms and request.content_type in FORMS
+
+    async def principal(self, request: web.Request, fields: Mapping[str, str]) -> Principal | None:
+        """Return the caller, and count what only reads. Raise Problem 401, 403, 422, 429, 503."""
+        principal = await self._identity.of(request, fields)
         self.admit_read(request, principal)
+        return principal if self._row.names_session else self.in_scope(principal, SessionId(""))
+
+    def in_scope(self, principal: Principal | None, session_id: SessionId) -> Principal | None:
+        """Return the caller as this route takes them. Raise Problem 403 if their credential is for another session."""
+        row = self._row
+        if principal is None or row.scoped:
+            return principal
+        if row.public:
+            # A credential for another session says nothing here.
+            return principal if principal.scope in (None, session_id) else None
+        principal.require_scope(session_id or None)
         return principal
 
-    async def bearer(self, header: str | None) -> Principal:
-        """Verify an `Authorization` header. Raises: Problem 401, 503."""
-        return await self._services.tokens.verify(bearer_token(header))
+    def address(self, request: web.Request) -> str:
+        """Return the client's address. What a proxy says counts only from a proxy that the settings name."""
+        peer = request.remote or ""
+        for hop in reversed(",".join(request.headers.getall("X-Forwarded-For", [])).split(",")):
+            if not self._trusted(peer) or not hop.strip():
+                break
+            peer = hop.strip()
+        return peer
 
-    async def body(self, request: web.Request) -> Any:
-        if self._decode is None:
+    def origin(self, request: web.Request) -> str:
+        """Return how the client reaches the server, for links."""
+        return self._services.settings.server.public_url.rstrip("/") or f"{request.scheme}://{request.host}"
+
+    # How often
+
+    def admit(self, principal: Principal) -> None:
+        """Count what may change something. Raise Problem 429."""
+        if self._row.method == "GET":
+            return
+        if wait := self._services.commands.take(principal.user_id):
+            raise too_fast(f"At most {self._services.settings.limits.user_commands_per_s} commands a second.", wait)
+
+    def admit_read(self, request: web.Request, principal: Principal | None) -> None:
+        """Count what only reads: by user, or by address where the caller has shown no credential. Raise Problem 429."""
+        if self._row.method != "GET":
+            return
+        services = self._services
+        if principal is None:
+            wait = services.address_reads.take(self.address(request))
+        else:
+            wait = services.reads.take(principal.user_id)
+        if wait:
+            raise too_fast("Too many reads; wait a little.", wait)
+
+    def guessed(self, request: web.Request, principal: Principal | None) -> None:
+        """Count a code that led nowhere. Raise Problem 429."""
+        for who in (principal and principal.user_id, self.address(request)):
+            if who and (wait := self._services.joins.take(who)):
+                raise too_fast("Too many codes that lead nowhere.", wait) from None
+
+    # Which session
+
+    async def session(self, request: web.Request, principal: Principal | None, body: Any) -> tuple[SessionId, bool]:
+        """Return the id of the session that a request names, and whether by its join code. Raise Problem 404, 429."""
+        code, lookup = self._row.code, self._services.session_lookup
+        ref = request.match_info["ref"] if code is None else code(body)
+        try:
+            if code is None:
+                return await self._api.find_session(lookup, ref)
+            return await self._api.find_by_code(lookup, ref)
+        except Problem:
+            # Guessing codes is slow work, by whichever route and however many accounts.
+            if code is not None or self._api.is_guess(ref):
+                self.guessed(request, principal)
+            raise
+
+    # What was sent
+
+    def query(self, request: web.Request) -> Any:
+        """Return the decoded query. Raise Problem 422."""
+        row = self._row
+        if row.query is None:
+            # A client that sends a parameter means something by it.
+            unknown = next(iter(request.query), None) if self._api.strict and row.method == "GET" else None
+            if unknown is not None:
+                raise Problem(422, "invalid", f"There is no parameter `{unknown}`.", field=unknown, location="query")
             return None
-        raw = await self.raw(request)
-        return self._decode(b"{}" if self._row.bare and not raw else raw)
+        # What is sent twice is a list; only a field that takes one makes sense of the comma.
+        fields = {name: ",".join(request.query.getall(name)) for name in request.query}
+        return from_query(fields if self._api.strict else known_fields(fields, row.query), row.query)
+
+    def decoded_body(self, sent: Sent) -> Any:
+        """Return the decoded body, or None if the row takes none. Raise Problem 400, 422."""
+        row = self._row
+        if row.body is None:
+            return None
+        # An empty object is what many a client sends that has put everything into the query.
+        if self._forms and (sent.is_form or sent.raw.strip() in (b"", b"{}")):
+            return from_query(known_fields(sent.fields, row.body), row.body, "body")
+        return self.decoded(b"{}" if row.bare and not sent.raw else sent.raw)
+
+    def decoded(self, raw: bytes) -> Any:
+        """Return a decoded body of JSON. Raise Problem 400, 422."""
+        return None if self._decode is None else self._decode(raw)
+
+    async def sent(self, request: web.Request) -> Sent:
+        """Read a request's body, if the row takes one. Raise Problem, HTTPRequestEntityTooLarge."""
+        raw, fields = b"", dict(request.query)
+        is_form = self._forms and request.content_type in FORMS
+        if is_form:
+            fields |= await self.form(request)
+        elif self._row.body is not None:
+            raw = await self.raw(request)
+        if self._api.cased:
+            request[CAMEL] = key_case.wanted(request.query)
+            if request[CAMEL]:
+                raw = key_case.snake(raw, self._services.settings.limits.json_depth)
+        return Sent(raw, fields, is_form)
+
+    async def form(self, request: web.Request) -> dict[str, str]:
+        """Read the fields of a short form. Raise Problem 400, 408, HTTPRequestEntityTooLarge."""
+        try:
+            if request.content_type == URLENCODED:
+                return dict(
+                    parse_qsl((await self.raw(request)).decode(), keep_blank_values=True, max_num_fields=FIELDS)
+                )
+            async with asyncio.timeout(self._body_timeout_s):
+                sent = await request.post()
+        # A field may name a charset that there is not.
+        except (ValueError, LookupError, BadHttpMessage) as error:
+            raise Problem(400, "malformed", f"The body is not a form: {error}.") from error
+        except TimeoutError as error:
+            raise Problem(408, "too_slow", "The body took too long.", headers={"Connection": "close"}) from error
+        return {name: value for name, value in sent.items() if isinstance(value, str)}
 
     async def raw(self, request: web.Request) -> bytes:
-        """Read a body as it comes. Raises: Problem 400, 408, 415, HTTPRequestEntityTooLarge."""
+        """Read a body as it comes. Raise Problem 400, 408, 415, HTTPRequestEntityTooLarge."""
         require_unencoded(request)
         most = self._services.settings.limits.body_bytes
         if (announced := request.content_length or 0) > most:
@@ -96,7 +266,7 @@ class Endpoint:
             raise Problem(400, "malformed", "The body breaks off.", headers={"Connection": "close"}) from error
 
     def upload(self, request: web.Request) -> Form:
-        """Give a body to be read part by part, and at its sender's pace within bounds."""
+        """Return a body to be read part by part, and at its sender's pace within bounds."""
         settings = self._services.settings
         return Form(
             request,
@@ -104,81 +274,28 @@ class Endpoint:
             min_bytes_per_s=settings.audio.min_bytes_per_s,
         )
 
-    def key(self, request: web.Request, body: Any) -> Key | None:
-        """Give the Idempotency-Key of what is no command by itself: for this route, its parameters and this body.
+    def key_text(self, request: web.Request) -> str | None:
+        """Return the Idempotency-Key, if the client sent one and the row takes one. Raise Problem 422."""
+        return idempotency_key(request.headers.get("Idempotency-Key")) if self._row.keyed else None
 
-        Raises: Problem 422."""
-        text = idempotency_key(request.headers.get("Idempotency-Key")) if self._row.keyed else None
-        if text is None:
-            return None
-        return Key(text, digest([self._row.method, self._row.path, dict(request.match_info), body]))
+    def key(self, request: web.Request, asked: object) -> Key | None:
+        """Return the Idempotency-Key with a digest of what was asked; None: there is no key. Raise Problem 422."""
+        text = self.key_text(request)
+        return None if text is None else Key(text, digest(asked))
 
-    def decoded(self, raw: bytes) -> Any:
-        return None if self._decode is None else self._decode(raw)
+    def request_asked(self, request: web.Request, body: Any) -> object:
+        """Return what a request asks for, where no command says it alone: this route, its parameters and this body."""
+        return [self._row.method, self._row.path, dict(request.match_info), body]
 
-    def query(self, request: web.Request) -> Any:
-        if self._row.query is None:
-            # Who sends one means something by it.
-            if self._row.method == "GET" and (unknown := next(iter(request.query), None)) is not None:
-                raise Problem(422, "invalid", f"There is no parameter `{unknown}`.", field=unknown, location="query")
-            return None
-        # What is sent twice is a list; only a field that takes one makes sense of the comma.
-        sent = {name: ",".join(request.query.getall(name)) for name in request.query}
-        return from_query(sent, self._row.query)
-
-    def address(self, request: web.Request) -> str:
-        """Give the client's address; a proxy's word for it counts only from a proxy that the settings name."""
-        peer = request.remote or ""
-        for hop in reversed(",".join(request.headers.getall("X-Forwarded-For", [])).split(",")):
-            if not self._trusted(peer) or not hop.strip():
-                break
-            peer = hop.strip()
-        return peer
-
-    def origin(self, request: web.Request) -> str:
-        """Say how the client reaches the server, for links."""
-        return self._services.settings.server.public_url.rstrip("/") or f"{request.scheme}://{request.host}"
-
-    async def resolve(self, request: web.Request, ref: str, principal: Principal | None) -> tuple[SessionId, bool]:
-        """Find the session that a reference leads to. Raises: Problem 404, 429."""
-        try:
-            return await self._services.session_lookup.resolve(ref)
-        except Problem:
-            # Guessing codes is slow work for whoever does it, by whichever route and however many accounts.
-            if CODE.fullmatch(ref):
-                self.guessed(request, principal)
-            raise
-
-    def admit(self, principal: Principal) -> None:
-        """Count what may change something. Raises: Problem 429."""
-        if wait := self._services.commands.take(principal.user_id):
-            raise too_fast(f"At most {self._services.settings.limits.user_commands_per_s} commands a second.", wait)
-
-    def admit_read(self, request: web.Request, principal: Principal | None) -> None:
-        """Count what only reads: by user, or by address where nobody has shown a credential. Raises: Problem 429."""
-        if self._row.method != "GET":
-            return
-        services = self._services
-        if principal is None:
-            wait = services.address_reads.take(self.address(request))
-        else:
-            wait = services.reads.take(principal.user_id)
-        if wait:
-            raise too_fast("Too many reads; wait a little.", wait)
-
-    def guessed(self, request: web.Request, principal: Principal | None) -> None:
-        """Count a code that led nowhere. Raises: Problem 429."""
-        for who in (principal and principal.user_id, self.address(request)):
-            if who and (wait := self._services.joins.take(who)):
-                raise too_fast("Too many codes that lead nowhere.", wait) from None
+    def response(self, request: web.Request, value: Any) -> web.Response:
+        """Return what a row has come to, as its API prints it."""
+        return response(self._api.printed(self._row, value, camel=request.get(CAMEL, False)))
 
 
-def bearer_token(header: str | None) -> str:
-    """Give the token in an `Authorization` header. Raises: Problem 401."""
-    scheme, _, token = (header or "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise unauthenticated("Send `Authorization: Bearer <access token>`.")
-    return token.strip()
+def known_fields(fields: Mapping[str, str], type_: type) -> dict[str, str]:
+    """Return the fields that a type has: clients send more than they must."""
+    names = {field.encode_name for field in structs.fields(type_)}
+    return {name: value for name, value in fields.items() if name in names}
 
 
 def idempotency_key(key: str | None) -> str | None:

@@ -1,132 +1,224 @@
-"""The generic handlers of what is short: commands, actions, uploads, webhooks. Every row of every API is served by one
-of these, or by one in `long_answers.py`, `watching.py` or `sockets.py` (`app.ENDPOINTS`).
+"""The handlers of what is short: commands, creations, readings, actions, uploads, webhooks. Every row of every API is
+served by one of these, or by one in `downloads.py`, `replay_stream.py`, `sse.py` or `websocket.py`
+(`bootstrap/application.py`).
 
-Each verifies the credential, decodes what was sent, asks the session or a store, and prints the answer as the row says.
+Each takes the call that `Endpoint` makes of a request, asks a session or a use case, and prints as the row says.
 """
 
 import msgspec
 from aiohttp import web
+from msgspec import structs
 
 from actors.messages import Answer, Execute, Key, Outcome, Repeated
+from actors.ports import KeyRow
 from actors.session.commands import Command
-from actors.session.ids import SessionId
+from actors.session.ids import SessionId, UserId
 from actors.session.visibility import event_in_log
-from server.api.endpoint import SESSION, Endpoint, digest, idempotency_key, response
-from server.api.routes import ActionRoute, CommandRoute, HookRoute, UploadRoute
+from server.api.endpoint import Endpoint, Sent, digest, response
+from server.api.routes import (
+    ActionRoute,
+    CommandRoute,
+    CreateRoute,
+    DirectCommandRoute,
+    HookRoute,
+    ReadRoute,
+    UploadRoute,
+)
+from server.http.multipart import Form
 from server.http.problems import Problem, problem_of
 from server.http.reply import Reply
 from server.security.principal import Principal
 from server.usecases.call import Call
 from server.usecases.command_inputs import NOTHING, Fields, load_inputs
+from server.usecases.session_commands import made, seen
+from server.usecases.session_creation import create_session_idempotent
+
+FORM = web.RequestKey("form", Form)
+REPEATED = web.RequestKey("repeated", KeyRow)
+"""What an Idempotency-Key did in a session that has been deleted since, perhaps by that."""
 
 
-class CommandEndpoint(Endpoint):
-    """Serves a `CommandRoute`. Its steps are apart, so that the fast lane (`fast.py`) takes the very same ones."""
+class AnyCommandEndpoint(Endpoint):
+    """Sends a command to its session."""
 
-    _row: CommandRoute
+    _row: CommandRoute | DirectCommandRoute
+
+    @property
+    def reads_session(self) -> bool:
+        """Whether the answer has to do with more than the command, so that a deleted session gives none."""
+        return False
+
+    async def session(self, request: web.Request, principal: Principal | None, body: object) -> tuple[SessionId, bool]:
+        try:
+            return await super().session(request, principal, body)
+        except Problem as problem:
+            key, ref = self.key_text(request), request.match_info.get("ref")
+            if problem.status != 404 or key is None or ref is None or principal is None or self.reads_session:
+                raise
+            session_id = await self._services.session_lookup.deleted(ref)
+            if session_id is None or principal.scope not in (None, session_id):
+                raise
+            used = await self._services.log.find_key(session_id, principal.user_id, key)
+            if used is None:
+                raise
+            request[REPEATED] = used
+            return session_id, False
+
+    async def ask(
+        self, request: web.Request, call: Call, command: Command, key: Key | None, *, has_invitation: bool
+    ) -> Outcome:
+        """Return what becomes of a command in its session. Raise Problem."""
+        if (used := request.get(REPEATED)) is not None:
+            assert key is not None
+            return key.outcome(used)
+        principal = call.principal
+        inputs = await load_inputs(self._services, call.session_id, principal, command)
+        execute = executed(principal, command, key, inputs, has_invitation=has_invitation)
+        return await self._services.directory.ask(call.session_id, execute)
+
+
+def executed(
+    principal: Principal, command: Command, key: Key | None, inputs: Fields = NOTHING, *, has_invitation: bool
+) -> Execute:
+    """Return the message that has a session execute a caller's command."""
+    caller = principal.caller(has_invitation=has_invitation)
+    if inputs:
+        caller = msgspec.structs.replace(caller, **inputs)
+    return Execute(command, caller, key=key)
+
+
+class DirectCommandEndpoint(AnyCommandEndpoint):
+    """Serves a `DirectCommandRoute`. Its steps are apart, so that the fast lane and sockets take the very same ones."""
+
+    _row: DirectCommandRoute
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        services, row = self._services, self._row
-        principal = await self.principal(request)
-        assert principal is not None
-        key = idempotency_key(request.headers.get("Idempotency-Key"))
-        body = await self.body(request)
-        self.admit(principal)
-        ref, command = row.ref(request.match_info, body), row.command(body)
-        outcome: Outcome | None = None
-        try:
-            session_id, by_code = await self.resolve(request, ref, principal)
-        except Problem as problem:
-            before = None if key is None or problem.status != 404 else await self.before(ref, principal, command, key)
-            if before is None:
-                raise
-            (session_id, outcome), by_code = before, False
-        request[SESSION] = session_id
-        if outcome is None:
-            principal.require_scope(session_id)
-            found = await load_inputs(services, session_id, principal, command)
-            outcome = await services.directory.ask(session_id, self.execute(principal, by_code, command, key, found))
-        call = Call(request.match_info, None, body, principal, session_id, self.address(request))
-        return response(await self.reply(outcome, ref, call))
-
-    async def before(
-        self, ref: str, principal: Principal, command: Command, key: str
-    ) -> tuple[SessionId, Outcome] | None:
-        """Give what a key did in a session that has been deleted since, perhaps by that; None: nothing."""
-        session_id = await self._services.session_lookup.deleted(ref)
-        if session_id is None or principal.scope not in (None, session_id):
-            return None
-        used = await self._services.log.find_key(session_id, principal.user_id, key)
-        return None if used is None else (session_id, Key(key, digest(command)).outcome(used))
+        call = await self.call(request)
+        key = self.key(request, call.body)
+        outcome = await self.ask(request, call, call.body, key, has_invitation=call.by_code)
+        return response(await self.reply(outcome, request.match_info["ref"], call.session_id, call.principal.user_id))
 
     def execute(
-        self, principal: Principal, by_code: bool, command: Command, key: str | None, found: Fields = NOTHING
+        self, principal: Principal, by_code: bool, command: Command, key: str | None, inputs: Fields = NOTHING
     ) -> Execute:
-        caller = principal.caller(has_invitation=by_code)
-        if found:
-            caller = msgspec.structs.replace(caller, **found)
-        return Execute(command, caller, key=None if key is None else Key(key, digest(command)))
+        used = None if key is None else Key(key, digest(command))
+        return executed(principal, command, used, inputs, has_invitation=by_code)
 
     def answered(self, outcome: Outcome, ref: str) -> Reply | None:
-        """Print an outcome that needs nothing looked up; None for the others. Raises: Problem."""
-        if not isinstance(outcome, Answer | Repeated):
-            raise problem_of(outcome, ref)
-        if isinstance(outcome, Repeated) or self._row.reply is None:
+        """Print an outcome that needs nothing looked up; None for the others. Raise Problem."""
+        if isinstance(outcome, Repeated):
             return None
+        if not isinstance(outcome, Answer):
+            raise problem_of(outcome, ref)
         return self._row.reply(outcome)
 
-    async def reply(self, outcome: Outcome, ref: str, call: Call) -> Reply:
-        """Print any outcome. Raises: Problem."""
-        row = self._row
+    async def reply(self, outcome: Outcome, ref: str, session_id: SessionId, user_id: UserId) -> Reply:
+        """Print any outcome. Raise Problem."""
         reply = self.answered(outcome, ref)
         if reply is not None:
             return reply
-        if row.then is not None and row.view is not None:
-            return row.view(await row.then(self._services, call))
         assert isinstance(outcome, Repeated)
-        assert row.repeat is not None
         first, last = outcome.first_seq, outcome.last_seq
-        rows = await self._services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
-        return row.repeat(last, [event_in_log(one, call.principal.user_id) for one in rows])
+        rows = await self._services.log.read(session_id, first - 1, last - first + 1) if last >= first else []
+        return self._row.repeat(last, [event_in_log(one, user_id) for one in rows])
+
+
+class CommandEndpoint(AnyCommandEndpoint):
+    """Serves a `CommandRoute`."""
+
+    _row: CommandRoute
+
+    @property
+    def reads_session(self) -> bool:
+        row = self._row
+        return row.find is not None or row.see is not None or row.reads is not None
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        services, row, call = self._services, self._row, await self.call(request)
+        if row.lookup is not None:
+            call = structs.replace(call, known=await row.lookup(services, call))
+        if row.find is not None:
+            call = structs.replace(call, found=await seen(services, call, row.find))
+        command = row.ask(call)
+        # By the command; where that has to do with what the session has become meanwhile, by what was sent.
+        by_command = row.find is None and row.lookup is None
+        key = self.key(request, command if by_command else self.request_asked(request, call.body))
+        outcome = await self.ask(request, call, command, key, has_invitation=row.has_invitation or call.by_code)
+        call = structs.replace(call, made=await made(services, call, outcome))
+        if row.see is not None:
+            call = structs.replace(call, seen=await seen(services, call, row.see))
+        value = call.seen if row.then is None else await row.then(services, call)
+        return self.response(request, row.view(value, call))
+
+
+class ReadEndpoint(Endpoint):
+    """Serves a `ReadRoute`."""
+
+    _row: ReadRoute
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        services, row, call = self._services, self._row, await self.call(request)
+        call = structs.replace(call, seen=await seen(services, call, row.see))
+        value = call.seen if row.then is None else await row.then(services, call)
+        return self.response(request, row.view(value, call))
+
+
+class CreateEndpoint(Endpoint):
+    """Serves a `CreateRoute`."""
+
+    _row: CreateRoute
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        services, row, call = self._services, self._row, await self.call(request)
+        call = structs.replace(call, key=self.key(request, self.request_asked(request, call.body)))
+        if call.key is not None and not call.principal.login and row.identify is not None:
+            # A caller without a credential is another one each time.
+            raise Problem(422, "invalid", "An Idempotency-Key takes a token.", field="Idempotency-Key")
+        options = structs.replace(row.options(call), dialect=self._api.made_through)
+        state = await create_session_idempotent(services, call, row.new(call), options)
+        call = structs.replace(call, session_id=state.session.id)
+        if row.see is not None:
+            call = structs.replace(call, seen=row.see(state, call))
+        value = call.seen if row.then is None else await row.then(services, call, state)
+        return self.response(request, row.view(value, call))
 
 
 class ActionEndpoint(Endpoint):
+    """Serves an `ActionRoute`."""
+
     _row: ActionRoute
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        services, row = self._services, self._row
-        principal = await self.principal(request)
-        session_id, by_code = SessionId(""), False
-        if row.session:
-            session_id, by_code = await self.resolve(request, request.match_info["ref"], principal)
-            request[SESSION] = session_id
-        if principal is not None and not (row.public or row.scoped):
-            principal.require_scope(session_id if row.session else None)
-        if principal is not None and row.method != "GET":
-            self.admit(principal)
-        query = self.query(request)
-        body = await self.body(request)
-        call = Call(
-            request.match_info, query, body, principal, session_id, self.address(request), by_code,
-            self.origin(request), key=self.key(request, body),
-        )  # fmt: skip
-        return response(row.view(await row.act(services, call)))
+        row, call = self._row, await self.call(request)
+        call = structs.replace(call, key=self.key(request, self.request_asked(request, call.body)))
+        if row.into is not None:
+            call = structs.replace(call, body=row.into(call))
+        return self.response(request, row.view(await row.act(self._services, call), call))
 
 
 class UploadEndpoint(Endpoint):
+    """Serves an `UploadRoute`."""
+
     _row: UploadRoute
 
+    def form_identifies(self, request: web.Request) -> bool:
+        return self._api.trusting and "Authorization" not in request.headers
+
+    async def sent(self, request: web.Request) -> Sent:
+        form = request[FORM] = self.upload(request)
+        fields = dict(request.query)
+        if self.form_identifies(request):
+            fields = await form.leading() | fields
+        return Sent(b"", fields)
+
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        services, row = self._services, self._row
-        principal = await self.principal(request)
-        assert principal is not None
-        principal.require_scope(None)
-        form = self.upload(request)
-        call = Call(request.match_info, None, None, principal, SessionId(""), self.address(request))
-        return response(row.view(await row.act(services, call, form)))
+        row, call = self._row, await self.call(request)
+        return self.response(request, row.view(await row.act(self._services, call, request[FORM]), call))
 
 
 class HookEndpoint(Endpoint):
+    """Serves a `HookRoute`."""
+
     _row: HookRoute
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:

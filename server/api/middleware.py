@@ -9,7 +9,8 @@ from aiohttp.typedefs import Handler, Middleware
 
 from actors.ports import LogUnavailable
 from server.api import cors, mounting
-from server.api.endpoint import SESSION, USER, response
+from server.api.endpoint import SESSION, response
+from server.api.identity import USER
 from server.api.routes import (
     Api,
     Row,

@@ -4,7 +4,7 @@ from typing import cast
 
 from aiohttp import web
 
-from server.api.endpoint import USER
+from server.api.identity import USER
 from server.api.routes import UserStreamRoute
 from server.api.sse import StreamEndpoint, bound_connection, cursor_of
 from server.streams.notification_feed import Reader
@@ -23,7 +23,7 @@ class UserStreamEndpoint(StreamEndpoint):
             services.tokens.require_open(principal.login)
             request[USER] = principal.user_id
         else:
-            verified = await self.principal(request)
+            verified = await self.principal(request, request.query)
             assert verified is not None
             principal = verified
         principal.require_scope(None)

@@ -8,12 +8,12 @@ from aiohttp import web
 
 import server
 from actors.session.errors import Reason
-from server.api.dialect import AskRoute, Dialect, DialectRow, PlayRoute, TakeRoute, TalkRoute, WatchRoute
 from server.api.routes import (
     ActionRoute,
     Api,
     CommandRoute,
     ContentRoute,
+    DirectCommandRoute,
     DownloadRoute,
     ReplayRoute,
     Row,
@@ -23,11 +23,8 @@ from server.api.routes import (
 )
 from server.http.problems import STATUS, Problem
 
-STREAMS = (StreamRoute, ReplayRoute, WatchRoute)
-SOCKETS = (SocketRoute, TalkRoute)
-CONTENTS = (ContentRoute, PlayRoute)
-UPLOADS = (UploadRoute, TakeRoute)
-COMMANDS = (CommandRoute, AskRoute)
+STREAMS = (StreamRoute, ReplayRoute)
+COMMANDS = (CommandRoute, DirectCommandRoute)
 REF_TEMPLATE = "#/components/schemas/{name}"
 BINARY = {"audio/*": {"schema": {"type": "string", "format": "binary"}}}
 
@@ -59,29 +56,29 @@ def operation(api: Api, row: Row, known: dict[int, Any], components: dict[str, A
         "summary": row.summary,
         "operationId": operation_id(row),
         "security": [] if row.public else [{"bearer": []}],
-        "parameters": [*path_parameters(api, row), *query_parameters(row, known, components), *cased(api, row)],
+        "parameters": [*path_parameters(api, row), *query_parameters(api, row, known, components), *cased(api, row)],
         "responses": {str(row.status): answer(row, known), **refusals(api, row, known)},
     }
     if row.body is not None:
         described["requestBody"] = body(api, row, known)
-    if isinstance(row, UPLOADS):
+    if isinstance(row, UploadRoute):
         described["requestBody"] = {
             "required": True, "content": {"multipart/form-data": {"schema": known[id(row.form)]}}
         }  # fmt: skip
-    if isinstance(row, CONTENTS):
+    if isinstance(row, ContentRoute):
         described["responses"]["304"] = {"description": "As it was"}
         described["responses"]["206"] = {"description": "The range that was asked for", "content": BINARY}
     if row.keyed:
         again = "The same key and body again does nothing, and gives the first answer; another body is refused"
         described["parameters"].append(header("Idempotency-Key", again, 64))
-    if isinstance(row, CommandRoute) and row.repeat is not None:
+    if isinstance(row, DirectCommandRoute):
         described["responses"]["202"] = {"description": "Passed on, not kept", **answer(row, known)}
     return described
 
 
 def body(api: Api, row: Row, known: dict[int, Any]) -> dict[str, Any]:
     schema = {"schema": known[id(row.body)]}
-    if not (isinstance(api, Dialect) and isinstance(row, DialectRow) and (api.forms or row.forms)):
+    if not (api.forms or row.forms):
         return {"required": not row.bare, "content": {"application/json": schema}}
     kinds = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
     return {"required": False, "content": dict.fromkeys(kinds, schema)}
@@ -90,11 +87,11 @@ def body(api: Api, row: Row, known: dict[int, Any]) -> dict[str, Any]:
 def refusals(api: Api, row: Row, known: dict[int, Any]) -> dict[str, Any]:
     """Describe every status that a refusal of a row may have."""
     texts: dict[int, set[str]] = {}
-    for problem in [*possible(row), *[Problem(422, "invalid", "invalid") for _ in cased(api, row)]]:
+    for problem in [*possible(api, row), *[Problem(422, "invalid", "invalid") for _ in cased(api, row)]]:
         reply = api.refusal(problem, row, {"ref": "…"})
         texts.setdefault(reply.status, set()).add(problem.reason)
     content = {api.refused_as: {"schema": known[id(api.refused)]}}
-    if isinstance(row, DialectRow) and row.error_body is not None:
+    if row.error_body is not None:
         content = {api.refused_as: {"schema": {}}}
     return {
         str(status): {"description": ", ".join(sorted(reasons)), "content": content}
@@ -102,17 +99,17 @@ def refusals(api: Api, row: Row, known: dict[int, Any]) -> dict[str, Any]:
     }
 
 
-def possible(row: Row) -> list[Problem]:
+def possible(api: Api, row: Row) -> list[Problem]:
     """List what a row may be refused for."""
     found = {("too_fast", 429), ("unavailable", 503), *((reason, status) for reason, (status, _) in row.errors.items())}
-    if not row.public or isinstance(row, STREAMS + SOCKETS):
+    if not row.public or isinstance(row, STREAMS):
         found |= {("unauthenticated", 401), ("wrong_scope", 403), ("not_owner", 403), ("not_a_teacher", 403)}
     if row.public:
         found |= {("bad_credentials", 401), ("bad_signature", 403), ("registration_off", 403), ("ended", 410)}
-    # A parameter that there is not is refused, but by dialects, whose clients send more than they must.
-    if row.query is not None or row.method != "GET" or not isinstance(row, DialectRow):
+    # An unknown parameter is refused by a strict API only.
+    if row.query is not None or row.method != "GET" or api.strict:
         found.add(("invalid", 422))
-    if "{" in row.path or isinstance(row, COMMANDS + UPLOADS):
+    if "{" in row.path or isinstance(row, (*COMMANDS, UploadRoute)):
         found |= {("unknown_session", 404), ("not_joined", 403), ("invalid", 422)}
         found |= {(reason.value, STATUS[reason]) for reason in LOOKING}
     if row.method != "GET":
@@ -121,9 +118,9 @@ def possible(row: Row) -> list[Problem]:
         found.add(("key_reused" if row.keyed else "key_not_taken", 422))
     if isinstance(row, COMMANDS):
         found |= {*((reason.value, status) for reason, status in STATUS.items())}
-    if isinstance(row, CONTENTS):
+    if isinstance(row, ContentRoute):
         found |= {("changed", 412), ("bad_range", 416)}
-    if isinstance(row, SOCKETS):
+    if isinstance(row, SocketRoute):
         found |= {("upgrade_required", 426), ("wrong_origin", 403)}
     return [Problem(status, reason, reason) for reason, status in sorted(found)]
 
@@ -136,7 +133,7 @@ LOOKING = (
 
 
 def form(row: Row) -> Any:
-    return row.form if isinstance(row, UPLOADS) else None
+    return row.form if isinstance(row, UploadRoute) else None
 
 
 def operation_id(row: Row) -> str:
@@ -146,13 +143,13 @@ def operation_id(row: Row) -> str:
 
 def answer(row: Row, known: dict[int, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": row.summary}
-    if isinstance(row, SOCKETS):
+    if isinstance(row, SocketRoute):
         return described
     if isinstance(row, DownloadRoute):
         described["content"] = {row.content_type: {"schema": {"type": "string"}}}
     elif isinstance(row, STREAMS):
         described["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
-    elif isinstance(row, CONTENTS):
+    elif isinstance(row, ContentRoute):
         described["content"] = BINARY
     elif row.answer is not None:
         described["content"] = {"application/json": {"schema": known[id(row.answer)]}}
@@ -174,21 +171,25 @@ def path_parameters(api: Api, row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def query_parameters(row: Row, known: dict[int, Any], components: dict[str, Any]) -> list[dict[str, Any]]:
+def query_parameters(api: Api, row: Row, known: dict[int, Any], components: dict[str, Any]) -> list[dict[str, Any]]:
+    described = [text("token", "Instead of the `Authorization` header")] if row.query_token else []
     if isinstance(row, StreamRoute):
-        return [
-            {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": "Where to go on from"},
-            {"name": "ticket", "in": "query", "schema": {"type": "string"}, "description": "Instead of a bearer token"},
-            header("Last-Event-ID", "Where to go on from", 24),
-        ]
-    if row.query is None:
-        return []
-    schema = components[known[id(row.query)]["$ref"].rpartition("/")[2]]
-    return [{"name": name, "in": "query", "schema": kind} for name, kind in schema["properties"].items()]
+        described.append(text("cursor", "Where to resume"))
+        if api.tickets:
+            described.append(text("ticket", "Instead of a bearer token"))
+        described.append(header("Last-Event-ID", "Where to resume", 24))
+    if row.query is not None:
+        schema = components[known[id(row.query)]["$ref"].rpartition("/")[2]]
+        described += [{"name": name, "in": "query", "schema": kind} for name, kind in schema["properties"].items()]
+    return described
+
+
+def text(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": {"type": "string"}, "description": description}
 
 
 def cased(api: Api, row: Row) -> list[dict[str, Any]]:
-    if not isinstance(api, Dialect) or not api.cased or isinstance(row, SOCKETS + STREAMS):
+    if not api.cased or isinstance(row, STREAMS):
         return []
     schema = {"enum": ["snake", "camel"], "default": "snake"}
     return [

@@ -6,12 +6,10 @@ from typing import Any
 from actors.messages import Execute, Fenced, Outcome
 from actors.ports import LogUnavailable
 from actors.session.ids import SessionId
-from server.api.handlers import CommandEndpoint
+from server.api.handlers import DirectCommandEndpoint
 from server.http.problems import Problem, problem_body
 from server.http.reply import Reply
 from server.http.request_id import CURRENT, working_for
-from server.security.principal import Principal
-from server.usecases.call import Call
 from server.usecases.services import Services
 
 logger = logging.getLogger(__name__)
@@ -20,9 +18,9 @@ logger = logging.getLogger(__name__)
 class Pending:
     """Waits for one outcome: the actor sets it as it would a future's result, and it is printed at once."""
 
-    __slots__ = ("_endpoint", "_execute", "_principal", "_ref", "_services", "request_id", "session_id")
+    __slots__ = ("_endpoint", "_execute", "_ref", "_services", "request_id", "session_id")
 
-    def __init__(self, endpoint: CommandEndpoint, services: Services, ref: str, request_id: str) -> None:
+    def __init__(self, endpoint: DirectCommandEndpoint, services: Services, ref: str, request_id: str) -> None:
         self._endpoint = endpoint
         self._services = services
         self._ref = ref
@@ -37,10 +35,9 @@ class Pending:
         body = problem_body(problem)
         self.answer(Reply(problem.status, body, problem.headers, "application/problem+json"))
 
-    def send(self, session_id: SessionId, execute: Execute, principal: Principal) -> None:
+    def send(self, session_id: SessionId, execute: Execute) -> None:
         self.session_id = session_id
         self._execute = execute
-        self._principal = principal
         execute.reply = self
         directory = self._services.directory
         if session_id in directory:
@@ -81,8 +78,7 @@ class Pending:
         try:
             if isinstance(outcome, Fenced):
                 outcome = await self._services.directory.ask(self.session_id, self._execute)
-            call = Call({"ref": self._ref}, None, None, self._principal, self.session_id, "")
-            self.answer(await self._endpoint.reply(outcome, self._ref, call))
+            self.answer(await self._endpoint.reply(outcome, self._ref, self.session_id, self._execute.by.user_id))
         except Problem as problem:
             self.refuse(problem)
         except LogUnavailable:

@@ -1,6 +1,6 @@
-"""The generic handler of streams: it lets a subscriber in, reads what they missed, and hands the connection over.
+"""The handler of streams: it lets a subscriber in, reads what they missed, and hands the connection over.
 
-Sockets (`sockets.py`), users' own streams (`user_streams.py`) and dialects' (`dialect_streams.py`) build on it.
+Sockets (`websocket.py`) and users' own streams (`notification_stream.py`) build on it.
 """
 
 import asyncio
@@ -18,14 +18,17 @@ from actors.messages import Answer, ReadState, Snapshot, Subscribe
 from actors.session.ids import SessionId
 from actors.session.state import State
 from actors.session.visibility import Published
-from server.api.endpoint import SESSION, USER, Endpoint
-from server.api.routes import Row
+from server.api.endpoint import SESSION, Endpoint
+from server.api.identity import USER
+from server.api.routes import Api, StreamRoute
 from server.http.problems import Problem, problem_of
-from server.security.principal import AnonymousViewer, Principal
+from server.security.principal import AnonymousViewer, Principal, anonymous_viewer
 from server.streams.channel import replayed
-from server.streams.format import Cursor, StreamEncoder
+from server.streams.format import Cursor
 from server.streams.subscriber import Subscriber
+from server.usecases.call import Call
 from server.usecases.services import Services
+from server.usecases.session_commands import seen
 
 DETACHED = web.RequestKey("detached", bool)
 """The stream is open, and its connection is no longer aiohttp's."""
@@ -34,29 +37,19 @@ MISSED_ROWS = 5_000
 
 
 class Detachable(Protocol):
-    """What `Front` is to a stream."""
+    """What a connection (`transport/connection.py`) is to a stream."""
 
     def detach(self, ended: "asyncio.Future[None]", lost: Callable[[], None]) -> None: ...
 
 
-class Streamed(Protocol):
-    """What a row has that opens streams."""
-
-    format: StreamEncoder
-    join: bool
-
-
 class StreamEndpoint(Endpoint):
-    """Serves a `StreamRoute`; `sockets.py` and `user_streams.py` build on it, and dialects do."""
+    """Serves a `StreamRoute`; sockets and users' own streams build on it."""
 
-    streamed: Streamed
+    _row: StreamRoute
     subscriber: type[Subscriber] = Subscriber
-    has_invitation = False
-    """Whoever finds the session may come in, as if they held its join code."""
 
-    def __init__(self, row: Row, services: Services) -> None:
-        super().__init__(row, services)
-        self.streamed = cast(Streamed, row)
+    def __init__(self, api: Api, row: StreamRoute, services: Services) -> None:
+        super().__init__(api, row, services)
         self.lifetime_s = services.settings.streams.lifetime_s
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
@@ -65,26 +58,37 @@ class StreamEndpoint(Endpoint):
         request[SESSION] = session_id
         if not isinstance(principal, AnonymousViewer):
             request[USER] = principal.user_id
-        return await self._serve(request, principal, session_id, cursor_of(request))
+        return await self._serve(request, principal, session_id, self.cursor(request))
+
+    def cursor(self, request: web.Request) -> Cursor | None:
+        """Return where a client resumes. Raise Problem 422."""
+        return cursor_of(request)
 
     async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
-        """Say who wants to watch which session. Raises: Problem."""
+        """Return the subscriber and the id of the session. Raise Problem."""
         services = self._services
-        ticket = request.query.get("ticket")
-        principal = await self.principal(request) if ticket is None else None
-        if ticket is not None:
+        ticket = request.query.get("ticket") if self._api.tickets else None
+        principal = None
+        if ticket is None:
+            principal = await self.principal(request, request.query)
+        else:
             # Whose it is shows only once the session has been found.
             self.admit_read(request, None)
-        session_id, _ = await self.resolve(request, request.match_info["ref"], principal)
+        session_id, _ = await self.session(request, principal, None)
         if ticket is not None:
             principal = services.tickets.redeem(ticket, session_id)
             services.tokens.require_open(principal.login)
-        assert principal is not None
-        return principal, session_id
+        await self.look(request, principal, session_id)
+        return principal or anonymous_viewer(session_id, self.address(request)), session_id
 
-    async def recheck_access(self, request: web.Request, session_id: SessionId) -> None:
-        """See that whoever only looks on still may, of whom the session knows nothing: from here on, a door that is
-        shut sends them away; one that was shut just before has not. Raises: Problem."""
+    async def look(self, request: web.Request, principal: Principal | None, session_id: SessionId) -> None:
+        """Read the session as the row says, which may refuse. `principal` is None for an anonymous viewer.
+
+        Raise Problem."""
+        if self._row.find is not None:
+            address, since = self.address(request), resume_cursor(request)
+            call = Call(request.match_info, None, None, principal, session_id, address, last_event_id=since)
+            await seen(self._services, call, self._row.find)
 
     async def _serve(
         self, request: web.Request, principal: Principal, session_id: SessionId, cursor: Cursor | None
@@ -92,7 +96,9 @@ class StreamEndpoint(Endpoint):
         with self.counted(principal, cursor) as subscriber:
             await self._attach(subscriber, principal, session_id, request.match_info["ref"])
             if subscriber.onlooker:
-                await self.recheck_access(request, session_id)
+                # The session does not know of them: from here on, a door that is shut sends them away; one that was
+                # shut just before has not.
+                await self.look(request, None, session_id)
             missed = b"" if subscriber.missing is None else await self._missed(subscriber, session_id)
             if missed is not None:
                 bound_connection(request, self._services)
@@ -107,7 +113,7 @@ class StreamEndpoint(Endpoint):
         subscriber = self.subscriber(
             principal.user_id,
             principal.login,
-            self.streamed.format,
+            self._row.format,
             cursor=cursor,
             expires_at=stream_end(principal, self.lifetime_s),
             limit=settings.streams.buffer_bytes,
@@ -126,9 +132,11 @@ class StreamEndpoint(Endpoint):
 
     async def _attach(self, subscriber: Subscriber, principal: Principal, session_id: SessionId, ref: str) -> None:
         caller = (
-            None if isinstance(principal, AnonymousViewer) else principal.caller(has_invitation=self.has_invitation)
+            None
+            if isinstance(principal, AnonymousViewer)
+            else principal.caller(has_invitation=self._row.has_invitation)
         )
-        outcome = await self._services.directory.ask(session_id, Subscribe(subscriber, caller, self.streamed.join))
+        outcome = await self._services.directory.ask(session_id, Subscribe(subscriber, caller, self._row.join))
         if not isinstance(outcome, Answer):
             raise problem_of(outcome, ref)
         await subscriber.attached
@@ -172,8 +180,8 @@ class StreamEndpoint(Endpoint):
         subscriber.detached = True
         request[DETACHED] = True
         hub = self._services.hub
-        front = cast(Detachable, transport.get_protocol())
-        front.detach(subscriber.closed, lambda: hub.unregister(subscriber))
+        connection = cast(Detachable, transport.get_protocol())
+        connection.detach(subscriber.closed, lambda: hub.unregister(subscriber))
         # Until aiohttp cancels this. Not for `closed`: it would be cancelled with us.
         await asyncio.get_running_loop().create_future()
         return stream

@@ -6,11 +6,20 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from server.api import cors, dialect_streams, mounting, openapi, pages
-from server.api.dialect import Dialect, PlayRoute
+from server.api import cors, mounting, openapi, pages
+from server.api.command_socket import CommandSocketEndpoint
 from server.api.downloads import ContentEndpoint, DownloadEndpoint
 from server.api.endpoint import Endpoint
-from server.api.handlers import ActionEndpoint, CommandEndpoint, HookEndpoint, UploadEndpoint
+from server.api.handlers import (
+    ActionEndpoint,
+    CommandEndpoint,
+    CreateEndpoint,
+    DirectCommandEndpoint,
+    HookEndpoint,
+    ReadEndpoint,
+    UploadEndpoint,
+)
+from server.api.message_socket import MessageSocketEndpoint
 from server.api.middleware import keyless, logged, on_prepare, problems
 from server.api.notification_stream import UserStreamEndpoint
 from server.api.replay_stream import ReplayEndpoint
@@ -18,29 +27,36 @@ from server.api.routes import (
     ActionRoute,
     Api,
     CommandRoute,
+    CommandSocketRoute,
     ContentRoute,
+    CreateRoute,
+    DirectCommandRoute,
     DownloadRoute,
     HookRoute,
+    MessageSocketRoute,
+    ReadRoute,
     ReplayRoute,
     Row,
-    SocketRoute,
     StreamRoute,
     UploadRoute,
     UserStreamRoute,
 )
 from server.api.sse import StreamEndpoint
-from server.api.websocket import SocketStreamEndpoint
 from server.bootstrap import health, metrics
 from server.usecases.services import Services
 
-ENDPOINTS: Mapping[type[Row], Callable[[Any, Services], Endpoint]] = {
+ENDPOINTS: Mapping[type[Row], Callable[[Api, Any, Services], Endpoint]] = {
     ActionRoute: ActionEndpoint,
     CommandRoute: CommandEndpoint,
+    CommandSocketRoute: CommandSocketEndpoint,
     ContentRoute: ContentEndpoint,
+    CreateRoute: CreateEndpoint,
+    DirectCommandRoute: DirectCommandEndpoint,
     DownloadRoute: DownloadEndpoint,
     HookRoute: HookEndpoint,
+    MessageSocketRoute: MessageSocketEndpoint,
+    ReadRoute: ReadEndpoint,
     ReplayRoute: ReplayEndpoint,
-    SocketRoute: SocketStreamEndpoint,
     StreamRoute: StreamEndpoint,
     UploadRoute: UploadEndpoint,
     UserStreamRoute: UserStreamEndpoint,
@@ -65,7 +81,7 @@ def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
             handler = handler_of(api, row, services)
             for path in mounting.paths(api, row):
                 known[app.router.add_route(row.method, path, handler)] = api, row
-                if isinstance(row, ContentRoute | PlayRoute):
+                if isinstance(row, ContentRoute):
                     known[app.router.add_route(hdrs.METH_HEAD, path, handler)] = api, row
         openapi.add(app, api)
     return app
@@ -73,10 +89,7 @@ def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
 
 def handler_of(api: Api, row: Row, services: Services) -> Handler:
     """Return the handler of a row."""
-    if isinstance(row, HookRoute) or not isinstance(api, Dialect):
-        # A bound method, since aiohttp deprecates objects that are merely callable.
-        handler: Handler = ENDPOINTS[type(row)](row, services).__call__
-    else:
-        handler = dialect_streams.bind(api, row, services)
+    # A bound method, since aiohttp deprecates objects that are merely callable.
+    handler: Handler = ENDPOINTS[type(row)](api, row, services).__call__
     # Providers of webhooks may send any headers.
     return handler if row.keyed or row.method == "GET" or isinstance(row, HookRoute) else keyless(handler)

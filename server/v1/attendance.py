@@ -11,6 +11,7 @@ from actors.session.ids import UserId
 from actors.session.state import Presence, Role
 from server.http.reply import Reply
 from server.http.timestamps import rfc3339, when
+from server.usecases.call import Call
 from server.usecases.records.attendance import Attended
 from server.v1.views import encode
 from storage.rooms import Visit
@@ -75,7 +76,7 @@ class AttendanceView(Struct, frozen=True):
 COLUMNS = tuple(AttendanceLine.__struct_fields__)
 
 
-def attendance_reply(attended: Attended) -> Reply:
+def attendance_reply(attended: Attended, call: Call) -> Reply:
     """Return the attendance of a session as JSON, or as CSV if the caller asked for it."""
     lines = [attendance_line(line) for line in attended.lines]
     session = attended.session

@@ -9,7 +9,8 @@ from server.http.timestamps import rfc3339
 from server.usecases import clock
 from server.usecases.audio import library as do
 from server.usecases.audio import upload
-from server.v1.views import Page, encode, nothing
+from server.usecases.call import Call
+from server.v1.views import Page, encode
 from storage.audio import Audio
 
 
@@ -71,27 +72,27 @@ def audio_view(audio: Audio) -> AudioView:
     )
 
 
-def uploaded(audio: Audio) -> Reply:
+def uploaded(audio: Audio, call: Call) -> Reply:
     """Return the answer to an upload, with the new track's `Location`."""
     return Reply(201, encode(audio_view(audio)), {"Location": f"/v1/audio/{audio.audio_id}"})
 
 
-def one_track(audio: Audio) -> Reply:
+def one_track(audio: Audio, call: Call) -> AudioView:
     """Return one track."""
-    return Reply(200, encode(audio_view(audio)))
+    return audio_view(audio)
 
 
-def audio_page(listed: Listed) -> Reply:
+def audio_page(listed: Listed, call: Call) -> Page:
     """Return a page of tracks."""
-    return Reply(200, encode(Page([audio_view(audio) for audio in listed.items], listed.next)))
+    return Page([audio_view(audio) for audio in listed.items], listed.next)
 
 
-def signed_url(signed: do.SignedUrl) -> Reply:
+def signed_url(signed: do.SignedUrl, call: Call) -> Reply:
     """Return a signed URL. It is a credential, so that no cache may store the answer."""
     return Reply(200, encode(SignedUrlView(signed.url, rfc3339(signed.expires_at))), {"Cache-Control": "no-store"})
 
 
-def time(reading: clock.Reading) -> Reply:
+def time(reading: clock.Reading, call: Call) -> Reply:
     """Return the server's time. `t2` is read here, as late as possible."""
     t2 = clock.now_ms()
     view = TimeView(rfc3339(clock.millis(t2)), reading.t0, reading.t1, t2)
@@ -117,14 +118,14 @@ ROWS = (
     ),
     ContentRoute(
         path="/audio/{audio_id}/content", summary="Read a track's bytes, all or a range; by token or signed URL",
-        public=True, query=do.ContentQuery, act=do.content,
+        public=True, scoped=True, query=do.ContentQuery, act=do.content,
     ),
     ActionRoute(
         path="/audio/{audio_id}/url", summary="Get a signed URL for a track's bytes that needs no header",
         act=do.url, view=signed_url, answer=SignedUrlView, scoped=True,
     ),
     ActionRoute(
-        method="DELETE", path="/audio/{audio_id}", act=do.remove, view=nothing, status=204,
+        method="DELETE", path="/audio/{audio_id}", act=do.remove, status=204,
         summary="Delete your own track, unless it is selected in a live session",
     ),
 )  # fmt: skip

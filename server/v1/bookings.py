@@ -9,6 +9,7 @@ from server.http.pagination import Listed
 from server.http.reply import Reply
 from server.http.timestamps import rfc3339
 from server.usecases import bookings as do
+from server.usecases.call import Call
 from server.v1.views import Page, SessionView, encode, session_view
 
 
@@ -66,24 +67,24 @@ def booking_view(read: do.Seen) -> BookingView:
     )
 
 
-def booked(read: do.Seen) -> Reply:
+def booked(read: do.Seen, call: Call) -> Reply:
     """Return a new booking, with its `Location`."""
     return Reply(201, encode(booking_view(read)), {"Location": f"/v1/bookings/{read.booking.booking_id}"})
 
 
-def one_booking(read: do.Seen) -> Reply:
+def one_booking(read: do.Seen, call: Call) -> BookingView:
     """Return one booking."""
-    return Reply(200, encode(booking_view(read)))
+    return booking_view(read)
 
 
-def booking_page(listed: Listed) -> Reply:
+def booking_page(listed: Listed, call: Call) -> Page:
     """Return a page of bookings."""
-    return Reply(200, encode(Page([booking_view(read) for read in listed.items], listed.next)))
+    return Page([booking_view(read) for read in listed.items], listed.next)
 
 
-def booked_session(session: Session) -> Reply:
+def booked_session(session: Session, call: Call) -> SessionView:
     """Return the session of a booking."""
-    return Reply(200, encode(session_view(session)))
+    return session_view(session)
 
 
 ROWS = (

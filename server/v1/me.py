@@ -13,8 +13,9 @@ from server.http.reply import Reply
 from server.http.timestamps import now_millis, rfc3339, when
 from server.streams.format import Cursor
 from server.usecases import devices, sessions
+from server.usecases.call import Call
 from server.v1.frames import FRAMES, sse
-from server.v1.views import Owner, Page, encode, nothing
+from server.v1.views import Owner, Page, encode
 from storage.devices import Device, Platform
 from storage.notifications import Invitation, NotificationState, StoredNotification
 
@@ -106,7 +107,7 @@ def notification_frame(stored: StoredNotification) -> bytes:
     return sse(kind, encode(body), Cursor(stored.at, stored.seq))
 
 
-def ticket(issued: sessions.Ticket) -> Reply:
+def ticket(issued: sessions.Ticket, call: Call) -> Reply:
     """Return a ticket. It is a credential, so that no cache may store the answer."""
     view = TicketView(issued.ticket, rfc3339(issued.expires_at))
     return Reply(201, encode(view), {"Cache-Control": "no-store"})
@@ -117,14 +118,14 @@ def device_view(device: Device) -> DeviceView:
     return DeviceView(device.token, device.platform, rfc3339(device.registered_at))
 
 
-def one_device(device: Device) -> Reply:
+def one_device(device: Device, call: Call) -> DeviceView:
     """Return one device."""
-    return Reply(200, encode(device_view(device)))
+    return device_view(device)
 
 
-def all_devices(devices: list[Device]) -> Reply:
+def all_devices(devices: list[Device], call: Call) -> Page:
     """Return all of the caller's devices, as a single page."""
-    return Reply(200, encode(Page([device_view(device) for device in devices], None)))
+    return Page([device_view(device) for device in devices], None)
 
 
 ROWS: tuple[ActionRoute | UserStreamRoute, ...] = (
@@ -147,6 +148,6 @@ ROWS: tuple[ActionRoute | UserStreamRoute, ...] = (
     ),
     ActionRoute(
         method="DELETE", path="/me/devices/{token}", summary="Remove a device; removing an unknown device succeeds too",
-        act=devices.remove, view=nothing, status=204,
+        act=devices.remove, status=204,
     ),
 )  # fmt: skip

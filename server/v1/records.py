@@ -19,6 +19,7 @@ from server.http.reply import Reply
 from server.http.timestamps import rfc3339, when
 from server.rooms.providers import DownloadLink
 from server.usecases import room_access
+from server.usecases.call import Call
 from server.usecases.records import (
     archive,
     attendance,
@@ -72,9 +73,9 @@ class EditsView(Struct, frozen=True):
     next: str | None
 
 
-def chat(page: chat_history.ChatPage) -> Reply:
+def chat(page: chat_history.ChatPage, call: Call) -> ChatView:
     """Return a page of chat messages."""
-    return Reply(200, encode(ChatView([recorded_message(page, one) for one in page.messages], page.next)))
+    return ChatView([recorded_message(page, one) for one in page.messages], page.next)
 
 
 def recorded_message(page: chat_history.ChatPage, visible: VisibleEvent) -> MessageView:
@@ -96,14 +97,14 @@ def recorded_message(page: chat_history.ChatPage, visible: VisibleEvent) -> Mess
     )
 
 
-def page(listed: Listed) -> Reply:
+def page(listed: Listed, call: Call) -> Page:
     """Return a page whose items are views already."""
-    return Reply(200, encode(Page(listed.items, listed.next)))
+    return Page(listed.items, listed.next)
 
 
-def edits(listed: Listed) -> Reply:
+def edits(listed: Listed, call: Call) -> Page:
     """Return a page of versions of the code."""
-    return Reply(200, encode(Page([edit_view(edit) for edit in listed.items], listed.next)))
+    return Page([edit_view(edit) for edit in listed.items], listed.next)
 
 
 def edit_view(edit: Edit) -> EditView:
@@ -167,7 +168,7 @@ class StatisticsView(Struct, frozen=True, kw_only=True):
     polls: list[PollStatistics]
 
 
-def statistics_view(counted: Any) -> Reply:  # Any: one JSON document, made by the database
+def statistics_view(counted: Any, call: Call) -> Reply:  # Any: one JSON document, made by the database
     """Return the statistics of a session."""
     joined, asked = counted["joined"], counted["questions"]
     view = StatisticsView(
@@ -265,12 +266,12 @@ def provider_recording(recording: Recording, provider: str) -> ProviderRecording
     )
 
 
-def recording_list(listed: Listed) -> Reply:
+def recording_list(listed: Listed, call: Call) -> Page:
     """Return all recordings of a session."""
-    return Reply(200, encode(Page([recording_line(recording) for recording in listed.items], None)))
+    return Page([recording_line(recording) for recording in listed.items], None)
 
 
-def recording_links(linked: recordings.Linked) -> Reply:
+def recording_links(linked: recordings.Linked, call: Call) -> Reply:
     """Return a recording with its signed URLs. They are credentials, so that no cache may store the answer."""
     view = RecordingLinks(
         **structs.asdict(recording_line(linked.found)),
@@ -281,7 +282,7 @@ def recording_links(linked: recordings.Linked) -> Reply:
     return Reply(200, encode(view), {"Cache-Control": "no-store"})
 
 
-def recording_file(link: DownloadLink) -> Reply:
+def recording_file(link: DownloadLink, call: Call) -> Reply:
     """Return the URL of the provider's file. It is a credential, so that no cache may store the answer."""
     return Reply(200, encode(RecordingFile(link.url, rfc3339(link.expires_at))), {"Cache-Control": "no-store"})
 
@@ -326,11 +327,11 @@ def rows(line: Callable[[VisibleEvent], bytes]) -> tuple[ActionRoute | DownloadR
     frames = replay.Frames(REPLAYED, gap, replay_end)
     return (
         ActionRoute(
-            path="/sessions/{ref}/log/statistics", summary="Read activity statistics", session=True,
+            path="/sessions/{ref}/log/statistics", summary="Read activity statistics",
             act=statistics.statistics, view=statistics_view, answer=StatisticsView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/attendance", session=True,
+            path="/sessions/{ref}/attendance",
             summary="Read who attended, when and for how long; a member sees their own line only",
             query=attendance.AttendanceQuery, act=attendance.attended, view=attendance_reply, answer=AttendanceView,
             text_types=("text/csv",),
@@ -341,27 +342,27 @@ def rows(line: Callable[[VisibleEvent], bytes]) -> tuple[ActionRoute | DownloadR
         ),
         ActionRoute(
             path="/sessions/{ref}/chat", summary="Read the chat, latest first, with your own direct messages",
-            session=True, query=chat_history.ChatQuery, act=chat_history.chat, view=chat, answer=ChatView,
+            query=chat_history.ChatQuery, act=chat_history.chat, view=chat, answer=ChatView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/questions", summary="Read the questions, in the order they were asked", session=True,
+            path="/sessions/{ref}/questions", summary="Read the questions, in the order they were asked",
             act=partial(chat_history.questions, show=question_view), view=page, answer=QuestionsView,
         ),
         ActionRoute(
             path="/sessions/{ref}/code/history", summary="List the code's versions, latest first, or read one",
-            session=True, query=code_history.CodeQuery, act=code_history.code_history, view=edits, answer=EditsView,
+            query=code_history.CodeQuery, act=code_history.code_history, view=edits, answer=EditsView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/recordings", summary="List the recordings", session=True,
+            path="/sessions/{ref}/recordings", summary="List the recordings",
             act=recordings.list_recordings, view=recording_list, answer=RecordingsView,
         ),
         ActionRoute(
             path="/sessions/{ref}/recordings/{recording}", summary="Get a recording, with its signed URLs",
-            session=True, act=recordings.find_recording, view=recording_links, answer=RecordingLinks,
+            act=recordings.find_recording, view=recording_links, answer=RecordingLinks,
         ),
         ActionRoute(
             path="/sessions/{ref}/recordings/{recording}/file", summary="Get the URL of the room provider's own file",
-            session=True, act=room_access.recording_file, view=recording_file, answer=RecordingFile,
+            act=room_access.recording_file, view=recording_file, answer=RecordingFile,
         ),
         DownloadRoute(
             path="/sessions/{ref}/recordings/{recording}/archive", public=True, query=recordings.SignedQuery,

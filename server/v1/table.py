@@ -1,6 +1,5 @@
 """Homeroom's own API as route rows. Paths, bodies and answers are public; `/openapi.json` documents them."""
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -11,7 +10,7 @@ from actors.session.ids import UserId
 from actors.session.state import Permission, Presence, Role, Session
 from actors.session.visibility import VisibleEvent
 from server.api.provider_webhooks import DAILY
-from server.api.routes import ActionRoute, Api, CommandRoute, SocketRoute, StreamRoute
+from server.api.routes import ActionRoute, Api, CommandRoute, CommandSocketRoute, DirectCommandRoute, StreamRoute
 from server.http.pagination import Listed
 from server.http.reply import Reply
 from server.http.timestamps import rfc3339
@@ -43,7 +42,6 @@ from server.v1.views import (
     SummaryView,
     UserView,
     encode,
-    nothing,
     session_view,
     summary_view,
     user_view,
@@ -156,42 +154,37 @@ def repeated(seq: int, events: list[VisibleEvent]) -> Reply:
     return Reply(200, b'{"seq":%d,"events":[%b]}' % (seq, encoded))
 
 
-def logged_in(status: int) -> Callable[[accounts.LoggedIn], Reply]:
-    """Return a view of a login that answers with `status`. Tokens are credentials, so that no cache may store them."""
-
-    def view(login: accounts.LoggedIn) -> Reply:
-        body = LoggedInView(user_view(login.user), login.access_token, login.refresh_token, login.expires_in)
-        return Reply(status, encode(body), {"Cache-Control": "no-store"})
-
-    return view
+def logged_in(login: accounts.LoggedIn, call: Call) -> LoggedInView:
+    """Return a login with its tokens."""
+    return LoggedInView(user_view(login.user), login.access_token, login.refresh_token, login.expires_in)
 
 
-def user(account: User) -> Reply:
+def user(account: User, call: Call) -> UserView:
     """Return an account."""
-    return Reply(200, encode(user_view(account)))
+    return user_view(account)
 
 
-def session(read: Session) -> Reply:
+def session(read: Session, call: Call) -> SessionView:
     """Return one session."""
-    return Reply(200, encode(session_view(read)))
+    return session_view(read)
 
 
-def new_session(created: Session) -> Reply:
+def new_session(created: Session, call: Call) -> Reply:
     """Return a new session, with its `Location`."""
     return Reply(201, encode(session_view(created)), {"Location": f"/v1/sessions/{created.id}"})
 
 
-def session_page(listed: Listed) -> Reply:
+def session_page(listed: Listed, call: Call) -> Page:
     """Return a page of sessions."""
-    return Reply(200, encode(Page([session_view(session) for session in listed.items], listed.next)))
+    return Page([session_view(session) for session in listed.items], listed.next)
 
 
-def joined(read: SessionMembership) -> Reply:
+def joined(read: SessionMembership, call: Call) -> Joined:
     """Return the session that the caller joined, with their status and role in it."""
-    return Reply(200, encode(Joined(session_view(read.session), read.membership.status, read.membership.role)))
+    return Joined(session_view(read.session), read.membership.status, read.membership.role)
 
 
-def session_token(issued: session_tokens.SessionToken) -> Reply:
+def session_token(issued: session_tokens.SessionToken, call: Call) -> Reply:
     """Return a token for one session, and one for its room if it has a room."""
     meeting = issued.meeting
     room = None if meeting is None else MeetingView(meeting.room_name, meeting.token, meeting.join_url)
@@ -199,7 +192,7 @@ def session_token(issued: session_tokens.SessionToken) -> Reply:
     return Reply(201, encode(view), {"Cache-Control": "no-store"})
 
 
-def guest_token(issued: session_tokens.GuestToken) -> Reply:
+def guest_token(issued: session_tokens.GuestToken, call: Call) -> Reply:
     """Return a new guest, with their token."""
     user = issued.user
     guest = GuestView(user.user_id, user.number, user.name, user.role, user.colour)
@@ -207,14 +200,14 @@ def guest_token(issued: session_tokens.GuestToken) -> Reply:
     return Reply(201, encode(view), {"Cache-Control": "no-store"})
 
 
-def plain(value: Struct) -> Reply:
+def plain(value: Struct, call: Call) -> Struct:
     """Return a value that needs no view."""
-    return Reply(200, encode(value))
+    return value
 
 
-def log(listed: Listed) -> Reply:
+def log(listed: Listed, call: Call) -> Page:
     """Return a page of a session's log."""
-    return Reply(200, encode(Page([log_row(row) for row in listed.items], listed.next)))
+    return Page([log_row(row) for row in listed.items], listed.next)
 
 
 def log_row(visible: VisibleEvent) -> LogRowView:
@@ -229,12 +222,12 @@ def log_line(visible: VisibleEvent) -> bytes:
     return encode(log_row(visible)) + b"\n"
 
 
-def summary(read: Summary) -> Reply:
+def summary(read: Summary, call: Call) -> SummaryView:
     """Return the summary of a log."""
-    return Reply(200, encode(summary_view(read)))
+    return summary_view(read)
 
 
-def state(body: bytes) -> Reply:
+def state(body: bytes, call: Call) -> Reply:
     """Return a session's state, which is encoded already."""
     return Reply(200, body)
 
@@ -244,7 +237,9 @@ async def read_state(services: Services, call: Call) -> bytes:
     return await sessions.state(services, call, snapshot)
 
 
-COMMANDS = CommandRoute(
+NO_STORE = {"Cache-Control": "no-store"}
+"""For tokens and other credentials, which no cache may store."""
+COMMANDS = DirectCommandRoute(
     path="/sessions/{ref}/commands", summary="Execute a command in a session; the answer follows its commit",
     body=c.WireCommand, reply=committed, repeat=repeated, answer=Committed,
 )  # fmt: skip
@@ -255,19 +250,19 @@ API = Api(
     rows=(
         ActionRoute(
             method="POST", path="/auth/register", summary="Create an account", public=True, body=accounts.Register,
-            act=accounts.register, view=logged_in(201), status=201, answer=LoggedInView,
+            act=accounts.register, view=logged_in, status=201, answer=LoggedInView, headers=NO_STORE,
         ),
         ActionRoute(
             method="POST", path="/auth/login", summary="Log in by email or phone", public=True, body=accounts.Login,
-            act=accounts.login, view=logged_in(200), answer=LoggedInView,
+            act=accounts.login, view=logged_in, answer=LoggedInView, headers=NO_STORE,
         ),
         ActionRoute(
             method="POST", path="/auth/refresh", summary="Exchange a refresh token, which works once", public=True,
-            body=accounts.Refresh, act=accounts.refresh, view=logged_in(200), answer=LoggedInView,
+            body=accounts.Refresh, act=accounts.refresh, view=logged_in, answer=LoggedInView, headers=NO_STORE,
         ),
         ActionRoute(
             method="POST", path="/auth/logout", summary="Log out: end this login's tokens and streams at once",
-            act=accounts.logout, view=nothing, status=204,
+            act=accounts.logout, status=204,
         ),
         ActionRoute(path="/me", summary="Read your account", act=accounts.me, view=user, answer=UserView),
         ActionRoute(
@@ -287,72 +282,72 @@ API = Api(
             query=sessions.SessionQuery, act=sessions.list_sessions, view=session_page, answer=SessionPage,
         ),
         CommandRoute(
-            path="/sessions/join", summary="Join by code", body=JoinByCode, ref=lambda params, body: body.code.upper(),
-            command=lambda body: c.Join(), then=sessions.find_place, view=joined, answer=Joined,
+            path="/sessions/join", summary="Join by code", body=JoinByCode, code=lambda body: body.code.upper(),
+            ask=lambda call: c.Join(), then=sessions.find_place, view=joined, answer=Joined,
         ),
         ActionRoute(
-            path="/sessions/{ref}", summary="Read a session", session=True, act=sessions.find_session, view=session,
+            path="/sessions/{ref}", summary="Read a session", act=sessions.find_session, view=session,
             answer=SessionView,
         ),
         CommandRoute(
             method="PATCH", path="/sessions/{ref}", summary="Change a session; null clears, omitted fields stay",
-            body=c.Update, then=sessions.find_session, view=session, answer=SessionView,
+            body=c.Update, ask=lambda call: call.body, then=sessions.find_session, view=session, answer=SessionView,
         ),
         CommandRoute(
             method="DELETE", path="/sessions/{ref}", summary="End or cancel a session, and remove it from every list",
-            command=lambda body: c.Delete(), then=sessions.deleted, view=nothing, status=204,
+            ask=lambda call: c.Delete(), then=sessions.deleted, status=204,
         ),
         COMMANDS,
         ActionRoute(
             path="/sessions/{ref}/state", summary="Read a session's state, and the cursor to open its stream with",
-            session=True, act=read_state, view=state, answer=StateView,
+            act=read_state, view=state, answer=StateView,
         ),
         StreamRoute(path="/sessions/{ref}/events", summary="Stream a session (SSE)", format=FRAMES),
         ActionRoute(
-            path="/sessions/{ref}/code", summary="Read the code, and the document for merging clients", session=True,
+            path="/sessions/{ref}/code", summary="Read the code, and the document for merging clients",
             act=code.document, view=plain, answer=code.Document,
         ),
-        SocketRoute(
+        CommandSocketRoute(
             path="/sessions/{ref}/socket", summary="Stream a session and send commands (WebSocket)", format=MESSAGES,
-            commands=COMMANDS, answered=command_message, closes=CLOSES, status=101,
+            commands=COMMANDS, answered=command_message, closes=CLOSES,
         ),
         ActionRoute(
-            path="/sessions/{ref}/playback", summary="Read the playback history, oldest first", session=True,
+            path="/sessions/{ref}/playback", summary="Read the playback history, oldest first",
             query=library.HistoryQuery, act=library.history, view=log, answer=LogView,
         ),
         ActionRoute(
             method="POST", path="/sessions/{ref}/tickets", summary="Get a single-use ticket for a stream or socket",
-            session=True, act=sessions.ticket, view=ticket, status=201, answer=TicketView,
+            act=sessions.ticket, view=ticket, status=201, answer=TicketView,
         ),
         ActionRoute(
             method="POST", path="/sessions/{ref}/tokens", summary="Get a token for this session only",
-            session=True, act=session_tokens.session_token, view=session_token, status=201, answer=SessionTokenView,
+            act=session_tokens.session_token, view=session_token, status=201, answer=SessionTokenView,
         ),
         ActionRoute(
-            method="POST", path="/sessions/{ref}/guests", public=True, body=session_tokens.NewGuest, session=True,
+            method="POST", path="/sessions/{ref}/guests", public=True, body=session_tokens.NewGuest,
             summary="Join as a guest, without an account, if the session admits guests",
             act=session_tokens.new_guest, view=guest_token, status=201, answer=GuestTokenView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/permissions", session=True, query=session_queries.PermissionsQuery,
+            path="/sessions/{ref}/permissions", query=session_queries.PermissionsQuery,
             act=session_queries.permissions,
             summary="Read your permissions, or as a moderator another's; `explain` adds the reasons", view=plain,
             answer=session_queries.Rights,
         ),
         ActionRoute(
-            path="/sessions/{ref}/media", summary="Read which media each participant sends", session=True,
+            path="/sessions/{ref}/media", summary="Read which media each participant sends",
             act=session_queries.media, view=plain, answer=session_queries.Sending,
         ),
         ActionRoute(
-            path="/sessions/{ref}/media/{user_id}", summary="Read which media one participant sends", session=True,
+            path="/sessions/{ref}/media/{user_id}", summary="Read which media one participant sends",
             act=session_queries.media_of, view=plain, answer=session_queries.Sends,
         ),
         ActionRoute(
             path="/sessions/{ref}/log", summary="Read the log, with filters; owner, hosts and cohosts",
-            session=True, query=log_pages.LogQuery, act=log_pages.log_page, view=log, answer=LogView,
+            query=log_pages.LogQuery, act=log_pages.log_page, view=log, answer=LogView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/log/summary", summary="Summarize the log", session=True, act=log_pages.log_summary,
+            path="/sessions/{ref}/log/summary", summary="Summarize the log", act=log_pages.log_summary,
             view=summary, answer=SummaryView,
         ),
         DAILY,

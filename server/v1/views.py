@@ -7,7 +7,6 @@ from msgspec import Struct
 
 from actors.session import state as s
 from actors.session.ids import UserId
-from server.http.reply import Reply
 from server.http.timestamps import rfc3339, when
 from storage.event_log import Summary
 from storage.users import AccountRole, User
@@ -159,8 +158,3 @@ def seconds(ms: int | None) -> float | None:
 def encode(value: object) -> bytes:
     """Encode a view as JSON."""
     return msgspec.json.encode(value)
-
-
-def nothing(_: object) -> Reply:
-    """Return 204 without a body."""
-    return Reply(204)

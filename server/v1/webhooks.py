@@ -19,7 +19,7 @@ from server.usecases.call import Call
 from server.usecases.records.log_pages import EVENT_TYPES
 from server.usecases.services import Services
 from server.v1.frames import NAMES, SILENT, event_json
-from server.v1.views import Page, encode, nothing
+from server.v1.views import Page, encode
 from storage.endpoints import Delivered, DeliveryStatus, Disabled, Endpoint
 from storage.outbox import Attempt, Delivery
 
@@ -152,14 +152,14 @@ def endpoint_view(endpoint: Endpoint) -> EndpointView:
     )
 
 
-def one_endpoint(endpoint: Endpoint) -> Reply:
+def one_endpoint(endpoint: Endpoint, call: Call) -> EndpointView:
     """Return one webhook."""
-    return Reply(200, encode(endpoint_view(endpoint)))
+    return endpoint_view(endpoint)
 
 
-def endpoint_page(listed: Listed) -> Reply:
+def endpoint_page(listed: Listed, call: Call) -> Page:
     """Return a page of webhooks."""
-    return Reply(200, encode(Page([endpoint_view(endpoint) for endpoint in listed.items], listed.next)))
+    return Page([endpoint_view(endpoint) for endpoint in listed.items], listed.next)
 
 
 def with_secret(issued: do.WithSecret) -> bytes:
@@ -167,13 +167,13 @@ def with_secret(issued: do.WithSecret) -> bytes:
     return encode(SecretEndpointView(secret=issued.secret, **structs.asdict(endpoint_view(issued.endpoint))))
 
 
-def created(issued: do.WithSecret) -> Reply:
+def created(issued: do.WithSecret, call: Call) -> Reply:
     """Return a new webhook, with its `Location` and its secret."""
     headers = {"Location": f"/v1/webhooks/{issued.endpoint.endpoint_id}", "Cache-Control": "no-store"}
     return Reply(201, with_secret(issued), headers)
 
 
-def rotated(issued: do.WithSecret) -> Reply:
+def rotated(issued: do.WithSecret, call: Call) -> Reply:
     """Return a webhook with its new secret."""
     return Reply(200, with_secret(issued), {"Cache-Control": "no-store"})
 
@@ -183,7 +183,7 @@ def attempt_view(attempt: Attempt) -> AttemptView:
     return AttemptView(rfc3339(attempt.at), attempt.ms, attempt.status, attempt.error)
 
 
-def tested(attempt: Attempt) -> Reply:
+def tested(attempt: Attempt, call: Call) -> Reply:
     """Return the result of a test delivery."""
     view = TestView(rfc3339(attempt.at), attempt.ms, attempt.status, attempt.error, attempt.error is None)
     return Reply(200, encode(view))
@@ -205,17 +205,17 @@ def delivery_view(delivery: Delivered) -> DeliveryView:
     )
 
 
-def delivery_page(listed: Listed) -> Reply:
+def delivery_page(listed: Listed, call: Call) -> Page:
     """Return a page of deliveries."""
-    return Reply(200, encode(Page([delivery_view(delivery) for delivery in listed.items], listed.next)))
+    return Page([delivery_view(delivery) for delivery in listed.items], listed.next)
 
 
-def replayed(delivery: Delivered) -> Reply:
+def replayed(delivery: Delivered, call: Call) -> Reply:
     """Return a delivery that will be sent again."""
     return Reply(202, encode(delivery_view(delivery)))
 
 
-def replayed_since(replayed: do.Replayed) -> Reply:
+def replayed_since(replayed: do.Replayed, call: Call) -> Reply:
     """Return how many deliveries will be sent again."""
     return Reply(202, encode(RedeliveryView(replayed.queued, when(replayed.next))))
 
@@ -243,7 +243,7 @@ ROWS = (
     ),
     ActionRoute(
         method="DELETE", path="/webhooks/{webhook_id}", summary="Delete a webhook; nothing more is sent", act=do.remove,
-        view=nothing, status=204,
+        status=204,
     ),
     ActionRoute(
         method="POST", path="/webhooks/{webhook_id}/rotate", body=do.Rotation, bare=True, act=do.rotate, view=rotated,

@@ -14,7 +14,8 @@ from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from actors.session.visibility import VisibleEvent
 from server.api import dialect_frames as frames
-from server.api.dialect import Frame, Relayed, Shown
+from server.api.dialect import Relayed, Shown
+from server.api.routes import Frame
 from server.dialects.interview.bodies import (
     CodeChange,
     CursorPosition,

@@ -10,7 +10,8 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.errors import Reason
 from server.api import dialect_frames as frames
-from server.api.dialect import AskRoute, CreateRoute, Dialect, DialectRow, FetchRoute, LookRoute, TalkRoute, under
+from server.api.dialect import Dialect
+from server.api.routes import ActionRoute, CommandRoute, CreateRoute, MessageSocketRoute, ReadRoute, Row, under
 from server.dialects.interview.bodies import (
     Change,
     Join,
@@ -66,54 +67,54 @@ PROBLEMS = {
 }
 
 OPEN = (
-    LookRoute(
-        path="/sessions/{ref}", summary="Read a session", public=True, whose="anyone", see=session,
+    ReadRoute(
+        path="/sessions/{ref}", summary="Read a session", public=True, reads=None, see=session,
         answer=Success[SessionView],
     ),
-    LookRoute(
-        path="/sessions/{ref}/participants", summary="List the participants", public=True, whose="anyone",
+    ReadRoute(
+        path="/sessions/{ref}/participants", summary="List the participants", public=True, reads=None,
         see=participants, answer=Participants,
     ),
-    LookRoute(
+    ReadRoute(
         path="/sessions/{ref}/code/snapshots", summary="Read the code's versions, newest first", public=True,
-        whose="anyone", query=code.VersionsQuery, see=ids, then=code.versions, out=snapshots,
+        reads=None, query=code.VersionsQuery, see=ids, then=code.versions, view=snapshots,
         answer=Success[Snapshots],
     ),
-    FetchRoute(
+    ActionRoute(
         path="/health", summary="Check that the server answers", public=True, act=clock.now,
-        out=lambda at, call: Health("ok", at), answer=Health,
+        view=lambda at, call: Health("ok", at), answer=Health,
     ),
 )  # fmt: skip
 CHANGES = (
-    AskRoute(
+    CommandRoute(
         method="PATCH", path="/sessions/{ref}", summary="Change the code or its language", body=Change, find=readable,
         ask=change, see=session, answer=Success[SessionView],
     ),
-    AskRoute(
+    CommandRoute(
         method="PUT", path="/sessions/{ref}/code", summary="Replace the code", body=Replacement, find=readable,
         ask=replace, see=session, answer=Success[SessionView],
     ),
-    AskRoute(
+    CommandRoute(
         method="DELETE", path="/sessions/{ref}", summary="Delete a session", ask=lambda call: c.Delete(),
         then=sessions.deleted, status=204,
     ),
-    AskRoute(
+    CommandRoute(
         method="PATCH", path="/sessions/{ref}/participants/{participant_id}",
         summary="Set whether a participant is present", body=Presence, find=path_participant, ask=set_present,
         has_invitation=True, see=path_participant_view, answer=Success[ParticipantView],
     ),
-    AskRoute(
+    CommandRoute(
         method="DELETE", path="/sessions/{ref}/participants/{participant_id}", summary="Leave, or remove a participant",
         find=path_participant, ask=remove, status=204,
     ),
 )  # fmt: skip
-JOIN = AskRoute(
+JOIN = CommandRoute(
     path="/sessions/{ref}/join", summary="Join, and get a token for this session only", public=True, body=Join,
-    comes=guest_identity.guest_from_token(KIND, joiner, readable), has_invitation=True,
+    identify=guest_identity.guest_from_token(KIND, joiner, readable), has_invitation=True,
     ask=lambda call: c.Join(), see=admitted_session,
-    then=guest_identity.token, out=admitted, answer=Success[Admitted],
+    then=guest_identity.token, view=admitted, answer=Success[Admitted],
 )  # fmt: skip
-SOCKET = TalkRoute(
+SOCKET = MessageSocketRoute(
     path="/ws/sessions/{ref}", summary="Take part in a session, or watch it without a token (WebSocket)", public=True,
     query_token=True, join=True, has_invitation=True, find=readable, frames=MESSAGES,
     other=relay, failed=failed, closes=CLOSES,
@@ -121,32 +122,32 @@ SOCKET = TalkRoute(
 )  # fmt: skip
 
 
-def create(ttl_s: int) -> DialectRow:
+def create(ttl_s: int) -> Row:
     """Return the row that creates sessions, which expire after `ttl_s` seconds."""
     return CreateRoute(
         path="/sessions", summary="Create a session, and get its interviewer's token", public=True, body=NewSession,
-        comes=guest_identity.guest_from_token(KIND, creator), new=partial(new_session, ttl_s=ttl_s),
-        opening=creation_options, see=admitted_session,
-        then=guest_identity.token, out=admitted, answer=Success[Admitted],
+        identify=guest_identity.guest_from_token(KIND, creator), new=partial(new_session, ttl_s=ttl_s),
+        options=creation_options, see=admitted_session,
+        then=guest_identity.token, view=admitted, answer=Success[Admitted],
     )  # fmt: skip
 
 
-def opened(row: DialectRow) -> DialectRow:
+def opened(row: Row) -> Row:
     """Return the row for an open dialect: callers without a token act as the session's creator."""
-    return structs.replace(row, public=True, comes=guest_identity.guest_from_body(KIND, lambda call: None, readable))
+    return structs.replace(row, public=True, identify=guest_identity.guest_from_body(KIND, lambda call: None, readable))
 
 
 def table(settings: Settings) -> Dialect:
     """Return the dialect as the settings configure it."""
     mine = settings.dialects.interview
-    changes: tuple[DialectRow, ...] = CHANGES
+    changes: tuple[Row, ...] = CHANGES
     join, socket = JOIN, SOCKET
     if mine.open:
         changes = tuple(map(opened, CHANGES))
         join = structs.replace(
-            JOIN, comes=guest_identity.guest_from_body(KIND, joiner, readable), then=guest_identity.first_token
+            JOIN, identify=guest_identity.guest_from_body(KIND, joiner, readable), then=guest_identity.first_token
         )
-        socket = structs.replace(SOCKET, comes=guest_identity.guest_from_body(KIND, sender, readable))
+        socket = structs.replace(SOCKET, identify=guest_identity.guest_from_body(KIND, sender, readable))
     return Dialect(
         name=KIND,
         title="Interview",

@@ -15,7 +15,8 @@ from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from actors.session.visibility import VisibleEvent
 from server.api import dialect_frames as frames
-from server.api.dialect import Frame, Told
+from server.api.dialect import Told
+from server.api.routes import Frame
 from server.dialects.lesson.bodies import (
     EventType,
     Media,

@@ -7,7 +7,8 @@ from msgspec import Struct
 from actors.session import commands as c
 from actors.session.errors import Reason
 from server.api import dialect_frames as frames
-from server.api.dialect import PLAIN, AskRoute, Dialect, FetchRoute, LookRoute, TalkRoute, under
+from server.api.dialect import PLAIN, Dialect
+from server.api.routes import ActionRoute, CommandRoute, MessageSocketRoute, ReadRoute, under
 from server.dialects.lesson.bodies import (
     ErrorsQuery,
     EventsQuery,
@@ -68,65 +69,65 @@ def error_body(status: int, text: str, problem: Problem) -> Refused:
 
 
 SESSION = (
-    AskRoute(
+    CommandRoute(
         path="/jwt/", summary="Join, and get a token for this session only", ask=lambda call: c.Join(),
-        see=token_context, then=session_tokens.session_token, out=token, answer=TokenView,
+        see=token_context, then=session_tokens.session_token, view=token, answer=TokenView,
     ),
-    LookRoute(path="/permissions/", summary="Read your role and permissions", see=own_role, answer=RoleView),
-    AskRoute(
+    ReadRoute(path="/permissions/", summary="Read your role and permissions", see=own_role, answer=RoleView),
+    CommandRoute(
         method="PATCH", path="/permissions/{user_id}/", summary="Change a participant's permissions",
         body=PermissionChange, ask=set_permissions, see=target_rights, answer=Rights,
     ),
-    AskRoute(
+    CommandRoute(
         path="/media-state/", summary="Set the media that you send", body=Media, find=is_muted, ask=set_media,
-        out=lambda value, call: Done(), answer=Done,
+        view=lambda value, call: Done(), answer=Done,
     ),
-    LookRoute(
+    ReadRoute(
         path="/media-state/", summary="Read the media that all participants send, or one", query=MediaQuery,
         see=media_states, answer=list[MediaState] | MediaState,
     ),
-    AskRoute(
+    CommandRoute(
         path="/event/", summary="Add an event to the session's log", body=NewEvent,
-        ask=log_event, out=lambda value, call: Done(), answer=Done,
+        ask=log_event, view=lambda value, call: Done(), answer=Done,
     ),
-    FetchRoute(
+    ActionRoute(
         path="/events/", summary="Read clients' events, newest first; students read their own", query=EventsQuery,
         into=lambda call: noted.NotedQuery(event_type=call.query.event_type, limit=call.query.limit),
-        act=noted.noted, out=event_views, answer=list[EventView],
+        act=noted.noted, view=event_views, answer=list[EventView],
     ),
-    FetchRoute(
+    ActionRoute(
         path="/events/stats/", summary="Count clients' events by type", act=noted.noted_counts, answer=dict[str, int],
     ),
-    FetchRoute(
+    ActionRoute(
         path="/events/errors/", summary="Read the latest errors that clients reported", query=ErrorsQuery,
         into=lambda call: noted.NotedQuery(event_type="error", limit=call.query.limit),
-        act=noted.noted, out=event_views, answer=list[EventView],
+        act=noted.noted, view=event_views, answer=list[EventView],
     ),
-    AskRoute(
+    CommandRoute(
         path="/kick/", summary="Remove a participant", body=Target, ask=kick,
-        out=lambda value, call: Done(), answer=Done,
+        view=lambda value, call: Done(), answer=Done,
     ),
-    AskRoute(
-        path="/terminate/", summary="End the session", find=status, ask=terminate, out=lambda value, call: Done(),
+    CommandRoute(
+        path="/terminate/", summary="End the session", find=status, ask=terminate, view=lambda value, call: Done(),
         answer=Done,
     ),
 )  # fmt: skip
 BOOKINGS = (
-    FetchRoute(
+    ActionRoute(
         method="POST", path="/", summary="Book a lesson, as its tutor or its student", body=NewBooking, status=201,
-        keyed=True, act=bookings.create, out=booking_view, answer=BookingView,
+        keyed=True, act=bookings.create, view=booking_view, answer=BookingView,
     ),
-    FetchRoute(
-        path="/{booking_id}/", summary="Read a booking, with its classroom", act=bookings.find, out=booking_view,
+    ActionRoute(
+        path="/{booking_id}/", summary="Read a booking, with its classroom", act=bookings.find, view=booking_view,
         answer=BookingView,
     ),
-    FetchRoute(
+    ActionRoute(
         method="POST", path="/{booking_id}/classroom/", keyed=True,
         summary="Get a booking's classroom; the first request creates it",
-        act=bookings.ensure_session, out=classroom, answer=Classroom,
+        act=bookings.ensure_session, view=classroom, answer=Classroom,
     ),
 )  # fmt: skip
-SOCKET = TalkRoute(
+SOCKET = MessageSocketRoute(
     path="/ws/classroom/{ref}/", summary="Take part in a session (WebSocket)", query_token=True, join=True,
     format=frames.talk(EVENTS, first, lambda bye: None, {}), frames=MESSAGES, failed=failed, closes=CLOSES,
     refusals=REFUSALS,

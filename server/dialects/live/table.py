@@ -5,10 +5,12 @@ from typing import get_args
 
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session.access import Ask
 from actors.session.errors import Reason
 from actors.session.state import State
 from actors.session.state import Status as Ours
-from server.api.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, under
+from server.api.dialect import PLAIN, Dialect
+from server.api.routes import ActionRoute, CommandRoute, CreateRoute, ReadRoute, under
 from server.dialects.live.bodies import (
     Allowed,
     NewSession,
@@ -89,63 +91,63 @@ ROWS = (
         path="", summary="Create a session, and its room", body=NewSession, teachers=True, new=new_session,
         see=session_view, answer=LiveSession,
     ),
-    FetchRoute(
+    ActionRoute(
         path="/instructor/{instructor_id}", summary="List an instructor's sessions, newest first", public=True,
-        into=by_instructor, act=sessions.sliced, out=lambda found, call: [live_session(each) for each in found[0]],
+        into=by_instructor, act=sessions.sliced, view=lambda found, call: [live_session(each) for each in found[0]],
         answer=list[LiveSession],
     ),
-    LookRoute(
-        path="/{ref}", summary="Read a session", public=True, whose="anyone", see=session_view, answer=LiveSession,
+    ReadRoute(
+        path="/{ref}", summary="Read a session", public=True, reads=None, see=session_view, answer=LiveSession,
         errors={"unknown_session": (500, "Session not found")}, error_body=lambda status, text: text,
     ),
-    AskRoute(
-        method="PATCH", path="/{ref}", summary="Change a session", body=SessionChange, whose="owner", ask=change,
+    CommandRoute(
+        method="PATCH", path="/{ref}", summary="Change a session", body=SessionChange, reads=Ask.OWNERSHIP, ask=change,
         see=session_view, answer=LiveSession, errors=denied("modify session"),
     ),
-    AskRoute(
-        method="DELETE", path="/{ref}", summary="End a session", whose="owner", find=status, ask=end,
+    CommandRoute(
+        method="DELETE", path="/{ref}", summary="End a session", reads=Ask.OWNERSHIP, find=status, ask=end,
         see=session_view, answer=LiveSession, errors=denied("delete session"),
     ),
-    AskRoute(
-        path="/{ref}/start-recording", summary="Start recording, and a scheduled session with it", whose="owner",
+    CommandRoute(
+        path="/{ref}/start-recording", summary="Start recording, and a scheduled session with it", reads=Ask.OWNERSHIP,
         find=status, ask=lambda call: begun(call, c.StartRecording()), see=recording_started, answer=Started,
         errors=denied("record session"),
     ),
-    AskRoute(
-        path="/{ref}/stop-recording", summary="Stop recording, and end the session", whose="owner",
+    CommandRoute(
+        path="/{ref}/stop-recording", summary="Stop recording, and end the session", reads=Ask.OWNERSHIP,
         ask=lambda call: c.Together([c.StopRecording(), c.End()]), see=recording_stopped, answer=Stopped,
         errors={
             **denied("stop recording session"),
             **dict.fromkeys(("ended", "cancelled", "not_live"), (409, "No recording in progress")),
         },
     ),
-    FetchRoute(
-        path="/{ref}/recording", summary="Read the latest recording", whose="participant",
-        act=room_access.latest_recording, out=recording_view, answer=RecordingView,
+    ActionRoute(
+        path="/{ref}/recording", summary="Read the latest recording", reads=Ask.CARD,
+        act=room_access.latest_recording, view=recording_view, answer=RecordingView,
         errors=denied("access recording for session"),
     ),
-    FetchRoute(
+    ActionRoute(
         method="POST", path="/{ref}/token", summary="Get a token for the session's room", act=room_access.met,
-        out=lambda met, call: Token(met.pass_.token), answer=Token,
+        view=lambda met, call: Token(met.pass_.token), answer=Token,
         errors=dict.fromkeys(("unknown_session", "room_failed", "no_room"), (500, "Failed to get session token")),
     ),
-    LookRoute(
+    ReadRoute(
         path="/{ref}/participants", summary="List the participants", see=participant_list,
         answer=list[ParticipantView],
     ),
-    AskRoute(
+    CommandRoute(
         method="PATCH", path="/{ref}/participants/{user_id}", summary="Allow or forbid microphone and camera",
         body=Allowed, find=path_participant, ask=allow, see=path_participant_view, answer=ParticipantView,
     ),
-    AskRoute(
+    CommandRoute(
         method="DELETE", path="/{ref}/participants/{user_id}", summary="Remove a participant", find=path_participant,
         ask=lambda call: c.Kick(call.found.user_id, ban=True), see=path_participant_view, answer=ParticipantView,
     ),
-    AskRoute(
+    CommandRoute(
         path="/{ref}/join", summary="Join", has_invitation=True, ask=lambda call: c.Join(), see=own_view,
         answer=ParticipantView,
     ),
-    AskRoute(
+    CommandRoute(
         path="/{ref}/leave", summary="Leave", ask=lambda call: c.Leave(), see=own_view, answer=ParticipantView,
     ),
 )  # fmt: skip

@@ -3,19 +3,18 @@
 from collections.abc import Mapping
 
 from actors.session import commands as c
+from actors.session.access import Ask
 from actors.session.errors import Reason
 from server.api import dialect_frames as frames
-from server.api.dialect import (
-    PLAIN,
-    AskRoute,
+from server.api.dialect import PLAIN, Dialect, detailed
+from server.api.routes import (
+    ActionRoute,
+    CommandRoute,
+    ContentRoute,
     CreateRoute,
-    Dialect,
-    FetchRoute,
-    LookRoute,
-    PlayRoute,
-    TakeRoute,
-    WatchRoute,
-    detailed,
+    ReadRoute,
+    StreamRoute,
+    UploadRoute,
     under,
 )
 from server.dialects.seeds import audio_views, bodies, chat_views, views
@@ -64,155 +63,156 @@ ENDING = {
 
 
 ACCOUNTS = (
-    FetchRoute(
+    ActionRoute(
         method="POST", path="/auth/register", summary="Create an account", public=True, body=bodies.Register,
-        into=bodies.register, act=accounts.enrol, out=views.account, answer=views.AccountView,
+        into=bodies.register, act=accounts.enrol, view=views.account, answer=views.AccountView,
         errors={"invalid_role": (400, "Invalid role")},
     ),
-    FetchRoute(
+    ActionRoute(
         method="POST", path="/auth/login", summary="Log in", public=True, body=bodies.Login, into=bodies.login,
-        act=accounts.login, out=views.token, answer=views.Token,
+        act=accounts.login, view=views.token, answer=views.Token,
     ),
-    FetchRoute(
+    ActionRoute(
         method="POST", path="/auth/logout", summary="Log out; the token is no longer valid", act=accounts.logout,
-        out=lambda value, call: views.Done(), answer=views.Done,
+        view=lambda value, call: views.Done(), answer=views.Done,
     ),
-    FetchRoute(
+    ActionRoute(
         path="/users/students", summary="List the students", teachers=True, query=accounts.StudentsQuery,
-        act=accounts.students, out=views.students, answer=list[views.Student],
+        act=accounts.students, view=views.students, answer=list[views.Student],
     ),
-    FetchRoute(
+    ActionRoute(
         method="POST", path="/users/fcm-token", summary="Register a device for invitations", body=bodies.Device,
-        into=bodies.device, act=devices.put_named, out=views.device, answer=views.DeviceView,
+        into=bodies.device, act=devices.put_named, view=views.device, answer=views.DeviceView,
     ),
-    FetchRoute(
+    ActionRoute(
         method="DELETE", path="/users/fcm-token", summary="Remove a device", body=bodies.DeviceToken,
-        act=devices.remove_named, out=lambda value, call: views.Done(), answer=views.Done,
+        act=devices.remove_named, view=lambda value, call: views.Done(), answer=views.Done,
     ),
 )  # fmt: skip
 SESSIONS = (
     CreateRoute(
         path="/sessions", summary="Start a session", teachers=True, body=bodies.NewSession, status=200,
-        new=bodies.new_session, opening=lambda call: CreationOptions(live=True),
+        new=bodies.new_session, options=lambda call: CreationOptions(live=True),
         see=views.created, answer=views.SessionView,
     ),
-    FetchRoute(
+    ActionRoute(
         path="/sessions/active", summary="List active sessions, newest first", query=bodies.ActiveQuery,
-        into=bodies.active, act=sessions.sliced, out=views.listed, answer=list[views.SessionView],
+        into=bodies.active, act=sessions.sliced, view=views.listed, answer=list[views.SessionView],
     ),
 )  # fmt: skip
 SESSION = (
-    AskRoute(
-        method="DELETE", path="", summary="End a session", whose="owner", find=bodies.status, ask=bodies.end,
+    CommandRoute(
+        method="DELETE", path="", summary="End a session", reads=Ask.OWNERSHIP, find=bodies.status, ask=bodies.end,
         see=lambda state, call: views.Confirmation(message="Session ended"), errors=ENDING, answer=views.Confirmation,
     ),
-    LookRoute(path="/state", summary="Read the participants, and the track that plays", see=views.session_state,
+    ReadRoute(path="/state", summary="Read the participants, and the track that plays", see=views.session_state,
         answer=views.StateView),
-    AskRoute(
-        path="/invite", summary="Invite a student", whose="moderator", body=bodies.Invitation,
+    CommandRoute(
+        path="/invite", summary="Invite a student", reads=Ask.MODERATION, body=bodies.Invitation,
         lookup=accounts.numbered_student(lambda call: call.body.student_id), ask=bodies.invite, then=devices.reached,
-        out=views.invited, errors={"not_permitted": TEACHER, "not_joined": TEACHER}, answer=views.Invited,
+        view=views.invited, errors={"not_permitted": TEACHER, "not_joined": TEACHER}, answer=views.Invited,
     ),
-    AskRoute(
+    CommandRoute(
         path="/join", summary="Join", has_invitation=True, find=bodies.begun, ask=lambda call: c.Join(),
         see=views.own_view, answer=views.Joined,
     ),
-    AskRoute(
-        method="DELETE", path="/participants/{participant_id}", summary="Remove a participant", whose="owner",
+    CommandRoute(
+        method="DELETE", path="/participants/{participant_id}", summary="Remove a participant", reads=Ask.OWNERSHIP,
         find=bodies.path_participant, ask=bodies.kick,
         see=lambda state, call: views.Confirmation(message="Participant removed"), answer=views.Confirmation,
     ),
-    AskRoute(
+    CommandRoute(
         path="/participants/{participant_id}/mute", summary="Mute a participant, or with `mute=false` unmute them",
-        body=bodies.Muting, whose="participant", find=bodies.path_participant, ask=bodies.mute,
+        body=bodies.Muting, reads=Ask.CARD, find=bodies.path_participant, ask=bodies.mute,
         see=views.muted, answer=views.Muted,
     ),
-    AskRoute(
+    CommandRoute(
         path="/action", summary="Perform one of several actions, by its `type`", body=bodies.Action,
-        whose="participant", find=bodies.target, ask=bodies.act, see=views.acted, answer=views.Acted,
+        reads=Ask.CARD, find=bodies.target, ask=bodies.act, see=views.acted, answer=views.Acted,
         errors=dict.fromkeys(("unknown_action", "no_target", "empty_message"), (400, "")),
     ),
 )  # fmt: skip
 LOGS = (
-    FetchRoute(
-        path="/logs", summary="Read the log of your session, newest first", teachers=True, whose="owner",
-        query=log_pages.LinesQuery, act=log_pages.lines, out=chat_views.logs, answer=chat_views.LogsView,
+    ActionRoute(
+        path="/logs", summary="Read the log of your session, newest first", teachers=True, reads=Ask.OWNERSHIP,
+        query=log_pages.LinesQuery, act=log_pages.lines, view=chat_views.logs, answer=chat_views.LogsView,
     ),
-    FetchRoute(
-        path="/logs/summary", summary="Summarize the log", whose="owner", act=log_pages.lines_summary,
-        out=chat_views.summary, answer=chat_views.SummaryView,
+    ActionRoute(
+        path="/logs/summary", summary="Summarize the log", reads=Ask.OWNERSHIP, act=log_pages.lines_summary,
+        view=chat_views.summary, answer=chat_views.SummaryView,
     ),
 )  # fmt: skip
 CHAT = (
-    AskRoute(
-        path="/chat", summary="Send a message to everyone", whose="participant", body=bodies.Message,
+    CommandRoute(
+        path="/chat", summary="Send a message to everyone", reads=Ask.CARD, body=bodies.Message,
         find=bodies.is_sender, ask=bodies.send_message, see=chat_views.sent, answer=chat_views.MessageView,
     ),
-    LookRoute(
+    ReadRoute(
         path="/chat", summary="Read the latest messages, oldest first", query=chat_history.ChatQuery,
-        see=chat_views.senders, then=chat_history.public_chat, out=chat_views.chat, answer=list[chat_views.MessageView],
+        see=chat_views.senders, then=chat_history.public_chat, view=chat_views.chat,
+        answer=list[chat_views.MessageView],
     ),
-    TakeRoute(
-        path="/voice", summary="Send a voice note", whose="participant", form=by_number.VoiceForm,
+    UploadRoute(
+        path="/voice", summary="Send a voice note", reads=Ask.CARD, form=by_number.VoiceForm,
         act=by_number.saying(chat_views.sent), answer=chat_views.MessageView,
     ),
-    AskRoute(
-        path="/questions", summary="Ask a question", whose="participant", body=bodies.Question, ask=bodies.ask,
+    CommandRoute(
+        path="/questions", summary="Ask a question", reads=Ask.CARD, body=bodies.Question, ask=bodies.ask,
         see=chat_views.asked, answer=chat_views.QuestionView,
     ),
-    LookRoute(path="/questions", summary="List questions, in the order they were asked", see=chat_views.questions,
+    ReadRoute(path="/questions", summary="List questions, in the order they were asked", see=chat_views.questions,
         answer=list[chat_views.QuestionView]),
-    AskRoute(
-        path="/questions/{question_id}/answer", summary="Answer a question", whose="participant", body=bodies.Answer,
+    CommandRoute(
+        path="/questions/{question_id}/answer", summary="Answer a question", reads=Ask.CARD, body=bodies.Answer,
         ask=bodies.answer, see=chat_views.answered, answer=chat_views.QuestionView,
     ),
 )  # fmt: skip
 AUDIO = (
-    TakeRoute(
+    UploadRoute(
         path="/audio/upload", summary="Upload a track: mp3, wav, m4a, ogg or webm", teachers=True,
-        form=by_number.UploadForm, act=by_number.filing(bodies.KIND, bodies.NAME), out=audio_views.audio_view,
+        form=by_number.UploadForm, act=by_number.filing(bodies.KIND, bodies.NAME), view=audio_views.audio_view,
         answer=audio_views.AudioView,
     ),
-    FetchRoute(
+    ActionRoute(
         path="/audio/list", summary="List your own tracks, newest first", query=by_number.ListQuery,
-        act=by_number.mine, out=audio_views.audio_list, answer=list[audio_views.AudioView],
+        act=by_number.mine, view=audio_views.audio_list, answer=list[audio_views.AudioView],
     ),
-    PlayRoute(
+    ContentRoute(
         path="/audio/{audio_id}/stream", summary="Read a track, all or a range", query_token=True,
         act=by_number.content,
     ),
-    PlayRoute(
+    ContentRoute(
         path="/audio/{audio_id}/play", summary="Read a whole track", query_token=True, act=by_number.whole,
     ),
 )  # fmt: skip
 PLAYBACK = (
-    AskRoute(
-        path="/audio/select", summary="Select a track", whose="participant", body=bodies.Selection,
+    CommandRoute(
+        path="/audio/select", summary="Select a track", reads=Ask.CARD, body=bodies.Selection,
         lookup=by_number.numbered(lambda call: call.body.audio_id), ask=bodies.select, see=audio_views.selected,
         answer=audio_views.Selected,
     ),
-    AskRoute(
-        path="/audio/play", summary="Play the selected track, or another", whose="participant", body=bodies.Playing,
+    CommandRoute(
+        path="/audio/play", summary="Play the selected track, or another", reads=Ask.CARD, body=bodies.Playing,
         lookup=by_number.numbered(lambda call: call.body.audio_id), find=bodies.selected_track, ask=bodies.play,
         see=audio_views.controlled, answer=audio_views.Controlled,
     ),
-    AskRoute(
-        path="/audio/pause", summary="Pause", whose="participant", ask=lambda call: c.Pause(),
+    CommandRoute(
+        path="/audio/pause", summary="Pause", reads=Ask.CARD, ask=lambda call: c.Pause(),
         see=audio_views.controlled, answer=audio_views.Controlled,
     ),
-    AskRoute(
-        path="/audio/control", summary="Play, pause, seek, or change the speed", whose="participant",
+    CommandRoute(
+        path="/audio/control", summary="Play, pause, seek, or change the speed", reads=Ask.CARD,
         body=bodies.Control, lookup=by_number.numbered(lambda call: call.body.audio_id), find=bodies.selected_track,
         ask=bodies.control, see=audio_views.controlled, answer=audio_views.Controlled,
     ),
-    LookRoute(path="/audio/state", summary="Read the state of playback", see=audio_views.playback_view,
+    ReadRoute(path="/audio/state", summary="Read the state of playback", see=audio_views.playback_view,
         answer=audio_views.PlaybackView),
-    FetchRoute(
-        path="/playback", summary="Read the playback history, newest first", whose="participant",
-        query=log_pages.PlaybackQuery, act=log_pages.played, out=chat_views.log_rows, answer=list[chat_views.LogView],
+    ActionRoute(
+        path="/playback", summary="Read the playback history, newest first", reads=Ask.CARD,
+        query=log_pages.PlaybackQuery, act=log_pages.played, view=chat_views.log_rows, answer=list[chat_views.LogView],
     ),
 )  # fmt: skip
-STREAM = WatchRoute(
+STREAM = StreamRoute(
     path="/sse/sessions/{ref}", summary="Join a session and stream its events (SSE)", query_token=True, join=True,
     has_invitation=True, find=bodies.watchable, format=frames.stream(EVENTS, first, last, RELAYS),
 )  # fmt: skip

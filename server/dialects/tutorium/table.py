@@ -5,9 +5,11 @@ from typing import get_args
 
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session.access import Ask
 from actors.session.errors import Reason
-from server.api.dialect import PLAIN, AskRoute, CreateRoute, Dialect, FetchRoute, LookRoute, detailed, under
+from server.api.dialect import PLAIN, Dialect, detailed
 from server.api.provider_webhooks import DAILY
+from server.api.routes import ActionRoute, CommandRoute, CreateRoute, ReadRoute, under
 from server.dialects.tutorium.bodies import (
     JoinByCode,
     Login,
@@ -70,60 +72,60 @@ STATUS_ERRORS = {reason.value: (409, "") for reason in (Reason.ENDED, Reason.CAN
 
 
 ACCOUNTS = (
-    FetchRoute(
+    ActionRoute(
         method="POST", path="/auth/register", summary="Create an account", public=True, body=Register, status=201,
         into=lambda call: accounts.Register(
             name=call.body.name, password=call.body.password, role=call.body.role, email=call.body.email
         ),
-        act=accounts.register, out=lambda login, call: account(login.user, call), answer=UserView,
+        act=accounts.register, view=lambda login, call: account(login.user, call), answer=UserView,
     ),
-    FetchRoute(
+    ActionRoute(
         method="POST", path="/auth/login", summary="Log in", public=True, body=Login, forms=True,
         into=lambda call: accounts.Login(password=call.body.password, email=call.body.email or call.body.username),
-        act=accounts.login, out=lambda login, call: Token(login.access_token), answer=Token,
+        act=accounts.login, view=lambda login, call: Token(login.access_token), answer=Token,
     ),
-    FetchRoute(path="/users/me", summary="Read your account", act=accounts.me, out=account, answer=UserView),
+    ActionRoute(path="/users/me", summary="Read your account", act=accounts.me, view=account, answer=UserView),
 )  # fmt: skip
 
 
 SESSIONS = (
     CreateRoute(
         path="/sessions", summary="Create a session, and its room", teachers=True, body=SessionCreate,
-        new=new_session, opening=lambda call: CreationOptions(seat="invited", named=room_name),
-        then=room_access.met_at_creation, out=detail, answer=SessionDetail,
+        new=new_session, options=lambda call: CreationOptions(seat="invited", named=room_name),
+        then=room_access.met_at_creation, view=detail, answer=SessionDetail,
     ),
-    FetchRoute(
+    ActionRoute(
         path="/sessions", summary="List your sessions, newest first", query=SessionQuery, into=listed,
         act=sessions.sliced, answer=SessionList,
-        out=lambda found, call: SessionList([response(one, call) for one in found[0]], found[1]),
+        view=lambda found, call: SessionList([response(one, call) for one in found[0]], found[1]),
     ),
-    FetchRoute(
-        path="/sessions/{ref}", summary="Read a session", whose="participant", act=room_access.met_as_owner, out=detail,
+    ActionRoute(
+        path="/sessions/{ref}", summary="Read a session", reads=Ask.CARD, act=room_access.met_as_owner, view=detail,
         answer=SessionDetail,
     ),
-    AskRoute(
-        method="PATCH", path="/sessions/{ref}", summary="Change a session", whose="owner", body=SessionUpdate,
+    CommandRoute(
+        method="PATCH", path="/sessions/{ref}", summary="Change a session", reads=Ask.OWNERSHIP, body=SessionUpdate,
         find=lambda state, call: state.session.status, ask=update,
         see=lambda state, call: response(state.session, call), errors=STATUS_ERRORS, answer=SessionResponse,
     ),
-    AskRoute(
-        method="DELETE", path="/sessions/{ref}", summary="Delete a session, and its room", whose="owner",
+    CommandRoute(
+        method="DELETE", path="/sessions/{ref}", summary="Delete a session, and its room", reads=Ask.OWNERSHIP,
         ask=lambda call: c.Delete(), then=sessions.deleted, status=204,
     ),
-    AskRoute(
+    CommandRoute(
         path="/sessions/{ref}/join", summary="Join", has_invitation=True, find=may_join, ask=lambda call: c.Join(),
-        then=room_access.met, out=joined, answer=Joined,
+        then=room_access.met, view=joined, answer=Joined,
     ),
-    AskRoute(
+    CommandRoute(
         path="/sessions/{ref}/leave", summary="Leave", ask=lambda call: c.Leave(), see=lambda state, call: Left(),
         answer=Left,
     ),
-    AskRoute(
-        path="/sessions/join-by-code", summary="Join by code", body=JoinByCode, ref=lambda body: body.room_code,
-        has_invitation=True, find=may_join, ask=lambda call: c.Join(), then=room_access.met, out=joined_by_code,
+    CommandRoute(
+        path="/sessions/join-by-code", summary="Join by code", body=JoinByCode, code=lambda body: body.room_code,
+        has_invitation=True, find=may_join, ask=lambda call: c.Join(), then=room_access.met, view=joined_by_code,
         errors={"unknown_session": (404, "Invalid room code")}, answer=JoinedByCode,
     ),
-    LookRoute(
+    ReadRoute(
         path="/sessions/{ref}/participants", summary="List the participants", see=participants,
         answer=list[ParticipantView],
     ),

@@ -9,7 +9,14 @@ from typing import Any, get_args
 import pytest
 
 from actors.session import commands as c
-from server.api.routes import CommandRoute, SocketRoute, StreamRoute, UserStreamRoute
+from server.api.routes import (
+    CommandRoute,
+    CommandSocketRoute,
+    DirectCommandRoute,
+    SocketRoute,
+    StreamRoute,
+    UserStreamRoute,
+)
 from server.v1.table import API
 from tests.server.api.test_live import upload
 from tests.support.booking import book
@@ -268,9 +275,9 @@ async def test_no_command_or_stream_row_is_public() -> None:
     assert [type(row) for row in API.rows if isinstance(row, StreamRoute)] == [
         UserStreamRoute,
         StreamRoute,
-        SocketRoute,
+        CommandSocketRoute,
     ]
-    assert all(not row.public for row in API.rows if isinstance(row, CommandRoute | StreamRoute))
+    assert all(not row.public for row in API.rows if isinstance(row, CommandRoute | DirectCommandRoute | StreamRoute))
 
 
 INVITED = {

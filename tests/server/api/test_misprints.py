@@ -49,7 +49,7 @@ MISPRINTING = Misprinting(
             StreamRoute(path=f"/{what}/{{ref}}", summary="Misprint", format=structs.replace(FRAMES, **{what: form}))
             for what, form in {"event": no_hands, "relayed": misprint, "snapshot": misprint}.items()
         ),
-        ActionRoute(path="/look/{ref}", summary="Mislook", session=True, act=mislook, view=misprint),
+        ActionRoute(path="/look/{ref}", summary="Mislook", act=mislook, view=misprint),
     ),
 )
 

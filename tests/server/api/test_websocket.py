@@ -18,7 +18,8 @@ from msgspec import structs
 
 from actors.session.commands import WireCommand
 from actors.session.ids import SessionId, UserId
-from server.api.websocket import ENVELOPE, IN_FLIGHT
+from server.api.command_socket import ENVELOPE
+from server.api.websocket import IN_FLIGHT
 from server.streams.format import Bye, message
 from server.v1.frames import CLOSES
 from tests.support.client import PATIENCE_S, Seat

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from actors.ports import LogUnavailable
 from actors.runtime import LoopActor
-from server.api.handlers import CommandEndpoint
+from server.api.handlers import DirectCommandEndpoint
 from server.bootstrap.logging import set_up
 from server.http.access_log import RequestLog
 from server.http.request_id import working_for
@@ -67,7 +67,7 @@ async def test_lines_of_a_command_in_the_fast_lane_carry_its_id(
     town: Town, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, *_ = await town.classroom()
-    monkeypatch.setattr(CommandEndpoint, "answered", fail)
+    monkeypatch.setattr(DirectCommandEndpoint, "answered", fail)
     answer = await host.command("raise_hand")
     answer.refused(500, "internal")
     [line] = lines()
@@ -79,7 +79,7 @@ async def test_lines_of_a_repeated_command_carry_its_id(
 ) -> None:
     host, *_ = await town.classroom()
     (await host.command("raise_hand", idempotency_key="once")).ok()
-    monkeypatch.setattr(CommandEndpoint, "reply", fail)
+    monkeypatch.setattr(DirectCommandEndpoint, "reply", fail)
     answer = await host.command("raise_hand", idempotency_key="once")
     answer.refused(500, "internal")
     [line] = lines()
@@ -127,7 +127,7 @@ async def test_lines_of_a_command_on_a_socket_carry_the_id_of_the_sockets_reques
         host, *_ = await town.classroom()
         async with talk(host) as socket:
             await socket.until("snapshot")
-            monkeypatch.setattr(CommandEndpoint, "answered", fail)
+            monkeypatch.setattr(DirectCommandEndpoint, "answered", fail)
             await socket.refused(500, "internal", type="raise_hand")
     [line] = lines()
     assert (line["logger"], line.get("id")) == ("server.api.pending_command", ids["/v1/sessions/{ref}/socket"])

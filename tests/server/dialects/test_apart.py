@@ -15,7 +15,7 @@ import pytest_asyncio
 from msgspec import structs
 
 from actors.session import commands as c
-from server.api.dialect import DialectRow, Frame, TalkRoute
+from server.api.routes import Frame, MessageSocketRoute, Row
 from server.v1.table import API
 from tests.server.api import test_access as v1
 from tests.support.client import Client, Person
@@ -60,7 +60,7 @@ async def test_every_product_is_here() -> None:
 @pytest.mark.parametrize("name", OF_A_SESSION)
 async def test_another_product_s_session_is_not_there(hold: Hold, full: dict[str, Held], name: str) -> None:
     dialect, row = ROWS[name]
-    status = 500 if name in STATED else 403 if isinstance(row, TalkRoute) and row.refusals else 404
+    status = 500 if name in STATED else 403 if isinstance(row, MessageSocketRoute) and row.refusals else 404
     for product in hold.keys() - {dialect.name}:
         for ref in hold[product][0].names:
             refused(name, await send(hold[product][0].host, name, ref), status)
@@ -99,7 +99,7 @@ async def test_a_token_for_one_session_is_for_that_alone(
     for session_id, token in tokens.values():
         there = next(made for made in hold[dialect.name] if made.id != session_id)
         # Where a code leads to the session, there is none.
-        refused(name, await send(Client(town.http, town.url, token), name, there.ref), 404 if row.ref else 403)
+        refused(name, await send(Client(town.http, town.url, token), name, there.ref), 404 if row.code else 403)
         query = {"token": token} if row.query_token else None
         refused(name, await send(town.anyone, name, there.ref, query=query), 403 if query else 401)
 
@@ -109,7 +109,7 @@ async def test_a_guest_s_token_opens_nothing_elsewhere(hold: Hold, full: dict[st
     dialect, _ = ROWS[name]
     guest = full["interview"].members[0]
     for there in (*hold[dialect.name], *([full[dialect.name]] if dialect.name != "interview" else [])):
-        refused(name, await send(guest, name, there.ref), 404 if ROWS[name][1].ref else 403)
+        refused(name, await send(guest, name, there.ref), 404 if ROWS[name][1].code else 403)
 
 
 @pytest.mark.parametrize("name", [name for name, row in v1.ROWS.items() if not row.public])
@@ -233,7 +233,7 @@ def holders(body: bytes) -> set[str]:
     }
 
 
-def pretending(row: DialectRow, who: str | int) -> Iterator[dict[str, Any]]:
+def pretending(row: Row, who: str | int) -> Iterator[dict[str, Any]]:
     """Make requests that a row takes and that are from somebody, as far as a body, a query and a path can say."""
     body = None if row.body is None else dict.fromkeys(EXTRA, who) | body_of(row)
     for place in naming(body):

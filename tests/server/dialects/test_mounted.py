@@ -12,7 +12,8 @@ from msgspec import structs
 from yarl import URL
 
 from server.api import mounting
-from server.api.dialect import CreateRoute, Dialect
+from server.api.dialect import Dialect
+from server.api.routes import CreateRoute
 from server.dialects import tables
 from server.settings.sections import BadSetting, DialectsSettings, Settings
 from server.v1.table import API

@@ -23,7 +23,7 @@ import pytest_asyncio
 from msgspec import inspect
 
 import storage.embedded as embedded
-from server.api.dialect import CreateRoute, TakeRoute, TalkRoute, WatchRoute
+from server.api.routes import CreateRoute, MessageSocketRoute, StreamRoute, UploadRoute
 from tests.support.booking import hour
 from tests.support.client import PATIENCE_S, Client, Person, Reply
 from tests.support.dialects.products import Cast, Held, held
@@ -102,7 +102,9 @@ async def test_a_bad_credential_is_none_where_none_is_needed(town: Town, name: s
     for token in FORGED.values():
         reply = await send(Client(town.http, town.url, token), name, ref)
         # Some make something, which is there the second time.
-        assert reply.status in ({401} if isinstance(row, TalkRoute) and token else {status, 400, 409, 422}), reply
+        assert reply.status in ({401} if isinstance(row, MessageSocketRoute) and token else {status, 400, 409, 422}), (
+            reply
+        )
 
 
 @pytest.mark.parametrize("name", SOCKETS)
@@ -124,7 +126,7 @@ async def test_a_socket_without_a_credential_is_closed_or_refused(town: Town, na
 async def test_a_session_that_is_not_there_is_404(teacher: Person, name: str) -> None:
     dialect, row = ROWS[name]
     # A socket is closed with the code that "no access" has.
-    status = 500 if name in STATED else 403 if isinstance(row, TalkRoute) and row.refusals else 404
+    status = 500 if name in STATED else 403 if isinstance(row, MessageSocketRoute) and row.refusals else 404
     for ref in (nowhere(dialect), NOBODY, "0", "x", "%00", "a%2Fb", "%F0%9F%98%80", "x" * 300):
         reply = await send(teacher, name, ref)
         said = refused(name, reply, status)
@@ -307,7 +309,7 @@ async def test_whatever_a_path_names_it_is_no_fault_of_ours(lively: Lively, name
         in_order(name, await send(made.host, name, made.ref, things=things))
 
 
-@pytest.mark.parametrize("name", [name for name, (_, row) in ROWS.items() if isinstance(row, TakeRoute)])
+@pytest.mark.parametrize("name", [name for name, (_, row) in ROWS.items() if isinstance(row, UploadRoute)])
 async def test_a_form_that_is_none_is_refused(teacher: Person, name: str) -> None:
     dialect, _ = ROWS[name]
     for raw in (b"", b"{}", b"--b\r\n", b"\xff" * 1_000):
@@ -394,7 +396,7 @@ async def test_whatever_a_header_says_it_is_no_fault_of_ours(lively: Lively, nam
         async with made.town.http.request(
             row.method, made.town.url + path_of(dialect, row, made.ref), data=raw, headers=made.host.headers | headers
         ) as answer:
-            endless = answer.status == 200 and isinstance(row, WatchRoute)
+            endless = answer.status == 200 and isinstance(row, StreamRoute)
             reply = Reply(answer.status, answer.headers, b"" if endless else await answer.read())
         in_order(name, reply)
         assert row.public or status in (None, reply.status), f"{headers}: {reply.status}"
@@ -452,8 +454,7 @@ async def test_who_is_too_fast_is_told_so_in_the_dialect_s_words(dsn: str, data:
                 reply = await send(cast.host, name, made[dialect.name].ref, body)
                 if reply.status == 429:
                     break
-            # To guess at codes there is another limit.
-            refused(name, reply, 404 if row.ref else 429)
+            refused(name, reply, 429)
             assert ("Retry-After" in reply.headers) == (reply.status == 429)
 
 

@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 
 from actors.session.ids import SessionId, UserId
-from server.api.routes import CommandRoute, Row, SocketRoute, UploadRoute
+from server.api.routes import DirectCommandRoute, Row, SocketRoute, UploadRoute
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.security.tokens import Tokens
@@ -129,11 +129,7 @@ async def test_a_token_opens_no_other_session_and_no_account(town: Town, prefix:
         reply.refused(403, "wrong_scope")
 
 
-SESSION_ROWS = [
-    (prefix, row)
-    for prefix, row in ROWS
-    if "{ref}" in row.path or (isinstance(row, CommandRoute) and row.path != "/sessions/join")
-]
+SESSION_ROWS = [(prefix, row) for prefix, row in ROWS if "{ref}" in row.path or (isinstance(row, DirectCommandRoute))]
 
 
 @pytest.mark.parametrize(("prefix", "row"), SESSION_ROWS, ids=[f"{row.method} {row.path}" for _, row in SESSION_ROWS])

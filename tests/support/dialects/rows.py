@@ -11,21 +11,21 @@ import aiohttp
 import msgspec
 from msgspec import Struct, structs
 
-from server.api.dialect import Dialect, DialectRow, TakeRoute, TalkRoute, WatchRoute
-from server.api.routes import Row
+from server.api.dialect import Dialect
+from server.api.routes import HookRoute, MessageSocketRoute, Row, StreamRoute, UploadRoute
 from server.dialects import tables
 from server.settings.sections import Settings
 from tests.support.client import PATIENCE_S, Client, Reply
 
 NOBODY = "01990000-0000-7000-8000-000000000000"
 DIALECTS = {dialect.name: dialect for dialect in tables(Settings())}
-ROWS: dict[str, tuple[Dialect, DialectRow]] = {
+ROWS: dict[str, tuple[Dialect, Row]] = {
     f"{dialect.name} {row.method} {row.path}": (dialect, row)
     for dialect in DIALECTS.values()
     for row in dialect.rows
-    if isinstance(row, DialectRow)
+    if not isinstance(row, HookRoute)
 }
-SOCKETS = {name: (dialect, row) for name, (dialect, row) in ROWS.items() if isinstance(row, TalkRoute)}
+SOCKETS = {name: (dialect, row) for name, (dialect, row) in ROWS.items() if isinstance(row, MessageSocketRoute)}
 PRIVATE = [name for name, (_, row) in ROWS.items() if not row.public]
 PUBLIC = [name for name in ROWS if name not in PRIVATE]
 OF_A_SESSION = [name for name, (_, row) in ROWS.items() if "{ref}" in row.path]
@@ -143,9 +143,9 @@ async def send(
     if slash:
         path = path[:-1] if path.endswith("/") else path + "/"
     headers = dict(client.headers)
-    if isinstance(row, TalkRoute):
+    if isinstance(row, MessageSocketRoute):
         headers |= UPGRADE
-    if raw is None and isinstance(row, TakeRoute):
+    if raw is None and isinstance(row, UploadRoute):
         raw, headers["Content-Type"] = FILE, "multipart/form-data; boundary=b"
     elif raw is not None or row.body is not None:
         headers["Content-Type"] = "application/json"
@@ -155,13 +155,13 @@ async def send(
         client.http.request(row.method, client.url + path, data=raw, params=query, headers=headers) as answer,
     ):
         if answer.status != 101:
-            endless = answer.status == 200 and isinstance(row, WatchRoute)
+            endless = answer.status == 200 and isinstance(row, StreamRoute)
             return Reply(answer.status, answer.headers, b"" if endless else await answer.read())
-    assert isinstance(row, TalkRoute)
+    assert isinstance(row, MessageSocketRoute)
     return await knocked(client, row, path, query)
 
 
-async def knocked(client: Client, row: TalkRoute, path: str, query: Mapping[str, str] | None) -> Reply:
+async def knocked(client: Client, row: MessageSocketRoute, path: str, query: Mapping[str, str] | None) -> Reply:
     """Open a socket; return the status of its close code, or 101."""
     # Several may have one code: the first of them.
     statuses = {code: status for status, code in reversed(list(row.refusals.items()))}
@@ -179,7 +179,7 @@ def refused(name: str, reply: Reply, *statuses: int) -> str:
     dialect, row = ROWS[name]
     assert 400 <= reply.status < 600, f"{name}: {reply.status}: {reply.body!r}"
     assert not statuses or reply.status in statuses, f"{name}: {reply.status}: {reply.body!r}"
-    if isinstance(row, TalkRoute) and not reply.headers:
+    if isinstance(row, MessageSocketRoute) and not reply.headers:
         return str(reply.status)
     assert reply.headers["Content-Type"].startswith("application/json"), reply.headers
     assert (reply.headers.get("WWW-Authenticate") == "Bearer") == (reply.status == 401), f"{name}: {reply.headers}"

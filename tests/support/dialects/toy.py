@@ -6,20 +6,21 @@ from msgspec import Meta, Struct, structs
 
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session.access import Ask
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import UserId
 from actors.session.state import Participant, State
 from server.api import dialect_frames as frames
-from server.api.dialect import (
-    AskRoute,
+from server.api.dialect import Dialect
+from server.api.routes import (
+    ActionRoute,
+    CommandRoute,
+    ContentRoute,
     CreateRoute,
-    Dialect,
-    FetchRoute,
     Frame,
-    LookRoute,
-    PlayRoute,
-    TalkRoute,
-    WatchRoute,
+    MessageSocketRoute,
+    ReadRoute,
+    StreamRoute,
 )
 from server.http.problems import Problem
 from server.security.principal import Principal
@@ -130,61 +131,61 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                 CreateRoute(
                     path="/rooms", summary="Make", body=New, teachers=True,
                     new=lambda call: c.NewSession(title=call.body.title, capacity=call.body.limit),
-                    opening=lambda call: CreationOptions(live=True), see=room,
+                    options=lambda call: CreationOptions(live=True), see=room,
                 ),
-                FetchRoute(path="/rooms", summary="List", query=sessions.SessionQuery, act=sessions.list_sessions,
-                    out=lambda listed, call: [one.number for one in listed.items]),
-                LookRoute(path="/rooms/{ref}", summary="Look", see=room),
-                LookRoute(path="/rooms/{ref}/title", summary="Shout", public=True, whose="anyone", see=room,
-                    then=shouting, out=lambda title, call: {"the_title": title, "of_n": call.seen["n"]}),
+                ActionRoute(path="/rooms", summary="List", query=sessions.SessionQuery, act=sessions.list_sessions,
+                    view=lambda listed, call: [one.number for one in listed.items]),
+                ReadRoute(path="/rooms/{ref}", summary="Look", see=room),
+                ReadRoute(path="/rooms/{ref}/title", summary="Shout", public=True, reads=None, see=room,
+                    then=shouting, view=lambda title, call: {"the_title": title, "of_n": call.seen["n"]}),
                 CreateRoute(
                     path="/halls", summary="Make one, and say when", body=New, teachers=True,
                     new=lambda call: c.NewSession(title=call.body.title),
-                    opening=lambda call: CreationOptions(seat="joined"),
-                    see=room, then=made_at, out=lambda at, call: {**call.seen, "at": at},
+                    options=lambda call: CreationOptions(seat="joined"),
+                    see=room, then=made_at, view=lambda at, call: {**call.seen, "at": at},
                 ),
-                AskRoute(path="/rooms/{ref}/say", summary="Speak for the owner", public=True, body=Say, comes=stranger,
-                    ask=lambda call: c.SendMessage(text=call.body.text), see=room),
-                TalkRoute(
+                CommandRoute(path="/rooms/{ref}/say", summary="Speak for the owner", public=True, body=Say,
+                    identify=stranger, ask=lambda call: c.SendMessage(text=call.body.text), see=room),
+                MessageSocketRoute(
                     path="/gallery/{ref}", summary="Look on", query_token=True, public=True, find=unlocked,
                     format=frames.talk(EVENTS, lambda state, viewer, now: [], lambda bye: None, RELAYS),
-                    frames={"say": Frame(Say, lambda call: c.SendMessage(text=call.body.text))}, comes=stranger,
+                    frames={"say": Frame(Say, lambda call: c.SendMessage(text=call.body.text))}, identify=stranger,
                     failed=lambda problem, kind: frames.typed("error", f'"{problem.reason}"'.encode(), None),
                     closes={"ended": 4410}, refusals={},
                 ),
-                AskRoute(path="/enter", summary="Join by code", body=Code, ref=lambda body: body.code, forms=True,
+                CommandRoute(path="/enter", summary="Join by code", body=Code, code=lambda body: body.code, forms=True,
                     ask=lambda call: c.Join(), has_invitation=True, see=room),
-                FetchRoute(method="POST", path="/account", summary="Register", public=True, body=Say, status=201,
+                ActionRoute(method="POST", path="/account", summary="Register", public=True, body=Say, status=201,
                     into=lambda call: accounts.Register(name=call.body.text, password="horse", role="student",
                         email=f"{call.body.text}@example.org"),
-                    act=accounts.register, out=lambda login, call: login.user.name),
-                AskRoute(path="/rooms/{ref}/turn", summary="Turn the key", body=Say,
+                    act=accounts.register, view=lambda login, call: login.user.name),
+                CommandRoute(path="/rooms/{ref}/turn", summary="Turn the key", body=Say,
                     find=lambda state, call: state.session.locked,
                     ask=lambda call: c.Together([c.Unlock() if call.found else c.Lock()]),
                     see=lambda state, call: {"locked": state.session.locked, "made": len(call.made)}),
-                PlayRoute(path="/sounds/{audio_id}", summary="Listen", query_token=True, scoped=True,
+                ContentRoute(path="/sounds/{audio_id}", summary="Listen", query_token=True, scoped=True,
                     query=library.ContentQuery, act=library.content),
-                LookRoute(path="/rooms/{ref}/broken/", summary="Look badly", see=broken),
-                AskRoute(
+                ReadRoute(path="/rooms/{ref}/broken/", summary="Look badly", see=broken),
+                CommandRoute(
                     path="/rooms/{ref}/join", summary="Join", ask=lambda call: c.Join(), has_invitation=True, see=room,
                 ),
-                AskRoute(
+                CommandRoute(
                     path="/rooms/{ref}/mute", summary="Mute", body=Who,
                     find=lambda state, call: numbered(state, call.body.who).user_id,
                     ask=lambda call: c.Mute(call.found), see=room,
                     errors={"unknown_participant": (404, "nobody is {detail}")},
                 ),
-                AskRoute(
-                    path="/rooms/{ref}/invite", summary="Invite by number", body=Who, whose="owner",
+                CommandRoute(
+                    path="/rooms/{ref}/invite", summary="Invite by number", body=Who, reads=Ask.OWNERSHIP,
                     lookup=accounts.numbered_student(lambda call: call.body.who),
                     ask=lambda call: c.Together([c.Invite(call.known.user_id), c.SendMessage(text=call.known.name)]),
                     see=lambda state, call: {"name": call.known.name, "made": len(call.made), "now": call.now},
                 ),
-                PlayRoute(path="/sounds/{audio_id}/whole", summary="Listen to all", query=library.ContentQuery,
+                ContentRoute(path="/sounds/{audio_id}/whole", summary="Listen to all", query=library.ContentQuery,
                     act=whole),
-                WatchRoute(path="/watch/{ref}", summary="Watch", join=True, has_invitation=True, query_token=True,
+                StreamRoute(path="/watch/{ref}", summary="Watch", join=True, has_invitation=True, query_token=True,
                     format=frames.stream(EVENTS, first, lambda bye: None, RELAYS)),
-                TalkRoute(
+                MessageSocketRoute(
                     path="/talk/{ref}", summary="Talk", query_token=True, join=True, has_invitation=True,
                     format=frames.talk(EVENTS, first, lambda bye: None, RELAYS),
                     frames={"say": Frame(Say, lambda call: c.SendMessage(text=call.body.text))},
