@@ -1,5 +1,5 @@
 """The session machine: pure rules over commands, events and state.
 
-**Law:** standard library and msgspec only. No clock, randomness, I/O or ids of its own making: `now` and
-new ids travel in. A rejected command changes nothing; `replay(log) == state`.
+**Law:** it imports the standard library and msgspec only. It has no clock, randomness or I/O and generates no ids; time
+and new ids come with the commands. A rejected command changes nothing, and `replay(log) == state`.
 """

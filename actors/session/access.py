@@ -1,6 +1,6 @@
 """The access policy: who may read what of a session.
 
-**Law:** every read of a session asks here, with what it asks for; what no rule allows is refused.
+**Law:** every read of a session passes `check` with an `Ask`. Anything that no rule allows is refused.
 """
 
 from collections.abc import Callable
@@ -13,26 +13,26 @@ from actors.session.ids import UserId
 from actors.session.state import Presence, Role, State, Status
 
 CLOSED: frozenset[Status] = frozenset({"ended", "cancelled"})
-"""A session that is over: nobody is in it any more, and its participants may look back."""
+"""The statuses of a session that is over: nobody is in it any more, and its participants may read its history."""
 
 
 class Ask(Enum):
     """What a caller wants to read of a session."""
 
     CARD = "card"
-    """That it exists: its title, its times, its counts. Invited participants and those in the lobby may too."""
+    """Its title, times and counts. Invited participants and those in the lobby may read them too."""
     STATE = "state"
-    """Its state and its stream. A participant in the lobby is shown only their own part of it."""
+    """Its state and its stream. A participant in the lobby receives only their own part of it."""
     HISTORY = "history"
-    """What everyone in it could see: chat, questions, code, recordings, replays."""
+    """Everything that was visible to its participants: chat, questions, code, recordings, replays."""
     MODERATION = "moderation"
-    """What hosts and cohosts see of everyone: the log, statistics, exports."""
+    """Everything that hosts and cohosts see: the log, statistics, exports."""
     OWNERSHIP = "ownership"
-    """What only its owner may read or do."""
+    """Everything that only its owner may read or do."""
 
 
 class Membership(Struct, frozen=True):
-    """What the policy needs to know of a user in a session. `status` and `role`: None for a user not in the roster.
+    """A user's relation to a session. `status` and `role` are None for a user who is not in the roster.
 
     `ever_joined`: the user has been in the session at some time."""
 
@@ -77,7 +77,7 @@ def check(ask: Ask, who: Membership) -> None:
 def refusal(ask: Ask, who: Membership) -> Rejected:
     """Return why a user may not read what they ask for."""
     if not _in_roster(who):
-        return Rejected(Reason.NOT_JOINED, "You have no place in this session; join it first.")
+        return Rejected(Reason.NOT_JOINED, "Join the session first.")
     if ask is Ask.OWNERSHIP:
         return Rejected(Reason.NOT_OWNER, "Only the session's owner may do this.")
     if ask is Ask.MODERATION:
@@ -101,4 +101,4 @@ ALLOWED: dict[Ask, Callable[[Membership], bool]] = {
     Ask.MODERATION: lambda who: _in_roster(who) and who.role in ("host", "cohost"),
     Ask.OWNERSHIP: lambda who: False,
 }
-"""Who may read what, the owner apart. Total over `Ask` (tested)."""
+"""The rule for each `Ask` (tested). The owner needs none."""

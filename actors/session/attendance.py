@@ -1,7 +1,7 @@
-"""Who was there, when and for how long: a fold over a session's presence events.
+"""Attendance: who was present, when and for how long, from a session's presence events.
 
-**Law:** a person's intervals are disjoint, in order and inside the session; their minutes are the intervals' sum.
-Memory grows with people, not with rows.
+**Law:** a participant's intervals are disjoint, in order and inside the session, and their sum is the time present.
+Memory grows with participants, not with rows.
 """
 
 from msgspec import Struct
@@ -11,24 +11,24 @@ from actors.session.ids import Millis, UserId
 from actors.session.state import Presence, Role
 
 INTERVALS = 1_000
-"""Intervals listed per person; time past that still counts."""
+"""Intervals listed per participant. The time of further ones still counts."""
 TYPES: tuple[type[e.Event], ...] = (
     e.SessionCreated, e.SessionStarted, e.SessionEnded, e.SessionCancelled,
     e.ParticipantInvited, e.ParticipantWaiting, e.ParticipantJoined, e.ParticipantDenied, e.ParticipantLeft,
     e.ParticipantKicked, e.ParticipantOnline, e.ParticipantOffline, e.ConnectionsLost, e.RoleChanged,
 )  # fmt: skip
-"""The events that attendance is made of."""
+"""The events that attendance depends on."""
 
 
 class Interval(Struct, frozen=True):
+    """A time of presence, from `since` until before `until`."""
+
     since: Millis
     until: Millis
 
 
-class Line(Struct, frozen=True, kw_only=True):
-    """One person's attendance. `late` and `left_early` are None while nobody can say: never there, or not over yet.
-
-    `last_left_at` is None for who is still there."""
+class ParticipantAttendance(Struct, frozen=True, kw_only=True):
+    """One participant's attendance."""
 
     user_id: UserId
     number: int
@@ -36,15 +36,19 @@ class Line(Struct, frozen=True, kw_only=True):
     role: Role
     status: Presence
     kicked: bool
-    """At some time: `status` says how it is now."""
+    """At some time. `status` is the present one."""
     intervals: tuple[Interval, ...]
     intervals_left_out: int
     present_ms: int
     share: float
+    """Of the session's length so far, 0 to 1."""
     late: bool | None
+    """None for a participant who has never been present."""
     left_early: bool | None
+    """None while the session is not over, too."""
     first_joined_at: Millis | None
     last_left_at: Millis | None
+    """None for a participant who is present."""
 
 
 class _Person(Struct):
@@ -55,22 +59,22 @@ class _Person(Struct):
     status: Presence = "invited"
     kicked: bool = False
     joined_at: Millis | None = None
-    """Since when they have been in; None: they are not."""
+    """Since when the participant has been present; None: not present."""
     away_at: Millis | None = None
-    """Since when they have had no stream open."""
+    """Since when the participant has had no stream open."""
     first_joined_at: Millis | None = None
     last_left_at: Millis | None = None
     past: list[tuple[Millis, Millis]] = []
-    """What is over, merged; unclipped."""
+    """Intervals that are over: merged, and not yet clipped to the session."""
     latest: tuple[Millis, Millis] | None = None
-    """The last of it, which a quick return would make longer."""
+    """The last interval that is over. A return within the grace time would extend it."""
     counted_ms: int = 0
-    """Of intervals that are no longer listed."""
+    """The time of intervals that are not listed."""
     left_out: int = 0
 
 
 class Attendance:
-    """Takes a session's presence events, in order, and says who attended."""
+    """Collects a session's presence events, in order, and returns attendance at any moment."""
 
     def __init__(self) -> None:
         self.started_at: Millis | None = None
@@ -78,8 +82,8 @@ class Attendance:
         self._grace_ms = 0
         self._people: dict[UserId, _Person] = {}
 
-    def take(self, recorded: e.Recorded) -> None:
-        """Take one event; those of other types count for nothing."""
+    def add(self, recorded: e.Recorded) -> None:
+        """Add one event. Events of types that attendance does not depend on are ignored."""
         at = recorded.at
         match recorded.event:
             case e.SessionCreated(grace_ms=grace_ms):
@@ -99,7 +103,7 @@ class Attendance:
                 self._move(event, at)
 
     def _move(self, event: e.Event, at: Millis) -> None:
-        """Take what changes somebody's place in the roster."""
+        """Add an event that changes the roster."""
         match event:
             case e.ParticipantInvited() | e.ParticipantWaiting():
                 person = self._person(event.user_id, event.name, event.number)
@@ -137,19 +141,19 @@ class Attendance:
         person.status = status
         if status == "kicked":
             person.kicked = True
-            # A kick takes with it what one was trusted with.
+            # A kick also takes away any role above member.
             person.role = "member" if person.role in ("host", "cohost") else person.role
 
     def _close(self, at: Millis) -> None:
         self.ended_at = at
         for person in self._people.values():
             if person.status in ("joined", "waiting"):
-                # Somebody who had just lost their stream was last seen then, not when the session ended.
+                # A participant whose stream was lost just before was present until then, not until the end.
                 self._leave(person, at if person.away_at is None else person.away_at)
                 person.status = "left"
 
     def _leave(self, person: _Person, at: Millis) -> None:
-        """Put down an interval, as one with the last if they were back within the grace time."""
+        """Add the interval that ends now, merged with the last one after a return within the grace time."""
         if person.joined_at is None:
             return
         since, until = person.joined_at, max(at, person.joined_at)
@@ -166,35 +170,37 @@ class Attendance:
         if len(person.past) < INTERVALS - 1:
             person.past.append(interval)
         else:
-            # Whatever is not listed is summed up at once, and that needs its place in the session.
+            # An interval that is not listed is summed up at once, clipped to the session.
             clipped = self._clipped(*interval, interval[1])
             person.counted_ms += clipped.until - clipped.since if clipped else 0
             person.left_out += 1
 
     def _clipped(self, since: Millis, until: Millis, end: Millis) -> Interval | None:
-        """Cut an interval to the session; None: it was all before the start."""
+        """Return an interval clipped to the session; None if all of it was before the start."""
         if self.started_at is None:
             return None
         since, until = max(since, self.started_at), min(until, end)
         return Interval(since, until) if since < until else None
 
     def end(self, now: Millis) -> Millis | None:
-        """Say up to when attendance is counted: the session's end, or now; None: it has not started."""
+        """Return until when attendance counts: the session's end, or now; None if the session has not started."""
         if self.started_at is None:
             return None
         return max(self.started_at, now if self.ended_at is None else self.ended_at)
 
-    def lines(self, now: Millis, *, tolerance_ms: int) -> list[Line]:
-        """Give a line for everyone ever in the roster, in its order, as of `now`.
+    def lines(self, now: Millis, *, tolerance_ms: int) -> list[ParticipantAttendance]:
+        """Return a line for everyone ever in the roster, in its order, as of `now`.
 
-        Late is who came more than the tolerance after the start; early who left more than that before the end."""
+        A participant is late who came more than the tolerance after the start, and left early more than that before
+        the end."""
         return [self._line(person, now, tolerance_ms) for person in self._people.values()]
 
-    def line(self, user_id: UserId, now: Millis, *, tolerance_ms: int) -> Line | None:
+    def line(self, user_id: UserId, now: Millis, *, tolerance_ms: int) -> ParticipantAttendance | None:
+        """Return one participant's line; None for a user who was never in the roster."""
         person = self._people.get(user_id)
         return None if person is None else self._line(person, now, tolerance_ms)
 
-    def _line(self, person: _Person, now: Millis, tolerance_ms: int) -> Line:
+    def _line(self, person: _Person, now: Millis, tolerance_ms: int) -> ParticipantAttendance:
         end = self.end(now)
         spans = [*person.past, *([] if person.latest is None else [person.latest])]
         if person.joined_at is not None:
@@ -210,7 +216,7 @@ class Attendance:
         if self.started_at is not None and intervals:
             late = intervals[0].since > self.started_at + tolerance_ms
             left_early = None if self.ended_at is None else intervals[-1].until < self.ended_at - tolerance_ms
-        return Line(
+        return ParticipantAttendance(
             user_id=person.user_id,
             number=person.number,
             name=person.name,

@@ -76,7 +76,7 @@ def those_who_see_new_question(state: State, event: e.QuestionAsked, actor_id: U
 def those_who_saw_question(state: State, event: e.QuestionDismissed, actor_id: UserId | None) -> Users | None:
     """Return moderators and asker of a question that was never approved; any other is for everyone."""
     question = state.questions.get(event.question_id)
-    return None if question is None or question.shown else moderators(state) | {question.user_id}
+    return None if question is None or question.visible else moderators(state) | {question.user_id}
 
 
 def actor_only(state: State, actor_id: UserId | None) -> Users:

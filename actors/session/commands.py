@@ -1,7 +1,7 @@
-"""What can be asked of a session. Imperative, frozen, tagged by `type` in snake_case.
+"""The commands to a session: imperative, frozen, tagged by `type` in snake_case.
 
-`WireCommand` is what clients may send; the commands after it come from the server itself. Who asks travels
-beside the command as a `Caller`, never inside it, so that no body can name somebody else.
+`WireCommand` has those that clients may send; the others come from the server. The caller travels beside the command as
+a `Caller`, never inside it, so that no request body can act for another user.
 """
 
 import re
@@ -21,6 +21,7 @@ from actors.session.ids import (
     Emoji,
     EventType,
     Id,
+    KickReason,
     Language,
     MessageId,
     MessageText,
@@ -33,7 +34,6 @@ from actors.session.ids import (
     Speed,
     Title,
     UserId,
-    Why,
 )
 from actors.session.state import (
     BoardTool,
@@ -52,52 +52,56 @@ When = Annotated[datetime, Meta(tz=True)]
 
 
 def snake_case(name: str) -> str:
+    """Return a class's name as a tag."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 class Command(Struct, frozen=True, tag_field="type", tag=snake_case, forbid_unknown_fields=True):
-    """Anything a session can be asked to do."""
+    """The base of all commands."""
 
 
 class Person(Struct, frozen=True):
-    """A user as others meet them: a name, and the number of their account."""
+    """A user as others know them: a name, and the number of the account."""
 
     name: str
     number: int = 0
 
 
 class Caller(Struct, frozen=True):
-    """Who asks, as a verified credential says. `has_invitation`: they came by the join code, which is an invitation.
-
-    `people` and `tracks` are what the shell has looked up for this command: other users,
-    pieces of audio, texts of earlier versions of the code. `issued_at` is set for a credential that is good for
-    this session alone: when it was made. `alias` is the id that an outside client knows a guest by."""
+    """The user who gives a command, from a verified credential, with the inputs that the server loaded for it."""
 
     user_id: UserId
     name: str
     has_invitation: bool = False
+    """The caller has the join code."""
     number: int = 0
     alias: str | None = None
+    """The id that an external client knows a guest by."""
     people: Mapping[UserId, Person] = {}
+    """Other users in the command."""
     tracks: Mapping[str, Track] = {}
+    """Audio in the command."""
     texts: Mapping[int, str] = {}
+    """Texts of earlier versions of the code, by version."""
     guest: bool = False
     colour: str | None = None
     issued_at: Millis | None = None
+    """When the credential was issued, if it is for this session only."""
 
 
 # Lifecycle
 
 
 class NewFeatures(Features, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The features that a new session is to have. An unknown one is refused."""
+    """The features of a new session, from a request. Unknown features are refused."""
 
     def stored(self) -> Features:
+        """Return them as they are stored."""
         return Features(**structs.asdict(self))
 
 
 class NewSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a creator may say of a session."""
+    """The facts of a new session, from a request."""
 
     title: Title
     kind: Kind = "classroom"
@@ -138,11 +142,11 @@ class End(Command, frozen=True):
 
 
 class Cancel(Command, frozen=True):
-    """Call a scheduled session off."""
+    """Cancel a scheduled session."""
 
 
 class Update(Command, frozen=True, kw_only=True):
-    """Change what is said of a session. Only the fields that are sent count; null clears."""
+    """Change facts of the session. Only the fields that are sent change; null clears one."""
 
     title: Title | UnsetType = UNSET
     description: Description | UnsetType = UNSET
@@ -156,61 +160,61 @@ class Update(Command, frozen=True, kw_only=True):
 
 
 class Lock(Command, frozen=True):
-    """Let nobody new in."""
+    """Refuse new participants."""
 
 
 class Unlock(Command, frozen=True):
-    """Let new people in again."""
+    """Admit new participants again."""
 
 
 # Roster
 
 
 class Join(Command, frozen=True):
-    """Take part. With a lobby, wait to be admitted."""
+    """Join the session. If it has a lobby, wait there until a moderator admits you."""
 
 
 class Leave(Command, frozen=True):
-    """Stop taking part."""
+    """Leave the session."""
 
 
 class Invite(Command, frozen=True):
-    """Let a user join without the code. Lifts a ban."""
+    """Invite a user, who may then join without the code. Lifts a ban."""
 
     user_id: UserId
 
 
 class Admit(Command, frozen=True):
-    """Let someone in from the lobby."""
+    """Admit a participant from the lobby."""
 
     user_id: UserId
 
 
 class Deny(Command, frozen=True):
-    """Turn someone in the lobby away."""
+    """Refuse a participant in the lobby."""
 
     user_id: UserId
 
 
 class Kick(Command, frozen=True):
-    """Remove someone, and take from them what they were trusted with: a role above member, grants.
+    """Remove a participant, who loses granted permissions and any role above member.
 
-    With `ban` they stay out until they are invited again."""
+    With `ban`, they cannot join again until they are invited."""
 
     user_id: UserId
     ban: bool = False
-    reason: Why | None = None
+    reason: KickReason | None = None
 
 
 class SetRole(Command, frozen=True):
-    """Give a participant another role. Hosts only."""
+    """Change a participant's role. Only hosts may."""
 
     user_id: UserId
     role: Role
 
 
 class SetPermissions(Command, frozen=True):
-    """Grant and revoke single permissions on top of what the role gives."""
+    """Grant and revoke single permissions in addition to those of the role."""
 
     user_id: UserId
     grant: Annotated[list[Permission], Meta(max_length=32)] = []
@@ -218,25 +222,25 @@ class SetPermissions(Command, frozen=True):
 
 
 class Mute(Command, frozen=True):
-    """Mute oneself, or somebody else with the `moderate` permission."""
+    """Mute yourself, or another participant with the permission `moderate`."""
 
     user_id: UserId | None = None
 
 
 class Unmute(Command, frozen=True):
-    """Unmute oneself, or somebody else with the `moderate` permission."""
+    """Unmute yourself, or another participant with the permission `moderate`."""
 
     user_id: UserId | None = None
 
 
 class MuteAll(Command, frozen=True):
-    """Mute everyone whom the caller has a say over, but for those named."""
+    """Mute every participant whose role is not above the caller's, except those listed."""
 
     except_: Annotated[list[UserId], Meta(max_length=1_000)] = field(default_factory=list, name="except")
 
 
 class RequestUnmute(Command, frozen=True):
-    """Ask a muted participant to unmute: the choice stays theirs."""
+    """Ask a muted participant to unmute. The participant decides."""
 
     user_id: UserId
 
@@ -245,28 +249,28 @@ class RequestUnmute(Command, frozen=True):
 
 
 class RaiseHand(Command, frozen=True):
-    """Queue up to speak."""
+    """Raise your hand: join the queue of those who want to speak."""
 
 
 class LowerHand(Command, frozen=True):
-    """Leave the queue, or take somebody out of it with the `moderate` permission."""
+    """Lower your hand, or another participant's with the permission `moderate`."""
 
     user_id: UserId | None = None
 
 
 class LowerAll(Command, frozen=True):
-    """Empty the queue."""
+    """Lower all hands."""
 
 
 class CallNext(Command, frozen=True):
-    """Give the word to whoever has waited longest."""
+    """Call on the participant whose hand has been up longest, and lower it."""
 
 
 # Chat
 
 
 class SendMessage(Command, frozen=True):
-    """Write to everyone, or with `to` to one participant alone."""
+    """Send a message to everyone, or with `to` to one participant only."""
 
     text: MessageText
     to: UserId | None = None
@@ -274,13 +278,13 @@ class SendMessage(Command, frozen=True):
 
 
 class DeleteMessage(Command, frozen=True):
-    """Take a message back: its text goes from the state, the log and every export."""
+    """Delete a message: its text disappears from the state, the log and all exports."""
 
     message_id: MessageId
 
 
 class React(Command, frozen=True):
-    """Put an emoji on a message, or with `remove` take it off."""
+    """React to a message with an emoji, or with `remove` withdraw the reaction."""
 
     message_id: MessageId
     emoji: Emoji
@@ -291,7 +295,9 @@ class React(Command, frozen=True):
 
 
 class SetMedia(Command, frozen=True, kw_only=True):
-    """Say what one sends: only the fields that are sent count. One screen at a time; a host takes it over."""
+    """Report which media you send. Only the fields that are sent change.
+
+    One screen is shared at a time; a host or cohost may take over from others."""
 
     video: bool | UnsetType = UNSET
     audio: bool | UnsetType = UNSET
@@ -302,40 +308,40 @@ class SetMedia(Command, frozen=True, kw_only=True):
 
 
 class SelectAudio(Command, frozen=True):
-    """Put a piece of audio on, stopped at its start."""
+    """Select audio from the library for playback, stopped at its start."""
 
     audio_id: AudioId
 
 
 class Play(Command, frozen=True):
-    """Play what is on, from where it stands or from `position`."""
+    """Play the selected audio, from its present position or from `position`."""
 
     position: Position | None = None
     speed: Speed | None = None
 
 
 class Pause(Command, frozen=True):
-    """Hold where it stands."""
+    """Pause playback at its position."""
 
 
 class Seek(Command, frozen=True):
-    """Go to a position, playing or not."""
+    """Move playback to a position, whether it is playing or not."""
 
     position: Position
 
 
 class SetSpeed(Command, frozen=True):
-    """Play faster or slower."""
+    """Change the speed of playback."""
 
     speed: Speed
 
 
 class Stop(Command, frozen=True):
-    """Stop, and go back to the start."""
+    """Stop playback, and go back to the start."""
 
 
 class SendVoice(Command, frozen=True):
-    """Send a recording from the audio library as a message."""
+    """Send audio from the library as a message, to everyone or with `to` to one participant only."""
 
     audio_id: AudioId
     to: UserId | None = None
@@ -346,40 +352,40 @@ class SendVoice(Command, frozen=True):
 
 
 class AskQuestion(Command, frozen=True):
-    """Ask. Anonymous questions name nobody to members; the log knows."""
+    """Ask a question. An anonymous question does not name you to members; moderators see who asked."""
 
     text: QuestionText
     anonymous: bool = False
 
 
 class ApproveQuestion(Command, frozen=True):
-    """Show a question that waits for approval."""
+    """Approve a question, so that everyone sees it."""
 
     question_id: int
 
 
 class UpvoteQuestion(Command, frozen=True):
-    """Say that one wants it answered too, or with `remove` not any more."""
+    """Upvote a question, or with `remove` withdraw the vote."""
 
     question_id: int
     remove: bool = False
 
 
 class AnswerQuestion(Command, frozen=True):
-    """Mark a question answered, with the answer or after having said it."""
+    """Mark a question as answered, with the answer as `text` or after answering aloud."""
 
     question_id: int
     text: AnswerText | None = None
 
 
 class DismissQuestion(Command, frozen=True):
-    """Take a question off the list. One's own needs no permission."""
+    """Remove a question from the list: your own, or another with the permission `moderate`."""
 
     question_id: int
 
 
 class OpenPoll(Command, frozen=True):
-    """Ask everyone to choose."""
+    """Open a poll: a question to everyone, with options."""
 
     question: QuestionText
     options: Annotated[list[OptionText], Meta(min_length=2, max_length=20)]
@@ -388,14 +394,14 @@ class OpenPoll(Command, frozen=True):
 
 
 class Vote(Command, frozen=True):
-    """Choose options, by index from 0. Once."""
+    """Vote in a poll, once. `options` are indices, from 0."""
 
     poll_id: int
     options: Annotated[list[Annotated[int, Meta(ge=0, lt=20)]], Meta(min_length=1, max_length=20)]
 
 
 class ClosePoll(Command, frozen=True):
-    """Take no more votes."""
+    """Close a poll, which then accepts no votes."""
 
     poll_id: int
 
@@ -404,20 +410,21 @@ class ClosePoll(Command, frozen=True):
 
 
 class Change(Struct, frozen=True, forbid_unknown_fields=True):
-    """At a position, in characters, some are deleted and others inserted."""
+    """A change of a text, from a request: at a position, in characters, delete some and insert others."""
 
     at: Annotated[int, Meta(ge=0)]
     delete: Annotated[int, Meta(ge=0)] = 0
     insert: str = ""
 
     def stored(self) -> TextChange:
+        """Return it as it is stored."""
         return TextChange(self.at, self.delete, self.insert)
 
 
 class EditCode(Command, frozen=True):
-    """Change the document as of `base_version`: its whole text, or changes one after the other.
+    """Edit the code document at `base_version`: replace the whole text, or apply changes one after the other.
 
-    Without a `base_version` the whole text replaces what is there, whoever wrote it."""
+    Without `base_version` the whole text replaces any version."""
 
     base_version: Annotated[int, Meta(ge=0)] | None = None
     text: str | None = None
@@ -425,25 +432,25 @@ class EditCode(Command, frozen=True):
 
 
 class SetLanguage(Command, frozen=True):
-    """Say what language the document is in."""
+    """Set the language of the code document."""
 
     language: CodeLanguage
 
 
 class RestoreCode(Command, frozen=True):
-    """Bring an earlier version's text back, as a new version."""
+    """Restore the text of an earlier version, as a new version."""
 
     version: Annotated[int, Meta(ge=0)]
 
 
 class MergeCode(Command, frozen=True):
-    """Merge a Yjs update (base64) into the document."""
+    """Merge a Yjs update (base64) into the code document."""
 
     update: Annotated[str, Meta(max_length=1_400_000)]
 
 
 class Draw(Command, frozen=True, kw_only=True):
-    """Put a stroke on the board."""
+    """Draw a stroke on the board."""
 
     tool: BoardTool = "pen"
     points: Annotated[list[Annotated[float, Meta(ge=0, le=1)]], Meta(min_length=2, max_length=2_000)]
@@ -453,55 +460,55 @@ class Draw(Command, frozen=True, kw_only=True):
 
 
 class Erase(Command, frozen=True):
-    """Take strokes off the board; one's own, or with `erase` anybody's."""
+    """Erase strokes from the board: your own, or any with the permission `erase`."""
 
     stroke_ids: Annotated[list[int], Meta(min_length=1, max_length=1_000)]
 
 
 class ClearBoard(Command, frozen=True):
-    """Empty the board."""
+    """Remove all strokes from the board."""
 
 
 class RestoreBoard(Command, frozen=True):
-    """Put back what the board held before it was last cleared."""
+    """Restore the board to its strokes before it was last cleared."""
 
 
 # Recording
 
 
 class StartRecording(Command, frozen=True):
-    """Mark the start of a recording of the session's own timeline."""
+    """Start a recording: an interval of the session's timeline."""
 
 
 class StopRecording(Command, frozen=True):
-    """Mark its end."""
+    """Stop the recording."""
 
 
-# The log, and what is relayed without being kept
+# The log, and events that are relayed without being stored
 
 
 class LogEvent(Command, frozen=True):
-    """Note something a client saw. Which types are allowed depends on the session's kind."""
+    """Log an event of the client. The allowed types depend on the session's kind."""
 
     event_type: EventType
     data: dict[str, Any] = {}
 
 
 class Signal(Command, frozen=True):
-    """Pass a payload to one participant (WebRTC and the like). Never stored."""
+    """Send a payload to one participant, such as a WebRTC offer. It is never stored."""
 
     to: UserId
     payload: Any
 
 
 class Cursor(Command, frozen=True):
-    """Show others where one points. Never stored."""
+    """Show others the position of your cursor. It is never stored."""
 
     position: dict[str, Any]
 
 
 class Typing(Command, frozen=True):
-    """Show others that one is writing. Never stored."""
+    """Show others that you are typing. It is never stored."""
 
     active: bool = True
 
@@ -525,11 +532,7 @@ WireCommand = (
 
 
 class Create(Command, frozen=True, kw_only=True):
-    """The first command of every session; the ids are made by the shell. The caller becomes the owner.
-
-    `dialect`: the older product's API that it is made through.
-    `live`: it starts at once. `seat`: the place that the owner has from the beginning. `invited`: who else may come
-    in, found among the caller's `people`. `text` and `text_language`: what the code document has at first."""
+    """The first command of every session. The server generates the ids, and the caller becomes the owner."""
 
     new: NewSession
     session_id: SessionId
@@ -540,37 +543,42 @@ class Create(Command, frozen=True, kw_only=True):
     grace_ms: int
     room: Room | None = None
     dialect: str | None = None
+    """The older product's API that creates it."""
     live: bool = False
-    seat: Literal["invited", "joined"] | None = None
+    """It starts at once."""
+    owner_status: Literal["invited", "joined"] | None = None
+    """The owner's status in the roster from the beginning; None: not in it yet."""
     invited: list[UserId] = []
+    """Others in the roster from the beginning. The caller's `people` has their names."""
     text: str = ""
+    """The first text of the code document, in `text_language`."""
     text_language: CodeLanguage | None = None
 
 
 class Together(Command, frozen=True):
-    """Several commands of one caller, all or none."""
+    """Several commands of one caller: all are carried out, or none."""
 
     commands: list[Command]
 
 
 class Relay(Command, frozen=True):
-    """Pass a frame of a client's own type on to everyone, the sender too. Never stored."""
+    """Relay a frame of a type that clients define to everyone, its sender included. It is never stored."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     body: dict[str, Any]
 
 
 class SetPresent(Command, frozen=True):
-    """Say that a participant is in the session or has left it: oneself, or another with the `moderate` permission.
+    """Set whether a participant is in the session: the caller, or another with the permission `moderate`.
 
-    For clients who keep presence by hand. What others are trusted with stays theirs, and so does what let them in."""
+    For clients that manage presence themselves. The participant keeps role, permissions and invitation."""
 
     user_id: UserId
     present: bool
 
 
 class Connect(Command, frozen=True):
-    """The caller's first stream has opened. With `join`, they take part by that alone."""
+    """The caller's first stream has opened. With `join`, the caller also joins."""
 
     join: bool = False
 
@@ -580,37 +588,38 @@ class Disconnect(Command, frozen=True):
 
 
 class LoseConnections(Command, frozen=True):
-    """Streams that the state believes open are gone: their server was. Sent after every restore that finds some."""
+    """The streams of these users are lost, because their server stopped. Sent after a restore that finds any."""
 
     user_ids: list[UserId]
 
 
 class LogAudioUpload(Command, frozen=True):
-    """Note in the log that its owner has uploaded a piece for this session."""
+    """Log that the owner has uploaded audio for this session."""
 
     track: Track
 
 
 class Delete(Command, frozen=True):
-    """Close the session whatever its status, and take it out of every list."""
+    """End or cancel the session if necessary, and remove it from all lists."""
 
 
 class Merge(Command, frozen=True):
-    """A Yjs update that the shell has merged: the changes it makes to the text, and the update itself."""
+    """A Yjs update that the actor has merged: the changes that it makes to the text, and the update."""
 
     changes: list[TextChange]
     update: str
 
 
 class Compact(Command, frozen=True):
-    """The document's Yjs updates in one (base64), in place of the many."""
+    """Replace the document's Yjs updates by one (base64)."""
 
     update: str
 
 
 class ReportRecording(Command, frozen=True, kw_only=True):
-    """Take in what a provider says of a recording: of `recording_id`, of its own `provider_id`, or of the one that was
-    running at `at`."""
+    """Record what a provider reports on a recording.
+
+    That is the one of `recording_id`, or of the provider's `provider_id`, or the one that was running at `at`."""
 
     status: RecordingStatus
     recording_id: int | None = None
@@ -622,7 +631,7 @@ class ReportRecording(Command, frozen=True, kw_only=True):
 
 
 class Tick(Command, frozen=True):
-    """Time has reached `deadline(state)`."""
+    """Carry out what is due (`machine.deadline`)."""
 
 
 AnyCommand = (

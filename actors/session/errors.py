@@ -1,9 +1,11 @@
-"""Why the machine says no. States, not sentences: each API has its own words and status for a Reason."""
+"""Refusals of the machine. A Reason is a state, not a sentence: each API has its own words and status for it."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
+    """Stable codes for programs."""
+
     NOT_LIVE = "not_live"
     NOT_SCHEDULED = "not_scheduled"
     ENDED = "ended"
@@ -38,7 +40,9 @@ class Reason(StrEnum):
 
 
 class Rejected(Exception):
-    """The command is refused and nothing has changed. Raised by the machine only; it travels on as a reply value."""
+    """The command is refused and has changed nothing. Only the machine raises it; the actor replies with it as a value.
+
+    `detail` is a sentence that says what to do."""
 
     def __init__(
         self, reason: Reason, detail: str, *, field: str | None = None, current: dict[str, object] | None = None
@@ -48,7 +52,7 @@ class Rejected(Exception):
         self.detail = detail
         self.field = field
         self.current = current
-        """What the caller should have known: the state that refused them."""
+        """The current state that the caller needs to try again."""
 
     def __repr__(self) -> str:
         return f"Rejected({self.reason.value!r}, {self.args[0]!r})"

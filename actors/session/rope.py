@@ -1,6 +1,6 @@
-"""A text in pieces, for thousands of changes one after the other: each moves a piece, where a string would move whole.
+"""A rope: a text in chunks, for thousands of changes one after the other. Each copies a chunk, not the whole text.
 
-**Law:** it is the text that slicing one string would have made of the same changes.
+**Law:** it equals the text that slicing one string by the same changes would have produced.
 """
 
 from actors.session.state import TextChange
@@ -16,7 +16,7 @@ class Rope:
         return "".join(self._chunks)
 
     def change(self, change: TextChange) -> None:
-        """Make a change that is inside of the text."""
+        """Apply a change, which must not reach past the end of the text."""
         rope, at = self._chunks, change.at
         first = 0
         while at > len(rope[first]):
@@ -30,7 +30,7 @@ class Rope:
 
 
 def split(text: str) -> list[str]:
-    """Cut a text into pieces, at least one; short ones are left whole, so that growing does not cut every time."""
+    """Return a text as one chunk or more. A text of up to two is one, so that growth does not split it every time."""
     if len(text) <= 2 * CHUNK:
         return [text]
     return [text[start : start + CHUNK] for start in range(0, len(text), CHUNK)]

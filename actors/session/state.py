@@ -1,6 +1,6 @@
-"""What a session is at one moment. Mutable, changed by the appliers alone; encodes to its snapshot as it stands.
+"""The state of a session at one moment. Only the appliers change it, in place. A snapshot is its encoding.
 
-One field per aspect, each kept by the module of that name; a new aspect adds a field with a default, so that
+Each aspect has a field, which the module of that name maintains. A new aspect adds a field with a default, so that
 older snapshots still decode.
 """
 
@@ -23,11 +23,11 @@ Permission = Literal[
 ]  # fmt: skip
 
 BUILTIN = "builtin"
-"""The provider of rooms that Homeroom is itself."""
+"""The name of Homeroom itself as a provider of rooms."""
 
 
 class Features(Struct, frozen=True, kw_only=True):
-    """What a session offers its participants, as it is stored: a newer version may have stored more."""
+    """The features of a session, as they are stored. A newer version may have stored more, which are ignored."""
 
     chat: bool = True
     direct_messages: bool = True
@@ -40,11 +40,11 @@ class Features(Struct, frozen=True, kw_only=True):
     board: bool = True
     recording: bool = True
     guests: bool = False
-    """People without an account may come in by the join code."""
+    """Users without an account may join by the join code."""
 
 
 class FeaturesUpdate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A change of features: only those sent count. Holds the same names as `Features` (tested)."""
+    """A change of features, from a request: only those that are sent change. Same fields as `Features` (tested)."""
 
     chat: bool | UnsetType = UNSET
     direct_messages: bool | UnsetType = UNSET
@@ -60,25 +60,26 @@ class FeaturesUpdate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Room(Struct, frozen=True):
-    """Where a session's audio and video are, at a provider of rooms. `url` may be a path of this server's own."""
+    """The place of a session's audio and video, at a provider of rooms. `url` may be a path of this server."""
 
     provider: str
     name: str
     url: str
 
-    def at(self, origin: str) -> str:
-        """Give its URL for who reaches this server at `origin`. What a creator calls
-        this server is not kept: others would follow it."""
+    def url_at(self, origin: str) -> str:
+        """Return the URL for a client that reaches this server at `origin`.
+
+        The origin that the creator used is not stored: it need not be the one that other clients can reach."""
         return origin + self.url if self.url.startswith("/") else self.url
 
     @property
-    def records(self) -> str | None:
-        """The provider that makes recordings of its own there; None: the session's timeline is all there is."""
+    def recorder(self) -> str | None:
+        """The provider that makes recordings of its own; None: the session's timeline is the only one."""
         return None if self.provider == BUILTIN else self.provider
 
 
 class Session(Struct, kw_only=True):
-    """The facts about a session that lists show too."""
+    """The facts of a session, which lists have too."""
 
     id: SessionId
     number: int
@@ -106,25 +107,25 @@ class Session(Struct, kw_only=True):
     started_at: Millis | None = None
     ended_at: Millis | None = None
     auto_start: bool = False
-    """Goes live by itself at `starts_at`, or `early_ms` before it."""
+    """The session starts by itself at `starts_at`, or `early_ms` before."""
     early_ms: int = 0
     empty_after_ms: int | None = None
-    """Ends when nobody has been in it for so long; None: it waits."""
+    """The session ends after it has had no participant for so long; None: never."""
     host_gone_after_ms: int | None = None
-    """Ends when no host or cohost has been in it for so long."""
+    """The session ends after it has had no host or cohost for so long."""
     deleted: bool = False
     joined: int = 0
     online: int = 0
     owner_number: int = 0
     room: Room | None = None
     dialect: str | None = None
-    """The older product's API that it was made through, which has other rules for who may come in; None: our own."""
+    """The older product's API that created it, which has other rules for joining; None: Homeroom's own."""
 
 
 class Participant(Struct, kw_only=True):
-    """One person's place in the roster. `number` counts from 1 in the order of first joining or being invited.
+    """A user in the roster. `number` counts from 1, in the order of first joining or invitation.
 
-    `user_number` is their account's, `alias` the id that an outside client knows a guest by."""
+    `user_number` is the number of the account; `alias`, the id that an external client knows a guest by."""
 
     user_id: UserId
     number: int
@@ -148,20 +149,20 @@ class Participant(Struct, kw_only=True):
     joined_at: Millis | None = None
     left_at: Millis | None = None
     kicked_at: Millis | None = None
-    """Credentials for this session alone that are older are over."""
+    """Older credentials for this session only are no longer valid."""
 
 
 class VoiceNote(Struct, frozen=True):
-    """A recording in the audio library, sent as a message."""
+    """Audio from the library, sent as a message."""
 
     audio_id: str
     duration_s: float | None
     number: int = 0
-    """The piece's, as that of `Track`."""
+    """Its number in the library."""
 
 
 class Message(Struct, kw_only=True, gc=False):
-    """A chat message. `seq` is its row in the log; `text` is empty once it has been deleted."""
+    """A chat message. `seq` is its row in the log. `text` is empty after its deletion."""
 
     message_id: MessageId
     seq: int
@@ -176,9 +177,9 @@ class Message(Struct, kw_only=True, gc=False):
 
 
 class Track(Struct, frozen=True):
-    """A piece in the audio library, as a session knows it. `duration_s` is None when it could not be measured.
+    """Audio of the library, as a session knows it. `duration_s` is None if it could not be measured.
 
-    `number` is the piece's own in the library."""
+    `number` is its number in the library."""
 
     audio_id: str
     title: str
@@ -187,7 +188,7 @@ class Track(Struct, frozen=True):
 
 
 class Playback(Struct, kw_only=True):
-    """What plays to everyone: at `at` the track stood at `position_s`; `playback.position_at` for any other moment."""
+    """The playback for everyone: at `at` the track is at `position_s`. See `playback.position_at` for other moments."""
 
     track: Track
     status: Literal["stopped", "playing", "paused"]
@@ -197,7 +198,7 @@ class Playback(Struct, kw_only=True):
 
 
 class Question(Struct, kw_only=True):
-    """A question to the session. `hidden` until a moderator approves, where the session asks for that."""
+    """A question to the session. With `question_approval` it is `hidden` until a moderator approves it."""
 
     question_id: int
     user_id: UserId
@@ -205,15 +206,15 @@ class Question(Struct, kw_only=True):
     at: Millis
     status: Literal["hidden", "open", "answered", "dismissed"]
     anonymous: bool = False
-    shown: bool = True
-    """Members have seen it; a hidden one that is dismissed they never do."""
+    visible: bool = field(default=True, name="shown")
+    """Members may see it. A hidden question that is dismissed never becomes visible."""
     answer: str | None = None
     answered_by: UserId | None = None
     upvotes: list[UserId] = []
 
 
 class Poll(Struct, kw_only=True):
-    """A poll. `votes`: who chose which options, by index."""
+    """A poll. `votes`: the indices of the options that each user chose."""
 
     poll_id: int
     user_id: UserId
@@ -227,7 +228,7 @@ class Poll(Struct, kw_only=True):
 
 
 class TextChange(Struct, frozen=True):
-    """A change of a text, as it is stored: at a position, in characters, some are deleted and others inserted."""
+    """A change of a text, as it is stored: at a position, in characters, delete some and insert others."""
 
     at: int
     delete: int = 0
@@ -235,7 +236,7 @@ class TextChange(Struct, frozen=True):
 
 
 class Code(Struct, kw_only=True):
-    """The document. `version` counts its edits; `updates` are its Yjs updates (base64) for clients that merge."""
+    """The code document. `version` counts its edits. `updates` are its Yjs updates (base64), for clients that merge."""
 
     text: str = ""
     language: str = "javascript"
@@ -246,7 +247,7 @@ class Code(Struct, kw_only=True):
 
 
 class Stroke(Struct, frozen=True):
-    """A line on the board: points as x, y, x, y … in 0..1 of its width and height."""
+    """A stroke on the board: points as x, y, x, y … from 0 to 1 of its width and height."""
 
     stroke_id: int
     user_id: UserId
@@ -258,20 +259,20 @@ class Stroke(Struct, frozen=True):
 
 
 class Board(Struct, kw_only=True):
-    """The shared board; `version` counts what has happened to it."""
+    """The shared board. `version` counts its changes."""
 
     strokes: dict[int, Stroke] = {}
     last_stroke_id: int = 0
     points: int = 0
-    """Numbers in all strokes together."""
+    """Coordinates of all strokes together."""
     version: int = 0
 
 
 class Recording(Struct, kw_only=True):
-    """An interval of the session's own timeline, by its first and last row in the log.
+    """An interval of the session's timeline, from its first to its last row in the log.
 
-    `provider`: who makes a recording of its own besides, which it knows as `provider_id`; `status` is then that one's.
-    `duration_ms` is known from its end on, `s3_key` and `reason` (why it failed) from what the provider has said."""
+    If a `provider` also makes a recording, it knows that as `provider_id`, and `status` is that recording's.
+    `duration_ms` is known once it has ended. The provider reports `s3_key`, or the `reason` of a failure."""
 
     recording_id: int
     user_id: UserId
@@ -288,7 +289,7 @@ class Recording(Struct, kw_only=True):
 
 
 class State(Struct, kw_only=True):
-    """A whole session as of `seq`, committed in `epoch`; what happened last did so at `at`."""
+    """A whole session as of the event `seq`, which happened at `at` and was committed in `epoch`."""
 
     session: Session
     epoch: int
@@ -296,14 +297,14 @@ class State(Struct, kw_only=True):
     at: Millis = Millis(0)
     participants: dict[UserId, Participant] = {}
     away: dict[UserId, Millis] = {}
-    """Who has no stream open any more, since when; oldest first."""
+    """Participants without an open stream, and since when; oldest first."""
     hands: dict[UserId, Millis] = {}
-    """Who has raised a hand, since when: the queue, in its order."""
+    """Participants with a raised hand, and since when, in the order of the queue."""
     messages: dict[MessageId, Message] = {}
     """The latest messages (`chat.HISTORY`), in order."""
     last_message_id: MessageId = field(default=MessageId(0))
     sharer: UserId | None = None
-    """Whose screen is shown: one at a time."""
+    """The participant who shares their screen."""
     playback: Playback | None = None
     questions: dict[int, Question] = {}
     last_question_id: int = 0
@@ -312,11 +313,11 @@ class State(Struct, kw_only=True):
     code: Code = field(default_factory=Code)
     board: Board = field(default_factory=Board)
     cleared: dict[int, Stroke] = {}
-    """What the board held when it was last cleared."""
+    """The strokes of the board before it was last cleared."""
     recordings: list[Recording] = []
     hosts: int = 0
-    """How many hosts and cohosts are in it."""
+    """The number of hosts and cohosts who have joined."""
     emptied_at: Millis | None = None
-    """Since when nobody has been in the live session; None: somebody is."""
+    """Since when the live session has had no participant; None: it has one."""
     hostless_at: Millis | None = None
-    """Since when no host or cohost has been in it."""
+    """Since when it has had no host or cohost."""

@@ -105,7 +105,7 @@ def message_visible(message: Message, viewer: UserId) -> bool:
 def question_visible(question: Question, viewer: UserId, *, moderator: bool) -> bool:
     """Return whether a question is visible to a viewer: not to others while it awaits approval, or if it was dismissed
     before that."""
-    return moderator or question.shown or question.user_id == viewer
+    return moderator or question.visible or question.user_id == viewer
 
 
 def asker(question: Question, *, confidant: bool) -> UserId | None:

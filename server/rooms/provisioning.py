@@ -45,7 +45,7 @@ class Meeting(Struct, frozen=True):
 
 def meeting_at(room: Room, token: str, origin: str) -> Meeting:
     """Return the access that a token gives; `origin` is the caller's URL of this server."""
-    return Meeting(room.name, token, f"{room.at(origin)}?t={token}")
+    return Meeting(room.name, token, f"{room.url_at(origin)}?t={token}")
 
 
 def needed_until_s(new: c.NewSession) -> int:

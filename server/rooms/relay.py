@@ -40,7 +40,7 @@ class ProviderRelay:
             # The commit has marked the room for deletion.
             self._rooms.wake()
             return
-        if room.records is None:
+        if room.recorder is None:
             return
         if len(self._running) >= MAX_RUNNING:
             kind = type(event).__name__

@@ -34,14 +34,14 @@ TRIES = 8
 
 
 class CreationOptions(Struct, frozen=True, kw_only=True):
-    """How a session begins, besides what its creator says of it. `seat`: the place that its owner has at once.
+    """How a session begins, besides what its creator says of it. `owner_status`: the owner's status from the beginning.
 
     `named` makes the name from the title, where the creator gives none. `invited`: who else may come in."""
 
     dialect: str | None = None
     """The dialect that it is made through."""
     live: bool = False
-    seat: Literal["invited", "joined"] | None = None
+    owner_status: Literal["invited", "joined"] | None = None
     named: Callable[[str], str] | None = None
     invited: Mapping[UserId, c.Person] = {}
     owner: c.Caller | None = None
@@ -102,7 +102,7 @@ async def create_session_from(
             grace_ms=round(settings.grace_s * 1000),
             dialect=opening.dialect,
             live=opening.live,
-            seat=opening.seat,
+            owner_status=opening.owner_status,
             invited=list(opening.invited),
             text=opening.text,
             text_language=opening.text_language,

@@ -6,7 +6,7 @@ import re
 
 from msgspec import Struct
 
-from actors.session.attendance import Line
+from actors.session.attendance import ParticipantAttendance
 from actors.session.ids import UserId
 from actors.session.state import Presence, Role
 from server.http.reply import Reply
@@ -95,7 +95,7 @@ def visit_view(visit: Visit) -> VisitView:
     return VisitView(visit.user_id, visit.name, visit.owner, rfc3339(visit.joined_at), when(visit.left_at))
 
 
-def attendance_line(line: Line) -> AttendanceLine:
+def attendance_line(line: ParticipantAttendance) -> AttendanceLine:
     """Return the view of one participant's attendance: minutes with two decimals, the share with four."""
     return AttendanceLine(
         user_id=line.user_id,

@@ -346,7 +346,7 @@ def snapshot(state: s.State, viewer: UserId, now: Millis, shared: dict[Hashable,
     alone = (
         waiting(state, viewer)
         or any(m.to is not None and message_visible(m, viewer) for m in state.messages.values())
-        or any(q.user_id == viewer and not q.shown for q in state.questions.values())
+        or any(q.user_id == viewer and not q.visible for q in state.questions.values())
     )
     key = viewer if alone else allowed(state, viewer, "moderate")
     body = shared.get(key)

@@ -83,7 +83,7 @@ def first_events(command: c.Create, by: c.Caller) -> list[e.Event]:
     """Return the events of the creation itself: the start, the first participants, the code document."""
     kind = command.new.kind
     events: list[e.Event] = [e.SessionStarted()] if command.live else []
-    if command.seat == "joined":
+    if command.owner_status == "joined":
         events.append(
             e.ParticipantJoined(
                 by.user_id, by.name, 1, "host",
@@ -91,9 +91,9 @@ def first_events(command: c.Create, by: c.Caller) -> list[e.Event]:
                 permissions=rights(kind, "host", None),
             )
         )  # fmt: skip
-    elif command.seat == "invited":
+    elif command.owner_status == "invited":
         events.append(e.ParticipantInvited(by.user_id, by.name, 1, by.number, rights(kind, "member", None)))
-    for number, user_id in enumerate(command.invited, 2 if command.seat else 1):
+    for number, user_id in enumerate(command.invited, 2 if command.owner_status else 1):
         whom = by.people[user_id]
         may = rights(kind, "member", None)
         events.append(e.ParticipantInvited(user_id, whom.name, number, whom.number, may))

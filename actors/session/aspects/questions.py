@@ -32,7 +32,7 @@ def ask(state: State, command: c.AskQuestion, by: c.Caller, now: Millis) -> list
 def visible_question(state: State, question_id: int, user_id: UserId) -> Question:
     """Return a question that a user may see. Raise Rejected for others."""
     question = state.questions.get(question_id)
-    if question is None or not (question.shown or question.user_id == user_id or allowed(state, user_id, "moderate")):
+    if question is None or not (question.visible or question.user_id == user_id or allowed(state, user_id, "moderate")):
         raise Rejected(Reason.UNKNOWN_QUESTION, f"There is no question {question_id}.", field="question_id")
     return question
 
@@ -98,13 +98,13 @@ def on_asked(state: State, event: e.QuestionAsked, recorded: e.Recorded) -> None
         at=recorded.at,
         status="hidden" if event.hidden else "open",
         anonymous=event.anonymous,
-        shown=not event.hidden,
+        visible=not event.hidden,
     )
 
 
 def on_approved(state: State, event: e.QuestionApproved, recorded: e.Recorded) -> None:
     question = state.questions[event.question_id]
-    question.status, question.shown = "open", True
+    question.status, question.visible = "open", True
 
 
 def on_upvoted(state: State, event: e.QuestionUpvoted, recorded: e.Recorded) -> None:

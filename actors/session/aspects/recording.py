@@ -33,7 +33,7 @@ def start_recording(state: State, command: c.StartRecording, by: c.Caller, now: 
     if len(state.recordings) >= MAX_RECORDINGS:
         raise Rejected(Reason.TOO_MANY, f"A session has at most {MAX_RECORDINGS} recordings.")
     room = state.session.room
-    return [e.RecordingStarted(len(state.recordings) + 1, None if room is None else room.records)]
+    return [e.RecordingStarted(len(state.recordings) + 1, None if room is None else room.recorder)]
 
 
 def stop_recording(state: State, command: c.StopRecording, by: c.Caller, now: Millis) -> list[e.Event]:

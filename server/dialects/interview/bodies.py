@@ -199,7 +199,7 @@ def creation_options(call: Call) -> CreationOptions:
     """Return how to create the session: live, with its creator in it, and with the code that the body has."""
     body: NewSession = call.body
     return CreationOptions(
-        live=True, seat="joined", named=hex_name, session_id=call.principal.scope, text=body.code,
+        live=True, owner_status="joined", named=hex_name, session_id=call.principal.scope, text=body.code,
         text_language=body.language,
     )  # fmt: skip
 

@@ -91,7 +91,7 @@ ACCOUNTS = (
 SESSIONS = (
     CreateRoute(
         path="/sessions", summary="Create a session, and its room", teachers=True, body=SessionCreate,
-        new=new_session, options=lambda call: CreationOptions(seat="invited", named=room_name),
+        new=new_session, options=lambda call: CreationOptions(owner_status="invited", named=room_name),
         then=room_access.met_at_creation, view=detail, answer=SessionDetail,
     ),
     ActionRoute(

@@ -131,7 +131,7 @@ def naive_or_none(at: Millis | None) -> str | None:
 
 def room_url(session: Session, call: Call) -> str | None:
     """Return the URL of the session's room, absolute for a built-in room too; None if it has no room."""
-    return None if session.room is None else session.room.at(call.origin)
+    return None if session.room is None else session.room.url_at(call.origin)
 
 
 def response(session: Session, call: Call) -> SessionResponse:

@@ -28,7 +28,7 @@ class Attended(Struct, frozen=True):
     started_at: Millis | None
     until: Millis | None
     """Up to when it is counted: the session's end, or now."""
-    lines: list[attendance.Line]
+    lines: list[attendance.ParticipantAttendance]
     csv: bool
     visits: list[Visit] = []
 
@@ -42,7 +42,7 @@ async def attended(services: Services, call: Call) -> Attended:
     upto = await services.records.last_seq(call.session_id)
     async for rows in services.records.parts(call.session_id, upto=upto, types=attendance.TYPES):
         for row in rows:
-            fold.take(row)
+            fold.add(row)
         await asyncio.sleep(0)
     lines = fold.lines(now, tolerance_ms=query.late_after_s * 1000)
     if not found.membership.moderates:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from actors.session import commands as c
 from actors.session import machine, replay_pacing
-from actors.session.attendance import INTERVALS, Attendance, Line
+from actors.session.attendance import INTERVALS, Attendance, ParticipantAttendance
 from actors.session.ids import Millis
 from actors.session.state import FeaturesUpdate
 from tests.support.script import ANN, BEN, CAT, GRACE, SECOND, START, TEACHER, Script, does, given, joins, passes
@@ -18,16 +18,16 @@ LATE = 5 * MINUTE
 def attendance(script: Script) -> Attendance:
     fold = Attendance()
     for recorded in script.log:
-        fold.take(recorded)
+        fold.add(recorded)
     return fold
 
 
-def line_of(script: Script, one: c.Caller, *, tolerance_ms: int = LATE) -> Line:
+def line_of(script: Script, one: c.Caller, *, tolerance_ms: int = LATE) -> ParticipantAttendance:
     lines = attendance(script).lines(script.now, tolerance_ms=tolerance_ms)
     return next(line for line in lines if line.user_id == one.user_id)
 
 
-def spans(line: Line, since: int = START) -> list[tuple[int, int]]:
+def spans(line: ParticipantAttendance, since: int = START) -> list[tuple[int, int]]:
     """Intervals in seconds from the session's start."""
     return [((i.since - since) // SECOND, (i.until - since) // SECOND) for i in line.intervals]
 
@@ -136,7 +136,7 @@ def test_intervals_past_the_bound_count_unlisted() -> None:
             rows = machine.record(script.log[0].session_id, 1, script.state.seq, script.now, ANN.user_id, events)
             for recorded in rows:
                 machine.apply(script.state, recorded)
-                fold.take(recorded)
+                fold.add(recorded)
     line = fold.line(ANN.user_id, script.now, tolerance_ms=LATE)
     assert line is not None
     assert (len(line.intervals), line.intervals_left_out) == (INTERVALS, 5)

@@ -232,7 +232,7 @@ class Sessions(RuleBasedStateMachine):
                 assert heard_by == frozenset({to})
             case e.QuestionAsked() | e.QuestionDismissed():
                 question = self.state.questions[event.question_id]
-                assert (heard_by is None) == question.shown
+                assert (heard_by is None) == question.visible
                 own = actor_id == question.user_id
                 assert anonymous(event) == (question.anonymous and own)
             case e.PollVoted():
@@ -369,9 +369,9 @@ class Sessions(RuleBasedStateMachine):
         assert list(state.questions) == list(range(1, state.last_question_id + 1))
         for question in state.questions.values():
             assert len(set(question.upvotes)) == len(question.upvotes)
-            assert question.shown == (question.question_id not in self.hidden)
-            assert question.status != "hidden" or not question.shown
-            assert question.status not in ("open", "answered") or question.shown
+            assert question.visible == (question.question_id not in self.hidden)
+            assert question.status != "hidden" or not question.visible
+            assert question.status not in ("open", "answered") or question.visible
 
     @invariant()
     def the_code_is_what_its_edits_make(self) -> None:

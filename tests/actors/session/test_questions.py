@@ -136,7 +136,7 @@ def test_what_is_dismissed_before_it_was_approved_stays_unseen() -> None:
         last = script.log[-1]
         hearing = frozenset({TEACHER.user_id, CORA.user_id, ANN.user_id})
         assert audience(script.state, last.event, last.actor_id) == hearing
-        assert not script.state.questions[1].shown
+        assert not script.state.questions[1].visible
         script.when(c.DismissQuestion(1), by=BEN).rejected(Reason.UNKNOWN_QUESTION, field="question_id")
         script.when(c.ApproveQuestion(1), by=TEACHER).then()
 

@@ -22,7 +22,7 @@ def test_several_commands_are_done_together_or_not_at_all() -> None:
 
 
 def test_a_session_can_begin_live_with_its_owner_in_it() -> None:
-    create = structs.replace(creation(), live=True, seat="joined")
+    create = structs.replace(creation(), live=True, owner_status="joined")
     events = lifecycle.create(create, TEACHER, START)
     assert [type(event) for event in events] == [e.SessionCreated, e.SessionStarted, e.ParticipantJoined]
     state = machine.replay(machine.record(SESSION, 1, 0, START, TEACHER.user_id, events))
@@ -31,7 +31,7 @@ def test_a_session_can_begin_live_with_its_owner_in_it() -> None:
 
 def test_a_session_can_begin_with_people_invited() -> None:
     teacher = structs.replace(TEACHER, people=KNOWN, number=7)
-    create = structs.replace(creation(), seat="invited", invited=[ANN.user_id])
+    create = structs.replace(creation(), owner_status="invited", invited=[ANN.user_id])
     state = machine.replay(
         machine.record(SESSION, 1, 0, START, TEACHER.user_id, lifecycle.create(create, teacher, START))
     )

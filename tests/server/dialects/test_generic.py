@@ -85,7 +85,7 @@ async def test_refusals_are_in_the_dialect_s_own_words(toy: Town) -> None:
     for reply, status, text in (
         (await teacher.get("/toy/rooms/999"), 404, "no room 999"),
         (await stranger.post("/toy/rooms", {"title": "x"}), 403, "Only teachers may do this."),
-        (await stranger.get(f"/toy/rooms/{number}"), 418, "You have no place in this session; join it first."),
+        (await stranger.get(f"/toy/rooms/{number}"), 418, "Join the session first."),
         (await toy.anyone.get(f"/toy/rooms/{number}"), 401, "Send `Authorization: Bearer <access token>`."),
         (await teacher.post("/toy/rooms", {"title": ""}), 400, "`title`: expected `str` of length >= 1."),
         (await teacher.get("/toy/nowhere"), 404, "There is nothing at this path; see /docs."),

@@ -141,7 +141,7 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                 CreateRoute(
                     path="/halls", summary="Make one, and say when", body=New, teachers=True,
                     new=lambda call: c.NewSession(title=call.body.title),
-                    options=lambda call: CreationOptions(seat="joined"),
+                    options=lambda call: CreationOptions(owner_status="joined"),
                     see=room, then=made_at, view=lambda at, call: {**call.seen, "at": at},
                 ),
                 CommandRoute(path="/rooms/{ref}/say", summary="Speak for the owner", public=True, body=Say,
