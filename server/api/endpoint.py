@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from msgspec import Struct, structs
 
 from actors.messages import Key
+from actors.session.access import Ask
 from actors.session.ids import SessionId
 from server.api.identity import Identity
 from server.api.routes import Api, Row
@@ -107,8 +108,9 @@ class Endpoint:
             if principal is None:
                 self.admit(caller)
             call = structs.replace(call, caller=caller)
-        if row.reads is not None:
-            await self._services.readable(row.reads, session_id, call.principal, request.match_info["ref"])
+        if isinstance(row.reads, Ask):
+            read = await self._services.readable(row.reads, session_id, call.principal, request.match_info["ref"])
+            call = structs.replace(call, read=read)
         return call
 
     # Who calls

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from server.api.routes import Api, Row
+from server.api.routes import Api, CommandRoute, DirectCommandRoute, Row, StreamRoute
 from server.settings.sections import BadSetting
 
 
@@ -32,6 +32,17 @@ def check(apis: Iterable[Api], taken: Iterable[tuple[str, str]]) -> None:
                         f"{owner} already, as {other}. Give one of them another prefix, or set enabled = false."
                     )
             claims.append((api.name, method, path))
+
+
+def check_reads(api: Api) -> None:
+    """Check that every row which reads a session says what. Raise TypeError for a row that does not."""
+    for row in api.rows:
+        if row.names_session and row.reads is None and not isinstance(row, DECIDED_BY_SESSION):
+            raise TypeError(f"{api.name}: {row.method} {row.path} names a session and does not say what it reads of it")
+
+
+DECIDED_BY_SESSION = (CommandRoute, DirectCommandRoute, StreamRoute)
+"""Rows that the session itself admits or refuses."""
 
 
 def wanted(api: Api) -> Iterator[tuple[str, str]]:

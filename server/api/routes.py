@@ -35,6 +35,9 @@ from storage.sessions import CODE
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 UseCase = Callable[[Services, Call], Awaitable[Any]]
+OwnRule = Literal["its own functions"]
+OWN_RULE: OwnRule = "its own functions"
+"""Decide who may read, for a row that a ticket or a signed URL opens, too, or that others than participants may use."""
 View = Callable[[Any, Call], Any]
 """Makes what the API prints of the value that a row has come to: a Struct, plain data, or a whole `Reply`."""
 
@@ -51,7 +54,8 @@ class Row(Struct, frozen=True, kw_only=True):
     the use case minds its scope. `query_token`: the token may come as `?token=`, from clients that cannot set a header.
     `teachers`: only they may call it.
     `identify`: with `public`, returns the caller where there is more to it than a credential (`guest_identity.py`).
-    `reads`: what of the session the caller must be allowed to read; None: the row's use case or command decides.
+    `reads`: what of the session the caller must be allowed to read. Every row that names a session
+    says so, or that its own functions decide; of commands and streams the session decides.
     `keyed`: it takes an Idempotency-Key; where it does not, one is refused, unless the route only reads.
     `bare`: no body is as good as `{}`. `forms`: the fields of the body may come as a form or in the query, too.
     `answer` documents the body of a success. `headers`: sent with it.
@@ -66,7 +70,7 @@ class Row(Struct, frozen=True, kw_only=True):
     query_token: bool = False
     teachers: bool = False
     identify: Callable[[Services, Call], Awaitable[Principal]] | None = None
-    reads: Ask | None = None
+    reads: Ask | OwnRule | None = None
     code: Callable[[Any], str] | None = None
     keyed: bool = False
     query: Any = None
@@ -133,7 +137,7 @@ class ReadRoute(Row, frozen=True, kw_only=True):
     """Reads a session as it is now. The answer is what `see` sees, or `view` of what `then` gave, which has the other
     as `call.seen`."""
 
-    reads: Ask | None = Ask.CARD
+    reads: Ask | OwnRule | None = Ask.CARD
     see: See
     then: UseCase | None = None
     view: View = as_it_is

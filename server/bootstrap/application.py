@@ -77,6 +77,7 @@ def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
     pages.add(app, apis)
     mounting.check(apis, [(route.method, route.resource.canonical) for route in app.router.routes() if route.resource])
     for api in apis:
+        mounting.check_reads(api)
         for row in api.rows:
             handler = handler_of(api, row, services)
             for path in mounting.paths(api, row):

@@ -9,6 +9,7 @@ from actors.messages import Key
 from actors.session.ids import Millis, SessionId
 from actors.session.visibility import VisibleEvent
 from server.security.principal import Principal
+from storage.sessions import SessionMembership
 
 
 class Call(Struct, frozen=True):
@@ -37,6 +38,16 @@ class Call(Struct, frozen=True):
     """What its `see` saw after it."""
     made: Sequence[VisibleEvent] = ()
     """What a row's command has made happen."""
+
+    read: SessionMembership | None = None
+    """The session and the caller's membership of it, where the row says what it reads (`reads`)."""
+
+    @property
+    def card(self) -> SessionMembership:
+        """The session that the caller may read, and their membership of it."""
+        if self.read is None:
+            raise TypeError("this route does not say what it reads of a session")
+        return self.read
 
     @property
     def principal(self) -> Principal:

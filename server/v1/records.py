@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
+from actors.session.access import Ask
 from actors.session.events import ChatMessage
 from actors.session.ids import Millis, UserId
 from actors.session.state import Recording, RecordingStatus, Session
 from actors.session.visibility import NOBODY, VisibleEvent
-from server.api.routes import ActionRoute, DownloadRoute, ReplayRoute
+from server.api.routes import OWN_RULE, ActionRoute, DownloadRoute, ReplayRoute
 from server.http.pagination import Listed
 from server.http.reply import Reply
 from server.http.timestamps import rfc3339, when
@@ -327,50 +328,57 @@ def rows(line: Callable[[VisibleEvent], bytes]) -> tuple[ActionRoute | DownloadR
     frames = replay.Frames(REPLAYED, gap, replay_end)
     return (
         ActionRoute(
-            path="/sessions/{ref}/log/statistics", summary="Read activity statistics",
+            path="/sessions/{ref}/log/statistics", reads=Ask.MODERATION, summary="Read activity statistics",
             act=statistics.statistics, view=statistics_view, answer=StatisticsView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/attendance",
+            path="/sessions/{ref}/attendance", reads=Ask.CARD,
             summary="Read who attended, when and for how long; a member sees their own line only",
             query=attendance.AttendanceQuery, act=attendance.attended, view=attendance_reply, answer=AttendanceView,
             text_types=("text/csv",),
         ),
         DownloadRoute(
-            path="/sessions/{ref}/export", summary="Download the whole log as JSON lines; owner, hosts and cohosts",
+            path="/sessions/{ref}/export", reads=Ask.MODERATION,
+            summary="Download the whole log as JSON lines; owner, hosts and cohosts",
             act=partial(export.export, lines=export_lines), content_type=NDJSON,
         ),
         ActionRoute(
-            path="/sessions/{ref}/chat", summary="Read the chat, latest first, with your own direct messages",
+            path="/sessions/{ref}/chat", reads=Ask.HISTORY,
+            summary="Read the chat, latest first, with your own direct messages",
             query=chat_history.ChatQuery, act=chat_history.chat, view=chat, answer=ChatView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/questions", summary="Read the questions, in the order they were asked",
+            path="/sessions/{ref}/questions", reads=Ask.HISTORY,
+            summary="Read the questions, in the order they were asked",
             act=partial(chat_history.questions, show=question_view), view=page, answer=QuestionsView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/code/history", summary="List the code's versions, latest first, or read one",
+            path="/sessions/{ref}/code/history", reads=Ask.HISTORY,
+            summary="List the code's versions, latest first, or read one",
             query=code_history.CodeQuery, act=code_history.code_history, view=edits, answer=EditsView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/recordings", summary="List the recordings",
+            path="/sessions/{ref}/recordings", reads=Ask.HISTORY, summary="List the recordings",
             act=recordings.list_recordings, view=recording_list, answer=RecordingsView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/recordings/{recording}", summary="Get a recording, with its signed URLs",
+            path="/sessions/{ref}/recordings/{recording}", reads=Ask.HISTORY,
+            summary="Get a recording, with its signed URLs",
             act=recordings.find_recording, view=recording_links, answer=RecordingLinks,
         ),
         ActionRoute(
-            path="/sessions/{ref}/recordings/{recording}/file", summary="Get the URL of the room provider's own file",
+            path="/sessions/{ref}/recordings/{recording}/file", reads=Ask.HISTORY,
+            summary="Get the URL of the room provider's own file",
             act=room_access.recording_file, view=recording_file, answer=RecordingFile,
         ),
         DownloadRoute(
-            path="/sessions/{ref}/recordings/{recording}/archive", public=True, query=recordings.SignedQuery,
+            path="/sessions/{ref}/recordings/{recording}/archive", reads=OWN_RULE,
+            public=True, query=recordings.SignedQuery,
             summary="Download a recording as JSON lines, by the signed URL from `/recordings/{recording}`",
             act=partial(archive.archive, lines=archive_lines), content_type=NDJSON,
         ),
         ReplayRoute(
-            path="/sessions/{ref}/replay", public=True, query=replay.ReplayQuery, format=REPLAYED,
+            path="/sessions/{ref}/replay", reads=OWN_RULE, public=True, query=replay.ReplayQuery, format=REPLAYED,
             summary="Replay a session at its original pace (SSE); by token, ticket or a recording's signed URL",
             play=partial(replay.replay, frames=frames),
         ),

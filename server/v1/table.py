@@ -6,11 +6,20 @@ from msgspec import Meta, Struct
 
 from actors.messages import Answer
 from actors.session import commands as c
+from actors.session.access import Ask
 from actors.session.ids import UserId
 from actors.session.state import Permission, Presence, Role, Session
 from actors.session.visibility import VisibleEvent
 from server.api.provider_webhooks import DAILY
-from server.api.routes import ActionRoute, Api, CommandRoute, CommandSocketRoute, DirectCommandRoute, StreamRoute
+from server.api.routes import (
+    OWN_RULE,
+    ActionRoute,
+    Api,
+    CommandRoute,
+    CommandSocketRoute,
+    DirectCommandRoute,
+    StreamRoute,
+)
 from server.http.pagination import Listed
 from server.http.reply import Reply
 from server.http.timestamps import rfc3339
@@ -286,7 +295,7 @@ API = Api(
             ask=lambda call: c.Join(), then=sessions.find_place, view=joined, answer=Joined,
         ),
         ActionRoute(
-            path="/sessions/{ref}", summary="Read a session", act=sessions.find_session, view=session,
+            path="/sessions/{ref}", reads=Ask.CARD, summary="Read a session", act=sessions.card, view=session,
             answer=SessionView,
         ),
         CommandRoute(
@@ -299,12 +308,13 @@ API = Api(
         ),
         COMMANDS,
         ActionRoute(
-            path="/sessions/{ref}/state", summary="Read a session's state, and the cursor to open its stream with",
+            path="/sessions/{ref}/state", reads=Ask.STATE,
+            summary="Read a session's state, and the cursor to open its stream with",
             act=read_state, view=state, answer=StateView,
         ),
         StreamRoute(path="/sessions/{ref}/events", summary="Stream a session (SSE)", format=FRAMES),
         ActionRoute(
-            path="/sessions/{ref}/code", summary="Read the code, and the document for merging clients",
+            path="/sessions/{ref}/code", reads=Ask.STATE, summary="Read the code, and the document for merging clients",
             act=code.document, view=plain, answer=code.Document,
         ),
         CommandSocketRoute(
@@ -312,42 +322,45 @@ API = Api(
             commands=COMMANDS, answered=command_message, closes=CLOSES,
         ),
         ActionRoute(
-            path="/sessions/{ref}/playback", summary="Read the playback history, oldest first",
+            path="/sessions/{ref}/playback", reads=Ask.HISTORY, summary="Read the playback history, oldest first",
             query=library.HistoryQuery, act=library.history, view=log, answer=LogView,
         ),
         ActionRoute(
-            method="POST", path="/sessions/{ref}/tickets", summary="Get a single-use ticket for a stream or socket",
+            method="POST", path="/sessions/{ref}/tickets", reads=Ask.CARD,
+            summary="Get a single-use ticket for a stream or socket",
             act=sessions.ticket, view=ticket, status=201, answer=TicketView,
         ),
         ActionRoute(
-            method="POST", path="/sessions/{ref}/tokens", summary="Get a token for this session only",
+            method="POST", path="/sessions/{ref}/tokens", reads=Ask.STATE, summary="Get a token for this session only",
             act=session_tokens.session_token, view=session_token, status=201, answer=SessionTokenView,
         ),
         ActionRoute(
-            method="POST", path="/sessions/{ref}/guests", public=True, body=session_tokens.NewGuest,
+            method="POST", path="/sessions/{ref}/guests", reads=OWN_RULE, public=True, body=session_tokens.NewGuest,
             summary="Join as a guest, without an account, if the session admits guests",
             act=session_tokens.new_guest, view=guest_token, status=201, answer=GuestTokenView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/permissions", query=session_queries.PermissionsQuery,
+            path="/sessions/{ref}/permissions", reads=Ask.STATE, query=session_queries.PermissionsQuery,
             act=session_queries.permissions,
             summary="Read your permissions, or as a moderator another's; `explain` adds the reasons", view=plain,
             answer=session_queries.Rights,
         ),
         ActionRoute(
-            path="/sessions/{ref}/media", summary="Read which media each participant sends",
+            path="/sessions/{ref}/media", reads=Ask.STATE, summary="Read which media each participant sends",
             act=session_queries.media, view=plain, answer=session_queries.Sending,
         ),
         ActionRoute(
-            path="/sessions/{ref}/media/{user_id}", summary="Read which media one participant sends",
+            path="/sessions/{ref}/media/{user_id}", reads=Ask.STATE, summary="Read which media one participant sends",
             act=session_queries.media_of, view=plain, answer=session_queries.Sends,
         ),
         ActionRoute(
-            path="/sessions/{ref}/log", summary="Read the log, with filters; owner, hosts and cohosts",
+            path="/sessions/{ref}/log", reads=Ask.MODERATION,
+            summary="Read the log, with filters; owner, hosts and cohosts",
             query=log_pages.LogQuery, act=log_pages.log_page, view=log, answer=LogView,
         ),
         ActionRoute(
-            path="/sessions/{ref}/log/summary", summary="Summarize the log", act=log_pages.log_summary,
+            path="/sessions/{ref}/log/summary", reads=Ask.MODERATION,
+            summary="Summarize the log", act=log_pages.log_summary,
             view=summary, answer=SummaryView,
         ),
         DAILY,

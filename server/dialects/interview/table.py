@@ -11,7 +11,16 @@ from actors.session import events as e
 from actors.session.errors import Reason
 from server.api import dialect_frames as frames
 from server.api.dialect import Dialect
-from server.api.routes import ActionRoute, CommandRoute, CreateRoute, MessageSocketRoute, ReadRoute, Row, under
+from server.api.routes import (
+    OWN_RULE,
+    ActionRoute,
+    CommandRoute,
+    CreateRoute,
+    MessageSocketRoute,
+    ReadRoute,
+    Row,
+    under,
+)
 from server.dialects.interview.bodies import (
     Change,
     Join,
@@ -68,16 +77,16 @@ PROBLEMS = {
 
 OPEN = (
     ReadRoute(
-        path="/sessions/{ref}", summary="Read a session", public=True, reads=None, see=session,
+        path="/sessions/{ref}", summary="Read a session", public=True, reads=OWN_RULE, see=session,
         answer=Success[SessionView],
     ),
     ReadRoute(
-        path="/sessions/{ref}/participants", summary="List the participants", public=True, reads=None,
+        path="/sessions/{ref}/participants", summary="List the participants", public=True, reads=OWN_RULE,
         see=participants, answer=Participants,
     ),
     ReadRoute(
         path="/sessions/{ref}/code/snapshots", summary="Read the code's versions, newest first", public=True,
-        reads=None, query=code.VersionsQuery, see=ids, then=code.versions, view=snapshots,
+        reads=OWN_RULE, query=code.VersionsQuery, see=ids, then=code.versions, view=snapshots,
         answer=Success[Snapshots],
     ),
     ActionRoute(

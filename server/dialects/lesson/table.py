@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from actors.session import commands as c
+from actors.session.access import Ask
 from actors.session.errors import Reason
 from server.api import dialect_frames as frames
 from server.api.dialect import PLAIN, Dialect
@@ -93,15 +94,16 @@ SESSION = (
     ActionRoute(
         path="/events/", summary="Read clients' events, newest first; students read their own", query=EventsQuery,
         into=lambda call: noted.NotedQuery(event_type=call.query.event_type, limit=call.query.limit),
-        act=noted.noted, view=event_views, answer=list[EventView],
+        reads=Ask.CARD, act=noted.noted, view=event_views, answer=list[EventView],
     ),
     ActionRoute(
-        path="/events/stats/", summary="Count clients' events by type", act=noted.noted_counts, answer=dict[str, int],
+        path="/events/stats/", summary="Count clients' events by type", reads=Ask.CARD,
+        act=noted.noted_counts, answer=dict[str, int],
     ),
     ActionRoute(
         path="/events/errors/", summary="Read the latest errors that clients reported", query=ErrorsQuery,
         into=lambda call: noted.NotedQuery(event_type="error", limit=call.query.limit),
-        act=noted.noted, view=event_views, answer=list[EventView],
+        reads=Ask.CARD, act=noted.noted, view=event_views, answer=list[EventView],
     ),
     CommandRoute(
         path="/kick/", summary="Remove a participant", body=Target, ask=kick,

@@ -10,7 +10,7 @@ from actors.session.errors import Reason
 from actors.session.state import State
 from actors.session.state import Status as Ours
 from server.api.dialect import PLAIN, Dialect
-from server.api.routes import ActionRoute, CommandRoute, CreateRoute, ReadRoute, under
+from server.api.routes import OWN_RULE, ActionRoute, CommandRoute, CreateRoute, ReadRoute, under
 from server.dialects.live.bodies import (
     Allowed,
     NewSession,
@@ -97,7 +97,7 @@ ROWS = (
         answer=list[LiveSession],
     ),
     ReadRoute(
-        path="/{ref}", summary="Read a session", public=True, reads=None, see=session_view, answer=LiveSession,
+        path="/{ref}", summary="Read a session", public=True, reads=OWN_RULE, see=session_view, answer=LiveSession,
         errors={"unknown_session": (500, "Session not found")}, error_body=lambda status, text: text,
     ),
     CommandRoute(
@@ -127,7 +127,8 @@ ROWS = (
         errors=denied("access recording for session"),
     ),
     ActionRoute(
-        method="POST", path="/{ref}/token", summary="Get a token for the session's room", act=room_access.met,
+        method="POST", path="/{ref}/token", summary="Get a token for the session's room", reads=OWN_RULE,
+        act=room_access.met,
         view=lambda met, call: Token(met.pass_.token), answer=Token,
         errors=dict.fromkeys(("unknown_session", "room_failed", "no_room"), (500, "Failed to get session token")),
     ),

@@ -148,7 +148,7 @@ CHAT = (
         find=bodies.is_sender, ask=bodies.send_message, see=chat_views.sent, answer=chat_views.MessageView,
     ),
     ReadRoute(
-        path="/chat", summary="Read the latest messages, oldest first", query=chat_history.ChatQuery,
+        path="/chat", summary="Read the latest messages, oldest first", reads=Ask.HISTORY, query=chat_history.ChatQuery,
         see=chat_views.senders, then=chat_history.public_chat, view=chat_views.chat,
         answer=list[chat_views.MessageView],
     ),
@@ -208,7 +208,7 @@ PLAYBACK = (
     ReadRoute(path="/audio/state", summary="Read the state of playback", see=audio_views.playback_view,
         answer=audio_views.PlaybackView),
     ActionRoute(
-        path="/playback", summary="Read the playback history, newest first", reads=Ask.CARD,
+        path="/playback", summary="Read the playback history, newest first", reads=Ask.HISTORY,
         query=log_pages.PlaybackQuery, act=log_pages.played, view=chat_views.log_rows, answer=list[chat_views.LogView],
     ),
 )  # fmt: skip

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from actors.session import attendance
-from actors.session.access import Ask
 from actors.session.attendance import Attendance
 from actors.session.ids import Millis
 from actors.session.state import Session
@@ -37,7 +36,6 @@ async def attended(services: Services, call: Call) -> Attended:
     """Say who was there: to owner, hosts and cohosts everyone, to others themselves."""
     query: AttendanceQuery = call.query
     viewer = call.principal.user_id
-    found = await services.readable(Ask.CARD, call.session_id, call.principal, call.params["ref"])
     now, fold = now_millis(), Attendance()
     upto = await services.records.last_seq(call.session_id)
     async for rows in services.records.parts(call.session_id, upto=upto, types=attendance.TYPES):
@@ -45,9 +43,9 @@ async def attended(services: Services, call: Call) -> Attended:
             fold.add(row)
         await asyncio.sleep(0)
     lines = fold.lines(now, tolerance_ms=query.late_after_s * 1000)
-    if not found.membership.moderates:
+    if not call.card.membership.moderates:
         lines = [line for line in lines if line.user_id == viewer]
     visits: list[Visit] = []
-    if found.session.room is not None:
-        visits = await services.ledger.visits(call.session_id, None if found.membership.moderates else viewer)
-    return Attended(found.session, fold.started_at, fold.end(now), lines, query.format == "csv", visits)
+    if call.card.session.room is not None:
+        visits = await services.ledger.visits(call.session_id, None if call.card.membership.moderates else viewer)
+    return Attended(call.card.session, fold.started_at, fold.end(now), lines, query.format == "csv", visits)

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from actors.session.access import Ask
 from actors.session.permissions import allowed
 from actors.session.state import Question, Session, State
 from actors.session.visibility import VisibleEvent, event_in_log, question_visible
@@ -33,14 +32,13 @@ class ChatPage(Struct, frozen=True):
 async def chat(services: Services, call: Call, *, direct: bool = True) -> ChatPage:
     """Give messages, latest first: those to everyone, and with `direct` those to one, for their two sides."""
     query: ChatQuery = call.query
-    session = (await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])).session
     chatted = await services.records.chat(
         call.session_id, call.principal.user_id, before=query.before, limit=query.limit + 1, direct=direct
     )
     more = len(chatted.rows) > query.limit
     del chatted.rows[query.limit :]
     messages = [event_in_log(row, call.principal.user_id) for row in chatted.rows]
-    return ChatPage(session, chatted, messages, chatted.rows[-1].seq if more else None)
+    return ChatPage(call.card.session, chatted, messages, chatted.rows[-1].seq if more else None)
 
 
 async def public_chat(services: Services, call: Call) -> ChatPage:
@@ -51,7 +49,6 @@ async def public_chat(services: Services, call: Call) -> ChatPage:
 async def questions(services: Services, call: Call, show: Callable[[State, Question, bool], Any]) -> Listed:
     """List questions, in the order they were asked: those shown to everyone, one's own, and for moderators the rest."""
     viewer = call.principal.user_id
-    await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])
 
     def view(state: State) -> list[Any]:
         moderator = allowed(state, viewer, "moderate")

@@ -4,7 +4,6 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from actors.session.access import Ask
 from actors.session.ids import SessionId
 from server.http.pagination import Listed, listed
 from server.http.problems import Problem
@@ -24,7 +23,6 @@ class CodeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 async def code_history(services: Services, call: Call) -> Listed:
     """List versions of the code, latest first."""
     query: CodeQuery = call.query
-    await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])
     if query.version is not None:
         return Listed([await version(services, call.session_id, query.version)], None)
     edits = await services.records.edits(call.session_id, before=query.cursor, limit=query.limit + 1)

@@ -25,7 +25,7 @@ class Export(Struct, frozen=True):
 async def export(services: Services, call: Call, lines: Export) -> Download:
     """Give the whole log as it is now, line by line."""
     ref, session_id, viewer = call.params["ref"], call.session_id, call.principal.user_id
-    session = (await services.readable(Ask.MODERATION, session_id, call.principal, ref)).session
+    session = call.card.session
     upto = await services.records.last_seq(session_id)
     checked = still(lambda: services.readable(Ask.MODERATION, session_id, call.principal, ref))
 

@@ -9,7 +9,6 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
-from actors.session.access import Ask
 from actors.session.ids import Millis, SessionId
 from actors.session.state import Recording, Room, Session, State
 from server.http.pagination import Listed
@@ -55,7 +54,7 @@ def replay_path(session_id: SessionId, recording_id: int) -> str:
 
 
 async def list_recordings(services: Services, call: Call) -> Listed:
-    session = (await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])).session
+    session = call.card.session
     now = now_millis()
     return Listed([Found(session, recording, now) for recording in await recordings(services, call)], None)
 
@@ -82,7 +81,7 @@ async def recording_named(services: Services, call: Call, recording_id: str | in
 
 
 async def find_recording(services: Services, call: Call) -> Linked:
-    session = (await services.readable(Ask.HISTORY, call.session_id, call.principal, call.params["ref"])).session
+    session = call.card.session
     recording = await recording_named(services, call, call.params["recording"])
     urls, expires = services.urls, services.urls.expiry()
     return Linked(

@@ -11,7 +11,7 @@ from msgspec import structs
 from actors.session import events as e
 from actors.session.state import State
 from actors.session.visibility import VisibleEvent
-from server.api.routes import ActionRoute, Api, StreamRoute
+from server.api.routes import OWN_RULE, ActionRoute, Api, StreamRoute
 from server.usecases.call import Call
 from server.usecases.services import Services
 from server.v1.frames import FRAMES
@@ -49,7 +49,7 @@ MISPRINTING = Misprinting(
             StreamRoute(path=f"/{what}/{{ref}}", summary="Misprint", format=structs.replace(FRAMES, **{what: form}))
             for what, form in {"event": no_hands, "relayed": misprint, "snapshot": misprint}.items()
         ),
-        ActionRoute(path="/look/{ref}", summary="Mislook", act=mislook, view=misprint),
+        ActionRoute(path="/look/{ref}", summary="Mislook", reads=OWN_RULE, act=mislook, view=misprint),
     ),
 )
 

@@ -13,6 +13,7 @@ from actors.session.state import Participant, State
 from server.api import dialect_frames as frames
 from server.api.dialect import Dialect
 from server.api.routes import (
+    OWN_RULE,
     ActionRoute,
     CommandRoute,
     ContentRoute,
@@ -136,7 +137,7 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                 ActionRoute(path="/rooms", summary="List", query=sessions.SessionQuery, act=sessions.list_sessions,
                     view=lambda listed, call: [one.number for one in listed.items]),
                 ReadRoute(path="/rooms/{ref}", summary="Look", see=room),
-                ReadRoute(path="/rooms/{ref}/title", summary="Shout", public=True, reads=None, see=room,
+                ReadRoute(path="/rooms/{ref}/title", summary="Shout", public=True, reads=OWN_RULE, see=room,
                     then=shouting, view=lambda title, call: {"the_title": title, "of_n": call.seen["n"]}),
                 CreateRoute(
                     path="/halls", summary="Make one, and say when", body=New, teachers=True,
