@@ -34,7 +34,7 @@ class Batch(Struct):
     redactions: list[Redaction] = []
     notifications: list[NotificationRow] = []
     room_events: list[e.Event] = []
-    """Events that the provider of the session's room has to hear of (`EventRule.room`)."""
+    """Events that require a request to the provider of the session's room (`EventRule.room`)."""
     changed_participants: dict[UserId, None] = {}
     """Participants whose rows in lists change."""
     session_changed: bool = False
@@ -46,7 +46,7 @@ class Batch(Struct):
     """Run after its events have been published."""
 
     def record(self, state: State, event: e.Event, epoch: int, by: c.Caller, now: Millis) -> Published:
-        """Apply a durable event to the state, and note what its commit changes and whom it concerns."""
+        """Apply a durable event to the state, gather the changes of its commit, and return it for publication."""
         kind, actor_id = type(event), by.user_id or None
         if kind is e.MessageDeleted and (redacted := chat.redaction(state, event)):  # type: ignore[arg-type]
             self.redactions.append(Redaction(redacted[0], Raw(JSON.encode(redacted[1]))))
@@ -60,7 +60,7 @@ class Batch(Struct):
         return out
 
     def _project(self, out: Published, state: State) -> None:
-        """Note what an event changes besides the log, in the state just after it."""
+        """Gather the changes of an event besides the log, by the state just after it."""
         event: Any = out.recorded.event
         rule = out.rule
         if rule.lists != "unchanged":

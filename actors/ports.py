@@ -1,4 +1,4 @@
-"""What the actors need of the rest of the server, as protocols: a channel for each session, and the event log.
+"""Protocols of everything that the actors need of the server: a channel for each session, and the event log.
 
 Also the rows of a commit, which the log stores.
 """

@@ -86,7 +86,7 @@ class Stopped:
         return self.stopped
 
     def set(self) -> None:
-        """Note that the actor has stopped."""
+        """Record that the actor has stopped."""
         self.stopped = True
 
 

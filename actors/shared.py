@@ -1,4 +1,4 @@
-"""What every session actor of a process shares: settings, the clock, and callbacks."""
+"""The part that every session actor of a process shares: settings, the clock, and callbacks."""
 
 from collections.abc import Callable, Collection
 

@@ -23,7 +23,7 @@ class SnapshotSchedule:
         self._at = Millis(0)
 
     def saved(self, seq: int, now: Millis) -> None:
-        """Note that a snapshot reaches up to `seq`; 0: there is none."""
+        """Record that a snapshot reaches up to `seq`; 0: there is none."""
         self._seq, self._at = seq, now
 
     def behind(self, seq: int) -> int:

@@ -17,7 +17,7 @@ CLOSED: frozenset[Status] = frozenset({"ended", "cancelled"})
 
 
 class Ask(Enum):
-    """What a caller wants to read of a session."""
+    """A part of a session that a caller wants to read."""
 
     CARD = "card"
     """Its title, times and counts. Invited participants and those in the lobby may read them too."""

@@ -9,6 +9,8 @@ CHUNK = 4_096
 
 
 class Rope:
+    """A text that changes in place."""
+
     def __init__(self, text: str = "") -> None:
         self._chunks = split(text)
 

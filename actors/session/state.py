@@ -60,7 +60,7 @@ class FeaturesUpdate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Room(Struct, frozen=True):
-    """The place of a session's audio and video, at a provider of rooms. `url` may be a path of this server."""
+    """The room of a session's audio and video, at a provider. `url` may be a path of this server."""
 
     provider: str
     name: str

@@ -12,106 +12,22 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec import structs
 from pycrdt import Doc, Map, Text
 
-from actors.code_merging import CODE_COMMANDS, LOOSE_BYTES, LOOSE_UPDATES, CodeMerging
+from actors.code_merging import CODE_COMMANDS, LOOSE_BYTES, LOOSE_UPDATES
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session import machine
 from actors.session.aspects import code
 from actors.session.errors import Reason, Rejected
 from actors.session.state import TextChange
-from actors.yjs import Replica, decoded, difference
-from tests.support.script import ANN, BEN, TEACHER, Script, class_of, grants, person
+from actors.yjs import Replica, decoded
+from tests.support.code_merging import Client, news, session
+from tests.support.script import ANN, BEN, TEACHER, person
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 pytestmark = pytest.mark.timeout(1_800 if LONG else 300)
 
 PIECES = ["", "x", "def f():\n    return 1\n", "é", "e\u0301", "😀", "👩‍👩‍👧‍👦", "汉字", "\u202e", "\r\n"]
 """One, two, three and four bytes of UTF-8 a character; characters that combine; what editors stumble over."""
-
-
-class Session(Script):
-    """A session whose code merges: what an actor does with a command."""
-
-    def __init__(self, **new: Any) -> None:
-        super().__init__(**new)
-        self.merging = CodeMerging()
-
-    def when(self, command: c.Command, by: c.Caller, after: int = 0) -> "Session":
-        self.by = by
-        before = machine.snapshot(self.state)
-        try:
-            decide = self.merging.decide if type(command) in CODE_COMMANDS else machine.decide
-            self.answer = decide(self.state, command, by, self.now)
-        except Rejected as rejected:
-            self.answer = rejected
-        assert machine.snapshot(self.state) == before, "decide changed the state"
-        return self
-
-    def does(self, command: c.Command, by: c.Caller = TEACHER) -> list[e.Event]:
-        self.when(command, by)
-        assert not isinstance(self.answer, Rejected), repr(self.answer)
-        self.take(self.answer)
-        return self.answer
-
-    def merges(self, update: bytes, by: c.Caller = TEACHER) -> list[e.Event]:
-        return self.does(c.MergeCode(update=base64.b64encode(update).decode()), by)
-
-    def edits(self, text: str, by: c.Caller = TEACHER) -> list[e.Event]:
-        return self.does(c.EditCode(base_version=self.state.code.version, text=text), by)
-
-    def refuses(self, update: bytes | str, reason: Reason, by: c.Caller = TEACHER) -> Rejected:
-        text = update if isinstance(update, str) else base64.b64encode(update).decode()
-        seen = self.state.code.text
-        self.when(c.MergeCode(update=text), by)
-        refusal = self.answer
-        assert isinstance(refusal, Rejected), refusal
-        assert refusal.reason is reason
-        if self.state.code.updates:
-            assert self.does(c.MergeCode(update="AAA="), TEACHER) == []
-            assert str(self.replica()) == seen == self.state.code.text
-        return refusal
-
-    def replica(self) -> Replica:
-        """What a client holds that knows the log's updates."""
-        return Replica(map(decoded, self.state.code.updates))
-
-    def restarts(self) -> None:
-        self.state = machine.restored(machine.snapshot(self.state))
-        self.merging = CodeMerging()
-
-
-class Client:
-    """A Yjs client, as CodeMirror or Monaco has one."""
-
-    def __init__(self) -> None:
-        self.doc: Doc[Text] = Doc()
-        self.text = self.doc.get("code", type=Text)
-        self.outbox: list[bytes] = []
-
-    def edit(self, at: int, delete: int, insert: str) -> bytes:
-        """Change characters; give the update."""
-        before, text = self.doc.get_state(), str(self.text)
-        start, stop = len(text[:at].encode()), len(text[: at + delete].encode())
-        with self.doc.transaction():
-            del self.text[start:stop]
-            self.text.insert(start, insert)
-        return self.doc.get_update(before)
-
-    def hears(self, *updates: bytes) -> None:
-        for update in updates:
-            self.doc.apply_update(update)
-
-
-def news(events: list[e.Event]) -> list[bytes]:
-    return [decoded(event.update) for event in events if isinstance(event, e.CodeMerged)]
-
-
-def session(*text: str) -> Session:
-    made = Session()
-    made.given(class_of(ANN, BEN), grants(ANN, "edit_code"))
-    for one in text:
-        made.edits(one)
-    return made
 
 
 def test_every_command_that_edits_the_text_is_a_code_command() -> None:
@@ -338,21 +254,6 @@ def test_large_updates_become_one_and_the_log_stays_in_proportion() -> None:
     loose = sum(map(len, live.state.code.updates[1:]))
     assert loose <= LOOSE_BYTES
     assert str(live.replica()) == live.state.code.text
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "change"),
-    [
-        ("", "abc", TextChange(at=0, insert="abc")),
-        ("abc", "", TextChange(at=0, delete=3)),
-        ("aaa", "aa", TextChange(at=2, delete=1)),
-        ("one two", "one 2 two", TextChange(at=4, insert="2 ")),
-        ("a😀b", "a🎉b", TextChange(at=1, delete=1, insert="🎉")),
-    ],
-)
-def test_the_difference_of_two_texts(old: str, new: str, change: TextChange) -> None:
-    assert difference(old, new) == [change]
-    assert code.apply_changes(old, [change]) == new
 
 
 # Anything, in any order

@@ -1,4 +1,4 @@
-"""The mailbox around the machine: when it answers, what it shows, and what is left of it when something fails."""
+"""The mailbox around the machine: answers follow commits, failures reach all who wait, the log restores a session."""
 
 from typing import Any
 
@@ -7,11 +7,7 @@ from msgspec import structs
 
 from actors.messages import (
     Answer,
-    Execute,
-    Fenced,
-    Key,
     KeyReused,
-    Passivate,
     Repeated,
     Snapshot,
     Unavailable,
@@ -22,10 +18,10 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session import machine
 from actors.session.errors import Reason, Rejected
-from actors.session.ids import MessageId, Millis, UserId
+from actors.session.ids import MessageId, UserId
 from actors.session.state import State
 from storage.testing import Trouble
-from tests.support.stage import ANN, BEN, SESSION, START, TEACHER, Noted, Process, process, says, texts, turns
+from tests.support.stage import ANN, BEN, SESSION, TEACHER, Noted, Process, process, says, texts, turns
 
 OPEN = 5
 """Rows in the log of `room`."""
@@ -167,71 +163,6 @@ async def test_ephemeral_events_go_out_at_once_and_are_not_stored(room: Process)
     assert len(room.rows) == OPEN + 1
 
 
-# Idempotency-Keys
-
-
-async def test_a_repeated_key_gets_the_first_answer_and_does_nothing(room: Process) -> None:
-    first = await room.do(says("Hello"), key="k:digest")
-    assert await room.ask(says("Hello"), key="k:digest") == Repeated(first.seq, first.seq)
-    assert await room.ask(says("Goodbye"), key="k:another") == KeyReused()
-    assert isinstance(await room.ask(says("Hello"), BEN, key="k:digest"), Answer), "another's key is another key"
-    await room.written()
-    assert texts(room.rows) == ["Hello", "Hello"]
-
-
-async def test_a_repeat_while_the_first_is_in_flight(room: Process) -> None:
-    with room.log.held():
-        first = room.send(says("Hello"), key="k:digest", name="first")
-        await turns()
-        again = room.send(says("Hello"), key="k:digest", name="again")
-        other = room.send(says("Goodbye"), key="k:another", name="other")
-        await turns()
-        assert not any(one.done() for one in (first, again, other)), "what it repeats is not yet sure"
-    assert isinstance(await first.came(), Answer)
-    assert await again.came() == Repeated(OPEN + 1, OPEN + 1)
-    assert await other.came() == KeyReused()
-    assert texts(room.rows) == ["Hello"]
-
-
-async def test_a_repeat_in_the_same_turn(room: Process) -> None:
-    first, again = room.send(says("Hello"), key="k:digest"), room.send(says("Hello"), key="k:digest")
-    assert isinstance(await first.came(), Answer)
-    assert await again.came() == Repeated(OPEN + 1, OPEN + 1)
-
-
-async def test_a_key_whose_command_did_nothing_is_kept_too(room: Process) -> None:
-    assert await room.do(c.Join(), ANN, key="k:digest") == Answer(OPEN, [])
-    assert await room.ask(c.Join(), ANN, key="k:digest") == Repeated(OPEN + 1, OPEN)
-    assert room.log.stored(SESSION).keys[ANN.user_id, "k"].first_seq == OPEN + 1
-
-
-async def test_a_key_alone_is_answered_after_its_own_commit(room: Process) -> None:
-    with room.log.held() as release:
-        room.send(says("Hello"))
-        await turns()
-        # Decided at the same seq, written by the next commit.
-        nothing = room.send(c.Join(), ANN, key="k:digest", name="nothing")
-        await turns()
-        release()
-        with room.log.held():
-            await room.streams.reaches(OPEN + 1)
-            await turns()
-            assert not nothing.done(), "the key has not been written yet"
-    assert await nothing.came() == Answer(OPEN + 1, [])
-
-
-async def test_a_key_that_the_actor_has_forgotten_is_found_in_the_log() -> None:
-    async with process(keys_kept=1) as room:
-        await room.open()
-        first = await room.do(says("Hello"), key="k:digest")
-        await room.do(says("Bye"), key="another key:digest")
-        repeat = Execute(says("Hello"), ANN, key=Key("k", "digest"))
-        assert await room.directory.ask(SESSION, repeat) == Repeated(first.seq, first.seq)
-        await room.written()
-        assert texts(room.rows) == ["Hello", "Bye"]
-        assert isinstance(await room.ask(says("More")), Answer)
-
-
 # Failures
 
 
@@ -328,7 +259,7 @@ async def test_messages_that_come_before_it_is_restored_wait_in_order(one: Proce
 
 @pytest.mark.parametrize("call", ["claim", "read"])
 async def test_a_session_that_cannot_be_restored_now(room: Process, call: Any) -> None:
-    await leave(room)
+    await room.passivate()
     room.streams.last_seq = OPEN  # somebody watches what another actor wrote
     room.log.fail(call)
     outcome = await room.ask(says("Hello"))
@@ -338,342 +269,15 @@ async def test_a_session_that_cannot_be_restored_now(room: Process, call: Any) -
 
 
 async def test_a_session_whose_log_cannot_be_read(room: Process, caplog: pytest.LogCaptureFixture) -> None:
-    await leave(room)
+    await room.passivate()
     room.log.fail("claim", "refused")
     assert await room.ask(says("Hello")) == Unavailable("this session could not be restored")
     assert caplog.messages == [f"restoring session {SESSION} failed"]
     assert isinstance(await room.ask(says("Hello")), Answer)
 
 
-async def leave(room: Process) -> None:
-    """Have the session leave memory."""
-    await room.written()
-    room.actor.actor_ref.tell(Passivate(float("inf")))
-    await turns()
-    assert len(room.directory) == 0
-    await room.written()
-
-
 async def test_keys_survive_restoring(room: Process) -> None:
     first = await room.do(says("Hello"), key="k:digest")
-    await leave(room)
+    await room.passivate()
     assert await room.ask(says("Hello"), key="k:digest") == Repeated(first.seq, first.seq)
     assert await room.ask(says("Other"), key="k:another") == KeyReused()
-
-
-# Streams
-
-
-async def test_a_newcomer_starts_from_what_is_committed_and_misses_nothing(room: Process) -> None:
-    with room.log.held():
-        room.send(says("before"))
-        watcher, subscribed = room.subscribe(ANN)
-        room.send(says("with"))
-        await turns()
-        room.send(says("after"))
-        await turns()
-        assert not watcher.is_in
-        assert not subscribed.done()
-    # online, before and with: one turn, one state.
-    await room.streams.reaches(OPEN + 4)
-    assert watcher.first == OPEN + 3
-    assert watcher.seen == [OPEN + 4]
-    assert isinstance(await subscribed.came(), Answer)
-
-
-async def test_a_newcomer_while_nothing_happens(room: Process) -> None:
-    first, second = await room.watched(ANN), await room.watched(ANN)
-    assert [first.first, second.first] == [OPEN + 1, OPEN + 1], "online once, however many streams"
-    assert first.seen == []
-
-
-async def test_a_stranger_gets_no_stream(room: Process) -> None:
-    stranger = c.Caller(START, "Nobody")  # type: ignore[arg-type]
-    watcher, subscribed = room.subscribe(stranger, join=False)
-    assert isinstance(await subscribed.came(), Rejected)
-    assert watcher.first is None
-
-
-async def test_whoever_is_removed_as_they_come_in_is_not_let_in(room: Process) -> None:
-    """Their streams are cut off when it is shown that they were removed, and what comes in after that would stay."""
-    before, _ = room.subscribe(BEN, join=False), room.send(c.Kick(user_id=BEN.user_id), TEACHER)
-    after = room.subscribe(BEN, join=False)
-    for watcher, subscribed in (before, after):
-        outcome = await subscribed.came()
-        assert isinstance(outcome, Rejected)
-        assert outcome.reason is Reason.KICKED
-        await room.written()
-        assert not watcher.is_in
-
-
-async def test_one_stream_closing_while_another_is_let_in_leaves_its_user_online(room: Process) -> None:
-    first = await room.watched(BEN)
-    with room.log.held():
-        room.send(says("in flight"))
-        await turns()
-        second, _ = room.subscribe(BEN)
-        await turns()
-        # No stream is open between the two; the commit that the second one waits for takes its time.
-        room.streams.watchers.remove(first)
-        closed = room.send(c.Disconnect(), BEN)
-        await turns()
-    assert await closed.came() == Answer(OPEN + 2, [])
-    await room.diary.until(lambda: second.is_in)
-    assert await room.look(lambda state: state.participants[BEN.user_id].online).came() == Snapshot(True)
-    # Word of a stream that had gone before it was in may come when the next one is in already.
-    await room.do(c.Disconnect(), BEN)
-    assert await room.look(lambda state: state.participants[BEN.user_id].online).came() == Snapshot(True)
-    room.streams.watchers.remove(second)
-    await room.do(c.Disconnect(), BEN)
-    assert await room.look(lambda state: state.participants[BEN.user_id].online).came() == Snapshot(False)
-
-
-async def test_presence_is_brought_in_line_after_restoring(room: Process) -> None:
-    for caller in (ANN, BEN):
-        await room.watched(caller)
-    await room.written()
-    # Ben's stream closes while there is nobody to tell; Ann's stays. The actor fails.
-    room.streams.watchers.pop()
-    room.actor.actor_ref.tell(CommitFailed(fenced=False))
-    await room.diary.until(lambda: isinstance(room.streams.events[-1], e.ConnectionsLost))
-    assert room.streams.events[-1] == e.ConnectionsLost(user_ids=[BEN.user_id])
-    online = await room.look(lambda state: {p.name for p in state.participants.values() if p.online}).came()
-    assert online == Snapshot({"Ann"})
-
-
-async def test_who_came_while_a_session_was_away_is_online_after_restoring(room: Process) -> None:
-    watcher = await room.watched(ANN)
-    room.streams.watchers.append(type(watcher)(BEN))
-    room.actor.actor_ref.tell(CommitFailed(fenced=False))
-    await room.diary.until(lambda: bool(room.streams.events[-1] == e.ParticipantOnline(user_id=BEN.user_id)))
-
-
-@pytest.mark.parametrize("trouble", ["before", "after"])
-async def test_a_channel_that_outlives_its_actor_gets_what_it_missed_once(room: Process, trouble: Trouble) -> None:
-    watcher = await room.watched(ANN)
-    room.log.fail("append", trouble)
-    with room.log.held():
-        first = room.send(says("lost on the way"))
-        await turns()
-        room.send(says("behind it"))
-        await turns()
-    assert isinstance(await first.came(), Unavailable)
-    await room.do(says("afterwards"))
-    expected = [*(["lost on the way"] if trouble == "after" else []), "afterwards"]
-    await room.diary.until(lambda: texts(room.streams.events) == expected)
-    assert texts(room.rows) == expected
-    assert watcher.seen == list(range(watcher.seen[0], len(room.rows) + 1)), "dense: nothing lost, nothing twice"
-    assert watcher.seen[0] == OPEN + 2
-
-
-async def test_what_is_committed_is_published_before_a_successor_publishes_more(room: Process) -> None:
-    """A fan-out that waits must not attach a stream at a seq that the channel has gone past."""
-    await room.watched(ANN)
-    await room.written()
-    actor = room.actor
-    room.scheduler.paused = True
-    watcher, subscribed = room.subscribe(BEN)
-    await subscribed.came()
-    assert not watcher.is_in, "the fan-out waits"
-    room.scheduler.paused = False
-    actor.actor_ref.tell(CommitFailed(fenced=False))
-    await turns(2)
-    await room.do(says("afterwards"))
-    assert room.actor is not actor
-    await room.written()
-    assert watcher.first == OPEN + 2
-    assert watcher.seen == [OPEN + 3]
-
-
-# Time
-
-
-async def test_a_deadline_is_kept(one: Process) -> None:
-    await one.create(ttl=60)
-    one.clock.passes(59_999)
-    # The timer runs in real time, a millisecond from here, and the clock stands still: nothing is due yet.
-    await one.do(c.Join(), TEACHER)
-    await one.do(says("last words"), TEACHER)
-    one.clock.passes(1)
-    await one.diary.until(lambda: isinstance(one.streams.events[-1], e.SessionEnded))
-    assert one.streams.events[-1] == e.SessionEnded(reason="expired")
-    assert one.streams.published[-1].recorded.actor_id is None
-    await turns()
-    assert one.actor.wakes_at is None
-
-
-async def test_a_deadline_that_passed_while_nobody_looked_comes_first(one: Process) -> None:
-    await one.create(ttl=60)
-    one.clock.passes(60_000)
-    assert await one.look(lambda state: state.session.end_reason).came() == Snapshot("expired")
-    assert isinstance(await one.ask(c.Join(), TEACHER), Rejected)
-    assert one.rows[-1] == e.SessionEnded(reason="expired")
-
-
-async def test_who_stays_away_leaves_when_the_grace_time_is_over(one: Process) -> None:
-    await one.create(grace_ms=1)
-    for caller in (TEACHER, ANN):
-        await one.do(c.Join(), caller)
-    await one.watched(ANN)
-    one.streams.watchers.clear()
-    await one.do(c.Disconnect(), ANN)
-    assert one.actor.wakes_at == START + 1
-    one.clock.passes(1)
-    await one.diary.until(lambda: isinstance(one.streams.events[-1], e.ParticipantLeft))
-    assert one.streams.events[-1] == e.ParticipantLeft(ANN.user_id, reason="gone", last_seen=START)
-
-
-async def test_coming_back_stops_the_timer(room: Process) -> None:
-    await room.watched(ANN)
-    room.streams.watchers.clear()
-    await room.do(c.Disconnect(), ANN)
-    assert room.actor.wakes_at is not None
-    await room.watched(ANN)
-    await turns()
-    assert room.actor.wakes_at is None
-
-
-async def test_a_deadline_is_kept_however_full_the_log_is(one: Process) -> None:
-    await one.create(ttl=60)
-    one.clock.passes(59_999)
-    await one.do(c.Join(), TEACHER)
-    await one.streams.reaches(3)
-    one.full = True
-    one.clock.passes(1)
-    await one.diary.until(lambda: isinstance(one.streams.events[-1], e.SessionEnded))
-
-
-@pytest.mark.parametrize("ttl", [None, 3_600])
-async def test_a_session_with_streams_open_is_woken_by_the_next_start(one: Process, ttl: int | None) -> None:
-    await one.create(ttl=ttl)
-    await one.do(c.Join(), TEACHER)
-    await one.do(c.Join(), ANN)
-    await one.watched(ANN)
-    await one.written()
-    async with process(beside=one, owner="two") as two:
-        assert await two.log.interrupted() == [SESSION]
-
-
-async def test_a_session_with_nobody_there_is_woken_when_something_is_due(one: Process) -> None:
-    await one.create(ttl=3_600)
-    await one.do(c.Join(), TEACHER)
-    await one.written()
-    assert await one.log.due(Millis(START + 3_600_000 - 1), 10) == []
-    assert await one.log.due(Millis(START + 3_600_000), 10) == [SESSION]
-
-
-# Snapshots and leaving memory
-
-
-async def test_a_snapshot_every_so_many_events() -> None:
-    async with process(snapshot_events=10) as one:
-        await one.open()
-        for number in range(14):
-            await one.do(says(f"message {number}"))
-        await one.written()
-        saved = one.log.stored(SESSION).snapshot
-        assert saved is not None
-        assert saved[0] in (10, 11)
-        assert one.log.calls["save_snapshot"] == 1
-        state = machine.restored(saved[1])
-        assert machine.replay(one.log.recorded(SESSION)[: saved[0]]) == state
-        for number in range(10):
-            await one.do(says(f"more {number}"))
-        await one.written()
-        assert one.log.calls["save_snapshot"] == 2
-
-
-async def test_a_snapshot_every_so_often(room: Process) -> None:
-    room.clock.passes(59_999)
-    await room.do(says("not yet"))
-    await room.written()
-    assert room.log.stored(SESSION).snapshot is None
-    room.clock.passes(1)
-    await room.do(says("now"))
-    await room.written()
-    saved = room.log.stored(SESSION).snapshot
-    assert saved is not None
-    assert saved[0] == OPEN + 2
-
-
-async def test_a_snapshot_follows_every_redaction(room: Process) -> None:
-    await room.do(says("a secret"))
-    await room.do(c.DeleteMessage(message_id=MessageId(1)))
-    await room.written()
-    saved = room.log.stored(SESSION).snapshot
-    assert saved is not None
-    assert b"a secret" not in saved[1]
-    assert texts(room.rows) == [""]
-
-
-async def test_a_snapshot_is_saved_after_the_commit_of_what_it_holds() -> None:
-    async with process(snapshot_events=OPEN + 1) as room:
-        await room.open()
-        await room.written()
-        room.log.fail("append")
-        with room.log.held():
-            said = room.send(says("never written"))
-            await turns()
-        assert isinstance(await said.came(), Unavailable)
-        await room.written()
-        assert room.log.stored(SESSION).snapshot is None
-        await room.do(says("written"))
-        await room.written()
-        assert room.log.stored(SESSION).snapshot is not None
-
-
-async def test_leaving_memory_keeps_a_snapshot_and_coming_back_gives_the_same_state(room: Process) -> None:
-    await room.do(says("Hello"))
-    await room.do(c.RaiseHand(), BEN)
-    await room.written()
-    before = await room.look(lambda state: machine.restored(machine.snapshot(state))).came()
-    await leave(room)
-    saved = room.log.stored(SESSION).snapshot
-    assert saved is not None
-    assert saved[0] == OPEN + 2
-    assert SESSION in room.released
-    assert await room.look(lambda state: machine.restored(machine.snapshot(state))).came() == before
-    assert isinstance(before, Snapshot)
-    assert before.value == machine.replay(room.log.recorded(SESSION))
-
-
-async def test_it_stays_while_something_is_going_on(room: Process) -> None:
-    async def told_to_leave() -> bool:
-        room.actor.actor_ref.tell(Passivate(float("inf")))
-        await turns()
-        return len(room.directory) == 0
-
-    with room.log.held():
-        room.send(says("Hello"))
-        await turns()
-        assert not await told_to_leave(), "a commit is on its way"
-    await room.written()
-    await room.watched(ANN)
-    assert not await told_to_leave(), "somebody watches"
-    room.streams.watchers.clear()
-    room.actor.actor_ref.tell(Passivate(room.actor.active_at - 1))
-    await turns()
-    assert len(room.directory) == 1, "something has happened since"
-    assert await told_to_leave()
-
-
-async def test_it_does_not_leave_with_what_it_has_just_decided(room: Process) -> None:
-    await room.written()
-    waiting = [room.send(says("Hello")), room.send(c.LowerAll(), ANN), room.look(), room.subscribe(BEN)[1]]
-    room.actor.actor_ref.tell(Passivate(float("inf")))
-    for one in waiting:
-        await one.came()
-    await room.written()
-    assert texts(room.rows) == ["Hello"]
-    saved = room.log.stored(SESSION).snapshot
-    assert saved is None or saved[0] <= room.log.stored(SESSION).head.last_seq
-
-
-async def test_fenced_says_that_nothing_was_done(room: Process) -> None:
-    """`Directory.ask` sends again what was fenced (test_directory.py); an actor by itself only says so."""
-    await room.written()
-    async with process(beside=room, owner="two") as two:
-        await two.look().came()
-        said = room.send(says("Hello"))
-        assert await said.came() == Fenced()
-        assert texts(room.rows) == []

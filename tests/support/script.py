@@ -41,6 +41,7 @@ TRACKS = {AUDIO: SONG, UNMEASURED: Track(UNMEASURED, "Live recording", None)}
 TEACHER = structs.replace(person("Teacher"), people=KNOWN, tracks=TRACKS)
 """The owner, for whom the shell has looked everything up."""
 SERVER = c.Caller(UserId(""), "")
+LOBBY = c.NewFeatures(lobby=True)
 
 
 def without_code(caller: c.Caller) -> c.Caller:
@@ -200,6 +201,27 @@ class Script:
 
     def place(self, one: c.Caller) -> Participant:
         return self.state.participants[one.user_id]
+
+
+def joined_event(one: c.Caller, number: int = 2, *, muted: bool = False) -> e.ParticipantJoined:
+    return e.ParticipantJoined(user_id=one.user_id, name=one.name, number=number, role="member", muted=muted)
+
+
+def waiting_event(one: c.Caller, number: int = 2) -> e.ParticipantWaiting:
+    return e.ParticipantWaiting(user_id=one.user_id, name=one.name, number=number)
+
+
+def online_event(one: c.Caller) -> e.ParticipantOnline:
+    return e.ParticipantOnline(user_id=one.user_id)
+
+
+def kicks(*people: c.Caller, ban: bool = False) -> list[Step]:
+    return does(TEACHER, *(c.Kick(one.user_id, ban=ban) for one in people))
+
+
+def loses_connection(one: c.Caller) -> list[Step]:
+    """A user's last stream closes for longer than the grace time."""
+    return [*does(one, c.Connect(), c.Disconnect()), passes(GRACE)]
 
 
 def flat(steps: Iterable[Steps]) -> Iterable[Step]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from actors.commit import creation
 from actors.directory import Directory
-from actors.messages import Answer, Execute, Key, Outcome, ReadState, Subscribe
+from actors.messages import Answer, Execute, Key, Outcome, Passivate, ReadState, Subscribe
 from actors.persistence import Persistence, WhenIdle
 from actors.ports import Append
 from actors.runtime import LoopScheduler
@@ -355,6 +355,14 @@ class Process:
             async with asyncio.timeout(PATIENCE_S):
                 await reply
             await turns()
+
+    async def passivate(self) -> None:
+        """Have the session leave memory."""
+        await self.written()
+        self.actor.actor_ref.tell(Passivate(float("inf")))
+        await turns()
+        assert len(self.directory) == 0
+        await self.written()
 
     @property
     def rows(self) -> list[e.Event]:

@@ -74,6 +74,7 @@ def on_connections_lost(state: State, event: e.ConnectionsLost, recorded: e.Reco
 
 
 def go_away(state: State, user_id: UserId, at: Millis) -> None:
+    """Record that a participant has no stream open since `at`."""
     set_online(state, state.participants[user_id], False)
     state.away[user_id] = at
 

@@ -201,6 +201,7 @@ def add_or_rename(state: State, user_id: UserId, name: str, number: int) -> Part
 
 
 def set_identity(participant: Participant, event: e.ParticipantWaiting | e.ParticipantJoined) -> None:
+    """Take over the facts of the account or guest that an event brings."""
     participant.guest, participant.colour = event.guest, event.colour
     participant.user_number, participant.alias = event.user_number, event.alias
 

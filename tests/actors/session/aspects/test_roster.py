@@ -1,72 +1,48 @@
-"""Coming, waiting, going and being sent away; roles; muting; presence over streams that come and go."""
+"""The roster: joining, the lobby, leaving, invitations, kicks and bans; presence that clients manage themselves."""
 
 import pytest
 from msgspec import structs
 
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session import machine
 from actors.session.aspects import roster
 from actors.session.errors import Reason
 from actors.session.ids import UserId
-from actors.session.state import Participant
 from tests.support.script import (  # fmt: skip
     ANN,
     BEN,
     CAT,
     CORA,
     EVE,
-    GRACE,
     HUGO,
+    LOBBY,
     OLAF,
-    SERVER,
     START,
     TEACHER,
-    Step,
     class_of,
     does,
     features,
     given,
     grants,
     has_role,
+    joined_event,
     joins,
+    kicks,
     knowing,
+    loses_connection,
+    online_event,
     passes,
-    person,
     revokes,
     staff,
+    waiting_event,
     without_code,
 )
-
-LOBBY = c.NewFeatures(lobby=True)
-
-
-def joined(one: c.Caller, number: int = 2, *, muted: bool = False) -> e.ParticipantJoined:
-    return e.ParticipantJoined(user_id=one.user_id, name=one.name, number=number, role="member", muted=muted)
-
-
-def waiting(one: c.Caller, number: int = 2) -> e.ParticipantWaiting:
-    return e.ParticipantWaiting(user_id=one.user_id, name=one.name, number=number)
-
-
-def online(one: c.Caller) -> e.ParticipantOnline:
-    return e.ParticipantOnline(user_id=one.user_id)
-
-
-def kicks(*people: c.Caller, ban: bool = False) -> list[Step]:
-    return does(TEACHER, *(c.Kick(one.user_id, ban=ban) for one in people))
-
-
-def loses_connection(one: c.Caller) -> list[Step]:
-    """Somebody's last stream closes for longer than the grace time."""
-    return [*does(one, c.Connect(), c.Disconnect()), passes(GRACE)]
-
 
 # Join and leave
 
 
 def test_a_student_joins_with_the_code() -> None:
-    script = given(class_of()).when(c.Join(), by=ANN, after=3).then(joined(ANN))
+    script = given(class_of()).when(c.Join(), by=ANN, after=3).then(joined_event(ANN))
     place = script.place(ANN)
     assert (place.status, place.role, place.joined_at, place.online) == ("joined", "member", START + 3, False)
 
@@ -97,7 +73,7 @@ def test_the_owner_never_waits_in_the_lobby() -> None:
 
 def test_a_full_session_takes_the_next_one_when_a_seat_is_free() -> None:
     script = given(class_of(ANN), capacity=2).when(c.Join(), by=BEN).rejected(Reason.FULL)
-    script.given(does(ANN, c.Leave())).when(c.Join(), by=BEN).then(joined(BEN, 3))
+    script.given(does(ANN, c.Leave())).when(c.Join(), by=BEN).then(joined_event(BEN, 3))
     script.when(c.Join(), by=ANN).rejected(Reason.FULL)
 
 
@@ -143,26 +119,26 @@ def test_a_lock_keeps_out_the_new_the_invited_and_those_who_left() -> None:
 def test_a_lock_does_not_keep_out_whoever_lost_the_connection() -> None:
     script = given(class_of(ANN), loses_connection(ANN), does(TEACHER, c.Lock()))
     assert script.place(ANN).status == "left"
-    script.when(c.Connect(), by=without_code(ANN)).then(joined(ANN), online(ANN))
+    script.when(c.Connect(), by=without_code(ANN)).then(joined_event(ANN), online_event(ANN))
 
 
 # Lobby
 
 
 def test_with_a_lobby_one_waits_to_be_admitted() -> None:
-    script = given(class_of(), features=LOBBY).when(c.Join(), by=ANN).then(waiting(ANN))
+    script = given(class_of(), features=LOBBY).when(c.Join(), by=ANN).then(waiting_event(ANN))
     script.when(c.SendMessage(text="Let me in"), by=ANN).rejected(Reason.WAITING)
     script.when(c.Signal(to=TEACHER.user_id, payload=0), by=ANN).rejected(Reason.WAITING)
     script.when(c.RaiseHand(), by=ANN).rejected(Reason.WAITING)
     script.when(c.Admit(ANN.user_id), by=ANN).rejected(Reason.WAITING)
     assert script.state.session.joined == 0 + 1
-    script.when(c.Admit(ANN.user_id), by=TEACHER).then(joined(ANN))
+    script.when(c.Admit(ANN.user_id), by=TEACHER).then(joined_event(ANN))
     script.when(c.Admit(ANN.user_id), by=TEACHER).then()
 
 
 def test_the_invited_and_the_staff_pass_the_lobby_by() -> None:
     script = given(class_of(), has_role(CORA, "cohost"), does(CORA, c.Leave()), features(lobby=True))
-    script.given(does(TEACHER, c.Invite(BEN.user_id))).when(c.Join(), by=without_code(BEN)).then(joined(BEN, 3))
+    script.given(does(TEACHER, c.Invite(BEN.user_id))).when(c.Join(), by=without_code(BEN)).then(joined_event(BEN, 3))
     script.when(c.Join(), by=CORA)
     script.then(e.ParticipantJoined(user_id=CORA.user_id, name="Cora", number=2, role="cohost"))
 
@@ -171,7 +147,7 @@ def test_admitting_takes_a_seat() -> None:
     script = given(class_of(), features(lobby=True), joins(BEN), features(lobby=False), joins(ANN), capacity=2)
     script.when(c.Admit(BEN.user_id), by=TEACHER).rejected(Reason.FULL)
     script.when(c.Invite(BEN.user_id), by=TEACHER).rejected(Reason.FULL)
-    script.given(does(ANN, c.Leave())).when(c.Invite(BEN.user_id), by=TEACHER).then(joined(BEN, 2))
+    script.given(does(ANN, c.Leave())).when(c.Invite(BEN.user_id), by=TEACHER).then(joined_event(BEN, 2))
 
 
 def test_admitting_needs_someone_who_waits_and_a_moderator() -> None:
@@ -190,12 +166,14 @@ def test_denied_people_stay_out_until_they_knock_again() -> None:
     script.when(c.Admit(EVE.user_id), by=TEACHER).rejected(Reason.UNKNOWN_PARTICIPANT, field="user_id")
     script.when(c.Connect(), by=EVE).rejected(Reason.NOT_JOINED)
     script.when(c.Join(), by=without_code(EVE)).rejected(Reason.NOT_INVITED)
-    script.when(c.Join(), by=EVE).then(waiting(EVE))
+    script.when(c.Join(), by=EVE).then(waiting_event(EVE))
 
 
 def test_a_guest_in_the_lobby_may_have_a_stream_and_is_let_in_with_it() -> None:
-    script = given(class_of(), features=LOBBY).when(c.Connect(join=True), by=ANN).then(waiting(ANN), online(ANN))
-    script.when(c.Admit(ANN.user_id), by=TEACHER).then(joined(ANN))
+    script = (
+        given(class_of(), features=LOBBY).when(c.Connect(join=True), by=ANN).then(waiting_event(ANN), online_event(ANN))
+    )
+    script.when(c.Admit(ANN.user_id), by=TEACHER).then(joined_event(ANN))
     assert script.place(ANN).online
 
 
@@ -203,16 +181,16 @@ def test_losing_the_connection_in_the_lobby_is_no_way_in() -> None:
     script = given(class_of(), joins(EVE), loses_connection(EVE), features=LOBBY)
     assert script.place(EVE).status == "left"
     script.when(c.Connect(), by=EVE).rejected(Reason.NOT_JOINED)
-    script.when(c.Join(), by=EVE).then(waiting(EVE))
+    script.when(c.Join(), by=EVE).then(waiting_event(EVE))
 
 
 def test_losing_the_connection_in_class_is_no_reason_to_wait_again() -> None:
     script = given(class_of(ANN), features(lobby=True), loses_connection(ANN))
-    script.when(c.Connect(), by=ANN).then(joined(ANN), online(ANN))
+    script.when(c.Connect(), by=ANN).then(joined_event(ANN), online_event(ANN))
 
 
 def test_leaving_on_purpose_with_a_lobby_is_waiting_again() -> None:
-    given(class_of(ANN), features(lobby=True), does(ANN, c.Leave())).when(c.Join(), by=ANN).then(waiting(ANN))
+    given(class_of(ANN), features(lobby=True), does(ANN, c.Leave())).when(c.Join(), by=ANN).then(waiting_event(ANN))
 
 
 def test_one_may_leave_the_lobby() -> None:
@@ -229,7 +207,7 @@ def test_inviting() -> None:
     script.then(e.ParticipantInvited(user_id=ANN.user_id, name="Ann", number=2))
     script.when(c.Invite(ANN.user_id), by=TEACHER).then()
     script.when(c.Connect(), by=ANN).rejected(Reason.NOT_JOINED)
-    script.when(c.Connect(join=True), by=without_code(ANN)).then(joined(ANN), online(ANN))
+    script.when(c.Connect(join=True), by=without_code(ANN)).then(joined_event(ANN), online_event(ANN))
     script.when(c.Invite(ANN.user_id), by=TEACHER).then()
 
 
@@ -251,7 +229,7 @@ def test_the_owner_needs_no_invitation() -> None:
 def test_an_invitation_lifts_a_ban() -> None:
     script = given(class_of(EVE), kicks(EVE, ban=True), does(TEACHER, c.Invite(EVE.user_id)))
     assert not script.place(EVE).banned
-    script.when(c.Join(), by=without_code(EVE)).then(joined(EVE))
+    script.when(c.Join(), by=without_code(EVE)).then(joined_event(EVE))
 
 
 # Kick and ban
@@ -272,7 +250,7 @@ def test_kicking_ends_what_one_had_in_the_session() -> None:
 def test_the_kicked_come_back_with_the_code_only_and_the_banned_not_at_all() -> None:
     script = given(class_of(EVE, BEN), kicks(EVE), kicks(BEN, ban=True))
     script.when(c.Join(), by=without_code(EVE)).rejected(Reason.NOT_INVITED)
-    script.when(c.Join(), by=EVE).then(joined(EVE, 2))
+    script.when(c.Join(), by=EVE).then(joined_event(EVE, 2))
     script.when(c.Join(), by=BEN).rejected(Reason.KICKED)
     script.when(c.Connect(join=True), by=BEN).rejected(Reason.KICKED)
     script.when(c.Connect(), by=BEN).rejected(Reason.KICKED)
@@ -318,173 +296,6 @@ def test_who_may_kick_whom() -> None:
     script.when(c.Kick(CORA.user_id), by=HUGO).then(e.ParticipantKicked(user_id=CORA.user_id))
 
 
-# Muting
-
-
-def test_muting_oneself_and_others() -> None:
-    script = given(class_of(ANN, BEN))
-    script.when(c.Mute(), by=ANN).then(e.ParticipantMuted(user_id=ANN.user_id))
-    script.when(c.Mute(), by=ANN).then()
-    script.when(c.Mute(ANN.user_id), by=ANN).then()
-    script.when(c.Mute(BEN.user_id), by=ANN).rejected(Reason.NOT_PERMITTED)
-    script.when(c.Mute(BEN.user_id), by=TEACHER).then(e.ParticipantMuted(user_id=BEN.user_id))
-    script.when(c.Unmute(), by=ANN).then(e.ParticipantUnmuted(user_id=ANN.user_id))
-    script.when(c.Unmute(), by=ANN).then()
-    script.when(c.Unmute(BEN.user_id), by=ANN).rejected(Reason.NOT_PERMITTED)
-    script.when(c.Unmute(BEN.user_id), by=TEACHER).then(e.ParticipantUnmuted(user_id=BEN.user_id))
-
-
-def test_muting_needs_someone_who_is_there_and_no_higher() -> None:
-    script = given(class_of(ANN), staff(), does(ANN, c.Leave()))
-    for command in (c.Mute, c.Unmute):
-        script.when(command(ANN.user_id), by=TEACHER).rejected(Reason.UNKNOWN_PARTICIPANT, field="user_id")
-        script.when(command(HUGO.user_id), by=CORA).rejected(Reason.NOT_PERMITTED)
-        script.when(command(TEACHER.user_id), by=HUGO).rejected(Reason.NOT_PERMITTED)
-        script.when(command(), by=EVE).rejected(Reason.NOT_JOINED)
-
-
-def test_whoever_may_not_speak_does_not_unmute() -> None:
-    script = given(class_of(ANN), revokes(ANN, "speak"), does(ANN, c.Mute()))
-    script.when(c.Unmute(), by=ANN).rejected(Reason.NOT_PERMITTED)
-    given(class_of(), staff()).when(c.Unmute(), by=OLAF).rejected(Reason.NOT_PERMITTED)
-
-
-def test_the_muted_come_back_muted_and_the_event_says_so() -> None:
-    script = given(class_of(EVE), does(TEACHER, c.Mute(EVE.user_id)), does(EVE, c.Leave()))
-    script.when(c.Join(), by=EVE).then(joined(EVE, muted=True))
-    assert script.place(EVE).muted
-
-
-def test_mute_on_join_is_for_students() -> None:
-    script = given(class_of(), mute_on_join=True).when(c.Join(), by=ANN).then(joined(ANN, muted=True))
-    assert not script.place(TEACHER).muted
-    script.given(does(ANN, c.Unmute(), c.Leave())).when(c.Join(), by=ANN).then(joined(ANN, muted=True))
-
-
-def test_mute_all_spares_the_caller_and_those_named() -> None:
-    script = given(class_of(ANN, BEN, CAT, EVE), does(EVE, c.Mute()))
-    script.when(c.MuteAll(except_=[BEN.user_id, UserId("nobody")]), by=TEACHER)
-    script.then(e.AllMuted(user_ids=[ANN.user_id, CAT.user_id]))
-    script.when(c.MuteAll(except_=[BEN.user_id]), by=TEACHER).then()
-    assert [p.user_id for p in script.state.participants.values() if not p.muted] == [TEACHER.user_id, BEN.user_id]
-
-
-def test_mute_all_reaches_no_higher_than_mute() -> None:
-    script = given(class_of(ANN, BEN), staff(), grants(BEN, "moderate"))
-    assert script.place(OLAF).muted, "an observer may not speak"
-    script.when(c.MuteAll(), by=BEN).then(e.AllMuted(user_ids=[ANN.user_id]))
-    script.when(c.MuteAll(), by=CORA).then(e.AllMuted(user_ids=[BEN.user_id]))
-    script.when(c.MuteAll(), by=HUGO).then(e.AllMuted(user_ids=[CORA.user_id]))
-    script.when(c.MuteAll(), by=ANN).rejected(Reason.NOT_PERMITTED)
-    script.when(c.MuteAll(), by=EVE).rejected(Reason.NOT_JOINED)
-
-
-def test_asking_someone_to_unmute_leaves_the_choice_to_them() -> None:
-    script = given(class_of(ANN, BEN), does(ANN, c.Mute()))
-    script.when(c.RequestUnmute(ANN.user_id), by=TEACHER).then(e.UnmuteRequested(user_id=ANN.user_id))
-    assert script.place(ANN).muted
-    script.when(c.RequestUnmute(BEN.user_id), by=TEACHER).then()
-    script.when(c.RequestUnmute(ANN.user_id), by=BEN).rejected(Reason.NOT_PERMITTED)
-    script.when(c.RequestUnmute(EVE.user_id), by=TEACHER).rejected(Reason.UNKNOWN_PARTICIPANT, field="user_id")
-
-
-# Presence
-
-
-def test_the_first_stream_is_being_online_and_the_last_ones_end_is_being_away() -> None:
-    script = given(class_of(ANN)).when(c.Connect(), by=ANN).then(online(ANN))
-    script.when(c.Connect(), by=ANN).then()
-    script.when(c.Disconnect(), by=ANN, after=5).then(e.ParticipantOffline(user_id=ANN.user_id))
-    script.when(c.Disconnect(), by=ANN).then()
-    assert script.state.away == {ANN.user_id: START + 5}
-    assert script.state.session.online == 0
-    assert machine.deadline(script.state) == START + 5 + GRACE
-
-
-def test_a_reconnect_within_the_grace_time_is_no_departure() -> None:
-    script = given(class_of(ANN), does(ANN, c.Connect(), c.Disconnect()))
-    script.when(c.Tick(), by=SERVER, after=GRACE - 1).then()
-    script.when(c.Connect(), by=ANN).then(online(ANN))
-    assert machine.deadline(script.state) is None
-    script.when(c.Tick(), by=SERVER, after=GRACE).then()
-
-
-def test_after_the_grace_time_one_has_left_since_when_one_was_last_seen() -> None:
-    script = given(class_of(ANN), does(ANN, c.Connect(), c.RaiseHand()), passes(70), does(ANN, c.Disconnect()))
-    left = e.ParticipantLeft(user_id=ANN.user_id, reason="gone", last_seen=script.now)
-    script.when(c.Tick(), by=SERVER, after=GRACE).then(left)
-    assert script.place(ANN).left_at == START + 70
-    assert script.state.hands == {}
-    script.when(c.Connect(), by=without_code(ANN)).then(joined(ANN), online(ANN))
-
-
-def test_everyone_has_a_grace_time_of_their_own() -> None:
-    people = [does(one, c.Connect()) for one in (ANN, BEN, CAT)]
-    script = given(class_of(ANN, BEN, CAT), people, does(BEN, c.Disconnect()))
-    script.given(passes(4), does(ANN, c.Disconnect()), passes(4), does(CAT, c.Disconnect()))
-    assert list(script.state.away) == [BEN.user_id, ANN.user_id, CAT.user_id]
-    script.given(passes(GRACE - 4))
-    assert list(script.state.away) == [CAT.user_id]
-    assert machine.deadline(script.state) == START + 8 + GRACE
-
-
-def test_whoever_left_on_purpose_has_to_join_again() -> None:
-    script = given(class_of(ANN), does(ANN, c.Connect(), c.Leave()))
-    script.when(c.Connect(), by=ANN).rejected(Reason.NOT_JOINED)
-    script.when(c.Connect(join=True), by=ANN).then(joined(ANN), online(ANN))
-
-
-def test_a_seat_given_away_meanwhile_is_gone() -> None:
-    script = given(class_of(ANN), loses_connection(ANN), joins(BEN), capacity=2)
-    script.when(c.Connect(), by=ANN).rejected(Reason.FULL)
-
-
-def test_strangers_have_no_stream() -> None:
-    given(class_of()).when(c.Connect(), by=EVE).rejected(Reason.NOT_JOINED)
-    given().when(c.Connect(), by=TEACHER).then()
-    given().when(c.Disconnect(), by=TEACHER).then()
-
-
-def test_when_a_server_is_lost_its_people_have_the_grace_time_to_come_back() -> None:
-    script = given(class_of(ANN, BEN, CAT), does(ANN, c.Connect()), does(BEN, c.Connect()))
-    everyone = [ANN.user_id, BEN.user_id, CAT.user_id, UserId("nobody")]
-    script.when(c.LoseConnections(everyone), by=SERVER, after=6)
-    script.then(e.ConnectionsLost(user_ids=[ANN.user_id, BEN.user_id]))
-    script.when(c.LoseConnections(everyone), by=SERVER).then()
-    script.when(c.Connect(), by=ANN).then(online(ANN))
-    script.given(passes(GRACE))
-    assert (script.place(ANN).status, script.place(BEN).status, script.place(CAT).status) == (
-        "joined", "left", "joined",
-    )  # fmt: skip
-
-
-def test_who_may_look_back_at_a_closed_session() -> None:
-    lobby = [features(lobby=True), joins(CAT), joins(CORA), does(TEACHER, c.Deny(CORA.user_id))]
-    invited = does(TEACHER, c.Invite(HUGO.user_id))
-    script = given(class_of(ANN, BEN, EVE), does(BEN, c.Leave()), kicks(EVE), lobby, invited)
-    script.given(does(TEACHER, c.End()))
-    for one in (TEACHER, ANN, BEN):
-        script.when(c.Connect(), by=one).then()
-    for stranger in (CAT, CORA, HUGO, OLAF):
-        script.when(c.Connect(join=True), by=stranger).rejected(Reason.NOT_JOINED)
-    script.when(c.Connect(), by=EVE).rejected(Reason.KICKED)
-    script.when(c.Disconnect(), by=ANN).then()
-
-
-def test_numbers_count_the_roster() -> None:
-    script = given(class_of(ANN), does(TEACHER, c.Invite(BEN.user_id)), joins(CAT), kicks(CAT), joins(BEN, EVE))
-    numbers = [place.number for place in script.state.participants.values()]
-    assert numbers == [1, 2, 3, 4, 5]
-
-
-def test_a_participant_is_known_by_what_was_said_of_them() -> None:
-    newcomer = structs.replace(person("Zoë"), has_invitation=True)
-    script = given(class_of(newcomer))
-    assert script.place(newcomer) == Participant(
-        user_id=newcomer.user_id, number=2, name="Zoë", role="member", status="joined", joined_at=START
-    )
-
-
 # Presence that is kept by hand
 
 
@@ -493,13 +304,13 @@ def test_one_says_of_oneself_that_one_is_there_or_not() -> None:
     script.when(c.SetPresent(ANN.user_id, True), by=ANN).then()
     script.when(c.SetPresent(ANN.user_id, False), by=ANN).then(e.ParticipantLeft(user_id=ANN.user_id))
     script.when(c.SetPresent(ANN.user_id, False), by=ANN).then()
-    script.when(c.SetPresent(ANN.user_id, True), by=ANN).then(joined(ANN))
+    script.when(c.SetPresent(ANN.user_id, True), by=ANN).then(joined_event(ANN))
 
 
 def test_a_moderator_says_it_of_others_who_stay_as_they_were() -> None:
     script = given(class_of(ANN), grants(ANN, "screen"))
     script.when(c.SetPresent(ANN.user_id, False), by=TEACHER).then(e.ParticipantLeft(user_id=ANN.user_id))
-    script.when(c.SetPresent(ANN.user_id, True), by=TEACHER).then(joined(ANN))
+    script.when(c.SetPresent(ANN.user_id, True), by=TEACHER).then(joined_event(ANN))
     script.when(c.SetPresent(ANN.user_id, True), by=TEACHER).then()
     assert script.place(ANN).granted == {"screen"}
 
