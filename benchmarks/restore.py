@@ -22,7 +22,7 @@ from actors.session.state import State
 from benchmarks.load import TEXT
 from benchmarks.servers import Homeroom, StartError
 from server.http.uuids import new_id
-from storage.event_log import PREPARE, PostgresEventLog
+from storage.log.event_log import PREPARE, PostgresEventLog
 from storage.pool import Pool, Writer
 
 EVENTS = 10_000

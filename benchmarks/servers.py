@@ -25,7 +25,7 @@ from psycopg2.extensions import make_dsn
 
 from benchmarks.cores import SERVER_CORES, cpu_s, family, pinned, rss_kib
 from benchmarks.load import TEXT, Room
-from storage import embedded
+from storage.embedded import server as embedded
 
 ROOT = Path(__file__).parent.parent
 START_WITHIN_S = 60.0

@@ -11,8 +11,9 @@ from actors.session.events import Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Track
 from storage import queries
-from storage.event_log import recorded
-from storage.pool import Pool, Row
+from storage.aiopg_connection import Row
+from storage.log.event_log import recorded
+from storage.pool import Pool
 
 SQL = queries.load("audio")
 

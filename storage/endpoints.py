@@ -11,8 +11,9 @@ from msgspec import Struct
 
 from actors.session.ids import Millis, SessionId, UserId
 from storage import queries
+from storage.aiopg_connection import Row
 from storage.outbox import Attempt
-from storage.pool import Pool, Row
+from storage.pool import Pool
 
 SQL = queries.load("endpoints")
 Disabled = Literal["owner", "gone", "failing", "behind"]

@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from storage.aiopg_connection import CONNECT_TIMEOUT_S, translated
 from storage.errors import NewerDatabase, StorageError, Unavailable, UnsupportedPostgres
-from storage.pool import CONNECT_TIMEOUT_S, translated
 
 DIRECTORY = Path(__file__).parent / "sql" / "migrations"
 OLDEST_POSTGRES = 14

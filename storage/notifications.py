@@ -13,7 +13,8 @@ from actors.session.ids import Millis, UserId
 from actors.session.notifications import Notification, SessionInvitation
 from actors.session.state import Session
 from storage import queries
-from storage.pool import Pool, Row
+from storage.aiopg_connection import Row
+from storage.pool import Pool
 
 SQL = queries.load("notifications")
 PAGE = 200

@@ -14,8 +14,9 @@ from actors.session.events import Recorded
 from actors.session.ids import Millis
 from actors.session.state import Session
 from storage import queries
-from storage.event_log import recorded
-from storage.pool import Pool, Row
+from storage.aiopg_connection import Row
+from storage.log.event_log import recorded
+from storage.pool import Pool
 
 SQL = queries.load("outbox")
 HISTORY = 20

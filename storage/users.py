@@ -9,8 +9,9 @@ from actors.ports import NotUnique
 from actors.session.commands import Person
 from actors.session.ids import Millis, UserId
 from storage import queries
+from storage.aiopg_connection import Row
 from storage.errors import Conflict, Unavailable
-from storage.pool import Pool, Row
+from storage.pool import Pool
 
 SQL = queries.load("users")
 USED_KEPT = 100

@@ -19,9 +19,9 @@ from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 from pytest_aiohttp import AiohttpServer
 
-from storage import embedded as embedded_postgres
 from storage import migrate
-from storage.embedded import Embedded
+from storage.embedded import server as embedded_postgres
+from storage.embedded.server import Embedded
 from tests.support.fcm import Fcm
 from tests.support.fcm import serve as serve_fcm
 

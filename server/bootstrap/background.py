@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 from actors.ports import LogUnavailable
-from storage.event_log import PostgresEventLog
+from storage.log.event_log import PostgresEventLog
 from storage.queries import FORGET_ROWS
 
 logger = logging.getLogger(__name__)

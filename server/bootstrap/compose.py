@@ -53,14 +53,14 @@ from storage.bookings import Bookings
 from storage.creations import Creations
 from storage.devices import Devices
 from storage.endpoints import Endpoints
-from storage.event_log import PREPARE, PostgresEventLog
-from storage.history import Records
 from storage.inbox import Inbox
+from storage.log.event_log import PREPARE, PostgresEventLog
+from storage.log.history import Records
+from storage.log.seeds_log import Logs
 from storage.notifications import Notifications
 from storage.outbox import Outbox
 from storage.pool import Pool, Writer
 from storage.rooms import RoomLedger
-from storage.seeds_log import Logs
 from storage.sessions import Sessions
 from storage.users import Users
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from server.bootstrap.background import start_all
 from server.settings.sections import BadSetting, Settings
-from storage import embedded, migrate
-from storage.embedded import Embedded
+from storage import migrate
+from storage.embedded import server as embedded
+from storage.embedded.server import Embedded
 from storage.errors import StorageError, Unavailable
 
 logger = logging.getLogger(__name__)

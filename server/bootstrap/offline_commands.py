@@ -18,7 +18,7 @@ from server.http.uuids import new_id
 from server.security.tokens import Tokens
 from server.settings.sections import Settings
 from server.v1.frames import event_fields
-from storage.history import Records
+from storage.log.history import Records
 from storage.pool import Pool
 from storage.sessions import UUID, Sessions
 from storage.users import Users

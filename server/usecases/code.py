@@ -14,7 +14,7 @@ from server.security.principal import Principal
 from server.usecases.call import Call
 from server.usecases.services import Services
 from server.usecases.sessions import look
-from storage.history import Edit
+from storage.log.history import Edit
 
 TEXTS = 1 << 20
 """Characters in a page of earlier texts; a single one may be longer."""

@@ -37,10 +37,10 @@ from storage.blobs import Blobs
 from storage.bookings import Bookings
 from storage.creations import Creations
 from storage.devices import Devices
-from storage.event_log import PostgresEventLog
-from storage.history import Records
+from storage.log.event_log import PostgresEventLog
+from storage.log.history import Records
+from storage.log.seeds_log import Logs
 from storage.rooms import RoomLedger
-from storage.seeds_log import Logs
 from storage.sessions import SessionMembership, Sessions
 from storage.users import Users
 

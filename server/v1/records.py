@@ -35,7 +35,7 @@ from server.v1.attendance import AttendanceView, attendance_reply
 from server.v1.frames import REPLAYED, gap, replay_end
 from server.v1.state_views import MessageView, QuestionView, StateView, VoiceView, question_view, state_view
 from server.v1.views import Page, SessionView, encode, session_view
-from storage.history import Edit
+from storage.log.history import Edit
 
 NDJSON = "application/x-ndjson"
 

@@ -56,7 +56,7 @@ from server.v1.views import (
     user_view,
 )
 from server.v1.webhooks import ROWS as WEBHOOKS
-from storage.event_log import Summary
+from storage.log.event_log import Summary
 from storage.sessions import SessionMembership
 from storage.users import AccountRole, User
 

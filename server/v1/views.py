@@ -8,7 +8,7 @@ from msgspec import Struct
 from actors.session import state as s
 from actors.session.ids import UserId
 from server.http.timestamps import rfc3339, when
-from storage.event_log import Summary
+from storage.log.event_log import Summary
 from storage.users import AccountRole, User
 
 

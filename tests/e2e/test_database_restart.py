@@ -9,8 +9,8 @@ import psutil
 import psycopg2
 import pytest
 
-from storage import embedded
-from storage.embedded import Embedded
+from storage.embedded import server as embedded
+from storage.embedded.server import Embedded
 from tests.support.checker import check_log, check_streams, read
 from tests.support.load import School, school
 from tests.support.processes import Server, directory, family, homeroom

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import psycopg2
 import pytest
 
-from storage import embedded
+from storage.embedded import server as embedded
 from tests.e2e.test_database_restart import hold
 from tests.support.load import PATIENCE_S, School, school
 from tests.support.processes import LIFTED, Server, directory, homeroom

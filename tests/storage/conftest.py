@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from storage import embedded
+from storage.embedded import server as embedded
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

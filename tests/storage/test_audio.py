@@ -14,7 +14,7 @@ from actors.ports import Append, AudioUse, Creation, LogRow, ParticipantRow, Red
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Presence, Session
 from storage.audio import Audio, Library, OverQuota
-from storage.event_log import PREPARE, PostgresEventLog
+from storage.log.event_log import PREPARE, PostgresEventLog
 from storage.pool import Pool, Writer
 from tests.support.script import given
 

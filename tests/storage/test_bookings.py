@@ -9,7 +9,7 @@ from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from storage.bookings import Bookings
 from storage.errors import StorageError
-from storage.event_log import PREPARE, PostgresEventLog
+from storage.log.event_log import PREPARE, PostgresEventLog
 from storage.pool import Pool, Writer
 from storage.users import User, Users
 from tests.support.author import ANN, BEN, START, TEACHER, Author, user

@@ -12,7 +12,7 @@ from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.notifications import InvitationClosed, SessionInvitation
 from storage import notifications as n
-from storage.event_log import PREPARE, PostgresEventLog
+from storage.log.event_log import PREPARE, PostgresEventLog
 from storage.notifications import Invitation, Notifications, NotificationState, StoredNotification
 from storage.pool import Pool, Writer
 from tests.support.author import ANN, BEN, START, TEACHER, Author, user

@@ -11,7 +11,7 @@ from actors.ports import Append, Creation, OutboxRow
 from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from storage.errors import StorageError
-from storage.event_log import PREPARE, PostgresEventLog, batched
+from storage.log.event_log import PREPARE, PostgresEventLog, batched
 from storage.outbox import HISTORY, Attempt, Delivery, Outbox
 from storage.pool import Pool, Writer
 from tests.support.author import ANN, BEN, TEACHER, Author, message, used

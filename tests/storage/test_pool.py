@@ -13,7 +13,7 @@ import aiopg
 import psycopg2
 import pytest
 
-from storage import embedded
+from storage.embedded import server as embedded
 from storage.errors import Conflict, StorageError, Unavailable, UnknownOutcome
 from storage.pool import Pool, Writer
 

@@ -7,7 +7,7 @@ import pytest
 from actors.session import events as e
 from actors.session.ids import UserId
 from actors.session.state import Presence
-from storage.event_log import PREPARE, PostgresEventLog
+from storage.log.event_log import PREPARE, PostgresEventLog
 from storage.pool import Pool, Writer
 from storage.sessions import Sessions
 from tests.support.author import ANN, BEN, TEACHER, Author, joined, user

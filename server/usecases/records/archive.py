@@ -17,7 +17,7 @@ from server.http.timestamps import now_millis
 from server.usecases.call import Call, Download
 from server.usecases.records.recordings import Found, SignedQuery, archive_path, recording_named
 from server.usecases.services import Services
-from storage.history import TAKEN_AT_ONCE
+from storage.log.history import TAKEN_AT_ONCE
 
 TRACKS = 1_000
 """Pieces of audio that an archive names at most."""

@@ -11,7 +11,7 @@ from actors.session.visibility import VisibleEvent, event_in_log, question_visib
 from server.http.pagination import Listed
 from server.usecases.call import Call
 from server.usecases.services import Services
-from storage.history import Chatted
+from storage.log.history import Chatted
 
 
 class ChatQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ from server.http.pagination import Listed, listed
 from server.http.problems import Problem
 from server.usecases.call import Call
 from server.usecases.services import Services
-from storage.history import Edit
+from storage.log.history import Edit
 
 
 class CodeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,8 +17,8 @@ from server.http.problems import Problem
 from server.usecases.accounts import UserRef
 from server.usecases.call import Call
 from server.usecases.services import Services
-from storage.event_log import Summary
-from storage.seeds_log import Line
+from storage.log.event_log import Summary
+from storage.log.seeds_log import Line
 
 LogLine = Line
 

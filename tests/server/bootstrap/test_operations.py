@@ -23,7 +23,7 @@ from server.bootstrap.logging import set_up
 from server.http.problems import STATUS
 from server.settings.sections import Settings
 from server.v1.table import API
-from storage import embedded as embedded_postgres
+from storage.embedded import server as embedded_postgres
 from tests.support.client import PATIENCE_S, Client
 from tests.support.serving import KEY, Town, read_answer, serving, settings, wait_for
 

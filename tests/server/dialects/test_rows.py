@@ -22,8 +22,8 @@ import pytest
 import pytest_asyncio
 from msgspec import inspect
 
-import storage.embedded as embedded
 from server.api.routes import CreateRoute, MessageSocketRoute, StreamRoute, UploadRoute
+from storage.embedded import server as embedded
 from tests.support.booking import hour
 from tests.support.client import PATIENCE_S, Client, Person, Reply
 from tests.support.dialects.products import Cast, Held, held

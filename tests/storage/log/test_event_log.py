@@ -14,7 +14,7 @@ from actors.session.ids import Millis, SessionId
 from storage.bookings import Bookings
 from storage.creations import Creations, Made
 from storage.errors import StorageError, Unavailable, UnknownOutcome
-from storage.event_log import PREPARE, PostgresEventLog, Summary
+from storage.log.event_log import PREPARE, PostgresEventLog, Summary
 from storage.pool import Pool, Writer
 from storage.testing import ALIVE_S, KEYS_KEPT, MemoryEventLog, Tables
 from storage.users import User, Users

@@ -6,7 +6,7 @@ import psycopg2
 import pytest
 
 from actors.session import events as e
-from storage.history import PART_BYTES, PART_ROWS, TYPED_ROWS, Records
+from storage.log.history import PART_BYTES, PART_ROWS, TYPED_ROWS, Records
 from storage.pool import Pool
 
 SESSION = "01990000-0000-7000-8000-000000000001"

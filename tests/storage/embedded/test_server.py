@@ -14,17 +14,18 @@ import psutil
 import psycopg2
 import pytest
 
-from storage import embedded, system_user
-from storage.embedded import Embedded
+from storage.embedded import cluster, system_user
+from storage.embedded import server as embedded
+from storage.embedded.server import Embedded
 from storage.errors import DataDirectoryInUse, EmbeddedError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Until = Callable[[Callable[[], object]], object]
 
 # Another Homeroom, as far as the data directory is concerned; it says the postmaster's number and runs until killed.
 CHILD = """
 import pathlib, signal, sys
-from storage import embedded
+from storage.embedded import server as embedded
 server = embedded.start(pathlib.Path(sys.argv[1]))
 print(server.pid, flush=True)
 signal.pause()
@@ -215,9 +216,9 @@ def test_an_older_cluster_keeps_its_postgres(empty_data: Path) -> None:
     home = empty_data / "postgres"
     account = system_user.account_for(home) if os.geteuid() == 0 else None
     empty_data.chmod(0o711)
-    embedded._make_private(home, account)
+    cluster.make_private(home, account)
     initdb = [
-        str(embedded._binaries(16, home, account) / "initdb"),
+        str(cluster.binaries_directory(16, home, account) / "initdb"),
         "-D",
         str(home / "cluster"),
         "-U",

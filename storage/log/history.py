@@ -18,7 +18,7 @@ from actors.session.ids import MessageId, Millis, SessionId, UserId
 from actors.session.rope import Rope
 from actors.session.state import State
 from storage import queries
-from storage.event_log import recorded
+from storage.log.event_log import recorded
 from storage.pool import Pool
 
 SQL = queries.load("records")

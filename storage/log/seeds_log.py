@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 
 from actors.session.ids import Millis
 from storage import queries
-from storage.event_log import Summary
+from storage.log.event_log import Summary
 from storage.pool import Pool
 
 SQL = queries.load("logs")

@@ -1,0 +1,1 @@
+"""PostgreSQL inside the data directory, run by Homeroom."""

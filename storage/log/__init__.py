@@ -1,0 +1,1 @@
+"""The log of the sessions: writing it, and the readings made from it."""
