@@ -1,6 +1,7 @@
-"""The pages: `/` for a class, `/docs` for the APIs. Static files, no build step; they use public routes only.
+"""The web pages: `/` for classes, `/docs` for the APIs. They are static files without a build step, and use only public
+routes.
 
-**Law:** nothing runs or loads on these pages but the files beside this module: the policy below says so to the browser.
+The pages load and run nothing but the files in `static/`: the content security policy below makes browsers enforce it.
 """
 
 import hashlib
@@ -37,9 +38,9 @@ POLICY = {
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # A class's link holds its join code.
+    # The link of a class contains its join code.
     "Referrer-Policy": "no-referrer",
-    # Checked at every use, by ETag: a page and its scripts are always of one version.
+    # Browsers revalidate every file by its ETag, so that a page and its scripts always have the same version.
     "Cache-Control": "no-cache",
 }
 APIS = "<!-- apis -->"
@@ -48,26 +49,26 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def add(app: web.Application, apis: tuple[Api, ...]) -> None:
-    """Serve the pages, and the files that they are made of."""
+    """Add the routes of the pages and of their files."""
     for path in sorted(STATIC.iterdir()):
         body = path.read_bytes()
         route = f"/static/{path.name}"
         if path.suffix == ".html":
             route = "/" if path.stem == "index" else f"/{path.stem}"
-            body = body.replace(APIS.encode(), listed(apis).encode())
+            body = body.replace(APIS.encode(), api_items(apis).encode())
         app.router.add_get(route, served(body, TYPES[path.suffix]))
     app.router.add_get("/rooms/{name}", room)
 
 
 async def room(request: web.Request) -> web.StreamResponse:
-    """Lead whoever has a room's link into it, on the page of all classes."""
+    """Redirect from the link of a built-in room to the page that opens its class."""
     token = request.query.get("t", "")
     query = urlencode({"room": request.match_info["name"], **({"t": token} if token else {})})
     return web.Response(status=303, headers={**POLICY, hdrs.LOCATION: f"../?{query}"})
 
 
-def listed(apis: tuple[Api, ...]) -> str:
-    """List the APIs, each with where its description is."""
+def api_items(apis: tuple[Api, ...]) -> str:
+    """Return the HTML list items of the APIs, each with a link to its description."""
     items = (
         f'<li><a href="{api.description_path.lstrip("/")}" data-api="{html.escape(api.name)}">'
         f"{html.escape(api.title)}</a> <code>{html.escape(api.prefix)}</code></li>"
@@ -77,13 +78,13 @@ def listed(apis: tuple[Api, ...]) -> str:
 
 
 def served(body: bytes, content_type: str) -> Handler:
+    """Return a handler that serves a file, or 304 to a browser that has it already."""
     etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
     headers = {**POLICY, hdrs.ETAG: etag}
 
-    async def show(request: web.Request) -> web.StreamResponse:
-        known = request.headers.get(hdrs.IF_NONE_MATCH, "")
-        if etag in known:
+    async def file(request: web.Request) -> web.StreamResponse:
+        if etag in request.headers.get(hdrs.IF_NONE_MATCH, ""):
             return web.Response(status=304, headers=headers)
         return web.Response(body=body, headers={**headers, hdrs.CONTENT_TYPE: content_type})
 
-    return show
+    return file

@@ -1,10 +1,10 @@
-// The public API, as one account in one tab. Credentials live in sessionStorage: closing the tab forgets them.
+// A client of the public API for the account of this tab. Closing the tab deletes the credentials (sessionStorage).
 
 const KEY = "homeroom";
 
 export class Refused extends Error {
   constructor(status, problem) {
-    super(problem.detail || "The server cannot be reached.");
+    super(problem.detail || "The server cannot be reached. Check your connection and try again.");
     this.status = status;
     this.reason = problem.reason;
   }
@@ -37,7 +37,7 @@ export async function logOut() {
   forget();
 }
 
-// A token of a room is a token for its session: whoever has it is who it says.
+// Use the token from a room's link: it is valid for the room's session and states whose it is.
 export function enterBy(token) {
   const part = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
   const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part), (c) => c.charCodeAt(0))));
@@ -45,7 +45,7 @@ export function enterBy(token) {
   return keep({ user, access_token: token, refresh_token: "" });
 }
 
-// An account for this tab only; nobody learns its password, this page included.
+// Create an account for this tab only. Its random password is not stored anywhere.
 export function registerNewcomer(name) {
   const random = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
   return register(name, "student", `guest-${random()}@example.org`, random());
@@ -53,7 +53,7 @@ export function registerNewcomer(name) {
 
 let refreshing = null;
 
-// Call with this tab's access token; exchange it once when it has expired.
+// Call the API with this tab's access token. If it has expired, refresh it and try once more.
 export async function call(method, path, body, headers = {}) {
   for (let fresh = false; ; fresh = true) {
     const token = account()?.access_token;
@@ -61,7 +61,7 @@ export async function call(method, path, body, headers = {}) {
       return await send(method, path, body, { ...headers, Authorization: `Bearer ${token}` });
     } catch (error) {
       if (error.status !== 401 || fresh) throw error;
-      // A refresh token works once: calls that fail together share one exchange.
+      // A refresh token works only once: calls that fail at the same time share one refresh.
       refreshing ??= send("POST", "v1/auth/refresh", { refresh_token: account()?.refresh_token ?? "" })
         .then(keep).finally(() => { refreshing = null; });
       await refreshing;
@@ -89,7 +89,7 @@ async function send(method, path, body, headers = {}) {
   try {
     answer = text ? JSON.parse(text) : {};
   } catch {
-    // A proxy's page instead of an answer: the status says enough.
+    // A proxy has sent a page instead of JSON: the status suffices.
   }
   if (!response.ok) throw new Refused(response.status, answer);
   return answer;

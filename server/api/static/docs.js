@@ -1,10 +1,10 @@
-// A readable reference out of an OpenAPI 3.1 document: operations by path, then the shapes that they name.
+// Render an OpenAPI 3.1 document as a reference: the operations by path, then the schemas that they refer to.
 
 import { $, el } from "./dom.js";
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
 const anchor = (...parts) => parts.join("-").replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "").toLowerCase();
-const named = (schema) => schema?.$ref?.split("/").pop();
+const refName = (schema) => schema?.$ref?.split("/").pop();
 
 async function load(link) {
   for (const other of $("apis").querySelectorAll("a")) other.toggleAttribute("aria-current", other === link);
@@ -13,7 +13,7 @@ async function load(link) {
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
     render(await response.json());
   } catch (error) {
-    $("reference").replaceChildren(el("p", { class: "notice error" }, `The description could not be read: ${error.message}`));
+    $("reference").replaceChildren(el("p", { class: "notice error" }, `The description could not be loaded: ${error.message}`));
   }
   if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }
@@ -31,7 +31,7 @@ function render(document_) {
     el("section", { class: "lead" },
       el("h1", {}, `${document_.info.title} API`),
       el("p", { class: "quiet" }, `Version ${document_.info.version}, OpenAPI ${document_.openapi}. Send an access token as `,
-        el("code", {}, "Authorization: Bearer …"), ` wherever a lock is shown. ${document_.info.description}`)),
+        el("code", {}, "Authorization: Bearer …"), ` for every route with a lock. ${document_.info.description}`)),
     ...operations.map(operation),
     el("h2", { class: "part" }, "Shapes"),
     ...shapes.map((name) => el("section", { class: "panel", id: `shape-${name}` },
@@ -57,10 +57,10 @@ function operation({ path, method, summary, description, security, parameters = 
       status >= "400" && el("span", { class: "limits" }, answer.description)))));
 }
 
-// A schema in full: its fields, or what it is one of.
+// Render a schema in full: its fields, or its alternatives.
 function shape(schema) {
   const choices = schema.anyOf ?? schema.oneOf;
-  if (named(schema) || !schema.properties && !choices) return el("p", {}, kind(schema), limits(schema));
+  if (refName(schema) || !schema.properties && !choices) return el("p", {}, kind(schema), limits(schema));
   if (choices) return el("p", { class: "choices" }, "One of ", ...join(choices.map(kind), " "));
   const required = new Set(schema.required);
   return el("table", {}, el("tbody", {}, ...Object.entries(schema.properties).map(([name, value]) => field(name, value, required.has(name), value.description))));
@@ -71,9 +71,9 @@ function field(name, schema = {}, required, about) {
     el("td", {}, kind(schema), limits(schema)), el("td", { class: "quiet" }, about ?? ""));
 }
 
-// A schema in a few words, with links to the shapes that it names.
+// Render a schema as a short type, with links to the schemas that it refers to.
 function kind(schema = {}) {
-  const name = named(schema);
+  const name = refName(schema);
   if (name) return el("a", { href: `#shape-${name}` }, name);
   const choices = schema.anyOf ?? schema.oneOf;
   if (choices) return el("span", {}, ...join(choices.map(kind), " | "));
@@ -88,9 +88,9 @@ const LIMITS = { minLength: "≥ % characters", maxLength: "≤ % characters", m
 
 function limits(schema) {
   const inner = schema.anyOf?.find((choice) => choice.type !== "null") ?? schema;
-  const said = Object.entries(LIMITS).filter(([name]) => inner[name] !== undefined).map(([name, text]) => text.replace("%", () => inner[name]));
-  if ("default" in schema && schema.default !== null) said.push(`default ${JSON.stringify(schema.default)}`);
-  return said.length ? el("span", { class: "limits" }, said.join(", ")) : null;
+  const texts = Object.entries(LIMITS).filter(([name]) => inner[name] !== undefined).map(([name, text]) => text.replace("%", () => inner[name]));
+  if ("default" in schema && schema.default !== null) texts.push(`default ${JSON.stringify(schema.default)}`);
+  return texts.length ? el("span", { class: "limits" }, texts.join(", ")) : null;
 }
 
 const join = (parts, text) => parts.flatMap((part, index) => (index ? [text, part] : [part]));

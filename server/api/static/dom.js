@@ -1,4 +1,4 @@
-// Building elements. Text is only ever text: nothing here parses HTML, and the page's policy would refuse it.
+// Create elements. Text stays text: nothing here parses HTML, and the page's content security policy would forbid it.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -22,7 +22,7 @@ export function tell(element, text) {
   element.hidden = !text;
 }
 
-// Text in which links to this very server are links; others stay text.
+// Split a text into text and links. Only URLs of this server become links.
 export function linked(text) {
   return text.split(/(https?:\/\/\S+)/).map((part) => {
     if (!/^https?:/.test(part) || !URL.canParse(part) || new URL(part).origin !== location.origin) return part;

@@ -1,4 +1,4 @@
-// The invitations that stand, as they come and go, while the front page shows.
+// The list of open invitations on the front page, kept up to date by the notification stream.
 
 import { $, el, show } from "./dom.js";
 import { OWN, Stream } from "./stream.js";
@@ -7,11 +7,11 @@ export class Invitations {
   constructor(accept) {
     this.accept = accept;
     this.open = new Map();
-    this.stream = new Stream("v1/me", OWN, { frame: (type, body) => this.take(type, body), state: () => {} });
+    this.stream = new Stream("v1/me", OWN, { frame: (type, body) => this.receive(type, body), state: () => {} });
     this.render();
   }
 
-  take(type, body) {
+  receive(type, body) {
     if (type === "snapshot") this.open = new Map(body.invitations.map((one) => [one.session.id, one]));
     else if (type === "session_invitation") this.open = new Map([[body.session.id, body], ...this.open]);
     else if (type === "invitation_closed") this.open.delete(body.session_id);

@@ -1,4 +1,4 @@
-// The front page: who you are, and which class you are in.
+// The front page: log in or register, and create or join a class.
 
 import { account, call, command, enterBy, forget, logIn, logOut, register, registerNewcomer } from "./api.js";
 import { $, el, show, tell } from "./dom.js";
@@ -27,8 +27,8 @@ async function home() {
   $("join").elements.code.value = code;
   $("home-title").textContent = code ? "You are invited to a class" : "A live class, in a minute";
   tell($("home-text"), code
-    ? `Say who you are, and you are in.`
-    : "A teacher creates a class and shares its link. Students open the link, type a name, and are in.");
+    ? "Type your name to join."
+    : "A teacher creates a class and shares its link. Students open the link, type a name, and join.");
   ($("join").elements[code && !user ? "name" : "code"]).focus({ preventScroll: true });
   if (user?.role === "teacher") await mine();
 }
@@ -47,14 +47,14 @@ async function mine() {
     el("li", {}, el("a", { href: `?code=${session.code}` }, session.title), " ", el("span", { class: "pill", "data-state": session.status }, session.status))));
 }
 
-// Nothing of what showed before is to go on.
+// Close the streams of the view that was visible before.
 function leave() {
   room?.close();
   invitations?.close();
   room = invitations = null;
 }
 
-// Through the link of a room, which has its name and a token in it.
+// Join by the link of a room, which contains the room's name and a token.
 async function enterRoom(name, token) {
   history.replaceState(null, "", "./");
   if (token) enterBy(token);
@@ -85,7 +85,7 @@ function inside(session) {
   room = new Room(session, (reason) => { if (reason === "unauthenticated") forget(); });
 }
 
-// Run a form's work with its button held, and say what went wrong.
+// Run `work` when a form is submitted. Meanwhile its button is disabled; an error appears above the forms.
 function onSubmit(id, work) {
   $(id).addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -146,7 +146,7 @@ $("log-out").addEventListener("click", async () => {
   await home();
 });
 
-// Someone who is known already goes straight in: after a reload, or on the link of the next class.
+// A user who is logged in joins at once: after a reload, or by the link of another class.
 try {
   const link = new URLSearchParams(location.search);
   if (link.get("room")) await enterRoom(link.get("room"), link.get("t"));

@@ -1,4 +1,4 @@
-// A session on the page: its stream in, commands out.
+// The page of a class: it renders the session's stream and sends commands.
 
 import { account, command } from "./api.js";
 import { $, clock, el, linked, show, tell } from "./dom.js";
@@ -13,7 +13,7 @@ const OVER = {
   ended: "This class has ended.",
   kicked: "You were removed from this class.",
   left: "You have left this class.",
-  unauthenticated: "Your account is no longer signed in.",
+  unauthenticated: "You are logged out. Log in and open the class again.",
 };
 const CONNECTION = { connecting: "Connecting…", live: "Connected", waiting: "Reconnecting…", over: "Closed" };
 
@@ -25,7 +25,7 @@ export class Room {
     this.state = null;
     this.connection = "connecting";
     this.typedAt = 0;
-    this.following = true; // the end of the chat, until somebody scrolls up
+    this.following = true; // keeps the latest message in view, until the user scrolls up
     $("chat").replaceChildren();
     $("feed").replaceChildren();
     $("code").textContent = session.code;
@@ -38,7 +38,7 @@ export class Room {
     this.controls = new AbortController();
     this.wire();
     this.stream = new Stream(`v1/sessions/${this.ref}`, TYPES, {
-      frame: (type, body, cursor) => this.take(type, body, cursor),
+      frame: (type, body, cursor) => this.receive(type, body, cursor),
       state: (connection, reason) => this.connected(connection, reason),
     });
   }
@@ -98,14 +98,14 @@ export class Room {
   connected(connection, reason) {
     this.connection = connection;
     if (connection === "over") {
-      tell($("banner"), OVER[reason] ?? "This class cannot be followed any longer.");
+      tell($("banner"), OVER[reason] ?? "The connection to this class was closed. Reload the page to try again.");
       this.onLeft(reason);
     }
     this.draw();
   }
 
-  take(type, body, cursor) {
-    this.note(type, body, cursor);
+  receive(type, body, cursor) {
+    this.logEvent(type, body, cursor);
     if (type === "snapshot") {
       this.state = new State(body, this.me);
       $("chat").replaceChildren();
@@ -117,7 +117,7 @@ export class Room {
     }
     if (type === "unmute_requested" && body.user_id === this.me) tell($("banner"), "The teacher asks you to unmute yourself.");
     if (type === "participant_unmuted" && body.user_id === this.me) tell($("banner"));
-    if (type === "hand_called") this.announce(body.user_id === this.me ? "It is your turn to speak." : `${this.state.name(body.user_id)} has the word.`);
+    if (type === "hand_called") this.announce(body.user_id === this.me ? "It is your turn to speak." : `It is ${this.state.name(body.user_id)}'s turn to speak.`);
     this.draw();
   }
 
@@ -126,7 +126,7 @@ export class Room {
     setTimeout(() => $("banner").textContent === text && tell($("banner")), ANNOUNCED_MS);
   }
 
-  // One redraw a frame of the screen, however many events came.
+  // Redraw at most once per animation frame, however many events arrive.
   draw() {
     this.drawing ??= requestAnimationFrame(() => {
       this.drawing = null;
@@ -200,11 +200,11 @@ export class Room {
     const box = $("chat");
     const known = new Map([...box.children].map((item) => [item.dataset.key, item]));
     const wanted = this.state.chat.map((message) => {
-      const look = JSON.stringify([message.deleted, message.reactions, this.state.name(message.user_id), this.state.live, this.connection === "over"]);
+      const version = JSON.stringify([message.deleted, message.reactions, this.state.name(message.user_id), this.state.live, this.connection === "over"]);
       const old = known.get(String(message.message_id));
-      if (old?.dataset.look === look) return old;
+      if (old?.dataset.version === version) return old;
       const item = this.message(message);
-      Object.assign(item.dataset, { key: message.message_id, look });
+      Object.assign(item.dataset, { key: message.message_id, version });
       old?.replaceWith(item);
       return item;
     });
@@ -247,7 +247,7 @@ export class Room {
     $("writing").textContent = names.length ? `${names.slice(0, 3).join(", ")} ${names.length > 1 ? "are" : "is"} writing…` : " ";
   }
 
-  note(type, body, cursor) {
+  logEvent(type, body, cursor) {
     const { seq, at, actor, type: _, ...rest } = body;
     const detail = type === "snapshot" ? `cursor ${cursor}` : Object.entries(rest).map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(" ");
     const feed = $("feed");

@@ -1,4 +1,4 @@
-// This page's view of a session: the snapshot with every event since applied to it, as docs/state.md says.
+// The page's view of a session: a snapshot, with all later events applied to it as docs/state.md describes.
 
 export class State {
   constructor(snapshot, me) {
@@ -38,7 +38,7 @@ const depart = (status) => (state, event, person) => {
 };
 const session = (changes) => (state) => Object.assign(state.session, changes);
 const lowered = (state, event) => { state.hands = state.hands.filter((id) => id !== event.user_id); };
-// A change that makes other parts of the session visible, or hides them, is followed by a new snapshot.
+// If a change makes other parts of the session visible, or hides them, the server sends a new snapshot after it.
 const rightsChanged = (state, event, person) => {
   person.role = event.role ?? person.role;
   person.permissions = event.permissions;
@@ -46,7 +46,7 @@ const rightsChanged = (state, event, person) => {
 };
 const CHAT_KEPT = 300;
 
-// Fields that have their default are not sent.
+// Events omit fields that have their default value.
 const APPLY = {
   session_started: session({ status: "live" }),
   session_ended: session({ status: "ended" }),

@@ -1,10 +1,10 @@
-// A live stream, a session's or one's own. It resumes by cursor until the server says not to come back.
-// A ticket opens a stream once, so EventSource's own way of reconnecting would not do.
+// A live stream: a session's, or the user's notifications. It reconnects with its cursor until the server ends it.
+// A ticket opens only one stream, so that EventSource's own reconnection cannot be used.
 
 import { call } from "./api.js";
 
 const LONGEST_WAIT_MS = 10_000;
-// EventSource hands on only the event types that it was asked for.
+// EventSource delivers only the event types that have a listener.
 export const TYPES = [
   "snapshot", "resumed", "reset", "bye",
   "session_created", "session_started", "session_ended", "session_cancelled", "session_updated", "session_locked",
@@ -25,8 +25,9 @@ export const TYPES = [
 export const OWN = ["snapshot", "resumed", "reset", "bye", "session_invitation", "invitation_closed"];
 
 export class Stream {
-  // `of` is a session's path, or "v1/me"; `types` are those of its frames.
-  // `on.frame(type, body, cursor)` for every frame, `on.state("connecting" | "live" | "waiting" | "over", detail)`.
+  // `of` is a session's path or "v1/me"; `types` are the event types of its frames.
+  // Calls `on.frame(type, body, cursor)` for every frame, and
+  // `on.state("connecting" | "live" | "waiting" | "over", reason)` when the connection changes.
   constructor(of, types, on) {
     this.of = of;
     this.types = types;
@@ -57,10 +58,10 @@ export class Stream {
       return;
     }
     this.source.onerror = () => this.later();
-    for (const type of this.types) this.source.addEventListener(type, (frame) => this.take(type, frame));
+    for (const type of this.types) this.source.addEventListener(type, (frame) => this.receive(type, frame));
   }
 
-  take(type, frame) {
+  receive(type, frame) {
     const body = JSON.parse(frame.data);
     if (frame.lastEventId) this.cursor = frame.lastEventId;
     this.failures = 0;
