@@ -39,10 +39,11 @@ def visible_event(
     `reader`: the viewer of a row of the log, who receives direct messages between others without their content.
     `json`: the JSON of the whole event."""
     event, actor_id = recorded.event, recorded.actor_id
-    if not with_actor and anonymous(event):
+    rule = RULES[type(event)]
+    if not with_actor and rule.confidants is not None and anonymous(event):
         actor_id = None
-    if reader is not None and (for_reader := RULES[type(event)].for_reader) is not None:
-        event, json = for_reader(event, recorded.actor_id, reader), None  # type: ignore[assignment]
+    if reader is not None and rule.for_reader is not None:
+        event, json = rule.for_reader(event, recorded.actor_id, reader), None  # type: ignore[assignment]
     return VisibleEvent(recorded.epoch, recorded.seq, recorded.at, actor_id, event, json)
 
 

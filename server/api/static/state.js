@@ -41,8 +41,8 @@ const lowered = (state, event) => { state.hands = state.hands.filter((id) => id 
 // If a change makes other parts of the session visible, or hides them, the server sends a new snapshot after it.
 const rightsChanged = (state, event, person) => {
   person.role = event.role ?? person.role;
-  person.permissions = event.permissions;
-  person.muted ||= !event.permissions.includes("speak");
+  person.permissions = event.permissions ?? person.permissions ?? [];
+  person.muted ||= !person.permissions.includes("speak");
 };
 const CHAT_KEPT = 300;
 
@@ -59,7 +59,7 @@ const APPLY = {
     state.people.set(event.user_id, {
       ...person,
       user_id: event.user_id, number: event.number, name: event.name, role: event.role, status: "joined",
-      online: event.online ?? false, muted: event.muted ?? false, permissions: event.permissions,
+      online: event.online ?? false, muted: event.muted ?? false, permissions: event.permissions ?? person.permissions ?? [],
     });
   },
   participant_left: depart("left"),

@@ -5,18 +5,19 @@
 
 import asyncio
 import os
+import random
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from msgspec import structs
 
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.ids import MessageId, Millis
+from actors.session.ids import MessageId, Millis, UserId
 from actors.session.permissions import role_of
 from actors.session.state import FeaturesUpdate, Kind, Role, TextChange
 from server.v1.frames import SILENT
@@ -42,7 +43,6 @@ LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 pytestmark = pytest.mark.timeout(1_800 if LONG else 400)  # Hypothesis may shrink a failure for five minutes
 
 TEACHER, ANN, BEN, CAT, EVE, GUS = PEOPLE
-EXAMPLES = int(os.environ.get("FOLD_EXAMPLES", "100"))
 
 
 def test_the_fold_knows_every_type_of_frame() -> None:
@@ -231,8 +231,28 @@ def turn_back(watched: Watched, turning: str) -> None:
 # Random scripts
 
 
+REPORTS = st.builds(c.ReportRecording, status=st.just("completed"), recording_id=st.integers(1, 3))
+AUDIO_MS = 61_000
+"""Longer than the track."""
+
+Happening = int | list[c.Caller] | tuple[int, bool, c.Command]
+"""Milliseconds that pass; people who reconnect, nobody after a restart of the server; or a caller's command."""
+HAPPENINGS: st.SearchStrategy[Happening] = (
+    st.integers(0, 2 * GRACE)
+    | st.just(AUDIO_MS)
+    | st.lists(st.sampled_from(PEOPLE), max_size=4)
+    | st.tuples(callers, flags, COMING | ROSTER | SETTINGS | ENDS)
+    | st.tuples(callers, flags, COMING)
+)
+
+
 class Views(RuleBasedStateMachine):
     """Six people with clients, a clock, lost connections and a server that restarts."""
+
+    received: ClassVar[set[str]] = set()
+    """The types of frames that some client received in any script."""
+    viewers: ClassVar[set[str]] = set()
+    """The kinds of viewers whose view was compared in any script."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -240,6 +260,8 @@ class Views(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.runner.close()
+        for client in self.watched.clients.values():
+            self.received.update(client.received)
 
     @initialize(
         kind=st.sampled_from(get_args(Kind)),
@@ -248,11 +270,12 @@ class Views(RuleBasedStateMachine):
         mute_on_join=flags,
         empty_after=st.none() | st.integers(1, 120),
         remembered=st.sampled_from([1, 4, 256]),
+        teacher_joins=st.sampled_from([True, True, False]),
         come=st.lists(st.tuples(st.sampled_from(PEOPLE), st.sampled_from(get_args(Role)), flags), max_size=6),
     )
-    def create(self, come: list[tuple[c.Caller, Role, bool]], remembered: int, **new: Any) -> None:
+    def create(self, come: list[tuple[c.Caller, Role, bool]], remembered: int, teacher_joins: bool, **new: Any) -> None:
         self.watched = Watched(PEOPLE, remembered=remembered, **new)
-        self.do(self.watched.open, TEACHER, join=True)
+        self.do(self.watched.open, TEACHER, join=teacher_joins)
         for one, role, admitted in come:
             self.do(self.watched.open, structs.replace(one, has_invitation=True), join=True)
             if admitted:
@@ -260,20 +283,35 @@ class Views(RuleBasedStateMachine):
                 self.ask(TEACHER, c.SetRole(one.user_id, role))
                 self.do(self.watched.open, one)
 
-    @rule(deeds=st.lists(st.tuples(callers, st.integers(0, 3), COMING | COMING | ROSTER), min_size=1, max_size=8))
-    def come_and_go(self, deeds: list[tuple[int, int, c.Command]]) -> None:
-        for by, has_invitation, command in deeds:
-            caller = structs.replace(self.caller(by), has_invitation=bool(has_invitation))
-            match command:
-                case c.Connect(join=join):
-                    self.do(self.watched.open, caller, join=join)
-                case c.Disconnect():
-                    self.do(self.watched.close, caller)
-                case _:
-                    self.ask(caller, command)
+    @rule(happenings=st.lists(HAPPENINGS, min_size=1, max_size=6))
+    def happen(self, happenings: list[Happening]) -> None:
+        """Have people come, go, reconnect or change the session, have time pass, or the server restart."""
+        for one in happenings:
+            match one:
+                case int(ms):
+                    self.do(self.watched.wait, ms)
+                case tuple((by, has_invitation, command)):
+                    caller = structs.replace(self.caller(by), has_invitation=has_invitation)
+                    self.come_or_go(caller, command, by)
+                case []:
+                    self.do(self.watched.restart)
+                case [*people]:
+                    for person in people:
+                        self.do(self.watched.open, person)
+
+    def come_or_go(self, caller: c.Caller, command: c.Command, number: int) -> None:
+        match command:
+            case c.Connect(join=join):
+                self.do(self.watched.open, caller, join=join)
+            case c.Disconnect():
+                self.do(self.watched.close, caller)
+            case c.End() | c.Cancel() | c.Delete() if number % 2:
+                pass  # many scripts go on
+            case _:
+                self.ask(caller, command)
 
     @rule(
-        deeds=st.lists(st.tuples(callers, TAKING_PART | CHAT | DOING), min_size=1, max_size=12),
+        deeds=st.lists(st.tuples(callers, TAKING_PART | CHAT | DOING), min_size=6, max_size=16),
         after=st.integers(0, SECOND),
     )
     def take_part(self, deeds: list[tuple[int, c.Command]], after: int) -> None:
@@ -283,37 +321,15 @@ class Views(RuleBasedStateMachine):
             self.watched.decide(self.caller(by), self.about(command))
         self.do(self.watched.flush)
 
-    @rule(deeds=st.lists(DOING | CHAT | ROSTER, min_size=1, max_size=12), after=st.integers(0, 10 * SECOND))
+    @rule(deeds=st.lists(DOING | CHAT | ROSTER | REPORTS, min_size=6, max_size=16), after=st.integers(0, 10 * SECOND))
     def teach(self, deeds: list[c.Command], after: int) -> None:
         """Use everything there is to use as the teacher, who may."""
         for command in deeds:
             self.watched.now = Millis(self.watched.now + after)
-            self.ask(TEACHER, self.about(command))
-
-    @rule(by=callers, command=SETTINGS)
-    def set_up(self, by: int, command: c.Command) -> None:
-        self.ask(self.caller(by), command)
-
-    @rule(by=callers, command=ENDS, really=st.integers(0, 30))
-    def end(self, by: int, command: c.Command, really: int) -> None:
-        if really == 17 or isinstance(command, c.Start):
-            self.ask(self.caller(by), command)
-
-    @rule(ms=st.integers(0, 2 * GRACE))
-    def let_time_pass(self, ms: int) -> None:
-        self.do(self.watched.wait, ms)
-
-    @rule()
-    def restart(self) -> None:
-        self.do(self.watched.restart)
-
-    @rule(who=st.lists(st.sampled_from(PEOPLE)))
-    def come_back(self, who: list[c.Caller]) -> None:
-        for one in who:
-            self.do(self.watched.open, one)
+            self.ask(TEACHER, command)
 
     def ask(self, by: c.Caller, command: c.Command) -> None:
-        self.do(self.watched.ask, by, command)
+        self.do(self.watched.ask, by, self.about(command))
 
     def do(self, act: Callable[..., object], *args: object, **keywords: object) -> None:
         """Act in a loop, which subscribers need for their futures."""
@@ -338,19 +354,50 @@ class Views(RuleBasedStateMachine):
                 return structs.replace(command, message_id=MessageId(command.message_id % (state.last_message_id + 2)))
             case c.EditCode(base_version=int(base)) if base > 1:
                 return structs.replace(command, base_version=state.code.version)
+            case c.Admit() | c.Deny():
+                waiting = [user_id for user_id, one in state.participants.items() if one.status == "waiting"]
+                return structs.replace(command, user_id=waiting[0]) if waiting else command
+            case c.ApproveQuestion() | c.UpvoteQuestion() | c.AnswerQuestion() | c.DismissQuestion():
+                return structs.replace(command, question_id=command.question_id % (state.last_question_id + 2))
+            case c.Vote() | c.ClosePoll():
+                return structs.replace(command, poll_id=command.poll_id % (state.last_poll_id + 2))
         return command
 
     @invariant()
     def the_frames_keep_the_view(self) -> None:
         self.watched.check()
+        for client in self.watched.clients.values():
+            if client.open:
+                self.viewers.add(kind_of(self.watched, client.user_id))
 
 
-TestViews = Views.TestCase
-TestViews.settings = settings(
-    max_examples=3_000 if LONG else EXAMPLES,
-    stateful_step_count=50 if LONG else 30,
-    derandomize=not LONG and EXAMPLES == 100,
+def kind_of(watched: Watched, viewer: UserId) -> str:
+    """Return the role in which a user watches; or `lobby`, `owner`, `guest`, or `outside` for others."""
+    one = watched.state.participants.get(viewer)
+    if viewer == watched.state.session.owner_id:
+        return "owner"
+    if one is None or one.status not in ("joined", "waiting"):
+        return "outside"
+    return "lobby" if one.status == "waiting" else "guest" if one.guest else one.role
+
+
+ROUND = settings(
+    max_examples=500 if LONG else 50,
+    stateful_step_count=50 if LONG else 20,
     database=None,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+FEWEST, MOST = 3, 16
+"""How often a round is played: at least, and at most until every type of event has been reached."""
+
+
+def test_random_scripts_keep_every_view() -> None:
+    """They reach every type of event and every kind of viewer, so that none goes untested unnoticed."""
+    kinds = {e.TYPES[event] for event in SCRIPTS} | {"owner", "host", "cohost", "member", "observer", "guest", "lobby"}
+    first = random.randrange(1 << 30) if LONG else 0
+    for number in range(MOST):
+        run_state_machine_as_test(seed(first + number)(Views), settings=ROUND)
+        if number + 1 >= FEWEST and kinds <= Views.received | Views.viewers:
+            break
+    assert kinds - Views.received - Views.viewers == set()
