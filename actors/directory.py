@@ -170,7 +170,7 @@ class Directory:
         while True:
             # Repeatedly: for some seconds, a server that has just been killed still counts as alive.
             await self._attempt(self._recover)
-            await self._attempt(self._wake)
+            await self._attempt(self.wake_due)
             await asyncio.sleep(self._wake_every_s)
             self._passivate()
 
@@ -186,7 +186,7 @@ class Directory:
         """Wake the sessions that were in use when their server stopped, so that their grace times and ends are kept."""
         await self._tick_all(await self._log.interrupted())
 
-    async def _wake(self) -> None:
+    async def wake_due(self) -> None:
         """Wake sessions that are due before the next round. Their own timers then keep the exact moment."""
         soon = Millis(self._shared.clock() + round(WAKE_EVERY_S * 1000))
         await self._tick_all(await self._log.due(soon, 1_000))

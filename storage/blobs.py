@@ -101,6 +101,11 @@ class Blobs:
             await asyncio.shield(taking_back)
             raise
 
+    async def settled(self) -> None:
+        """Wait until every upload that was given up has left nothing."""
+        while self._given_up:
+            await asyncio.wait(self._given_up)
+
     async def _taken_back(self, key: str, upload: "asyncio.Future[Any]") -> None:
         await asyncio.wait({upload})
         if upload.exception() is None:

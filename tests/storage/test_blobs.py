@@ -129,8 +129,7 @@ async def test_one_that_is_given_up_twice_leaves_nothing_either(
     with pytest.raises(asyncio.CancelledError):
         await upload
     async with asyncio.timeout(8):
-        while store.blobs._given_up:  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0.005)
+        await store.blobs.settled()
     assert store.keys() == []
     gc.collect()
     assert caplog.messages == []

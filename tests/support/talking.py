@@ -151,6 +151,10 @@ class Editor:
         await self.talk.do("merge_code", update=base64.b64encode(self.doc.get_update(self.known)).decode())
         self.known = self.doc.get_state()
 
+    def reconnect(self, talk: Talk) -> None:
+        """Continue on a new socket."""
+        self.talk, self._heard = talk, 0
+
     def hear(self) -> None:
         """Apply the received updates."""
         for frame in self.talk.seen[self._heard :]:

@@ -100,7 +100,7 @@ async def test_they_go_on_after_the_server_was_started_anew(dsn: str, data: Path
             await append(host, "plainly\n")
             assert cursor is not None
             async with talk(anna, cursor=cursor) as one, talk(ben) as two:
-                editor.talk, editor._heard = one, 0
+                editor.reconnect(one)
                 await editor.send()
                 late = await Editor.attached(two, ben)
                 final = (await host.person.get(f"{host.path}/code")).ok()

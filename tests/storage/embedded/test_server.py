@@ -286,7 +286,7 @@ def test_one_that_died_by_itself_starts_again_where_it_was(empty_data: Path) -> 
         dsn = server.dsn
         query(server, "create table kept as select 1 as one")
         os.kill(server.pid, signal.SIGKILL)
-        server._process.wait()
+        psutil.Process(server.pid).wait()
         assert server.died
         server.revive()
         assert server.dsn == dsn

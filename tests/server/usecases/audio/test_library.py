@@ -630,7 +630,7 @@ async def test_the_end_comes_in_time_though_the_session_has_left_memory(town: To
     await town.passivate(host)
     directory = town.server.services.directory
     # What the directory does every few seconds: it looks ahead, and the session's own timer does the rest.
-    await directory._wake()
+    await directory.wake_due()
     await wait_for(lambda: playback_types(town, host)[-1] == "audio_ended")
     assert 2_000 <= played_ms(town, host) < 2_250
 
