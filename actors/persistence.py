@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from msgspec import Struct
 
@@ -56,15 +56,15 @@ class Persistence(LoopActor):
         self,
         log: EventLog,
         *,
-        batch_rows: int,
-        batch_bytes: int,
+        commit_rows: int,
+        commit_bytes: int,
         queue_rows: int,
         observe: Callable[[int, float], None] = lambda rows, seconds: None,
     ) -> None:
         super().__init__()
         self._log = log
-        self._batch_rows = batch_rows
-        self._batch_bytes = batch_bytes
+        self._commit_rows = commit_rows
+        self._commit_bytes = commit_bytes
         self._queue_rows = queue_rows
         self._observe = observe
         self._queue: deque[Append] = deque()
@@ -109,14 +109,14 @@ class Persistence(LoopActor):
 
     async def _commit_all(self) -> None:
         try:
-            while batch := self._next_batch():
-                await self._commit(batch)
+            while group := self._next_group():
+                await self._commit(group)
         finally:
             self._commits = None
             self._reply_when_idle()
 
-    def _next_batch(self) -> list[Append]:
-        batch: list[Append] = []
+    def _next_group(self) -> list[Append]:
+        group: list[Append] = []
         epochs: dict[SessionId, int] = {}
         rows = size = 0
         while self._queue:
@@ -127,20 +127,20 @@ class Persistence(LoopActor):
                 continue
             rows += len(append.rows)
             size += append.size
-            if batch and (rows > self._batch_rows or size > self._batch_bytes):
+            if group and (rows > self._commit_rows or size > self._commit_bytes):
                 break
             # The last append of an actor and the first of its successor have different epochs: never in one statement.
             if epochs.setdefault(append.session_id, append.epoch) != append.epoch:
                 break
-            batch.append(self._queue.popleft())
-        return batch
+            group.append(self._queue.popleft())
+        return group
 
-    async def _commit(self, batch: list[Append]) -> None:
+    async def _commit(self, group: list[Append]) -> None:
         started = time.perf_counter()
         last: dict[SessionId, Append] = {}
         appends: dict[SessionId, int] = {}
         rows = 0
-        for append in batch:
+        for append in group:
             session_id = append.session_id
             last[session_id] = append
             appends[session_id] = appends.get(session_id, 0) + 1
@@ -148,7 +148,7 @@ class Persistence(LoopActor):
         committed: Collection[SessionId] = ()
         fenced = False
         try:
-            committed = await self._log.append(batch)
+            committed = await self._log.append(group)
             fenced = True
         except LogUnavailable as error:
             logger.warning("commit for %d sessions failed, outcome unknown: %s", len(last), error)
@@ -157,27 +157,25 @@ class Persistence(LoopActor):
             if len(last) > 1:
                 # A refused commit is not applied. Only the session whose rows caused it may fail, so try each alone.
                 for session_id in last:
-                    await self._commit([append for append in batch if append.session_id == session_id])
+                    await self._commit([append for append in group if append.session_id == session_id])
                 return
         self.queued_rows -= rows
+        failed = {session_id: append.epoch for session_id, append in last.items() if session_id not in committed}
+        if failed:
+            self._drop_queued(failed)
         for session_id, append in last.items():
-            if session_id in committed:
-                tell(append.actor, AppendsCommitted(append.new_seq, appends[session_id]))
-            else:
-                self._drop_queued(session_id, append.epoch)
+            if session_id in failed:
                 tell(append.actor, CommitFailed(fenced))
+            else:
+                tell(append.actor, AppendsCommitted(append.new_seq, appends[session_id]))
         self._observe(rows, time.perf_counter() - started)
 
-    def _drop_queued(self, session_id: SessionId, epoch: int) -> None:
-        """Drop the appends that a failed actor has queued: they continue from rows that may not be in the log.
-
-        Appends of its successor, which have a later epoch, stay."""
-        dropped = [append for append in self._queue if (append.session_id, append.epoch) == (session_id, epoch)]
-        if dropped:
-            self._queue = deque(
-                append for append in self._queue if (append.session_id, append.epoch) != (session_id, epoch)
-            )
-            self.queued_rows -= sum(len(append.rows) for append in dropped)
+    def _drop_queued(self, failed: Mapping[SessionId, int]) -> None:
+        """Drop the appends that failed actors, by session and epoch, have queued: they continue from rows that may not
+        be in the log. Appends of their successors, which have later epochs, stay."""
+        kept = deque(append for append in self._queue if failed.get(append.session_id) != append.epoch)
+        self.queued_rows -= sum(len(append.rows) for append in self._queue) - sum(len(append.rows) for append in kept)
+        self._queue = kept
 
     async def _save_all(self) -> None:
         try:

@@ -1,8 +1,8 @@
 """The mailbox around the machine: one actor per live session.
 
-**Law:** what a batch decides is flushed as one `Append`; its replies and then its events go out once that is
-committed, in the order of the log. The state runs ahead of the log by the batches in flight, so everything that
-shows state waits for the commit of the state that it shows.
+**Law:** a batch is sent to the log as one `Append`. Once that is committed, its replies and then its events go out, in
+the order of the log. The state runs ahead of the log by the batches in flight, so everything that shows state waits for
+the commit of that state.
 """
 
 import contextlib

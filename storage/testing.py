@@ -77,8 +77,8 @@ class Tables:
 class Held:
     """A commit that has come and waits to be told how it goes."""
 
-    def __init__(self, batch: Sequence[Append]) -> None:
-        self.batch = list(batch)
+    def __init__(self, appends: Sequence[Append]) -> None:
+        self.appends = list(appends)
         self._go: asyncio.Future[Trouble | None] = asyncio.get_running_loop().create_future()
 
     def release(self) -> None:
@@ -96,8 +96,8 @@ class MemoryEventLog:
 
     def __init__(self, tables: Tables | None = None, owner: str = "memory:1") -> None:
         self.tables = tables or Tables()
-        self.batches: list[list[Append]] = []
-        """Every batch that came, whatever became of it."""
+        self.commits: list[list[Append]] = []
+        """The appends of every commit that was asked for, in order."""
         self.calls: Counter[str] = Counter()
         self.holding = False
         """Whether commits wait in `waiting` until a test has said how they go."""
@@ -180,18 +180,18 @@ class MemoryEventLog:
         if creation.key is not None:
             self.tables.creations.add((creation.key.user_id, creation.key.key))
 
-    async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
-        self.batches.append(list(batch))
+    async def append(self, appends: Sequence[Append]) -> Collection[SessionId]:
+        self.commits.append(list(appends))
         trouble = None
         if self.holding:
-            held = Held(batch)
+            held = Held(appends)
             self.waiting.put_nowait(held)
             trouble = await held.verdict()
-        return await self._do("append", lambda: self._append(batch), trouble)
+        return await self._do("append", lambda: self._append(appends), trouble)
 
-    def _append(self, batch: Sequence[Append]) -> Collection[SessionId]:
+    def _append(self, appends: Sequence[Append]) -> Collection[SessionId]:
         parts: dict[SessionId, list[Append]] = {}
-        for append in batch:
+        for append in appends:
             parts.setdefault(append.session_id, []).append(append)
             _storable(append.rows)
         taken = {session_id: part for session_id, part in parts.items() if self._follows(session_id, part)}

@@ -173,8 +173,8 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
 def committing(settings: Settings, log: PostgresEventLog, observe: metrics.CommitMetrics) -> Persistence:
     persistence = Persistence(
         log,
-        batch_rows=settings.commit.batch_rows,
-        batch_bytes=settings.commit.batch_bytes,
+        commit_rows=settings.commit.batch_rows,
+        commit_bytes=settings.commit.batch_bytes,
         queue_rows=settings.limits.log_queue_rows,
         observe=observe,
     )

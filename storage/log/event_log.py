@@ -210,10 +210,10 @@ class PostgresEventLog:
         if creation.outbox_rows:
             self._noticed()
 
-    async def append(self, batch: Sequence[Append]) -> Collection[SessionId]:
-        statement, encoded = batched(batch)
+    async def append(self, appends: Sequence[Append]) -> Collection[SessionId]:
+        statement, encoded = batched(appends)
         rows = await self._writer.fetch(f"execute {statement} (%s, %s)", (encoded.decode(), self._owner))
-        if any(append.outbox_rows for append in batch):
+        if any(append.outbox_rows for append in appends):
             self._noticed()
         return {row[0] for row in rows}
 

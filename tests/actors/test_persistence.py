@@ -47,7 +47,7 @@ class Office:
         self.log = Log()
         self.observed: list[int] = []
         self._numbers = itertools.count(1)
-        limits = {"batch_rows": 100, "batch_bytes": 10_000, "queue_rows": 1_000, **changed}
+        limits = {"commit_rows": 100, "commit_bytes": 10_000, "queue_rows": 1_000, **changed}
         self.writer = Persistence(self.log, observe=lambda rows, seconds: self.observed.append(rows), **limits).begin()
 
     async def teller(self) -> Teller:
@@ -76,7 +76,7 @@ class Office:
 
     def shape(self) -> list[list[int]]:
         """Give the rows of each append of each batch."""
-        return [[len(part.rows) for part in batch] for batch in self.log.batches]
+        return [[len(part.rows) for part in batch] for batch in self.log.commits]
 
     def stored(self, teller: Teller) -> list[int]:
         return [row.seq for row in self.log.stored(teller.session_id).rows]
@@ -129,10 +129,10 @@ async def test_what_queues_during_a_commit_is_the_next_one(office: Office) -> No
 @pytest.mark.parametrize(
     ("limits", "sizes", "batches"),
     [
-        ({"batch_rows": 4}, [(2, 1), (2, 1), (1, 1), (3, 1)], [[2, 2], [1, 3]]),
-        ({"batch_rows": 4}, [(9, 1), (1, 1)], [[9], [1]]),
-        ({"batch_bytes": 100}, [(1, 60), (1, 40), (1, 1), (1, 100)], [[1, 1], [1], [1]]),
-        ({"batch_bytes": 100}, [(1, 500), (1, 500)], [[1], [1]]),
+        ({"commit_rows": 4}, [(2, 1), (2, 1), (1, 1), (3, 1)], [[2, 2], [1, 3]]),
+        ({"commit_rows": 4}, [(9, 1), (1, 1)], [[9], [1]]),
+        ({"commit_bytes": 100}, [(1, 60), (1, 40), (1, 1), (1, 100)], [[1, 1], [1], [1]]),
+        ({"commit_bytes": 100}, [(1, 500), (1, 500)], [[1], [1]]),
     ],
     ids=["rows", "one larger than a batch", "bytes", "each larger than a batch"],
 )
@@ -173,7 +173,7 @@ async def test_two_claims_of_a_session_are_never_in_one_commit(office: Office) -
         office.tell(other.append())
         await turns()
     await office.idle()
-    assert [[part.epoch for part in batch] for batch in office.log.batches] == [[1], [1], [2, 1]]
+    assert [[part.epoch for part in batch] for batch in office.log.commits] == [[1], [1], [2, 1]]
     assert teller.heard == [CommitFailed(fenced=True)]
     assert successor.heard == [2]
 
@@ -374,7 +374,7 @@ async def test_idle_at_once_when_there_is_nothing(office: Office) -> None:
 
 @pytest.mark.parametrize("sizes", list(itertools.permutations([1, 7, 30])))
 async def test_order_is_kept_whatever_the_batches(sizes: tuple[int, ...]) -> None:
-    office = Office(batch_rows=8)
+    office = Office(commit_rows=8)
     ann, ben = await office.teller(), await office.teller()
     for size, teller in itertools.product(sizes, (ann, ben)):
         office.tell(teller.append(size))

@@ -87,11 +87,11 @@ async def test_a_turn_is_one_append_and_answers_come_first_in_order(room: Proces
         *(("published", OPEN + n) for n in (1, 2, 3)),
     ]
     assert room.streams.batches[-1] == [OPEN + 1, OPEN + 2, OPEN + 3], "one write for one commit"
-    assert [len(part.rows) for part in room.log.batches[-1]] == [3]
+    assert [len(part.rows) for part in room.log.commits[-1]] == [3]
 
 
 async def test_turns_during_a_commit_are_written_together_and_shown_in_order(room: Process) -> None:
-    before = len(room.log.batches)
+    before = len(room.log.commits)
     with room.log.held():
         sent = []
         for text in ("one", "two", "three"):
@@ -99,7 +99,7 @@ async def test_turns_during_a_commit_are_written_together_and_shown_in_order(roo
             await turns()
     assert [(await one.came()).seq for one in sent] == [OPEN + 1, OPEN + 2, OPEN + 3]  # type: ignore[union-attr]
     await room.streams.reaches(OPEN + 3)
-    assert [len(batch) for batch in room.log.batches[before:]] == [1, 2]
+    assert [len(batch) for batch in room.log.commits[before:]] == [1, 2]
     assert texts(room.streams.events) == ["one", "two", "three"]
     assert room.streams.seqs == list(range(room.streams.seqs[0], OPEN + 4))
 

@@ -235,13 +235,13 @@ class Process:
         self.full = False
         settings = {
             "mailbox": 1_000, "passivate_after_s": 300.0, "snapshot_events": 500, "snapshot_ms": 60_000,
-            "commands_per_s": 1e9, "keys_kept": 1_000, "batch_rows": 256, "batch_bytes": 1 << 20, "queue_rows": 10_000,
-            "wake_every_s": 3_600.0, **changed,
+            "commands_per_s": 1e9, "keys_kept": 1_000, "commit_rows": 256, "commit_bytes": 1 << 20,
+            "queue_rows": 10_000, "wake_every_s": 3_600.0, **changed,
         }  # fmt: skip
         self.writer = Persistence(
             log,
-            batch_rows=settings["batch_rows"],
-            batch_bytes=settings["batch_bytes"],
+            commit_rows=settings["commit_rows"],
+            commit_bytes=settings["commit_bytes"],
             queue_rows=settings["queue_rows"],
         ).begin()
 

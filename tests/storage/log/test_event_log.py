@@ -582,7 +582,7 @@ async def test_the_fake_holds_commits_until_they_are_released() -> None:
     append = author.append(message(1))
     commit = asyncio.create_task(log.append([append]))
     held = await log.waiting.get()
-    assert held.batch == [append]
+    assert held.appends == [append]
     assert len(await stored(log, author)) == 1
     held.release()
     assert await commit == {author.session_id}
