@@ -15,6 +15,8 @@ from actors.session.state import State
 
 
 class EventRule(Struct, frozen=True, gc=False):
+    """The rule of one type of event. The first four have no default: each type has to say them."""
+
     audience: a.Audience
     lists: Literal["unchanged", "session", "participant", "everyone"]
     """Which rows of lists and reports it changes: none; the session's; also the participant's (`event.user_id`); also
@@ -43,14 +45,17 @@ def guests_excluded(event: e.SessionUpdated) -> bool:
 
 
 def participant(event: e.RoleChanged | e.ParticipantKicked) -> UserId:
+    """Return the participant whom the event is about: it may make or unmake a moderator."""
     return event.user_id
 
 
 def participant_with_other_rights(event: e.PermissionsChanged) -> UserId | None:
+    """Return the participant whom the event is about, if it concerns the permission to moderate."""
     return event.user_id if "moderate" in event.granted or "moderate" in event.revoked else None
 
 
 def joined_moderator(event: e.ParticipantJoined) -> UserId | None:
+    """Return the participant who joins, if they may moderate: their streams may have begun before that."""
     may = event.role in ("host", "cohost") or "moderate" in (event.permissions or ())
     return event.user_id if may else None
 
