@@ -14,7 +14,7 @@ import aiopg
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
-from storage.errors import Conflict, StorageError, Unavailable, UnknownOutcome
+from storage.errors import Conflict, DatabaseUnavailable, StorageError, UnknownOutcome
 
 Params: TypeAlias = Sequence[object] | Mapping[str, object]
 Row: TypeAlias = tuple[Any, ...]
@@ -48,7 +48,7 @@ def translated(error: psycopg2.Error, *, lost: bool = False) -> StorageError:
     if lost or error.diag.severity_nonlocalized in ("FATAL", "PANIC"):
         return UnknownOutcome(text)
     if (error.pgcode or "")[:2] in _PASSING:
-        return Unavailable(text)
+        return DatabaseUnavailable(text)
     return StorageError(text)
 
 
@@ -126,10 +126,10 @@ class AiopgConnection(aiopg.Connection):
     async def run(self, sql: str, params: Params) -> tuple[list[Row], int]:
         """Run one statement; give its rows and its row count.
 
-        Raises: Unavailable, UnknownOutcome, Conflict, StorageError.
+        Raises: DatabaseUnavailable, UnknownOutcome, Conflict, StorageError.
         """
         if self.closed:
-            raise Unavailable("the connection was lost earlier")
+            raise DatabaseUnavailable("the connection was lost earlier")
         # As aiopg's cursor does it, without one: it costs as much as the rest of this.
         cursor = self.raw.cursor()
         waiter = self._create_waiter("run")
@@ -162,7 +162,7 @@ def _expire(waiter: "asyncio.Future[None]") -> None:
 async def connect(dsn: str, setup: Sequence[str], deadline: float, statement_timeout_s: float) -> AiopgConnection:
     """Connect, and run `setup`; while the server restarts try again until `deadline`, in loop time.
 
-    Raises: Unavailable; StorageError if `setup` is at fault.
+    Raises: DatabaseUnavailable; StorageError if `setup` is at fault.
     """
     # The server gives up a little after us, so that what we abandoned does not hold its locks for long. A process
     # frozen inside a transaction must not hold them either: the next owner of its sessions waits for them.
@@ -183,11 +183,11 @@ async def connect(dsn: str, setup: Sequence[str], deadline: float, statement_tim
                 except (psycopg2.Error, TimeoutError, UnknownOutcome) as error:
                     reason = str(error).strip() or reason
                     if not any(phrase in reason for phrase in _SOON):
-                        raise Unavailable(f"cannot connect: {reason}") from error
+                        raise DatabaseUnavailable(f"cannot connect: {reason}") from error
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _RETRY_MAX_S)
     except TimeoutError as error:
-        raise Unavailable(f"cannot connect in time: {reason}") from error
+        raise DatabaseUnavailable(f"cannot connect in time: {reason}") from error
 
 
 async def _set_up(connection: AiopgConnection, setup: Sequence[str]) -> AiopgConnection:

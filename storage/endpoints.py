@@ -23,7 +23,7 @@ DeliveryStatus = Literal["pending", "delivered", "dead"]
 _attempts = msgspec.json.Decoder(list[Attempt])
 
 
-class Endpoint(Struct, frozen=True, kw_only=True):
+class WebhookEndpoint(Struct, frozen=True, kw_only=True):
     """`types` of events that it wants; []: all. `failures`: attempts since one went well, `failing_since` the first."""
 
     endpoint_id: str
@@ -85,19 +85,21 @@ class Endpoints:
                 raise TooMany
             await transaction.execute(SQL["create"], values)
 
-    async def find(self, endpoint_id: str, owner_id: UserId) -> Endpoint | None:
+    async def find(self, endpoint_id: str, owner_id: UserId) -> WebhookEndpoint | None:
         found = await self._page(owner_id, endpoint_id, None, 1)
         return found[0] if found else None
 
-    async def page(self, owner_id: UserId, *, before: int | None, limit: int) -> list[Endpoint]:
+    async def page(self, owner_id: UserId, *, before: int | None, limit: int) -> list[WebhookEndpoint]:
         """Give a user's endpoints, newest first; `before`: only numbers below it."""
         return await self._page(owner_id, None, before, limit)
 
-    async def _page(self, owner_id: UserId, endpoint_id: str | None, before: int | None, limit: int) -> list[Endpoint]:
+    async def _page(
+        self, owner_id: UserId, endpoint_id: str | None, before: int | None, limit: int
+    ) -> list[WebhookEndpoint]:
         params = {"owner_id": owner_id, "endpoint_id": endpoint_id, "before": before, "limit": limit}
-        names = Endpoint.__struct_fields__
+        names = WebhookEndpoint.__struct_fields__
         rows = await self._pool.fetch(SQL["page"], params, retry=True)
-        return [Endpoint(**dict(zip(names, row, strict=True))) for row in rows]
+        return [WebhookEndpoint(**dict(zip(names, row, strict=True))) for row in rows]
 
     async def change(
         self,

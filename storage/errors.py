@@ -1,31 +1,29 @@
-"""What storage raises. Callers see these and never a driver's error.
+"""The errors that storage raises. A driver's error never leaves storage.
 
-The law: `Unavailable` promises that nothing was changed, so trying again is safe; `UnknownOutcome` promises nothing.
+**Law:** `DatabaseUnavailable` promises that nothing was changed, so trying again is safe. `UnknownOutcome` promises
+nothing.
 """
 
 from actors.ports import LogUnavailable
 
 
 class StorageError(Exception):
-    """Say that storage refused or failed; the cause is chained. By itself: a fault in the statement or the data."""
+    """Storage refused or failed; the cause is chained. This very class means a fault in the statement or the data."""
 
 
-class Unavailable(StorageError, LogUnavailable):
-    """Say that the database could not serve this now, and that the statement certainly had no effect: try again."""
+class DatabaseUnavailable(StorageError, LogUnavailable):
+    """The database cannot serve this now, and the statement had no effect: try again."""
 
 
-class UnknownOutcome(Unavailable):
-    """Say that the connection was lost, or time ran out, while a statement ran: it may or may not have taken effect.
+class UnknownOutcome(DatabaseUnavailable):
+    """The connection was lost, or time ran out, while a statement ran: it may or may not have taken effect.
 
-    Never resend a write after it; read what is there first.
+    Never resend a write after this error; read the current state first.
     """
 
 
 class Conflict(StorageError):
-    """Say that a unique constraint holds such a row already.
-
-    `constraint` is its name as in the migrations.
-    """
+    """A unique constraint refused the row. `constraint` is its name in the migrations."""
 
     def __init__(self, constraint: str) -> None:
         super().__init__(f"unique constraint {constraint} holds such a row already")
@@ -33,10 +31,7 @@ class Conflict(StorageError):
 
 
 class NewerDatabase(StorageError):
-    """Say that a newer Homeroom has migrated this database.
-
-    `unknown` holds the migrations that this version lacks, in order.
-    """
+    """A newer Homeroom has migrated this database. `unknown` lists the migrations that this version lacks, in order."""
 
     def __init__(self, unknown: tuple[str, ...]) -> None:
         super().__init__(
@@ -47,23 +42,20 @@ class NewerDatabase(StorageError):
 
 
 class UnsupportedPostgres(StorageError):
-    """Say that the server is older than Homeroom's statements need."""
+    """The server is older than Homeroom's statements need."""
 
 
 class EmbeddedError(StorageError):
-    """Say that the embedded PostgreSQL could not be started, and what to do about it."""
+    """The embedded PostgreSQL could not be started. The message says what to do about it."""
 
 
 class DataDirectoryInUse(EmbeddedError):
-    """Say that another live Homeroom holds the data directory.
-
-    `pid` is its process id, None if it has not been written yet.
-    """
+    """Another running Homeroom uses the data directory. `pid` is its process id; None: not written yet."""
 
     def __init__(self, directory: str, pid: int | None) -> None:
         holder = f"process {pid}" if pid else "another process"
         super().__init__(
             f"the data directory {directory} is in use by {holder}, a running Homeroom. "
-            "Stop that one first, or give this one a data directory of its own."
+            "Stop that one first, or choose another data directory with --data."
         )
         self.pid = pid

@@ -12,7 +12,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from storage.aiopg_connection import CONNECT_TIMEOUT_S, translated
-from storage.errors import NewerDatabase, StorageError, Unavailable, UnsupportedPostgres
+from storage.errors import DatabaseUnavailable, NewerDatabase, StorageError, UnsupportedPostgres
 
 DIRECTORY = Path(__file__).parent / "sql" / "migrations"
 OLDEST_POSTGRES = 14
@@ -24,7 +24,7 @@ _LOCK_TIMEOUT_S = 60
 def pending(dsn: str, directory: Path = DIRECTORY) -> list[str]:
     """Name the migrations that `apply` would run, in order. Changes nothing.
 
-    Raises: Unavailable, NewerDatabase, UnsupportedPostgres, StorageError.
+    Raises: DatabaseUnavailable, NewerDatabase, UnsupportedPostgres, StorageError.
     """
     with _connected(dsn) as connection:
         return [path.stem for path in _missing(connection, directory)]
@@ -34,14 +34,14 @@ def apply(dsn: str, directory: Path = DIRECTORY) -> list[str]:
     """Bring the database up to date; name what was applied, in order. Blocks: call it in a thread.
 
     Another process doing the same is waited for, a minute at most. One that fails leaves those before it applied.
-    Raises: Unavailable, NewerDatabase, UnsupportedPostgres, StorageError (naming the migration).
+    Raises: DatabaseUnavailable, NewerDatabase, UnsupportedPostgres, StorageError (naming the migration).
     """
     with _connected(dsn) as connection, connection.cursor() as cursor:
         cursor.execute(f"set lock_timeout = '{_LOCK_TIMEOUT_S}s'")
         try:
             cursor.execute("select pg_advisory_lock(%s)", (_LOCK,))
         except psycopg2.errors.LockNotAvailable as error:
-            raise Unavailable(
+            raise DatabaseUnavailable(
                 "another process has been migrating this database for a minute; see what it waits for"
             ) from error
         cursor.execute("reset lock_timeout")
@@ -87,11 +87,11 @@ def _connected(dsn: str) -> Iterator[Connection]:
         )
     except psycopg2.ProgrammingError:
         # Its own words quote the DSN, which may have a password in it.
-        raise Unavailable(
+        raise DatabaseUnavailable(
             'it is no DSN; one is like "postgresql://user:password@host:5432/homeroom" or "host=… dbname=…"'
         ) from None
     except psycopg2.Error as error:
-        raise Unavailable(f"cannot connect: {str(error).strip()}") from error
+        raise DatabaseUnavailable(f"cannot connect: {str(error).strip()}") from error
     try:
         connection.autocommit = True
         if connection.server_version < OLDEST_POSTGRES * 10_000:

@@ -12,7 +12,7 @@ from typing import Self
 from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
 
 from storage.aiopg_connection import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S, AiopgConnection, Params, Row, connect
-from storage.errors import StorageError, Unavailable, UnknownOutcome
+from storage.errors import DatabaseUnavailable, StorageError, UnknownOutcome
 
 
 class Transaction:
@@ -24,7 +24,7 @@ class Transaction:
     async def fetch(self, sql: str, params: Params = ()) -> list[Row]:
         """Run a statement and give its rows.
 
-        Raises: Unavailable (also when the connection is lost: that rolls back), Conflict, StorageError.
+        Raises: DatabaseUnavailable (also when the connection is lost: that rolls back), Conflict, StorageError.
         """
         return (await self._run(sql, params))[0]
 
@@ -36,7 +36,7 @@ class Transaction:
         try:
             return await self._connection.run(sql, params)
         except UnknownOutcome as error:
-            raise Unavailable(f"the transaction was rolled back: {error}") from error
+            raise DatabaseUnavailable(f"the transaction was rolled back: {error}") from error
 
 
 class Pool:
@@ -68,14 +68,17 @@ class Pool:
 
         `connect_timeout_s` bounds the whole wait for a connection, free or new, and with it for a restarting server.
         A host name in `dsn` is resolved on the loop (libpq cannot do otherwise): give an address or a socket.
-        Raises: Unavailable.
+        Raises: DatabaseUnavailable.
         """
         pool = cls(dsn, size=size, connect_timeout_s=connect_timeout_s, statement_timeout_s=statement_timeout_s)
         async with pool._connection():
             return pool
 
     async def close(self) -> None:
-        """Close it: waits for the statements that run; later and waiting calls get Unavailable. Again: nothing."""
+        """Wait for running statements, and close every connection. Waiting and later calls raise DatabaseUnavailable.
+
+        A second call does nothing.
+        """
         if not self._closed:
             self._closed = True
             while self._idle:
@@ -97,7 +100,7 @@ class Pool:
         """Run one statement, in its own transaction, and give its rows ([] for a statement without rows).
 
         `retry`: the statement only reads, so run it once more if the connection is lost under it.
-        Raises: Unavailable, UnknownOutcome, Conflict, StorageError.
+        Raises: DatabaseUnavailable, UnknownOutcome, Conflict, StorageError.
         """
         try:
             async with self._connection() as connection:
@@ -112,7 +115,7 @@ class Pool:
     async def execute(self, sql: str, params: Params = ()) -> int:
         """Run one statement, in its own transaction, and give the number of rows that it touched.
 
-        Raises: Unavailable, UnknownOutcome, Conflict, StorageError.
+        Raises: DatabaseUnavailable, UnknownOutcome, Conflict, StorageError.
         """
         async with self._connection() as connection:
             return (await connection.run(sql, params))[1]
@@ -121,14 +124,14 @@ class Pool:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction: committed when the block ends, rolled back when it raises.
 
-        Raises: Unavailable on entry; at the end UnknownOutcome if the connection is lost during the commit, Conflict
-        or StorageError if a deferred constraint fails or a failed statement was passed over.
+        Raise DatabaseUnavailable on entry. At the end, raise UnknownOutcome if the connection is lost during the
+        commit, and Conflict or StorageError if a deferred constraint fails or the block ignored a failed statement.
         """
         async with self._connection() as connection:
             try:
                 await connection.run("begin", ())
             except UnknownOutcome as error:
-                raise Unavailable(str(error)) from error
+                raise DatabaseUnavailable(str(error)) from error
             try:
                 yield Transaction(connection)
             except BaseException:
@@ -139,7 +142,7 @@ class Pool:
                 await _rolled_back(connection)
                 raise StorageError("the transaction was rolled back: one of its statements had failed")
             if connection.closed:
-                raise Unavailable("the transaction was rolled back: its connection was lost")
+                raise DatabaseUnavailable("the transaction was rolled back: its connection was lost")
             await connection.run("commit", ())
 
     @contextlib.asynccontextmanager
@@ -149,7 +152,7 @@ class Pool:
             async with asyncio.timeout_at(deadline):
                 await self._slots.acquire()
         except TimeoutError as error:
-            raise Unavailable(f"no free connection within {self._connect_timeout_s:g} s") from error
+            raise DatabaseUnavailable(f"no free connection within {self._connect_timeout_s:g} s") from error
         try:
             connection = await self._take(deadline)
             try:
@@ -164,7 +167,7 @@ class Pool:
 
     async def _take(self, deadline: float) -> AiopgConnection:
         if self._closed:
-            raise Unavailable("the pool is closed")
+            raise DatabaseUnavailable("the pool is closed")
         while self._idle:
             connection = self._idle.pop()
             if connection.idle:
@@ -206,7 +209,7 @@ class Writer:
     async def fetch(self, sql: str, params: Params = ()) -> list[Row]:
         """Run one statement, in its own transaction, and give its rows.
 
-        Raises: Unavailable, UnknownOutcome, Conflict, StorageError.
+        Raises: DatabaseUnavailable, UnknownOutcome, Conflict, StorageError.
         """
         async with self._turn:
             if self._connection is None or not self._connection.idle:

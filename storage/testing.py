@@ -16,14 +16,14 @@ from msgspec import Struct
 from actors.ports import Append, Claim, Creation, KeyRow, LogRow, NotificationRow, NotUnique, OutboxRow, ParticipantRow
 from actors.session.events import DurableEvent, MessageDeleted, Recorded
 from actors.session.ids import Millis, SessionId, UserId
-from storage.errors import Conflict, StorageError, Unavailable, UnknownOutcome
+from storage.errors import Conflict, DatabaseUnavailable, StorageError, UnknownOutcome
 
 T = TypeVar("T")
 Call = Literal[
     "next_number", "create", "append", "claim", "read", "find_key", "save_snapshot", "due", "interrupted", "heartbeat"
 ]
 Trouble = Literal["before", "after", "refused"]
-"""Unavailable with nothing done; away after it was done, which nobody can tell from `before`; a plain error."""
+"""DatabaseUnavailable with nothing done; away after it was done, which nobody can tell from `before`; a plain error."""
 
 KEYS_KEPT = 1_000
 ALIVE_S = 6.0
@@ -34,7 +34,7 @@ _DELETED: str = str(MessageDeleted.__struct_config__.tag)
 _events = msgspec.json.Decoder(DurableEvent)
 
 
-class Head(Struct):
+class SessionHead(Struct):
     owner: str
     epoch: int
     last_seq: int
@@ -47,7 +47,7 @@ class Stored(Struct):
     name: str
     code: str
     number: int
-    head: Head
+    head: SessionHead
     body: bytes
     rows: list[LogRow]
     keys: dict[tuple[UserId, str], KeyRow] = {}
@@ -135,7 +135,7 @@ class MemoryEventLog:
         # A store never answers within the turn that asked.
         await asyncio.sleep(0)
         if trouble == "before":
-            raise Unavailable(f"{call}: told to fail")
+            raise DatabaseUnavailable(f"{call}: told to fail")
         if trouble == "refused":
             raise StorageError(f"{call}: told to refuse")
         result = work()
@@ -168,7 +168,7 @@ class MemoryEventLog:
         for what in ("number", "name", "code"):
             if any(getattr(other, what) == getattr(session, what) for other in self.tables.sessions.values()):
                 raise NotUnique(what)
-        head = Head(self._owner, epoch=1, last_seq=rows[-1].seq, wake_at=creation.wake_at)
+        head = SessionHead(self._owner, epoch=1, last_seq=rows[-1].seq, wake_at=creation.wake_at)
         self.tables.sessions[session.id] = Stored(
             session.name, session.code, session.number, head, msgspec.json.encode(session), list(rows)
         )
@@ -295,7 +295,7 @@ class MemoryEventLog:
 
         return await self._do("interrupted", work)
 
-    def _elsewhere(self, head: Head) -> bool:
+    def _elsewhere(self, head: SessionHead) -> bool:
         return head.owner != self._owner and self.tables.alive(head.owner)
 
     async def heartbeat(self) -> None:

@@ -10,7 +10,7 @@ from actors.session.commands import Person
 from actors.session.ids import Millis, UserId
 from storage import queries
 from storage.aiopg_connection import Row
-from storage.errors import Conflict, Unavailable
+from storage.errors import Conflict, DatabaseUnavailable
 from storage.pool import Pool
 
 SQL = queries.load("users")
@@ -37,7 +37,7 @@ class User(Struct, frozen=True):
     """Given when it is added."""
 
 
-class Claimed(Struct, frozen=True, kw_only=True):
+class ExternalClaims(Struct, frozen=True, kw_only=True):
     """What a verified token of an outside issuer says of its holder. `issued_at` (unix s) orders such tokens."""
 
     issuer: str
@@ -80,7 +80,7 @@ class Users:
         """Find an account by what its owner logs in with."""
         return _first(await self._pool.fetch(SQL["find_login"], {"email": email, "phone": phone}, retry=True))
 
-    async def sight(self, claimed: Claimed, new_id: UserId) -> tuple[User, AccountRole | None]:
+    async def sight(self, claimed: ExternalClaims, new_id: UserId) -> tuple[User, AccountRole | None]:
         """Find the user whom an outside token names, or make them, with `new_id`; give also the role that they had.
 
         What the latest token says holds, but for an email that another account has."""
@@ -97,7 +97,7 @@ class Users:
                 continue
             if taken_in is not None:
                 return taken_in, None if found is None else found.role
-        raise Unavailable("a user of an outside issuer changes all the time")
+        raise DatabaseUnavailable("a user of an outside issuer changes all the time")
 
     async def people(self, user_ids: Collection[UserId]) -> dict[UserId, Person]:
         """Look up names and numbers; who is not there has no account."""

@@ -42,7 +42,7 @@ def participant_and_moderators(state: State, event: Any, actor_id: UserId | None
     return moderators(state) | {event.user_id}
 
 
-def addressee(state: State, event: e.Signal, actor_id: UserId | None) -> Users:
+def addressee(state: State, event: e.SignalSent, actor_id: UserId | None) -> Users:
     """Return the user to whom the event is addressed."""
     return frozenset({event.to})
 

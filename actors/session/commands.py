@@ -501,7 +501,7 @@ class Signal(Command, frozen=True):
     payload: Any
 
 
-class Cursor(Command, frozen=True):
+class MoveCursor(Command, frozen=True, tag="cursor"):
     """Show others the position of your cursor. It is never stored."""
 
     position: dict[str, Any]
@@ -524,7 +524,7 @@ WireCommand = (
     | OpenPoll | Vote | ClosePoll
     | EditCode | SetLanguage | RestoreCode | MergeCode | Draw | Erase | ClearBoard | RestoreBoard
     | StartRecording | StopRecording
-    | LogEvent | Signal | Cursor | Typing
+    | LogEvent | Signal | MoveCursor | Typing
 )  # fmt: skip
 
 

@@ -148,9 +148,9 @@ RULES: dict[type[e.Event], EventRule] = {
     e.EventLogged: NOTE,
     e.AudioUploaded: NOTE,
     # Ephemeral
-    e.Signal: EventRule(a.addressee, "unchanged", "continue", None),
-    e.Cursor: PLAIN,
-    e.Typing: PLAIN,
+    e.SignalSent: EventRule(a.addressee, "unchanged", "continue", None),
+    e.CursorMoved: PLAIN,
+    e.TypingChanged: PLAIN,
     e.Relayed: PLAIN,
 }
 

@@ -494,20 +494,20 @@ class AudioUploaded(Event, frozen=True):
 # Ephemeral events: relayed at once and never stored, without `seq`
 
 
-class Signal(Event, frozen=True):
+class SignalSent(Event, frozen=True, tag="signal"):
     """A message from one participant's client to another's, such as for WebRTC."""
 
     to: UserId
     payload: Any
 
 
-class Cursor(Event, frozen=True):
+class CursorMoved(Event, frozen=True, tag="cursor"):
     """The position of the actor's cursor, in the client's own terms."""
 
     position: dict[str, Any]
 
 
-class Typing(Event, frozen=True):
+class TypingChanged(Event, frozen=True, tag="typing"):
     """The actor is writing a chat message, or stops."""
 
     active: bool = True
@@ -536,9 +536,9 @@ DurableEvent = (
     | RecordingStarted | RecordingStopped | RecordingUpdated
     | EventLogged | AudioUploaded
 )  # fmt: skip
-EphemeralEvent = Signal | Cursor | Typing | Relayed
+EphemeralEvent = SignalSent | CursorMoved | TypingChanged | Relayed
 AnyEvent = DurableEvent | EphemeralEvent
 
 TYPES: Mapping[type, str] = {event: str(event.__struct_config__.tag) for event in get_args(AnyEvent)}
 """The `type` of each event in the log."""
-EPHEMERAL: frozenset[type] = frozenset({Signal, Cursor, Typing, Relayed})
+EPHEMERAL: frozenset[type] = frozenset({SignalSent, CursorMoved, TypingChanged, Relayed})

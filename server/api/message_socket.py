@@ -28,7 +28,7 @@ from server.usecases.session_commands import asked
 logger = logging.getLogger(__name__)
 
 
-class Message(Struct, frozen=True):
+class SocketMessage(Struct, frozen=True):
     """What every message has; `data` is the type's own."""
 
     type: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -48,7 +48,7 @@ class MessageSocketEndpoint(SocketEndpoint):
         self.api = api
         self.row = row
         self.services = services
-        self.message = Decoder(Message, max_depth=depth)
+        self.message = Decoder(SocketMessage, max_depth=depth)
         self.bodies = {name: Decoder(frame.body, max_depth=depth) for name, frame in row.frames.items()}
         self.anything = Decoder(dict[str, Any], max_depth=depth)
 

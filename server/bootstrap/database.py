@@ -11,7 +11,7 @@ from server.settings.sections import BadSetting, Settings
 from storage import migrate
 from storage.embedded import server as embedded
 from storage.embedded.server import Embedded
-from storage.errors import StorageError, Unavailable
+from storage.errors import DatabaseUnavailable, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ async def open_database(settings: Settings, stack: contextlib.AsyncExitStack, sa
         dsn = postgres.dsn
     try:
         applied = await asyncio.to_thread(migrate.apply, dsn)
-    except Unavailable as error:
+    except DatabaseUnavailable as error:
         if settings.database.dsn.reveal():
             raise BadSetting(f"the database that database.dsn names: {error}") from error
         raise

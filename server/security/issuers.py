@@ -23,7 +23,7 @@ from server.security.jwks import FetchedKeys, KeySource, KeysUnavailable, Verifi
 from server.security.principal import Principal
 from server.security.tokens import MAX_EXPIRY_S, Tokens
 from server.settings.sections import AuthSettings, IssuerSettings
-from storage.users import Claimed, Users
+from storage.users import ExternalClaims, Users
 
 SUBJECT_LENGTH = 255
 NAME_LENGTH = 200
@@ -74,7 +74,7 @@ class ExternalIssuer:
         subject = printable(claim_at(claims, issuer.subject_claim), SUBJECT_LENGTH)
         if subject is None:
             raise unauthenticated(f"The token must have the claim `{issuer.subject_claim}`, a text or a whole number.")
-        claimed = Claimed(
+        claimed = ExternalClaims(
             issuer=issuer.issuer,
             subject=subject,
             name=printable(claim_at(claims, issuer.name_claim), NAME_LENGTH, cut=True) or subject[:NAME_LENGTH],

@@ -13,7 +13,7 @@ from actors.session.ids import UserId
 from actors.session.visibility import Published, VisibleEvent
 from server.streams.format import RETRY_MS, Bye, Cursor, StreamEncoder
 
-RELAYED = (e.Cursor, e.Typing)
+RELAYED = (e.CursorMoved, e.TypingChanged)
 RELAY_ABOVE_BYTES = 16_384
 """With more than this waiting for a reader, only the latest cursor and typing frames are kept for it."""
 

@@ -21,7 +21,7 @@ from server.outbound.webhooks import WebhookMessage, new_secret, parse_message_i
 from server.security.principal import Principal
 from server.usecases.call import Call
 from server.usecases.services import Services
-from storage.endpoints import Delivered, DeliveryStatus, Endpoint, TooMany
+from storage.endpoints import Delivered, DeliveryStatus, TooMany, WebhookEndpoint
 from storage.outbox import Attempt
 from storage.sessions import UUID
 
@@ -73,7 +73,7 @@ class DeliveryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class WithSecret(Struct, frozen=True):
     """An endpoint and the secret that it has just got: shown this once."""
 
-    endpoint: Endpoint
+    endpoint: WebhookEndpoint
     secret: str
 
 
@@ -144,7 +144,7 @@ async def noticed(services: Services, owner_id: UserId) -> None:
         return
 
 
-async def found(services: Services, owner_id: UserId, endpoint_id: str) -> Endpoint:
+async def found(services: Services, owner_id: UserId, endpoint_id: str) -> WebhookEndpoint:
     """Raises: Problem 404."""
     endpoint = await services.webhooks.endpoints.find(endpoint_id, owner_id) if UUID.fullmatch(endpoint_id) else None
     if endpoint is None:
@@ -156,7 +156,7 @@ def unknown(endpoint_id: str) -> Problem:
     return Problem(404, "unknown_webhook", f"There is no webhook {endpoint_id!r} of yours.")
 
 
-async def own(services: Services, call: Call) -> Endpoint:
+async def own(services: Services, call: Call) -> WebhookEndpoint:
     """Find the endpoint that the path names. Raises: Problem 404."""
     return await found(services, call.principal.user_id, call.params["webhook_id"])
 
@@ -168,7 +168,7 @@ async def page(services: Services, call: Call) -> Listed:
     return listed(endpoints, query.limit, lambda one: one.number)
 
 
-async def change(services: Services, call: Call) -> Endpoint:
+async def change(services: Services, call: Call) -> WebhookEndpoint:
     body: ChangeEndpoint = call.body
     endpoint = await own(services, call)
     types = None if body.types is None else known_types(services, body.types)
@@ -251,7 +251,7 @@ async def replay_since(services: Services, call: Call) -> Replayed:
     return Replayed(queued, Millis(latest + 1) if latest is not None and queued >= most else None)
 
 
-def enabled(endpoint: Endpoint) -> None:
+def enabled(endpoint: WebhookEndpoint) -> None:
     """Raises: Problem 409."""
     if endpoint.disabled is not None:
         raise Problem(409, "disabled", "Nothing is sent to a disabled webhook; enable it first (PATCH `enabled`).")

@@ -299,7 +299,7 @@ class ExportHead(Struct, frozen=True, tag_field="type", tag="session"):
     exported_at: str
 
 
-class ArchiveHead(Struct, frozen=True, tag_field="type", tag="recording"):
+class ArchiveHeadView(Struct, frozen=True, tag_field="type", tag="recording"):
     """The first line of an archive. `state` is the session as every participant saw it when the recording began.
     `audio` lists the tracks and voice notes that occur in the recording."""
 
@@ -318,7 +318,7 @@ def archive_head(head: archive.ArchiveHead) -> bytes:
     """Encode the first line of an archive, with its newline."""
     line = recording_line(head.recording)
     state = state_view(head.state, NOBODY, head.recording.recording.started_at)
-    return encode(ArchiveHead(line, state, head.chat_count, head.audio_ids)) + b"\n"
+    return encode(ArchiveHeadView(line, state, head.chat_count, head.audio_ids)) + b"\n"
 
 
 def rows(line: Callable[[VisibleEvent], bytes]) -> tuple[ActionRoute | DownloadRoute | ReplayRoute, ...]:

@@ -20,7 +20,7 @@ from server.usecases.records.log_pages import EVENT_TYPES
 from server.usecases.services import Services
 from server.v1.frames import NAMES, SILENT, event_json
 from server.v1.views import Page, encode
-from storage.endpoints import Delivered, DeliveryStatus, Disabled, Endpoint
+from storage.endpoints import Delivered, DeliveryStatus, Disabled, WebhookEndpoint
 from storage.outbox import Attempt, Delivery
 
 SENT = EVENT_TYPES - {NAMES[kind].decode() for kind in SILENT}
@@ -133,7 +133,7 @@ class RedeliveryView(Struct, frozen=True):
     next: str | None
 
 
-def endpoint_view(endpoint: Endpoint) -> EndpointView:
+def endpoint_view(endpoint: WebhookEndpoint) -> EndpointView:
     """Return the view of a webhook, without its secret."""
     return EndpointView(
         id=endpoint.endpoint_id,
@@ -152,7 +152,7 @@ def endpoint_view(endpoint: Endpoint) -> EndpointView:
     )
 
 
-def one_endpoint(endpoint: Endpoint, call: Call) -> EndpointView:
+def one_endpoint(endpoint: WebhookEndpoint, call: Call) -> EndpointView:
     """Return one webhook."""
     return endpoint_view(endpoint)
 

@@ -66,13 +66,13 @@ def let_in(directory: Path, home: Path, account: Account) -> None:
         )
 
 
-class Identity(TypedDict):
+class ProcessIdentity(TypedDict):
     user: int | None
     group: int | None
     extra_groups: list[str | int] | None
 
 
-def identity(account: Account | None) -> Identity:
+def identity(account: Account | None) -> ProcessIdentity:
     if account is None:
         return {"user": None, "group": None, "extra_groups": None}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}

@@ -154,7 +154,7 @@ async def test_ephemeral_events_go_out_at_once_and_are_not_stored(room: Process)
         room.send(says("Hello"))
         relayed = room.send(c.Typing(), BEN)
         await turns()
-        assert room.streams.relayed == [(e.Typing(), BEN.user_id)]
+        assert room.streams.relayed == [(e.TypingChanged(), BEN.user_id)]
         assert room.streams.last_seq == OPEN
     outcome = await relayed.came()
     assert isinstance(outcome, Answer)

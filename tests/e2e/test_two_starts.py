@@ -50,7 +50,7 @@ async def test_a_second_server_on_the_same_data_is_refused(scratch: str | None) 
             status, said = await second.ended()
             assert status == 1
             assert f"process {first.process.pid}" in said
-            assert "Stop that one first, or give this one a data directory of its own" in said
+            assert "Stop that one first, or choose another data directory with --data" in said
             assert "Traceback" not in said
             assert await is_ready(first)
             await second.stop()

@@ -13,7 +13,7 @@ import pytest
 from psycopg2.extensions import make_dsn
 
 from storage import migrate
-from storage.errors import NewerDatabase, StorageError, Unavailable, UnsupportedPostgres
+from storage.errors import DatabaseUnavailable, NewerDatabase, StorageError, UnsupportedPostgres
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,7 +121,7 @@ def test_an_old_postgres_is_refused(empty: str, directory: Path, monkeypatch: py
 
 
 def test_no_server_and_no_migrations_say_so(empty: str, tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="cannot connect"):
+    with pytest.raises(DatabaseUnavailable, match="cannot connect"):
         migrate.apply(make_dsn(empty, dbname="nobody_made_this"))
     with pytest.raises(StorageError, match="installation is incomplete"):
         migrate.apply(empty, tmp_path)

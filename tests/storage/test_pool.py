@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 
 from storage.embedded import server as embedded
-from storage.errors import Conflict, StorageError, Unavailable, UnknownOutcome
+from storage.errors import Conflict, DatabaseUnavailable, StorageError, UnknownOutcome
 from storage.pool import Pool, Writer
 
 TABLE = (
@@ -179,9 +179,9 @@ async def test_a_transaction_that_lost_its_connection_did_certainly_nothing(
             if then_use:
                 await tx.execute("insert into fruit values ('plum')")
 
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(DatabaseUnavailable) as caught:
         await lose(then_use=True)
-    assert type(caught.value) is Unavailable
+    assert type(caught.value) is DatabaseUnavailable
     with pytest.raises(UnknownOutcome):  # it was the commit that was sent
         await lose(then_use=False)
     assert await pool.fetch("select name from fruit") == []
@@ -211,7 +211,7 @@ async def test_callers_beyond_the_size_wait_in_turn_and_not_for_ever(dsn: str, a
     async with await Pool.open(dsn, size=1, connect_timeout_s=0.2) as pool:
         first = asyncio.create_task(pool.fetch(STUCK))
         await administrator.waiting()
-        with pytest.raises(Unavailable, match="no free connection"):
+        with pytest.raises(DatabaseUnavailable, match="no free connection"):
             await pool.fetch("select 1")
         second = asyncio.create_task(pool.fetch("select 2"))
         await asyncio.sleep(0)
@@ -256,7 +256,7 @@ async def test_a_statement_that_takes_too_long_has_an_unknown_outcome(dsn: str, 
 async def test_the_servers_cancellation_is_an_error_and_not_ours(pool: Pool, administrator: Administrator) -> None:
     task = asyncio.create_task(pool.fetch(STUCK))
     administrator.query("select pg_cancel_backend(%s)", await administrator.waiting())
-    with pytest.raises(Unavailable, match="canceling statement"):
+    with pytest.raises(DatabaseUnavailable, match="canceling statement"):
         await task
 
 
@@ -396,9 +396,9 @@ async def test_a_restart_of_postgres_goes_unnoticed_between_statements(data: Pat
 
 
 async def test_no_server_is_said_at_once_or_after_the_time_that_was_given(dsn: str, tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match=r'cannot connect: .*"nobody_made_this" does not exist'):
+    with pytest.raises(DatabaseUnavailable, match=r'cannot connect: .*"nobody_made_this" does not exist'):
         await Pool.open(f"{dsn} dbname=nobody_made_this", size=1)
-    with pytest.raises(Unavailable, match=r"cannot connect in time: .*No such file"):
+    with pytest.raises(DatabaseUnavailable, match=r"cannot connect in time: .*No such file"):
         await Pool.open(f"host={tmp_path}", size=1, connect_timeout_s=0.1)
 
 
@@ -413,9 +413,9 @@ async def test_closing_waits_for_what_runs_and_refuses_the_rest(dsn: str, admini
     administrator.query("select pg_advisory_unlock(7)")
     assert (await running)[0][2] == "done"
     await closing
-    with pytest.raises(Unavailable, match="closed"):
+    with pytest.raises(DatabaseUnavailable, match="closed"):
         await waiting
-    with pytest.raises(Unavailable, match="closed"):
+    with pytest.raises(DatabaseUnavailable, match="closed"):
         await pool.fetch("select 1")
     await pool.close()
 

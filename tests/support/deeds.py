@@ -116,7 +116,7 @@ DOING = MEDIA | PLAYBACK | PLAYBACK | QUESTIONS | POLLS | CODE | BOARD | RECORDI
 RELAYED = (
     st.builds(c.LogEvent, st.sampled_from(["error", "export_board", "participant_joined"]))
     | st.builds(c.Signal, someone, st.just({"sdp": ""}))
-    | st.sampled_from([c.Cursor({"x": 0}), c.Typing(), c.LogAudioUpload(SONG)])
+    | st.sampled_from([c.MoveCursor({"x": 0}), c.Typing(), c.LogAudioUpload(SONG)])
 )
 TAKING_PART = ROSTER | SPEAKING | RELAYED
 soon = st.none() | st.integers(1, 300).map(lambda s: datetime.fromtimestamp(START / 1000 + s, UTC))

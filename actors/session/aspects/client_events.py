@@ -37,19 +37,19 @@ def signal(state: State, command: c.Signal, by: c.Caller, now: Millis) -> list[e
     if command.to != state.session.owner_id:
         target(state, command.to, field="to")
     require_small(command.payload, RELAY_BYTES, "payload")
-    return [e.Signal(to=command.to, payload=command.payload)]
+    return [e.SignalSent(to=command.to, payload=command.payload)]
 
 
-def cursor(state: State, command: c.Cursor, by: c.Caller, now: Millis) -> list[e.Event]:
+def cursor(state: State, command: c.MoveCursor, by: c.Caller, now: Millis) -> list[e.Event]:
     joined(state, by)
     require_small(command.position, DATA_BYTES, "position")
-    return [e.Cursor(position=command.position)]
+    return [e.CursorMoved(position=command.position)]
 
 
 def typing(state: State, command: c.Typing, by: c.Caller, now: Millis) -> list[e.Event]:
     joined(state, by)
     require(state, by, "chat")
-    return [e.Typing(active=command.active)]
+    return [e.TypingChanged(active=command.active)]
 
 
 def relay(state: State, command: c.Relay, by: c.Caller, now: Millis) -> list[e.Event]:
@@ -86,7 +86,7 @@ HANDLERS = {
     c.LogEvent: log_event,
     c.LogAudioUpload: log_audio_upload,
     c.Signal: signal,
-    c.Cursor: cursor,
+    c.MoveCursor: cursor,
     c.Typing: typing,
     c.Relay: relay,
 }

@@ -83,7 +83,7 @@ EVENTS: dict[type[e.Event], Shown] = {
 # Relayed messages
 
 
-def cursor_position(event: e.Cursor, sender: UserId, at: Millis, state: State) -> tuple[str, Data]:
+def cursor_position(event: e.CursorMoved, sender: UserId, at: Millis, state: State) -> tuple[str, Data]:
     """Return the frame of a participant's cursor."""
     return "cursor_position", {"position": event.position, "userId": id_of(state, sender), "timestamp": at}
 
@@ -98,7 +98,7 @@ def client_message(event: e.Relayed, sender: UserId, at: Millis, state: State) -
     return event.name, {**data, "timestamp": at}
 
 
-RELAYS: Mapping[type, Relayed] = {e.Cursor: cursor_position, e.Relayed: client_message}
+RELAYS: Mapping[type, Relayed] = {e.CursorMoved: cursor_position, e.Relayed: client_message}
 
 
 # Commands from messages. A message that changes nothing is relayed all the same.
@@ -121,7 +121,7 @@ def set_language(call: Call) -> c.Command:
 
 def move_cursor(call: Call) -> c.Command:
     """Return the command that relays the sender's cursor."""
-    return c.Cursor(msgspec.to_builtins(call.body.position))
+    return c.MoveCursor(msgspec.to_builtins(call.body.position))
 
 
 def join(call: Call) -> c.Command:

@@ -22,14 +22,9 @@ KIND: Kind = "classroom"
 REMOVED = "Removed by teacher"
 CAPACITY = 10_000
 """The product has no limit and no error for a full session; this is Homeroom's own limit."""
+PHONE = r"^\+?([ ()-]*[0-9]){5,}[ ()-]*$(?!\n)"
 Phone = Annotated[
-    str,
-    Meta(
-        min_length=10,
-        max_length=20,
-        pattern=r"^\+?([ ()-]*[0-9]){5,}[ ()-]*$(?!\n)",
-        description="a phone number such as `+49 30 123456`",
-    ),
+    str, Meta(min_length=10, max_length=20, pattern=PHONE, description="a phone number such as `+49 30 123456`")
 ]
 Password = Annotated[str, Meta(min_length=6, max_length=200)]
 

@@ -162,13 +162,13 @@ EVENTS: Mapping[type[e.Event], Told] = {
 SILENT: frozenset[type[e.Event]] = frozenset(get_args(e.DurableEvent)) - EVENTS.keys()
 
 
-def signal(event: e.Signal, by: UserId, at: Millis, state: State) -> tuple[str, Data]:
+def signal(event: e.SignalSent, by: UserId, at: Millis, state: State) -> tuple[str, Data]:
     """Return the frame of a WebRTC signal from one participant to another."""
     sides = {"from": number_of(state, by), "to": number_of(state, event.to)}
     return "webrtc_signal", {**sides, "payload": event.payload}
 
 
-RELAYS: Mapping[type, Relayed] = {e.Signal: signal}
+RELAYS: Mapping[type, Relayed] = {e.SignalSent: signal}
 
 
 def first(state: State, viewer: UserId, now: Millis) -> list[tuple[str, Data]]:

@@ -16,7 +16,7 @@ TRAILERS = (b"TAG", b"APET", b"LYRI")
 """Tags that follow the last frame begin with these."""
 
 
-class Frame:
+class Mp3Frame:
     """The header of one frame of layer III: `size` in bytes, its `samples`, and how many of them a second."""
 
     __slots__ = ("rate", "samples", "side_info", "size")
@@ -25,7 +25,7 @@ class Frame:
         self.size, self.samples, self.rate, self.side_info = size, samples, rate, side_info
 
 
-def frame(head: bytes) -> Frame | None:
+def frame(head: bytes) -> Mp3Frame | None:
     """Return the frame that begins with these four bytes; None: no frame of layer III does."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
@@ -37,7 +37,7 @@ def frame(head: bytes) -> Frame | None:
     samples = 1_152 if first else 576
     mono = head[3] >> 6 == 3
     side_info = (17 if mono else 32) if first else (9 if mono else 17)
-    return Frame(samples * kbits * 125 // rate + (head[2] >> 1 & 1), samples, rate, side_info)
+    return Mp3Frame(samples * kbits * 125 // rate + (head[2] >> 1 & 1), samples, rate, side_info)
 
 
 def is_table(content: bytes, side_info: int) -> bool:

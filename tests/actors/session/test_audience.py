@@ -73,9 +73,9 @@ def test_a_direct_message_from_long_ago_is_still_for_its_two_sides() -> None:
 
 
 def test_a_signal_is_for_one() -> None:
-    assert audience(room().state, e.Signal(to=BEN.user_id, payload=1), ANN.user_id) == of(BEN)
-    assert audience(room().state, e.Typing(), ANN.user_id) is None
-    assert audience(room().state, e.Cursor({}), ANN.user_id) is None
+    assert audience(room().state, e.SignalSent(to=BEN.user_id, payload=1), ANN.user_id) == of(BEN)
+    assert audience(room().state, e.TypingChanged(), ANN.user_id) is None
+    assert audience(room().state, e.CursorMoved({}), ANN.user_id) is None
 
 
 def test_the_lobby_is_between_moderators_and_the_one_who_waits() -> None:

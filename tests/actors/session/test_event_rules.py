@@ -60,4 +60,4 @@ def test_ephemeral_events_change_nothing_but_streams() -> None:
     for event in e.EPHEMERAL:
         rule = RULES[event]
         assert (rule.lists, rule.streams, rule.room) == ("unchanged", "continue", False)
-        assert event_rules.new_view(e.Typing(), ANN.user_id) is None
+        assert event_rules.new_view(e.TypingChanged(), ANN.user_id) is None

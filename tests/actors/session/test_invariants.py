@@ -228,7 +228,7 @@ class Sessions(RuleBasedStateMachine):
                 told = self.state.messages[event.message_id]
                 assert told.to is not None
                 assert heard_by == frozenset({told.user_id, told.to})
-            case e.Signal(to=to):
+            case e.SignalSent(to=to):
                 assert heard_by == frozenset({to})
             case e.QuestionAsked() | e.QuestionDismissed():
                 question = self.state.questions[event.question_id]

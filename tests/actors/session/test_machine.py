@@ -146,7 +146,7 @@ def test_a_body_decodes_to_its_command_and_takes_no_unknown_fields(kind: type) -
 def test_every_text_that_a_client_sends_is_bounded(kind: type) -> None:
     """But for what the handlers measure: payloads, positions, noted data and the code."""
     measured = {"payload", "data"}
-    if kind is c.Cursor:
+    if kind is c.MoveCursor:
         measured.add("position")
     elif kind is c.EditCode:
         measured |= {"text", "changes"}

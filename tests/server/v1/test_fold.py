@@ -138,9 +138,9 @@ SCRIPTS: dict[type[e.Event], list[Step]] = {
     e.RecordingUpdated: by_teacher(c.StartRecording(), c.ReportRecording(status="completed", recording_id=1)),
     e.EventLogged: [(ANN, c.LogEvent("error"))],
     e.AudioUploaded: by_teacher(c.LogAudioUpload(SONG)),
-    e.Signal: [(ANN, c.Signal(GUS.user_id, {"sdp": ""}))],
-    e.Cursor: [(ANN, c.Cursor({"x": 0}))],
-    e.Typing: [(ANN, c.Typing())],
+    e.SignalSent: [(ANN, c.Signal(GUS.user_id, {"sdp": ""}))],
+    e.CursorMoved: [(ANN, c.MoveCursor({"x": 0}))],
+    e.TypingChanged: [(ANN, c.Typing())],
 }  # fmt: skip
 SCHEDULED = (e.SessionStarted, e.SessionCancelled)
 """What happens before a session is live."""

@@ -13,7 +13,7 @@ from actors.session import machine
 from actors.session.ids import Millis, SessionId
 from storage.bookings import Bookings
 from storage.creations import Creations, Made
-from storage.errors import StorageError, Unavailable, UnknownOutcome
+from storage.errors import DatabaseUnavailable, StorageError, UnknownOutcome
 from storage.log.event_log import PREPARE, PostgresEventLog, Summary
 from storage.pool import Pool, Writer
 from storage.testing import ALIVE_S, KEYS_KEPT, MemoryEventLog, Tables
@@ -562,7 +562,7 @@ async def test_a_server_that_says_goodbye_leaves_its_sessions_at_once(postgres: 
 # The fake's own
 
 
-@pytest.mark.parametrize(("trouble", "kind"), [("before", Unavailable), ("after", UnknownOutcome)])
+@pytest.mark.parametrize(("trouble", "kind"), [("before", DatabaseUnavailable), ("after", UnknownOutcome)])
 async def test_the_fake_fails_before_or_after_it_took_effect(trouble: str, kind: type[Exception]) -> None:
     log = MemoryEventLog()
     (author,) = await created(log)

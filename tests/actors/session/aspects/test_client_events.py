@@ -56,7 +56,7 @@ def test_types_clients_may_note_are_never_the_machines_own() -> None:
     ("command", "field"),
     [
         (c.LogEvent(event_type="error", data={"a": "x" * 4_089}), "data"),
-        (c.Cursor(position={"a": "ü" * 2_045}), "position"),
+        (c.MoveCursor(position={"a": "ü" * 2_045}), "position"),
         (c.Signal(to=TEACHER.user_id, payload="x" * 16_383), "payload"),
     ],
 )
@@ -72,22 +72,22 @@ def test_what_just_fits() -> None:
 @pytest.mark.parametrize("payload", [None, 0, "", [], {"sdp": "…"}])
 def test_a_signal_is_passed_on_as_it_is(payload: Any) -> None:
     given(class_of(ANN, BEN)).when(c.Signal(to=BEN.user_id, payload=payload), by=ANN).then(
-        e.Signal(BEN.user_id, payload)
+        e.SignalSent(BEN.user_id, payload)
     )
 
 
 def test_whom_one_may_signal() -> None:
     script = given(joins(ANN), does(TEACHER, c.Start()), features(lobby=True), joins(CAT))
-    script.when(c.Signal(to=TEACHER.user_id, payload=1), by=ANN).then(e.Signal(TEACHER.user_id, 1))
+    script.when(c.Signal(to=TEACHER.user_id, payload=1), by=ANN).then(e.SignalSent(TEACHER.user_id, 1))
     script.when(c.Signal(to=BEN.user_id, payload=1), by=ANN).rejected(Reason.UNKNOWN_PARTICIPANT, "to")
     script.when(c.Signal(to=CAT.user_id, payload=1), by=ANN).rejected(Reason.UNKNOWN_PARTICIPANT, "to")
 
 
 def test_pointing_and_writing() -> None:
     script = given(class_of(ANN))
-    script.when(c.Cursor(position={"x": 1}), by=ANN).then(e.Cursor({"x": 1}))
-    script.when(c.Typing(), by=ANN).then(e.Typing())
-    script.when(c.Typing(active=False), by=ANN).then(e.Typing(active=False))
+    script.when(c.MoveCursor(position={"x": 1}), by=ANN).then(e.CursorMoved({"x": 1}))
+    script.when(c.Typing(), by=ANN).then(e.TypingChanged())
+    script.when(c.Typing(active=False), by=ANN).then(e.TypingChanged(active=False))
 
 
 def test_a_piece_that_was_uploaded_for_a_session() -> None:
@@ -109,7 +109,12 @@ def test_whoever_may_not_write_is_not_seen_writing() -> None:
 
 def test_outsiders_neither_note_nor_pass_on_anything() -> None:
     script = given(class_of(ANN), features(lobby=True), joins(BEN))
-    commands = (c.LogEvent(event_type="error"), c.Signal(to=ANN.user_id, payload=1), c.Cursor(position={}), c.Typing())
+    commands = (
+        c.LogEvent(event_type="error"),
+        c.Signal(to=ANN.user_id, payload=1),
+        c.MoveCursor(position={}),
+        c.Typing(),
+    )
     for command in commands:
         script.when(command, by=EVE).rejected(Reason.NOT_JOINED)
         script.when(command, by=BEN).rejected(Reason.WAITING)
@@ -117,5 +122,5 @@ def test_outsiders_neither_note_nor_pass_on_anything() -> None:
 
 def test_what_is_passed_on_is_never_recorded() -> None:
     durable = e.SessionLocked()
-    rows = machine.record(SESSION, 1, 4, given().now, None, [e.Typing(), durable, e.Cursor({}), durable])
+    rows = machine.record(SESSION, 1, 4, given().now, None, [e.TypingChanged(), durable, e.CursorMoved({}), durable])
     assert [(row.seq, row.event) for row in rows] == [(5, durable), (6, durable)]

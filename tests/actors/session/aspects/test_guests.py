@@ -39,7 +39,7 @@ def test_a_guest_waits_in_the_lobby_and_is_still_one_when_let_in() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [c.Join(), c.Connect(join=True), c.Connect(), c.Leave(), c.RaiseHand(), c.Cursor({})]
+    "command", [c.Join(), c.Connect(join=True), c.Connect(), c.Leave(), c.RaiseHand(), c.MoveCursor({})]
 )
 @pytest.mark.parametrize("ban", [True, False])
 def test_a_removed_guest_is_out_for_good(command: c.Command, ban: bool) -> None:

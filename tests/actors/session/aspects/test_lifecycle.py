@@ -321,7 +321,7 @@ LIVE_ONLY: tuple[c.Command, ...] = (
     c.End(), c.Mute(), c.Unmute(), c.MuteAll(), c.RequestUnmute(CAT.user_id),
     c.RaiseHand(), c.LowerHand(), c.LowerAll(), c.CallNext(),
     c.SendMessage(text="Hi"), c.React(message_id=MessageId(1), emoji="👍"),
-    c.LogEvent(event_type="error"), c.Signal(to=CAT.user_id, payload=1), c.Cursor(position={}), c.Typing(),
+    c.LogEvent(event_type="error"), c.Signal(to=CAT.user_id, payload=1), c.MoveCursor(position={}), c.Typing(),
 )  # fmt: skip
 
 

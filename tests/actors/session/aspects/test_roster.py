@@ -242,7 +242,7 @@ def test_kicking_ends_what_one_had_in_the_session() -> None:
     place = script.place(EVE)
     assert (place.status, place.online, place.left_at, place.banned) == ("kicked", False, START + 4, False)
     assert (script.state.hands, script.state.away, script.state.session.online) == ({}, {}, 0)
-    for command in (c.SendMessage(text="Hey"), c.Connect(), c.Cursor(position={}), c.LogEvent(event_type="error")):
+    for command in (c.SendMessage(text="Hey"), c.Connect(), c.MoveCursor(position={}), c.LogEvent(event_type="error")):
         script.when(command, by=EVE).rejected(Reason.KICKED)
     script.when(c.Disconnect(), by=EVE).then()
 
