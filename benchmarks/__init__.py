@@ -1,1 +1,1 @@
-"""Homeroom beside its peers: load, scenarios, tables. Figures of one run compare; figures of two runs do not."""
+"""Measure Homeroom and its peers: load, scenarios, tables. Compare figures only within one run."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure Homeroom and its peers side by side, print tables, keep JSON and a plot."""
+"""`python -m benchmarks`: measure Homeroom and its peers in turn, print tables, and save JSON and a plot."""
 
 import argparse
 import os
@@ -24,22 +24,36 @@ RESULTS = Path(__file__).parent / "results"
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     usual = [server for server in SERVERS if server != "nchan" or Nchan.nginx()]
-    parser.add_argument("--quick", action="store_true", help="shorter and smaller: rough figures in a minute or so")
-    parser.add_argument("--only", type=_some_of(SCENARIOS), help=f"scenarios, such as A,B ({','.join(SCENARIOS)})")
-    parser.add_argument("--servers", type=_some_of(SERVERS), default=usual, help=f"such as {','.join(SERVERS)}")
-    parser.add_argument("--seconds", type=float, help="how long each load is measured")
-    parser.add_argument("--rounds", type=int, default=1, help="repeat, servers in turn, and take medians")
-    parser.add_argument("--database-cores", choices=DATABASE_CORES, default="both", help="where PostgreSQL runs")
-    parser.add_argument("--python-load", action="store_true", help="use the generator in Python, not the one in C")
-    parser.add_argument("--json", type=Path, help="where the results go, and a plot of the same name beside them")
+    parser.add_argument(
+        "--quick", action="store_true", help="shorter and smaller: less accurate figures in about a minute and a half"
+    )
+    parser.add_argument(
+        "--only", type=_some_of(SCENARIOS), help=f"scenarios to run, such as A,B ({','.join(SCENARIOS)})"
+    )
+    parser.add_argument(
+        "--servers", type=_some_of(SERVERS), default=usual, help=f"servers to measure, such as {','.join(SERVERS)}"
+    )
+    parser.add_argument("--seconds", type=float, help="how many seconds to measure each load")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="how often to repeat each scenario; the tables have medians"
+    )
+    parser.add_argument(
+        "--database-cores", choices=DATABASE_CORES, default="both", help="the cores on which PostgreSQL runs"
+    )
+    parser.add_argument(
+        "--python-load", action="store_true", help="use the generator in Python instead of the one in C"
+    )
+    parser.add_argument("--json", type=Path, help="the file for the results; the plot has the same name")
     return parser
 
 
 def _some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a parser of comma-separated names, all of which have to be known."""
+
     def names(text: str) -> list[str]:
         chosen = text.split(",")
         if unknown := set(chosen) - set(known):
-            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}. Choose from {', '.join(known)}.")
         return chosen
 
     return names
@@ -84,20 +98,20 @@ def main() -> int:
     return int(any(outcome.problems for servers in outcomes.values() for outcome in servers.values()))
 
 
-def progress(words: str) -> None:
-    """Say what is going on, in a line that the next one replaces; to a terminal only."""
+def progress(text: str) -> None:
+    """Print the present step to a terminal, in a line that the next one replaces."""
     if sys.stderr.isatty():
-        print(f"\r\x1b[K{words}", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def measure(bench: Bench, letter: str, name: str, database_cores: set[int], outcome: Outcome) -> None:
-    """Run one scenario on a fresh server; a failure is a problem of that server, and the others go on."""
+    """Run one scenario on a new server. A failure is recorded in `outcome`, and the benchmark continues."""
     try:
         with SERVERS[name](database_cores=database_cores) as server:
             try:
                 outcome.rounds.append(SCENARIOS[letter].run(bench, server))
             except LoadError as error:
-                outcome.problems.append(f"{error}\n{server.last_words()}")
+                outcome.problems.append(f"{error}\n{server.log_tail()}")
     except StartError as error:
         outcome.problems.append(str(error))
     outcome.problems += bench.problems

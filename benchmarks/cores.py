@@ -1,6 +1,6 @@
-"""Who runs on which core, and what it used there. Linux only: /proc and affinity.
+"""Assign processes to cores and read what they used. Linux only: /proc and affinity.
 
-The server has a core of its own; the generator has the other one, and the database may use both.
+The server runs on the first core and the generator on the last. The database may use both.
 """
 
 import os
@@ -20,7 +20,7 @@ _PROC = Path("/proc")
 
 @contextmanager
 def pinned(cores: set[int]) -> Iterator[None]:
-    """Processes started in here run on these cores."""
+    """Run processes that are started in this context on these cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -30,31 +30,31 @@ def pinned(cores: set[int]) -> Iterator[None]:
 
 
 def family(pid: int) -> list[int]:
-    """List a process and all below it."""
+    """Return the ids of a process and all its descendants."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     for path in _PROC.glob("[0-9]*"):
-        with suppress(OSError):  # it has just ended
+        with suppress(OSError):  # the process has just ended
             children[int(_stat(int(path.name))[1])].append(int(path.name))
-    found = [pid]
-    for parent in found:
-        found += children[parent]
-    return found
+    pids = [pid]
+    for parent in pids:
+        pids += children[parent]
+    return pids
 
 
 def cpu_s(pid: int) -> float:
-    """Say how much CPU a process has used, all its threads together, and the children that it has outlived."""
+    """Return the CPU seconds that a process has used, with all its threads and the children that have ended."""
     return sum(int(ticks) for ticks in _stat(pid)[11:15]) * _TICK_S
 
 
 def idle_s(cores: set[int]) -> float:
-    """Say for how long, since the machine started, nobody has used these cores."""
+    """Return for how many seconds since the machine's start these cores have been idle, in total."""
     lines = (line.split() for line in (_PROC / "stat").read_text().splitlines())
     ticks = {words[0]: int(words[4]) + int(words[5]) for words in lines if words[0].startswith("cpu")}
     return sum(ticks[f"cpu{core}"] for core in cores) * _TICK_S
 
 
 def rss_kib(pid: int) -> int:
-    """Say how much memory of a process is resident."""
+    """Return the resident memory of a process in KiB."""
     for line in (_PROC / str(pid) / "status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
@@ -62,5 +62,5 @@ def rss_kib(pid: int) -> int:
 
 
 def _stat(pid: int) -> list[str]:
-    """Read a process's figures, from its state (the third in proc(5)) on."""
+    """Return the fields of /proc/PID/stat from the third, the state, on (see proc(5))."""
     return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()

@@ -1,20 +1,20 @@
-/* The load generator: opens event streams, posts messages, counts what arrives. One thread, one epoll.
+/* The load generator: opens event streams, posts messages and counts deliveries, in one thread with one epoll.
 
-Law: it says what the server did, not what itself could bear, so it must have time to spare (`load_cpu_s` tells), and it
-never trusts a rate alone: at the end every stream must have had every acknowledged message once.
+It must measure the server and not itself: `load_cpu_s` states how busy it was. It does not rely on rates alone: at the
+end every stream must have received every acknowledged message exactly once.
 
-Every message carries a stamp, `~` and 19 digits: when it was due, in ns of CLOCK_MONOTONIC. `~` occurs nowhere else in a
-stream, so that counting it counts deliveries, whatever the server's frames look like; the sum of the stamps is the proof
-that they were the right ones.
+Every message contains a stamp, `~` and 19 digits: the time at which it was due, in ns of CLOCK_MONOTONIC. `~` occurs
+nowhere else in a stream, so that counting it counts deliveries in any server's frames. The sum of the stamps verifies
+that the messages were the right ones.
 
-Streams are read every half millisecond, and do not wake this process: real subscribers are on other machines, and their
-waking is not the server's work. An answer to a post wakes it at once.
+Streams are read every half millisecond and do not wake this process: real subscribers are on other machines, and waking
+them is not the server's work. An answer to a post wakes it at once.
 
     load PORT WARM_UP_S SECONDS INTERVAL_NS         interval 0: closed loop, each publisher posts when it was answered
 
-stdin: lines `S <room> <length>` (a stream) or `P <room> <length> <publisher>` (a post of that publisher, who takes its
-posts in turn), each followed by that many bytes of request; then `.`; then, after this has printed `ready`, `go` or
-nothing. stdout: `ready`, `start`, `stop` as it happens, and last the result, as JSON. */
+stdin: lines `S <room> <length>` (a stream) or `P <room> <length> <publisher>` (one of that publisher's posts, which it
+sends in turn), each followed by the bytes of the request; then `.`; then, after `ready` was printed, `go` or the end.
+stdout: `ready`, `start` and `stop` when they happen, and at last the result as JSON. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -42,12 +42,12 @@ typedef struct { int room, length; char *bytes, *stamp; } Request;
 typedef struct {
     int fd, room;
     bool publisher, ready;
-    char *answer;               /* a stream's until its headers are whole; a publisher's always */
+    char *answer;               /* of a stream until its headers are complete; of a publisher always */
     int have;
     Tally seen;                 /* streams */
-    int digits;                 /* of a stamp still to come */
+    int digits;                 /* of a stamp that are still missing */
     uint64_t stamp;
-    Request *requests;          /* publishers: taken in turn */
+    Request *requests;          /* publishers: sent in turn */
     int count, next;
     uint64_t due;
 } Connection;
@@ -125,7 +125,7 @@ static void dial(Connection *connection) {
     epoll_ctl(connection->publisher ? poller : reader, EPOLL_CTL_ADD, connection->fd, &event);
 }
 
-/* Append to a connection's answer; give its body once the headers are whole, else NULL. Any status but 2xx is the end. */
+/* Append to a connection's answer. Return its body once the headers are complete, else NULL. Exit unless it is 2xx. */
 static char *headers_read(Connection *connection, const char *bytes, int length) {
     if (connection->have + length >= ANSWER) die("an answer is too long");
     memcpy(connection->answer + connection->have, bytes, length);
@@ -133,7 +133,7 @@ static char *headers_read(Connection *connection, const char *bytes, int length)
     connection->answer[connection->have] = 0;
     char *end = strstr(connection->answer, "\r\n\r\n");
     if (end && strncmp(connection->answer + 8, " 2", 2)) {
-        usleep(100000); /* its body may come by itself */
+        usleep(100000); /* its body may arrive separately */
         length = recv(connection->fd, connection->answer + connection->have, ANSWER - 1 - connection->have, 0);
         connection->answer[connection->have + (length > 0 ? length : 0)] = 0;
         die("the server answered:\n%s", connection->answer);
@@ -220,14 +220,14 @@ static int add_timer(void) {
     return descriptor;
 }
 
-/* Give how many were ready: EVENTS means that there may be more. */
+/* Return how many connections were ready: EVENTS means that there may be more. */
 static int read_ready(int poller, int timeout_ms) {
     static struct epoll_event events[EVENTS];
     int count = epoll_wait(poller, events, EVENTS, timeout_ms);
     uint64_t time = now();
     for (int i = 0; i < count; i++) {
         Connection *connection = events[i].data.ptr;
-        if (!connection) continue; /* a timer: that it woke us is all */
+        if (!connection) continue; /* a timer, which only wakes the loop */
         int length = recv(connection->fd, input, INPUT, 0);
         if (length < 0 && errno == EAGAIN) continue;
         last_input = time;
@@ -242,7 +242,7 @@ static int read_ready(int poller, int timeout_ms) {
     return count;
 }
 
-/* Wait for an answer or a timer, at most until then, and do all that there is to do. */
+/* Wait for an answer or a timer, at most until then, and process all events. */
 static void turn(uint64_t until) {
     uint64_t time = now(), times;
     read_ready(poller, until > time ? (until - time) / 1000000 + 1 : 0);
@@ -262,7 +262,7 @@ static void open_streams(void) {
     }
     while (opening && now() < until) turn(until);
     if (opening) die("%d streams did not open", opening);
-    /* What a stream begins with may follow its headers: wait until nothing more comes. */
+    /* A stream's first frames may follow its headers: wait until no more data arrives. */
     for (last_input = now(); now() < last_input + QUIET && now() < until;) turn(last_input + QUIET);
     for (int i = 0; i < stream_count; i++) streams[i]->seen = (Tally){0}, streams[i]->digits = 0;
     deliveries = 0;

@@ -1,4 +1,4 @@
-"""Drives the load generator: its plan, its start and end, and what the server used meanwhile."""
+"""Control the load generator: write its plan, start it, and read its result."""
 
 import shutil
 import subprocess
@@ -16,29 +16,31 @@ from benchmarks.cores import LOAD_CORES, pinned
 
 HERE = Path(__file__).parent
 STAMP = "~" + "0" * 19
-"""Where the generator writes when a message was due; it counts deliveries by the `~`."""
+"""The generator replaces this by the time at which the message was due. It counts deliveries by the `~`."""
 TEXT = STAMP + " The derivative of a product is not the product of the derivatives; see page 42."
 
 
 class LoadError(Exception):
-    """The generator gave up; says why: what the server answered, mostly."""
+    """The generator failed. The message is its own, usually the server's answer."""
 
 
 class Room(Struct, frozen=True):
-    """What the clients of one room send, as whole HTTP requests. Streams and publishers take them in turn."""
+    """The HTTP requests of the clients of one room. Streams and publishers use them in turn."""
 
     subscribe: list[bytes]
     publish: list[bytes]
 
 
 class Latency(Struct, frozen=True):
+    """Percentiles in milliseconds."""
+
     p50: float
     p99: float
     max: float
 
 
 class Counted(Struct, frozen=True):
-    """What the generator saw in the measured seconds, and, from `drain_s` on, at the end of the whole run."""
+    """The generator's result: for the measured seconds, and from `drain_s` on for the whole run."""
 
     seconds: float
     acked: int
@@ -47,45 +49,45 @@ class Counted(Struct, frozen=True):
     post_ms: Latency
     delivery_ms: Latency
     drain_s: float
-    """How long after the last post the last delivery came."""
+    """The seconds from the last post to the last delivery."""
     streams: int
     streams_wrong: int
-    """Streams that did not have exactly what was acknowledged."""
+    """The number of streams that did not receive exactly the acknowledged messages."""
     streams_lost: int
     missing: int
     unanswered: int
 
     def problems(self) -> list[str]:
-        """Say what was lost, doubled, refused or cut off."""
-        found = []
+        """Return texts about messages that were lost, repeated or refused, and streams that were closed."""
+        problems = []
         if self.streams_wrong or self.missing:
-            found.append(f"{self.streams_wrong} of {self.streams} streams wrong, {self.missing} deliveries missing")
+            problems.append(f"{self.streams_wrong} of {self.streams} streams wrong, {self.missing} deliveries missing")
         if self.streams_lost:
-            found.append(f"{self.streams_lost} streams cut off")
+            problems.append(f"{self.streams_lost} streams cut off")
         if self.unanswered:
-            found.append(f"{self.unanswered} posts unanswered")
-        return found
+            problems.append(f"{self.unanswered} posts unanswered")
+        return problems
 
 
 def plan(rooms: Sequence[Room], *, subscribers: int, publishers: int) -> bytes:
-    """Lay out the connections: so many subscribers for each room; the publishers deal the rooms out among them.
+    """Return the generator's input: `subscribers` streams for each room, and the rooms distributed over `publishers`.
 
     With more publishers than rooms, several post to one room.
     """
     lines = []
     for number, room in enumerate(rooms):
-        wanted = islice(cycle(room.subscribe), subscribers)
-        lines += [b"S %d %d\n%b\n" % (number, len(request), request) for request in wanted]
+        requests = islice(cycle(room.subscribe), subscribers)
+        lines += [b"S %d %d\n%b\n" % (number, len(request), request) for request in requests]
     for index in range(max(publishers, len(rooms)) if publishers else 0):
         number, publisher = index % len(rooms), index % publishers
-        requests = rooms[number].publish
-        request = requests[publisher % len(requests)]
+        posts = rooms[number].publish
+        request = posts[publisher % len(posts)]
         lines.append(b"P %d %d %d\n%b\n" % (number, len(request), publisher, request))
     return b"".join(lines) + b".\n"
 
 
 def build(directory: Path, *, python: bool = False) -> list[str]:
-    """Compile the generator into a directory and give its command; the one in Python where there is no compiler."""
+    """Compile the generator into a directory and return its command; without a compiler, that of the Python version."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if python or compiler is None:
         return [sys.executable, "-m", "benchmarks.load_fallback"]
@@ -95,7 +97,7 @@ def build(directory: Path, *, python: bool = False) -> list[str]:
 
 
 class Load:
-    """A running generator. Entered, its streams are open and quiet; `run` then posts, once."""
+    """A running generator. On entry its streams are open; `run` posts, and can be called once."""
 
     def __init__(
         self,
@@ -128,10 +130,9 @@ class Load:
         self._process.communicate()
 
     def run(self, watch: Callable[[], None]) -> Counted:
-        """Post as planned; `watch` is called as the measured seconds begin and as they end.
+        """Post according to the plan. Call `watch` at the beginning and at the end of the measured seconds.
 
-        Raises: LoadError.
-        """
+        Raise LoadError if the generator fails."""
         self._tell(b"go\n")
         for word in (b"start\n", b"stop\n"):
             self._expect(word)

@@ -1,6 +1,6 @@
-"""The load generator in Python, for where there is no C compiler: the same words in and out as `load.c`.
+"""The load generator in Python, for machines without a C compiler. Its input and output are those of `load.c`.
 
-It sums stamps like it, so it proves as much; but it costs three times the CPU, and is soon the bottleneck itself.
+It verifies deliveries in the same way. It needs three times the CPU and can become the bottleneck.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ def die(reason: str) -> NoReturn:
 
 
 class Stream(asyncio.Protocol):
-    """One subscriber: the headers, then stamps to count."""
+    """One subscriber: reads the headers, then counts stamps."""
 
     def __init__(self, run: "Run", room: int, request: bytes) -> None:
         self.run, self.room, self.request = run, room, request
@@ -73,7 +73,7 @@ class Stream(asyncio.Protocol):
 
 
 class Publisher(asyncio.Protocol):
-    """One client that posts, and waits for the whole answer."""
+    """One client that posts and waits for the whole answer."""
 
     def __init__(self, run: "Run") -> None:
         self.run = run
@@ -107,11 +107,11 @@ class Publisher(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.run.over:
-            self.run.fail(b"a publisher was hung up on")
+            self.run.fail(b"the server closed the connection of a publisher")
 
 
 class Run:
-    """What is going on: who is idle, what has been acknowledged and delivered."""
+    """The state of a run: idle publishers, and counts of acknowledged and delivered messages."""
 
     def __init__(self, port: int, warm_up_s: float, seconds: float, interval_ns: int) -> None:
         self.port, self.warm_up_s, self.seconds, self.interval_ns = port, warm_up_s, seconds, interval_ns
@@ -229,7 +229,7 @@ class Run:
         )
 
     async def guarded(self, work: Callable[[], "asyncio.Future[None] | asyncio.Task[None]"]) -> None:
-        """Do it, unless the server refuses something meanwhile."""
+        """Await `work`, or exit if the server refuses a request meanwhile."""
         task = work()
         await asyncio.wait({task, self.failed}, return_when=asyncio.FIRST_COMPLETED)
         if self.failed.done():
@@ -238,7 +238,7 @@ class Run:
 
 
 def latency(values: list[int]) -> Latency:
-    """Take nanoseconds, give milliseconds."""
+    """Return the percentiles of values in nanoseconds."""
     ordered = sorted(values) or [0]
     return Latency(*(ordered[min(int(len(ordered) * share), len(ordered) - 1)] / 1e6 for share in (0.5, 0.99, 1)))
 

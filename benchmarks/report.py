@@ -1,4 +1,4 @@
-"""Results: as a table, as JSON, as a plot."""
+"""Print the results as a table, as JSON and as a plot."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ US = "homeroom"
 
 @dataclass
 class Outcome:
-    """What one server did in one scenario, round by round."""
+    """The figures of one server in one scenario, for each round."""
 
     rounds: list[Figures] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -25,27 +25,27 @@ class Outcome:
 
     @property
     def figures(self) -> Figures:
-        """Take the median of each figure."""
+        """The median of each figure over the rounds."""
         return {key: median(figures[key] for figures in self.rounds) for key in (self.rounds or [{}])[0]}
 
 
 Outcomes = Mapping[str, Mapping[str, Outcome]]
-"""By scenario, then by server."""
+"""Outcomes by scenario and server."""
 
 
 def ratios(column: Column, outcomes: Mapping[str, Outcome]) -> dict[str, float]:
-    """Say how many times as good as each peer Homeroom is; 2 is twice as many, or half as much."""
+    """Return by which factor Homeroom is better than each peer: 2 is twice the rate, or half the cost."""
     ours = outcomes[US].figures.get(column.key) if US in outcomes else None
-    found = {}
+    factors = {}
     for server, outcome in outcomes.items():
-        theirs = outcome.figures.get(column.key)
-        if column.better and server != US and ours and theirs:
-            found[server] = ours / theirs if column.better == "more" else theirs / ours
-    return found
+        peer = outcome.figures.get(column.key)
+        if column.better and server != US and ours and peer:
+            factors[server] = ours / peer if column.better == "more" else peer / ours
+    return factors
 
 
 def table(letter: str, outcomes: Mapping[str, Outcome]) -> str:
-    """Print a scenario: a line for each server, then how Homeroom compares."""
+    """Return the table of a scenario: a line for each server, then the factors of `ratios`."""
     scenario = SCENARIOS[letter]
     columns = [
         column for column in scenario.columns if any(column.key in outcome.figures for outcome in outcomes.values())
@@ -60,15 +60,15 @@ def table(letter: str, outcomes: Mapping[str, Outcome]) -> str:
             cells = (f"{column[server]:.1f} ×" if server in column else "" for column in compared)
             lines.append([f"{US} : {server}", *cells])
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    shown = [
+    text = [
         "  "
         + line[0].ljust(widths[0])
         + "".join(f"  {cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
         for line in lines
     ]
-    shown += [f"  ! {server}: {problem}" for server, outcome in outcomes.items() for problem in outcome.problems]
-    shown += [f"  ~ {server}: {doubt}" for server, outcome in outcomes.items() for doubt in outcome.doubts]
-    return "\n".join([f"{letter}  {scenario.title}", *shown, ""])
+    text += [f"  ! {server}: {problem}" for server, outcome in outcomes.items() for problem in outcome.problems]
+    text += [f"  ~ {server}: {doubt}" for server, outcome in outcomes.items() for doubt in outcome.doubts]
+    return "\n".join([f"{letter}  {scenario.title}", *text, ""])
 
 
 def number(value: float) -> str:
@@ -98,7 +98,7 @@ def as_json(outcomes: Outcomes, setting: Mapping[str, object]) -> bytes:
 
 
 def plot(outcomes: Outcomes, path: Path) -> None:
-    """Draw what is compared, the first figure of each scenario, and how cost grows."""
+    """Plot the first compared figure of each scenario, and the growth of costs."""
     mpl.use("agg")
     measured = {
         letter: {server: outcome.figures for server, outcome in servers.items() if outcome.rounds}

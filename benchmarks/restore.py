@@ -1,4 +1,4 @@
-"""A full session, and how it comes back into a Homeroom that has never seen it: from its snapshot, and from its log."""
+"""Scenario R: time how a server restores a full session that it has not loaded before, from snapshot and log."""
 
 import asyncio
 import time
@@ -37,13 +37,13 @@ EDIT = "x = 1  # " + "." * 1_014 + "\n"
 STROKES = 1_000
 POINTS = [round(n / 40, 3) for n in range(40)]
 TAIL = 499
-"""Events after the snapshot: as many as there can be before the next one (`sessions.snapshot_events`)."""
+"""The number of events after the snapshot: one less than `sessions.snapshot_events`, at which the next is taken."""
 TIMES = 20
 ROWS_AT_ONCE = 1_000
 
 
 def full_session(session_id: SessionId, owner: c.Caller, number: int) -> list[e.Recorded]:
-    """Give the log of a session with `EVENTS` events, decided and applied as everywhere."""
+    """Return the log of a session with `EVENTS` events, decided and applied by the session machine."""
     made = c.Create(
         new=c.NewSession(title="Physics 101", capacity=1_000),
         session_id=session_id,
@@ -66,12 +66,12 @@ def full_session(session_id: SessionId, owner: c.Caller, number: int) -> list[e.
             break
     holds = (len(log), len(state.messages), len(state.questions), len(state.polls), len(state.board.strokes))
     if holds != (EVENTS, MESSAGES, QUESTIONS, POLLS, STROKES) or len(state.code.text) != EDITS * len(EDIT):
-        raise StartError(f"the session that was to be restored is another: {holds}, {len(state.code.text)}")
+        raise StartError(f"the session to restore has an unexpected content: {holds}, {len(state.code.text)}")
     return log
 
 
 def happenings(owner: c.Caller) -> Iterator[tuple[c.Caller, c.Command]]:
-    """Say who does what: 300 people, their messages, questions, votes, drawings; hands up and down until it is full."""
+    """Yield commands and who sends them: 300 participants, messages, questions, votes, strokes, then raised hands."""
     people = [c.Caller(UserId(new_id()), f"Student {n}", has_invitation=True) for n in range(1, PEOPLE)]
     yield owner, c.Join()
     yield from ((one, c.Join()) for one in people)
@@ -93,21 +93,21 @@ def happenings(owner: c.Caller) -> Iterator[tuple[c.Caller, c.Command]]:
 
 
 class Nobody(LoopActor):
-    """Whom the log's answers to this process's appends would go to."""
+    """The recipient of the log's answers, which this process does not need."""
 
     def on_receive(self, message: object) -> None:
-        raise TypeError("nobody is told anything")
+        raise TypeError("the archive writes without an actor: no answer is expected")
 
 
 class Archive:
-    """Writes sessions into the database of a Homeroom, as another that has died since."""
+    """Writes sessions into the database of a Homeroom as if another node had written them and then been killed."""
 
     def __init__(self, log: PostgresEventLog) -> None:
         self._log = log
         self._nobody: ActorRef[Nobody] = Nobody().begin().actor_ref
 
     async def keep(self, log: list[e.Recorded], snapshot: tuple[int, bytes] | None) -> None:
-        """Store a session; with its snapshot at some `seq`, or without one."""
+        """Store a session, with its snapshot and the snapshot's `seq`, or without a snapshot."""
         state = machine.replay(log)
         session_id = state.session.id
         await self._log.create(Creation(machine.replay(log[:1]).session, [_row(log[0])]))
@@ -132,7 +132,7 @@ def _row(recorded: e.Recorded) -> LogRow:
 
 
 async def restores(server: Homeroom) -> dict[str, float]:
-    """Time a full session's snapshot here, and in the server its first answers: to a command that is committed."""
+    """Return the times of a full session's snapshot in this process, and of the server's first committed answers."""
     async with server.client() as client:
         token, user_id = await server.account(client, "teacher")
         owner = c.Caller(UserId(user_id), "teacher", has_invitation=True)
@@ -143,22 +143,22 @@ async def restores(server: Homeroom) -> dict[str, float]:
                 archive = Archive(kept)
                 log = full_session(SessionId(new_id()), owner, await kept.next_number())
                 figures = encoding(machine.replay(log[:-TAIL]), log[-TAIL:])
-                found: dict[str, list[float]] = {"snapshot_ms": [], "log_ms": [], "warm_ms": []}
+                times: dict[str, list[float]] = {"snapshot_ms": [], "log_ms": [], "warm_ms": []}
                 for _ in range(TIMES):
                     for column in ("snapshot_ms", "log_ms"):
                         log = full_session(SessionId(new_id()), owner, await kept.next_number())
                         early = machine.snapshot(machine.replay(log[:-TAIL]))
                         await archive.keep(log, (EVENTS - TAIL, early) if column == "snapshot_ms" else None)
                         ref = log[0].session_id
-                        found[column].append(await answered(server, client, token, ref))
-                        found["warm_ms"].append(await answered(server, client, token, ref))
+                        times[column].append(await answered(server, client, token, ref))
+                        times["warm_ms"].append(await answered(server, client, token, ref))
             finally:
                 await writer.close()
-        return figures | {column: median(times) for column, times in found.items()}
+        return figures | {column: median(values) for column, values in times.items()}
 
 
 def encoding(state: State, tail: list[e.Recorded]) -> dict[str, float]:
-    """Time what the event loop is held for: the snapshot, written and read, and the tail applied."""
+    """Return how long the event loop is blocked by encoding and decoding the snapshot and applying the tail."""
     snapshot = machine.snapshot(state)
     states = iter([machine.restored(snapshot) for _ in range(TIMES)])
     return {
@@ -170,7 +170,7 @@ def encoding(state: State, tail: list[e.Recorded]) -> dict[str, float]:
 
 
 def typical(work: Callable[[], object]) -> float:
-    """Give the median milliseconds of some work."""
+    """Return the median duration of `work` in milliseconds."""
     took = []
     for _ in range(TIMES):
         began = time.perf_counter()
@@ -180,12 +180,12 @@ def typical(work: Callable[[], object]) -> float:
 
 
 async def answered(server: Homeroom, client: ClientSession, token: str, ref: str) -> float:
-    """Give the milliseconds until a command is answered. An answer that does not go on in the log is an error."""
+    """Return the milliseconds until a command is answered. Raise StartError if its event does not continue the log."""
     began = time.perf_counter()
     answer = await server.call(client, f"/v1/sessions/{ref}/commands", {"type": "send_message", "text": TEXT}, token)
     took = (time.perf_counter() - began) * 1e3
     if answer["seq"] <= EVENTS:
-        raise StartError(f"a restored session answered at {answer['seq']}, with {EVENTS} events in its log")
+        raise StartError(f"a restored session answered with seq {answer['seq']}, but its log has {EVENTS} events")
     return took
 
 

@@ -1,4 +1,4 @@
-"""What is measured, on each server alike: the load, and the figures taken from it."""
+"""The scenarios: the load, which is the same for each server, and the figures that are computed from it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ SATURATED = 0.9
 
 @dataclass(frozen=True)
 class Size:
-    """How long and how many. The rates of a short run are rougher; the memory of fewer is too."""
+    """Durations and counts. Short runs give less accurate rates, and small counts less accurate memory figures."""
 
     warm_up_s: float
     seconds: float
@@ -31,7 +31,7 @@ QUICK = Size(0.5, 2.0, 1_000, 1_000, (1, 10, 100, 1_000))
 
 
 class Used(NamedTuple):
-    """CPU seconds up to some moment, and those in which nobody used the server's core."""
+    """CPU seconds up to a moment, and the seconds in which the server's core was idle."""
 
     server: float
     database: float
@@ -44,23 +44,24 @@ class Used(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of the generator, with what the server and its database used in the measured seconds."""
+    """One run of the generator, with the CPU that the server and its database used in the measured seconds."""
 
     counted: Counted
     used: Used
 
     def doubts(self) -> list[str]:
-        found = []
-        # The database's may have been on the other core: this is the least that others took.
+        """Return the reasons why the figures may be wrong."""
+        doubts = []
+        # A lower bound: the database may have used the other core.
         others = 1 - sum(self.used) / self.counted.seconds
         if others > DISTURBED:
-            found.append(f"something else took {others:.0%} of the server's core")
+            doubts.append(f"other processes used {others:.0%} of the server's core")
         if self.counted.load_cpu_s > SATURATED * self.counted.seconds:
-            found.append("the generator was the bottleneck")
-        return found
+            doubts.append("the generator was the bottleneck")
+        return doubts
 
     def per(self, count: int) -> Figures:
-        """Share out the CPU: µs for each of `count` things done."""
+        """Return the CPU in µs per item of `count`, and the use of the server's core in per cent."""
         return {
             "cpu_us": self.used.server * 1e6 / max(count, 1),
             "database_us": self.used.database * 1e6 / max(count, 1),
@@ -71,7 +72,7 @@ class Measured:
 
 @dataclass
 class Bench:
-    """Takes one scenario's measurements; keeps what went wrong, and what makes a figure doubtful."""
+    """Runs one scenario, and collects problems and doubts about its figures."""
 
     generator: Sequence[str]
     size: Size
@@ -81,7 +82,7 @@ class Bench:
     def load(
         self, server: Server, *, rooms: int = 1, subscribers: int = 0, publishers: int, per_s: float | None = None
     ) -> Measured:
-        """Post as fast as the publishers are answered, or `per_s` times a second, all together."""
+        """Run the generator in a closed loop, or with `per_s` posts a second of all publishers together."""
         layout = plan(server.rooms(rooms), subscribers=subscribers, publishers=publishers)
         used: list[Used] = []
         size = self.size
@@ -98,7 +99,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Column:
-    """A figure; `better` says which way, and so that servers are compared by it."""
+    """A figure. If `better` is set, servers are compared by it."""
 
     key: str
     title: str
@@ -107,6 +108,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Scenario:
+    """A scenario: its load, its columns, and the servers that can run it."""
+
     title: str
     columns: Sequence[Column]
     run: Callable[[Bench, Server], Figures]
@@ -122,6 +125,7 @@ CPU = (
 
 
 def fan_out(bench: Bench, server: Server) -> Figures:
+    """Run scenario A."""
     measured = bench.load(server, subscribers=1_000, publishers=8)
     counted = measured.counted
     return {
@@ -132,6 +136,7 @@ def fan_out(bench: Bench, server: Server) -> Figures:
 
 
 def many_rooms(bench: Bench, server: Server) -> Figures:
+    """Run scenario B."""
     measured = bench.load(server, rooms=100, subscribers=10, publishers=16)
     counted = measured.counted
     return {
@@ -142,6 +147,7 @@ def many_rooms(bench: Bench, server: Server) -> Figures:
 
 
 def latency(bench: Bench, server: Server) -> Figures:
+    """Run scenario C."""
     measured = bench.load(server, subscribers=1_000, publishers=8, per_s=20)
     counted = measured.counted
     return {
@@ -152,8 +158,9 @@ def latency(bench: Bench, server: Server) -> Figures:
 
 
 def idle_subscribers(bench: Bench, server: Server) -> Figures:
+    """Run scenario D."""
     count = bench.size.idle_subscribers
-    # A first hundred has the server's code and pools loaded, which are no subscriber's.
+    # The first hundred make the server load code and fill pools, which is no cost of a subscriber.
     (room,) = server.rooms(1)
     first, rest = (plan([room], subscribers=subscribers, publishers=0) for subscribers in (100, count))
     with Load(bench.generator, server.port, first, warm_up_s=0, seconds=0):
@@ -163,6 +170,7 @@ def idle_subscribers(bench: Bench, server: Server) -> Figures:
 
 
 def posts(bench: Bench, server: Server) -> Figures:
+    """Run scenario E."""
     measured = bench.load(server, publishers=64)
     counted = measured.counted
     per_s = counted.acked / counted.seconds
@@ -176,6 +184,7 @@ def posts(bench: Bench, server: Server) -> Figures:
 
 
 def idle_sessions(bench: Bench, server: Server) -> Figures:
+    """Run scenario S."""
     assert isinstance(server, Homeroom)
     count = bench.size.idle_sessions
     server.idle_sessions(100)
@@ -185,12 +194,13 @@ def idle_sessions(bench: Bench, server: Server) -> Figures:
 
 
 def restoring(bench: Bench, server: Server) -> Figures:
+    """Run scenario R."""
     assert isinstance(server, Homeroom)
     return restore.measure(server)
 
 
 def growth(bench: Bench, server: Server) -> Figures:
-    """Give the CPU of a delivery by the number of subscribers in one room, and by the number of rooms of one each."""
+    """Run scenario G: the CPU of a delivery by the number of subscribers in one room, and of rooms with one each."""
     figures = {}
     bench.size = replace(bench.size, seconds=min(bench.size.seconds, 2.0))
     for count in bench.size.growth:
@@ -220,7 +230,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "D": Scenario("idle subscribers", (Column("kib", "KiB each", "less"),), idle_subscribers),
     "E": Scenario(
-        "posts, 64 connections, nobody listening",
+        "posts on 64 connections, no subscribers",
         (
             Column("posts_per_s", "posts/s", "more"),
             Column("post_p99_ms", "p99 ms"),

@@ -1,4 +1,4 @@
-"""The servers that are measured: how each is started, given rooms, watched and stopped."""
+"""The measured servers: start and stop each, create its rooms, and read its CPU and memory."""
 
 import asyncio
 import json
@@ -31,20 +31,20 @@ ROOT = Path(__file__).parent.parent
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 30.0
 AT_ONCE = 32
-"""Requests under way while a scenario is set up."""
+"""The maximum number of concurrent requests while a scenario is set up."""
 
 
 class StartError(Exception):
-    """A server did not come up, or refused what a scenario needs."""
+    """A server did not start, or refused a request that sets up a scenario."""
 
 
 def get(path: str, headers: str = "") -> bytes:
-    """Write out a GET, as the generator sends it."""
+    """Return the bytes of a GET request."""
     return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{headers}\r\n".encode()
 
 
 def post(path: str, body: object, headers: str = "") -> bytes:
-    """Write out a POST of JSON, as the generator sends it."""
+    """Return the bytes of a POST request with a JSON body."""
     content = json.dumps(body)
     return (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -53,27 +53,27 @@ def post(path: str, body: object, headers: str = "") -> bytes:
 
 
 class Server(ABC):
-    """A server in a process, with a port, a directory and a core of its own, for as long as `with` lasts."""
+    """A server in a process with its own port, directory and core; a context manager that starts and stops it."""
 
     name: ClassVar[str]
     ready: ClassVar[str] = "/readyz"
     stop_signal: ClassVar[signal.Signals] = signal.SIGKILL
-    """The peers have nothing to save, and would wait long for streams to end."""
+    """The peers have nothing to save, and on SIGTERM they would wait for their streams to end."""
 
     def __init__(self, *, database_cores: set[int]) -> None:
         self.port = _free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="homeroom-bench-"))
-        self.directory.chmod(0o711)  # PostgreSQL, which never is root, passes through
+        self.directory.chmod(0o711)  # PostgreSQL, which never runs as root, has to reach its own directory
         self.database_cores = database_cores
         self.database_pid: int | None = None
 
     @abstractmethod
     def command(self) -> list[str]:
-        """Give the command line that serves on `port`, with whatever it needs made."""
+        """Return the command line that serves on `port`. Create the files that it needs."""
 
     @abstractmethod
     def rooms(self, number: int) -> list[Room]:
-        """Make so many rooms, open and empty."""
+        """Create rooms that are open and empty."""
 
     def environment(self) -> dict[str, str]:
         return {}
@@ -130,10 +130,10 @@ class Server(ABC):
                 return
             except (URLError, OSError):
                 time.sleep(0.02)
-        raise StartError(f"{self.name} did not start:\n{self.last_words()}")
+        raise StartError(f"{self.name} did not start:\n{self.log_tail()}")
 
-    def last_words(self) -> str:
-        """Give the end of what the server printed."""
+    def log_tail(self) -> str:
+        """Return the last 600 characters that the server printed."""
         return (self.directory / "server.log").read_text(errors="replace")[-600:]
 
     def _place_database(self) -> None:
@@ -163,7 +163,7 @@ class FastApi(Server):
 
 
 class FastApiSql(FastApi):
-    """A commit per request, in a PostgreSQL with the same settings as Homeroom's."""
+    """A peer with one commit per request, on a PostgreSQL with the same settings as Homeroom's."""
 
     name = "fastapi-sql"
     module = "fastapi_sql"
@@ -196,15 +196,15 @@ class AiohttpSse(Server):
 
 
 class Nchan(Server):
-    """nginx with nchan, in C. Only where both are installed; HOMEROOM_BENCH_NGINX names an nginx not on the path."""
+    """nginx with nchan, in C, if both are installed. HOMEROOM_BENCH_NGINX names an nginx outside PATH."""
 
     name = "nchan"
     ready = "/"
 
     @staticmethod
     def nginx() -> Path | None:
-        found = os.environ.get("HOMEROOM_BENCH_NGINX") or shutil.which("nginx")
-        return Path(found) if found and (Path(found).parents[1] / MODULE).exists() else None
+        program = os.environ.get("HOMEROOM_BENCH_NGINX") or shutil.which("nginx")
+        return Path(program) if program and (Path(program).parents[1] / MODULE).exists() else None
 
     def command(self) -> list[str]:
         nginx = self.nginx()
@@ -243,7 +243,7 @@ http {{
 
 
 class Homeroom(Server):
-    """Homeroom as it is run: authenticated, durable, with metrics on. Only the limits are out of the way."""
+    """Homeroom as in production: authenticated, durable, with metrics. Only its limits are raised."""
 
     name = "homeroom"
     stop_signal = signal.SIGTERM
@@ -281,7 +281,7 @@ class Homeroom(Server):
             return [self._room(session["id"], students) for session in sessions]
 
     def idle_sessions(self, number: int) -> None:
-        """Start so many sessions, and leave them alone."""
+        """Start sessions that nobody uses."""
 
         async def make() -> None:
             async with self.client() as client:
@@ -299,8 +299,8 @@ class Homeroom(Server):
         )
 
     async def _sessions(self, client: ClientSession, teacher: str, number: int) -> list[dict[str, Any]]:
-        wanted = {"title": "Physics 101", "kind": "classroom", "capacity": 5000}
-        sessions = await _all(self.call(client, "/v1/sessions", wanted, teacher) for _ in range(number))
+        new = {"title": "Physics 101", "kind": "classroom", "capacity": 5000}
+        sessions = await _all(self.call(client, "/v1/sessions", new, teacher) for _ in range(number))
         await _all(
             self.call(client, f"/v1/sessions/{session['id']}/commands", {"type": "start"}, teacher)
             for session in sessions
@@ -311,7 +311,7 @@ class Homeroom(Server):
         return (await self.account(client, role))[0]
 
     async def account(self, client: ClientSession, role: str) -> tuple[str, str]:
-        """Give the token and the id of a new user."""
+        """Return the token and the id of a new user."""
         number = next(self._users)
         user = {
             "name": f"{role} {number}",
@@ -319,8 +319,8 @@ class Homeroom(Server):
             "password": "correct horse",
             "role": role,
         }
-        made = await self.call(client, "/v1/auth/register", user)
-        return made["access_token"], made["user"]["id"]
+        login = await self.call(client, "/v1/auth/register", user)
+        return login["access_token"], login["user"]["id"]
 
     def client(self) -> ClientSession:
         return ClientSession(
@@ -332,11 +332,11 @@ class Homeroom(Server):
         async with client.post(path, json=body, headers=headers) as answer:
             if answer.status not in (200, 201):
                 raise StartError(f"POST {path}: {answer.status} {await answer.text()}")
-            found: dict[str, Any] = await answer.json()
-            return found
+            content: dict[str, Any] = await answer.json()
+            return content
 
 
-# The peers write no request log either.
+# At this level Homeroom writes no request log; the peers write none either.
 HOMEROOM_CONFIG = """
 [server]
 log_level = "warning"
@@ -366,7 +366,7 @@ SERVERS: dict[str, type[Server]] = {
 
 
 def _open_rooms(count: int) -> list[Room]:
-    """The peers make a room when somebody names it, and let everybody in."""
+    """Return rooms of the peers, which create a room on its first request and need no credentials."""
     message = {"type": "send_message", "text": TEXT}
     return [
         Room(subscribe=[get(f"/rooms/{number}/events")], publish=[post(f"/rooms/{number}/messages", message)])
@@ -375,14 +375,14 @@ def _open_rooms(count: int) -> list[Room]:
 
 
 async def _all(calls: Iterable[Awaitable[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Wait for all, a bounded number at a time, in their order."""
-    turns = asyncio.Semaphore(AT_ONCE)
+    """Return the results of all calls in their order. At most `AT_ONCE` run concurrently."""
+    slots = asyncio.Semaphore(AT_ONCE)
 
-    async def in_turn(call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-        async with turns:
+    async def limited(call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        async with slots:
             return await call
 
-    return await asyncio.gather(*map(in_turn, calls))
+    return await asyncio.gather(*map(limited, calls))
 
 
 def _free_port() -> int:

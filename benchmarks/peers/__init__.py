@@ -1,1 +1,1 @@
-"""The servers that Homeroom is measured against: what products use, as bare as it gets."""
+"""The servers that Homeroom is compared with: minimal versions of what products use."""

@@ -1,4 +1,4 @@
-"""aiohttp-sse with a queue per subscriber, as its own chat example does it. Run as a program: PORT."""
+"""aiohttp-sse with a queue per subscriber, like the chat example of aiohttp-sse. Run as a program: PORT."""
 
 import asyncio
 import json

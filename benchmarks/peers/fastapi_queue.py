@@ -1,6 +1,6 @@
 """FastAPI with a queue per subscriber: what the products do, without their authentication, database and log.
 
-Kinder to itself than they are: a frame is formatted once per event, not once per subscriber.
+Unlike them, it formats a frame once per event and not once per subscriber, which is faster.
 """
 
 import asyncio

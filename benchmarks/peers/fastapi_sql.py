@@ -1,7 +1,7 @@
-"""FastAPI and SQLAlchemy (async) with a commit per request: a durable message, the products' way. No streams.
+"""FastAPI and SQLAlchemy (async) with a commit per request: a durable message as the products store it, without
+streams.
 
-Kinder to itself than the products are: no authentication, no look-up of the session, one insert. `DATABASE_URL` names
-the PostgreSQL.
+Unlike the products, it authenticates nobody, reads no session and inserts one row. `DATABASE_URL` names the PostgreSQL.
 """
 
 import os
