@@ -20,7 +20,7 @@ NOW, HOUR = Millis(1_000), Millis(3_600_000)
 
 
 class Sleeper(LoopActor):
-    """Notes that it was woken."""
+    """Records that it was woken."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,15 +91,15 @@ async def test_a_deadline_is_kept(one: Process) -> None:
     assert one.actor.wakes_at is None
 
 
-async def test_a_deadline_that_passed_while_nobody_looked_comes_first(one: Process) -> None:
+async def test_a_deadline_that_passed_in_the_meantime_comes_first(one: Process) -> None:
     await one.create(ttl=60)
     one.clock.passes(60_000)
-    assert await one.look(lambda state: state.session.end_reason).came() == Snapshot("expired")
+    assert await one.read(lambda state: state.session.end_reason).came() == Snapshot("expired")
     assert isinstance(await one.ask(c.Join(), TEACHER), Rejected)
     assert one.rows[-1] == e.SessionEnded(reason="expired")
 
 
-async def test_who_stays_away_leaves_when_the_grace_time_is_over(one: Process) -> None:
+async def test_a_participant_without_a_stream_leaves_when_the_grace_time_is_over(one: Process) -> None:
     await one.create(grace_ms=1)
     for caller in (TEACHER, ANN):
         await one.do(c.Join(), caller)
@@ -122,7 +122,7 @@ async def test_coming_back_stops_the_timer(room: Process) -> None:
     assert room.actor.wakes_at is None
 
 
-async def test_a_deadline_is_kept_however_full_the_log_is(one: Process) -> None:
+async def test_a_deadline_is_kept_while_the_log_is_behind(one: Process) -> None:
     await one.create(ttl=60)
     one.clock.passes(59_999)
     await one.do(c.Join(), TEACHER)
@@ -143,7 +143,7 @@ async def test_a_session_with_streams_open_is_woken_by_the_next_start(one: Proce
         assert await two.log.interrupted() == [SESSION]
 
 
-async def test_a_session_with_nobody_there_is_woken_when_something_is_due(one: Process) -> None:
+async def test_a_session_without_streams_is_woken_when_something_is_due(one: Process) -> None:
     await one.create(ttl=3_600)
     await one.do(c.Join(), TEACHER)
     await one.written()

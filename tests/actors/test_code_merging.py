@@ -1,4 +1,4 @@
-"""Code that merges: replicas that edit at once, plain edits between theirs, and updates that somebody made up."""
+"""Code that merges: concurrent edits of clients, plain edits between them, and forged updates."""
 
 import base64
 import os
@@ -77,7 +77,7 @@ def test_characters_are_characters(piece: str) -> None:
     assert str(live.replica()) == live.state.code.text
 
 
-def test_a_plain_edit_reaches_those_who_merge_and_keeps_what_they_type_meanwhile() -> None:
+def test_a_plain_edit_reaches_merging_clients_and_keeps_their_concurrent_edits() -> None:
     live, client = session("one\ntwo\nthree\n"), Client()
     client.hears(*news(live.merges(b"\0\0")))
     typed = client.edit(0, 0, "zero\n")
@@ -105,7 +105,7 @@ def test_a_version_that_is_brought_back_reaches_them_too() -> None:
     assert live.state.code.text == "first" == str(client.text)
 
 
-def test_without_anyone_who_merges_there_is_no_document() -> None:
+def test_there_is_no_document_before_the_first_merge() -> None:
     live = session("text")
     assert [type(event) for event in live.edits("more text")] == [e.CodeEdited]
     assert live.state.code.updates == []
@@ -131,7 +131,7 @@ def test_only_those_may_merge_who_may_edit() -> None:
     assert live.state.code.updates == []
 
 
-def test_what_is_no_update_is_refused() -> None:
+def test_a_malformed_update_is_refused() -> None:
     live = session("abc")
     live.merges(b"\0\0")
     for update in ("", "!", "AAA", "éé=="):
@@ -140,7 +140,7 @@ def test_what_is_no_update_is_refused() -> None:
 
 
 def test_an_update_that_panics_the_library_is_refused() -> None:
-    """A client that the document knows, and an empty list of what it wrote: yrs 0.28 takes one for granted."""
+    """A known client with an empty list of blocks, on which yrs 0.28 panics."""
     live, client = session("abc"), Client()
     client.hears(*news(live.merges(b"\0\0")))
     live.merges(client.edit(0, 0, "x"))
@@ -260,7 +260,7 @@ def test_large_updates_become_one_and_the_log_stays_in_proportion() -> None:
 
 
 class Merging(RuleBasedStateMachine):
-    """A few clients who edit at once, each hearing of the others in the log's order but late; one who edits plainly."""
+    """A few clients that edit concurrently and receive the log's updates in order but late; and plain edits."""
 
     @initialize(text=st.sampled_from(PIECES))
     def begin(self, text: str) -> None:

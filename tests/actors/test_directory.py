@@ -19,7 +19,7 @@ OTHER = SessionId("01990000-0000-7000-8000-000000000002")
 
 @contextlib.asynccontextmanager
 async def running(one: Process) -> AsyncIterator[None]:
-    """Let a directory look after its sessions while the block runs."""
+    """Run the directory's maintenance during the block."""
     task = asyncio.create_task(one.directory.run())
     try:
         yield
@@ -40,7 +40,7 @@ async def until(one: Process, holds: str) -> None:
 async def test_a_session_has_one_actor(one: Process) -> None:
     await one.create()
     with one.log.held("claim"):
-        sent = [one.send(c.Join(), TEACHER), one.look(), one.subscribe(TEACHER)[1]]
+        sent = [one.send(c.Join(), TEACHER), one.read(), one.subscribe(TEACHER)[1]]
         await turns()
         assert len(one.directory) == 1
     for noted in sent:
@@ -64,7 +64,7 @@ async def test_a_mailbox_is_bounded() -> None:
             accepted = [one.send(says(f"message {number}")) for number in range(2)]
             await turns()
             accepted += [one.send(says(f"message {number}")) for number in range(2, 5)]
-            refused = [one.send(says("too many")), one.look()]
+            refused = [one.send(says("too many")), one.read()]
             for noted in refused:
                 outcome = await noted.came()
                 assert isinstance(outcome, Unavailable)
@@ -107,7 +107,7 @@ async def ask(one: Process, command: c.Command, by: c.Caller = ANN, key: str = "
         return await one.directory.ask(SESSION, Execute(command, by, key=Key(key, "digest") if key else None))
 
 
-async def test_what_was_fenced_is_sent_again_and_done_once(room: Process) -> None:
+async def test_a_fenced_command_is_sent_again_and_carried_out_once(room: Process) -> None:
     await room.written()
     async with process(beside=room, owner="two") as two:
         assert isinstance(await ask(two, says("over there")), Answer)
@@ -117,8 +117,8 @@ async def test_what_was_fenced_is_sent_again_and_done_once(room: Process) -> Non
         assert texts(room.rows) == ["over there", "and back"]
 
 
-async def test_looking_at_a_session_that_was_taken_over(room: Process) -> None:
-    """What an actor shows may be behind, as long as nothing has told it; what it writes is not."""
+async def test_reading_a_session_that_another_server_has_claimed(room: Process) -> None:
+    """An actor that has not noticed the claim may read an old state. It never writes from one."""
     await room.written()
     async with process(beside=room, owner="two") as two:
         await ask(two, says("over there"))
@@ -126,16 +126,16 @@ async def test_looking_at_a_session_that_was_taken_over(room: Process) -> None:
         with room.log.held():
             said = asyncio.create_task(ask(room, says("and back")))
             await turns()
-            look = asyncio.create_task(
+            read = asyncio.create_task(
                 room.directory.ask(SESSION, ReadState(lambda state: [m.text for m in state.messages.values()], reply))
             )
             await turns()
         assert isinstance(await said, Answer)
-        assert await look == Snapshot(["over there", "and back"])
+        assert await read == Snapshot(["over there", "and back"])
 
 
 async def test_streams_here_get_each_event_once_however_often_a_session_goes_there_and_back(room: Process) -> None:
-    """What another server writes between a restored session's state and what its streams missed comes with the next."""
+    """Rows that another server writes after the claim are published by the next actor, not as missed rows."""
     watcher = await room.watched(ANN)
     await room.written()
     async with process(beside=room, owner="two") as two:
@@ -150,7 +150,7 @@ async def test_streams_here_get_each_event_once_however_often_a_session_goes_the
     assert watcher.seen == list(range(watcher.seen[0], len(room.rows) + 1))
 
 
-async def test_a_fenced_command_whose_key_was_used_over_there_is_not_done_again(room: Process) -> None:
+async def test_a_fenced_command_whose_key_another_server_used_is_not_repeated(room: Process) -> None:
     await room.written()
     async with process(beside=room, owner="two") as two:
         first = await ask(two, says("Hello"), key="k")
@@ -177,7 +177,7 @@ async def test_tell_passes_fenced_on(room: Process) -> None:
 # Revived, recovered, woken
 
 
-async def test_a_dropped_session_that_somebody_watches_comes_back_by_itself(room: Process) -> None:
+async def test_a_dropped_session_with_streams_comes_back_by_itself(room: Process) -> None:
     watcher = await room.watched(ANN)
     room.log.fail("append", "after")
     said = room.send(says("Hello"))
@@ -187,7 +187,7 @@ async def test_a_dropped_session_that_somebody_watches_comes_back_by_itself(room
     assert len(room.directory) == 1
 
 
-async def test_a_dropped_session_that_nobody_watches_does_not(room: Process) -> None:
+async def test_a_dropped_session_without_streams_does_not(room: Process) -> None:
     await room.written()
     claims = room.log.calls["claim"]
     room.actor.actor_ref.tell(CommitFailed(fenced=False))
@@ -212,7 +212,7 @@ async def test_reviving_goes_on_until_the_log_is_back_and_not_all_the_time(room:
     assert len(watcher.seen) == 1
 
 
-async def test_what_a_server_left_when_it_died_is_recovered(room: Process) -> None:
+async def test_the_sessions_of_a_server_that_died_are_recovered(room: Process) -> None:
     await room.watched(ANN)
     await room.written()
     async with process(beside=room, owner="two") as two, running(two):
@@ -297,9 +297,9 @@ async def test_draining_takes_no_more_and_keeps_snapshots(room: Process) -> None
     assert saved[0] == 5
 
 
-async def test_draining_answers_what_came_before(room: Process) -> None:
+async def test_draining_answers_earlier_messages(room: Process) -> None:
     await room.written()
-    waiting: list[Noted] = [room.send(says("Hello")), room.look(), room.send(c.LowerAll(), ANN)]
+    waiting: list[Noted] = [room.send(says("Hello")), room.read(), room.send(c.LowerAll(), ANN)]
     await room.directory.drain()
     for noted in waiting:
         await noted.came()

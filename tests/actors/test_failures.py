@@ -14,7 +14,7 @@ EVE = c.Caller(BEN.user_id[:-1] + "e", "Eve")  # type: ignore[arg-type]
 
 
 async def held(room: Process) -> Held:
-    """Wait for the next commit, which waits in turn."""
+    """Wait for the next commit, which the test then decides."""
     async with asyncio.timeout(PATIENCE_S):
         return await room.log.waiting.get()
 
@@ -23,13 +23,13 @@ def divide(state: object) -> float:
     return 1 / 0
 
 
-async def test_whoever_waits_hears_of_a_failure(room: Process, caplog: pytest.LogCaptureFixture) -> None:
+async def test_everyone_who_waits_is_answered_after_a_failure(room: Process, caplog: pytest.LogCaptureFixture) -> None:
     room.log.holding = True
     flying = room.send(says("in flight"))
     await held(room)
     undone = room.send(says("decided in the same turn"))
     subscribed = room.subscribe(BEN)[1]
-    failing = room.look(divide)
+    failing = room.read(divide)
     behind = room.send(says("behind it in the mailbox"))
     for one in (flying, undone, subscribed, failing, behind):
         assert isinstance(await one.came(), Unavailable)
@@ -37,8 +37,8 @@ async def test_whoever_waits_hears_of_a_failure(room: Process, caplog: pytest.Lo
     assert len(room.directory) == 0
 
 
-class Told:
-    """A reply that takes every outcome there is, as one does that sends again what has failed."""
+class RecordingReply:
+    """A reply that records every outcome, and is never done."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
@@ -51,9 +51,9 @@ class Told:
 
 
 @pytest.mark.parametrize("trouble", ["before", "refused", None])
-async def test_nobody_hears_twice(room: Process, trouble: Trouble | None) -> None:
+async def test_no_reply_is_set_twice(room: Process, trouble: Trouble | None) -> None:
     room.log.holding = True
-    replies = [Told() for _ in range(4)]
+    replies = [RecordingReply() for _ in range(4)]
     room.tell(Execute(says("Hello"), ANN, replies[0]))
     commit = await held(room)
     room.tell(Execute(says("Hello"), ANN, replies[1]))
@@ -70,7 +70,7 @@ async def test_nobody_hears_twice(room: Process, trouble: Trouble | None) -> Non
 
 async def test_the_next_message_after_a_failure_restores(room: Process) -> None:
     await room.do(says("before"))
-    assert isinstance(await room.look(divide).came(), Unavailable)
+    assert isinstance(await room.read(divide).came(), Unavailable)
     create = c.Create(
         new=c.NewSession(title="No"), session_id=SESSION, number=1, name="a", code="b", default_capacity=1, grace_ms=1
     )
@@ -79,17 +79,17 @@ async def test_the_next_message_after_a_failure_restores(room: Process) -> None:
     assert texts(room.rows) == ["before", "after"]
 
 
-async def test_a_failure_on_waking_up_is_told_to_all_who_came_early() -> None:
+async def test_a_failure_during_the_restore_answers_every_early_message() -> None:
     async with process() as one:
         await one.create()
-        early = [one.look(divide), one.look(), one.send(c.Join(), TEACHER)]
+        early = [one.read(divide), one.read(), one.send(c.Join(), TEACHER)]
         for noted in early:
             assert isinstance(await noted.came(), Unavailable)
         await one.do(c.Join(), TEACHER)
 
 
 @pytest.mark.parametrize("full", [False, True])
-async def test_streams_that_are_open_after_a_restore_are_noted_however_many(full: bool) -> None:
+async def test_open_streams_after_a_restore_are_recorded_however_many(full: bool) -> None:
     async with process() as one:
         await one.open()
         for by in (TEACHER, ANN, BEN):
@@ -100,21 +100,21 @@ async def test_streams_that_are_open_after_a_restore_are_noted_however_many(full
                 await three.do(says("Hello"))
             two.streams.watchers += one.streams.watchers
             two.full = full
-            online = await two.look(lambda state: [place.online for place in state.participants.values()]).came()
+            online = await two.read(lambda state: [place.online for place in state.participants.values()]).came()
             assert online == Snapshot([True, True, True])
             await two.written()
             assert [type(event) for event in two.rows[-3:]] == [e.ParticipantOnline] * 3
 
 
-async def test_streams_that_are_gone_are_noted_while_the_log_is_behind(room: Process) -> None:
+async def test_lost_streams_are_recorded_while_the_log_is_behind(room: Process) -> None:
     await room.watched(ANN)
     async with process(room, owner="two") as two:
         two.full = True
-        online = await two.look(lambda state: state.session.online).came()
+        online = await two.read(lambda state: state.session.online).came()
         assert online == Snapshot(0)
 
 
-async def test_the_backlog_counts_what_is_not_answered(room: Process) -> None:
+async def test_the_backlog_counts_unanswered_messages(room: Process) -> None:
     await room.written()
     assert room.actor.backlog == 0
     room.log.holding = True
@@ -123,7 +123,7 @@ async def test_the_backlog_counts_what_is_not_answered(room: Process) -> None:
     assert room.actor.backlog == 2, "in the mailbox"
     commit = await held(room)
     assert room.actor.backlog == 2, "in flight"
-    refused: list[Noted] = [room.send(says("refused"), EVE), room.look()]
+    refused: list[Noted] = [room.send(says("refused"), EVE), room.read()]
     await turns()
     assert room.actor.backlog == 4, "waiting for what they show"
     commit.release()

@@ -1,4 +1,4 @@
-"""What goes out after a commit: joined, in order, at rest after a long write, and never lost with its actor."""
+"""The fan-out after a commit: joined, in order, with a cooldown after a long write, and never lost with its actor."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from tests.support.stage import ANN, SESSION, START, TEACHER, Diary, Process, St
 
 
 class SlowStreams(Streams):
-    """Streams that take their time to be written to."""
+    """Streams whose writes take long."""
 
     def publish(self, batch: Sequence[Published]) -> None:
         super().publish(batch)
@@ -31,7 +31,7 @@ class SlowStreams(Streams):
 
 
 class ManualScheduler:
-    """Runs nothing by itself. Its clock moves only when told."""
+    """Runs nothing by itself. Its clock moves only when a test says so."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -54,7 +54,7 @@ class ManualScheduler:
 
 
 class TimedStreams(Streams):
-    """Streams that take a given time to be written to."""
+    """Streams whose writes take a given time."""
 
     def __init__(self, scheduler: ManualScheduler) -> None:
         super().__init__(Diary())
@@ -115,7 +115,7 @@ def test_a_batch_without_events_and_effects_is_not_published() -> None:
 
 
 @pytest.mark.parametrize(("takes_s", "cooldown_s"), [(0.01, 0.005), (10.0, FANOUT_COOLDOWN_MAX_S)])
-def test_the_cooldown_is_a_share_of_what_the_fan_out_took(takes_s: float, cooldown_s: float) -> None:
+def test_the_cooldown_is_a_share_of_the_time_of_the_fan_out(takes_s: float, cooldown_s: float) -> None:
     fan, streams, scheduler = fan_out()
     streams.takes_s = takes_s
     fan.add([committed(2)])
@@ -153,7 +153,7 @@ async def test_after_a_long_fan_out_a_session_cools_down_and_the_next_one_carrie
         assert streams.batches == [[2, 3], [4, 5]]
 
 
-async def test_what_was_committed_is_shown_before_the_actor_goes() -> None:
+async def test_committed_events_are_published_before_the_actor_stops() -> None:
     async with process() as one:
         await one.create()
         streams = one.channels[SESSION] = SlowStreams(one.diary)
@@ -172,8 +172,8 @@ async def test_what_was_committed_is_shown_before_the_actor_goes() -> None:
         assert not [event for event in one.rows if isinstance(event, e.ConnectionsLost)], "nobody had gone"
 
 
-class BrokenDoor(Streams):
-    """Streams that let nobody in: what should fails."""
+class FailingAdmission(Streams):
+    """Streams where attaching a subscriber fails."""
 
     def admit(self, subscribers: Sequence[Any], state: State) -> Callable[[], None]:
         def attach() -> None:
@@ -182,10 +182,10 @@ class BrokenDoor(Streams):
         return attach
 
 
-async def test_what_fails_after_a_commit_costs_nothing_else_its_turn(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_effect_stops_no_other_effect(caplog: pytest.LogCaptureFixture) -> None:
     async with process() as one:
         await one.create()
-        streams = one.channels[SESSION] = BrokenDoor(one.diary)
+        streams = one.channels[SESSION] = FailingAdmission(one.diary)
         await one.do(c.Join(), TEACHER)
         cat = UserId("01990000-0000-7000-8000-00000000000c")
         one.subscribe(TEACHER)
@@ -200,8 +200,8 @@ async def test_what_fails_after_a_commit_costs_nothing_else_its_turn(caplog: pyt
         await one.do(says("and goes on"), TEACHER)
 
 
-class BrokenEar:
-    """A reply that cannot be given."""
+class FailingReply:
+    """A reply that cannot be set."""
 
     def done(self) -> bool:
         return False
@@ -210,13 +210,13 @@ class BrokenEar:
         raise ZeroDivisionError
 
 
-async def test_a_reply_that_cannot_be_given_costs_nobody_else_theirs(room: Process) -> None:
-    room.tell(Execute(says("one"), ANN, BrokenEar()))
+async def test_a_reply_that_fails_stops_no_other_reply(room: Process) -> None:
+    room.tell(Execute(says("one"), ANN, FailingReply()))
     assert isinstance(await room.ask(says("two")), Answer)
     await room.streams.reaches(7)
     assert isinstance(await room.ask(says("three")), Answer)
     # Nor when all hear that it has failed: the session is there for the next.
     room.log.fail("append")
-    room.tell(Execute(says("lost"), ANN, BrokenEar()))
+    room.tell(Execute(says("lost"), ANN, FailingReply()))
     assert isinstance(await room.ask(says("lost, too")), Unavailable)
     assert isinstance(await room.ask(says("four")), Answer)

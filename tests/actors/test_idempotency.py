@@ -70,7 +70,7 @@ async def test_a_repeat_while_the_first_is_in_flight(room: Process) -> None:
     assert texts(room.rows) == ["Hello"]
 
 
-async def test_a_repeat_in_the_same_turn(room: Process) -> None:
+async def test_a_repeat_in_the_same_drain(room: Process) -> None:
     first, again = room.send(says("Hello"), key="k:digest"), room.send(says("Hello"), key="k:digest")
     assert isinstance(await first.came(), Answer)
     assert await again.came() == Repeated(OPEN + 1, OPEN + 1)

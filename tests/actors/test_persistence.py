@@ -1,4 +1,4 @@
-"""The group commit: what is a batch, what never is, and whom a failure concerns."""
+"""The group commit: which appends are committed together, and which actors a failure concerns."""
 
 import asyncio
 import itertools
@@ -17,7 +17,7 @@ from tests.support.stage import PATIENCE_S, Log, turns
 
 
 class Teller(LoopActor):
-    """What a session actor is to the log: it appends, and hears."""
+    """A session actor, as the log knows it: it sends appends and records what becomes of them."""
 
     def __init__(self, number: int, epoch: int = 1) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Teller(LoopActor):
         self.session_id = self.author.session_id
         self.heard: list[object] = []
         self.told = 0
-        """Appends that it was told are in the log."""
+        """The appends that were confirmed."""
 
     def on_receive(self, message: object) -> None:
         if isinstance(message, AppendsCommitted):
@@ -56,7 +56,7 @@ class Office:
         return teller
 
     async def successor(self, teller: Teller) -> Teller:
-        """Give the actor that claims a session next."""
+        """Return the actor that claims a session next."""
         claimed = await self.log.claim(teller.session_id)
         assert claimed is not None
         successor = Teller(int(teller.session_id[-12:]), claimed.epoch).begin()
@@ -75,7 +75,7 @@ class Office:
         await turns(2)
 
     def shape(self) -> list[list[int]]:
-        """Give the rows of each append of each batch."""
+        """Return the number of rows of each append of each commit."""
         return [[len(part.rows) for part in batch] for batch in self.log.commits]
 
     def stored(self, teller: Teller) -> list[int]:
@@ -96,7 +96,7 @@ async def office() -> AsyncIterator[Office]:
 # Batches
 
 
-async def test_what_is_told_in_one_turn_is_one_commit(office: Office) -> None:
+async def test_appends_of_one_drain_are_one_commit(office: Office) -> None:
     tellers = [await office.teller() for _ in range(3)]
     for teller in tellers:
         office.tell(teller.append())
@@ -106,7 +106,7 @@ async def test_what_is_told_in_one_turn_is_one_commit(office: Office) -> None:
     assert office.observed == [3]
 
 
-async def test_what_queues_during_a_commit_is_the_next_one(office: Office) -> None:
+async def test_appends_that_queue_during_a_commit_are_the_next_one(office: Office) -> None:
     ann, ben = await office.teller(), await office.teller()
     with office.log.held():
         office.tell(ann.append())
@@ -196,7 +196,7 @@ async def test_a_fenced_session_costs_the_others_nothing(office: Office) -> None
     assert office.stored(ben) == [1]
 
 
-async def test_what_a_fenced_session_has_queued_is_dropped(office: Office) -> None:
+async def test_queued_appends_of_a_fenced_session_are_dropped(office: Office) -> None:
     ann, ben = await office.teller(), await office.teller()
     await office.log.claim(ben.session_id)
     with office.log.held():
@@ -240,7 +240,7 @@ async def test_others_go_on_after_an_unknown_outcome(office: Office) -> None:
     assert ben.heard == [2]
 
 
-async def test_what_one_session_is_refused_for_costs_the_others_nothing(
+async def test_a_refusal_for_one_session_does_not_affect_the_others(
     office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:
     tellers = [await office.teller() for _ in range(3)]

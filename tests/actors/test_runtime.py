@@ -13,7 +13,7 @@ from tests.support.stage import turns
 
 
 class Notes(LoopActor):
-    """Notes what it is told and when a turn ends; does what callables say."""
+    """Records its messages and the end of each drain. Calls messages that are callable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ def boom(actor: Notes) -> None:
     raise ValueError("boom")
 
 
-async def test_messages_are_handled_in_order_in_one_turn() -> None:
+async def test_messages_are_handled_in_order_in_one_drain() -> None:
     actor = Notes().begin()
     for number in range(5):
         actor.actor_ref.tell(number)
@@ -54,7 +54,7 @@ async def test_messages_are_handled_in_order_in_one_turn() -> None:
     assert len(actor.notes) == 6, "no turn without a message"
 
 
-async def test_what_a_turn_brings_in_waits_for_the_next() -> None:
+async def test_messages_that_arrive_in_a_drain_wait_for_the_next() -> None:
     actor = Notes().begin()
 
     def tell_more(actor: Notes) -> None:
@@ -69,7 +69,7 @@ async def test_what_a_turn_brings_in_waits_for_the_next() -> None:
     assert actor.notes[3:] == ["more", "drained"]
 
 
-async def test_others_have_their_turn_between_two_of_an_actor() -> None:
+async def test_other_actors_run_between_two_drains_of_one() -> None:
     order: list[str] = []
 
     def again(name: str) -> Any:
@@ -96,7 +96,7 @@ async def test_ask_gives_the_answer_and_never_blocks() -> None:
     assert future.get() == "hello"
 
 
-async def test_what_was_told_before_the_start_is_handled_first() -> None:
+async def test_messages_sent_before_the_start_are_handled_first() -> None:
     actor = Notes()
     actor.actor_ref.tell("early")
     actor.begin()
@@ -120,7 +120,7 @@ async def test_a_failure_stops_the_actor_and_tells_who_asked(caplog: pytest.LogC
     assert caplog.messages == ["unhandled exception in Notes"]
 
 
-async def test_a_failure_at_the_end_of_a_turn_stops_it_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_at_the_end_of_a_drain_stops_the_actor_too(caplog: pytest.LogCaptureFixture) -> None:
     actor = Notes().begin()
     actor.fail_on_drained = True
     actor.actor_ref.tell("last")
@@ -130,7 +130,7 @@ async def test_a_failure_at_the_end_of_a_turn_stops_it_too(caplog: pytest.LogCap
     assert caplog.messages == ["unhandled exception in Notes"]
 
 
-async def test_stop_comes_after_what_was_told_before() -> None:
+async def test_stop_comes_after_earlier_messages() -> None:
     actor = Notes().begin()
     actor.actor_ref.tell("before")
     actor.actor_ref.stop(block=False)
@@ -162,7 +162,7 @@ def test_both_are_needed_on_a_loop() -> None:
         Notes.start()
 
 
-async def test_deferred_work_is_done_in_order_a_quarter_a_turn() -> None:
+async def test_scheduled_work_runs_in_order_a_quarter_at_a_time() -> None:
     deferred, done = LoopScheduler(), list[int]()
     for number in range(8):
         deferred.add(partial(done.append, number))

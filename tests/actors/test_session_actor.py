@@ -44,7 +44,7 @@ async def test_answers_and_events_wait_for_the_commit(room: Process) -> None:
     assert texts(room.rows) == texts(room.streams.events) == ["Hello"]
 
 
-async def test_people_are_told_of_an_invitation_after_its_commit_which_says_so_too(room: Process) -> None:
+async def test_a_notification_follows_the_commit_that_stores_it(room: Process) -> None:
     cat = UserId("01990000-0000-7000-8000-00000000000c")
     by = structs.replace(TEACHER, people={cat: c.Person("Cat")})
     notified = ("notified", cat)
@@ -64,7 +64,7 @@ async def test_people_are_told_of_an_invitation_after_its_commit_which_says_so_t
     assert b'"over"' in bytes(room.log.stored(SESSION).notifications[1].body)
 
 
-async def test_nobody_is_told_of_an_invitation_that_was_not_committed(room: Process) -> None:
+async def test_there_is_no_notification_without_a_commit(room: Process) -> None:
     cat = UserId("01990000-0000-7000-8000-00000000000c")
     room.log.fail("append")
     outcome = await room.ask(c.Invite(cat), structs.replace(TEACHER, people={cat: c.Person("Cat")}))
@@ -74,7 +74,7 @@ async def test_nobody_is_told_of_an_invitation_that_was_not_committed(room: Proc
     assert ("notified", cat) not in room.diary.entries
 
 
-async def test_a_turn_is_one_append_and_answers_come_first_in_order(room: Process) -> None:
+async def test_a_batch_is_one_append_and_answers_come_first_in_order(room: Process) -> None:
     await room.streams.reaches(OPEN)
     room.diary.entries.clear()
     for text in ("one", "two", "three"):
@@ -90,7 +90,7 @@ async def test_a_turn_is_one_append_and_answers_come_first_in_order(room: Proces
     assert [len(part.rows) for part in room.log.commits[-1]] == [3]
 
 
-async def test_turns_during_a_commit_are_written_together_and_shown_in_order(room: Process) -> None:
+async def test_batches_during_a_commit_are_written_together_and_published_in_order(room: Process) -> None:
     before = len(room.log.commits)
     with room.log.held():
         sent = []
@@ -104,27 +104,27 @@ async def test_turns_during_a_commit_are_written_together_and_shown_in_order(roo
     assert room.streams.seqs == list(range(room.streams.seqs[0], OPEN + 4))
 
 
-async def test_whoever_reads_the_state_waits_for_the_commit_of_what_they_see(room: Process) -> None:
+async def test_a_read_waits_for_the_commit_of_the_state_that_it_reads(room: Process) -> None:
     with room.log.held():
         room.send(says("Hello"))
-        look = room.look(lambda state: [message.text for message in state.messages.values()])
+        read = room.read(lambda state: [message.text for message in state.messages.values()])
         nothing = room.send(c.Join(), ANN, name="already in")
         rejected = room.send(c.LowerAll(), ANN, name="rejected")
         later = room.send(c.Join(), ANN, name="later")
         await turns()
-        assert not any(one.done() for one in (look, nothing, rejected, later))
-    assert await look.came() == Snapshot(["Hello"])
+        assert not any(one.done() for one in (read, nothing, rejected, later))
+    assert await read.came() == Snapshot(["Hello"])
     assert await nothing.came() == Answer(OPEN + 1, [])
     assert isinstance(await rejected.came(), Rejected)
     await later.came()
-    order = [name for name, _ in room.diary.entries if name in ("SendMessage", "look", "already in", "rejected")]
-    assert order == ["SendMessage", "look", "already in", "rejected"]
+    order = [name for name, _ in room.diary.entries if name in ("SendMessage", "read", "already in", "rejected")]
+    assert order == ["SendMessage", "read", "already in", "rejected"]
 
 
 async def test_nothing_in_flight_is_answered_at_once(room: Process) -> None:
     await room.written()
     calls = room.log.calls["append"]
-    assert await room.look().came() == Snapshot(OPEN)
+    assert await room.read().came() == Snapshot(OPEN)
     assert await room.do(c.Join(), ANN) == Answer(OPEN, [])
     assert room.log.calls["append"] == calls
 
@@ -132,11 +132,11 @@ async def test_nothing_in_flight_is_answered_at_once(room: Process) -> None:
 async def test_a_rejected_command_leaves_nothing(room: Process) -> None:
     await room.written()
     calls = room.log.calls["append"]
-    before = await room.look(machine.snapshot).came()
+    before = await room.read(machine.snapshot).came()
     outcome = await room.ask(c.Kick(user_id=BEN.user_id), ANN, key="k:digest")
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.NOT_PERMITTED
-    assert await room.look(machine.snapshot).came() == before
+    assert await room.read(machine.snapshot).came() == before
     assert room.log.calls["append"] == calls
     assert room.streams.last_seq == OPEN
     assert isinstance(await room.ask(c.RaiseHand(), ANN, key="k:another"), Answer), "a refusal uses no key up"
@@ -167,13 +167,13 @@ async def test_ephemeral_events_go_out_at_once_and_are_not_stored(room: Process)
 
 
 @pytest.mark.parametrize("trouble", ["before", "after", "refused"])
-async def test_when_a_commit_fails_everyone_who_waits_hears_it(room: Process, trouble: Trouble) -> None:
+async def test_a_failed_commit_answers_everyone_who_waits(room: Process, trouble: Trouble) -> None:
     room.log.fail("append", trouble)
     with room.log.held():
         first = room.send(says("first"), key="k:digest")
         await turns()
         watcher, subscribed = room.subscribe(BEN)
-        waiting: list[Noted] = [first, subscribed, room.look(), room.send(c.LowerAll(), ANN)]
+        waiting: list[Noted] = [first, subscribed, room.read(), room.send(c.LowerAll(), ANN)]
         await turns()
         waiting.append(room.send(says("second")))
     for one in waiting:
@@ -188,9 +188,9 @@ async def test_when_a_commit_fails_everyone_who_waits_hears_it(room: Process, tr
     assert watcher.first is None, "who was told no is not let in"
 
 
-async def test_messages_behind_a_failure_in_the_same_inbox_hear_it_too(room: Process) -> None:
+async def test_a_failure_answers_the_messages_behind_it_in_the_inbox(room: Process) -> None:
     room.actor.actor_ref.tell(CommitFailed(fenced=False))
-    behind = [room.send(says("Hello")), room.look()]
+    behind = [room.send(says("Hello")), room.read()]
     for one in behind:
         assert isinstance(await one.came(), Unavailable)
     assert isinstance(await room.ask(says("Hello")), Answer)
@@ -205,18 +205,18 @@ async def test_a_bug_drops_the_actor_and_the_log_restores_the_session(
     with room.log.held():
         said = room.send(says("Hello"))
         await turns()
-        look, behind = room.look(bug), room.look()
+        read, behind = room.read(bug), room.read()
         await turns()
-        assert isinstance(await look.came(), Unavailable) if look.done() else True
+        assert isinstance(await read.came(), Unavailable) if read.done() else True
     for one in (said, behind):
         assert isinstance(await one.came(), Unavailable)
     assert caplog.messages == ["unhandled exception in SessionActor"]
-    outcome = await room.look(lambda state: [message.text for message in state.messages.values()]).came()
+    outcome = await room.read(lambda state: [message.text for message in state.messages.values()]).came()
     assert outcome == Snapshot(["Hello"]), "its commit was on the way"
 
 
 async def test_there_is_no_such_session(one: Process) -> None:
-    outcomes = [one.send(says("Hello")), one.look(), one.subscribe(ANN)[1]]
+    outcomes = [one.send(says("Hello")), one.read(), one.subscribe(ANN)[1]]
     for noted in outcomes:
         assert await noted.came() == UnknownSession()
     assert len(one.directory) == 0
@@ -227,7 +227,7 @@ async def test_the_log_is_behind(room: Process) -> None:
     room.full = True
     assert await room.ask(says("Hello")) == Unavailable("the log is behind")
     assert await room.subscribe(BEN)[1].came() == Unavailable("the log is behind")
-    assert isinstance(await room.look().came(), Snapshot), "looking writes nothing"
+    assert isinstance(await room.read().came(), Snapshot), "looking writes nothing"
     room.full = False
     assert isinstance(await room.ask(says("Hello")), Answer)
 
@@ -248,13 +248,13 @@ async def test_a_session_takes_only_so_many_commands_a_second() -> None:
 async def test_messages_that_come_before_it_is_restored_wait_in_order(one: Process) -> None:
     await one.create()
     with one.log.held("claim"):
-        joined, said, look = one.send(c.Join(), TEACHER), one.send(says("Hello"), TEACHER), one.look()
+        joined, said, read = one.send(c.Join(), TEACHER), one.send(says("Hello"), TEACHER), one.read()
         await turns()
         assert not joined.done()
         assert one.actor.backlog == 3
     assert isinstance(await joined.came(), Answer)
     assert isinstance(await said.came(), Answer)
-    assert await look.came() == Snapshot(4)
+    assert await read.came() == Snapshot(4)
 
 
 @pytest.mark.parametrize("call", ["claim", "read"])

@@ -18,7 +18,7 @@ OPEN = 5
 """Rows in the log of `room`."""
 
 
-async def test_a_newcomer_starts_from_what_is_committed_and_misses_nothing(room: Process) -> None:
+async def test_a_new_stream_starts_from_a_committed_state_and_misses_nothing(room: Process) -> None:
     with room.log.held():
         room.send(says("before"))
         watcher, subscribed = room.subscribe(ANN)
@@ -35,7 +35,7 @@ async def test_a_newcomer_starts_from_what_is_committed_and_misses_nothing(room:
     assert isinstance(await subscribed.came(), Answer)
 
 
-async def test_a_newcomer_while_nothing_happens(room: Process) -> None:
+async def test_a_new_stream_while_nothing_happens(room: Process) -> None:
     first, second = await room.watched(ANN), await room.watched(ANN)
     assert [first.first, second.first] == [OPEN + 1, OPEN + 1], "online once, however many streams"
     assert first.seen == []
@@ -48,8 +48,8 @@ async def test_a_stranger_gets_no_stream(room: Process) -> None:
     assert watcher.first is None
 
 
-async def test_whoever_is_removed_as_they_come_in_is_not_let_in(room: Process) -> None:
-    """Their streams are cut off when it is shown that they were removed, and what comes in after that would stay."""
+async def test_a_participant_who_is_removed_in_the_same_drain_gets_no_stream(room: Process) -> None:
+    """The event of the removal ends their streams. A stream that opened after it would stay."""
     before, _ = room.subscribe(BEN, join=False), room.send(c.Kick(user_id=BEN.user_id), TEACHER)
     after = room.subscribe(BEN, join=False)
     for watcher, subscribed in (before, after):
@@ -60,7 +60,7 @@ async def test_whoever_is_removed_as_they_come_in_is_not_let_in(room: Process) -
         assert not watcher.is_in
 
 
-async def test_one_stream_closing_while_another_is_let_in_leaves_its_user_online(room: Process) -> None:
+async def test_a_stream_that_closes_while_another_opens_leaves_its_user_online(room: Process) -> None:
     first = await room.watched(BEN)
     with room.log.held():
         room.send(says("in flight"))
@@ -73,13 +73,13 @@ async def test_one_stream_closing_while_another_is_let_in_leaves_its_user_online
         await turns()
     assert await closed.came() == Answer(OPEN + 2, [])
     await room.diary.until(lambda: second.is_in)
-    assert await room.look(lambda state: state.participants[BEN.user_id].online).came() == Snapshot(True)
+    assert await room.read(lambda state: state.participants[BEN.user_id].online).came() == Snapshot(True)
     # Word of a stream that had gone before it was in may come when the next one is in already.
     await room.do(c.Disconnect(), BEN)
-    assert await room.look(lambda state: state.participants[BEN.user_id].online).came() == Snapshot(True)
+    assert await room.read(lambda state: state.participants[BEN.user_id].online).came() == Snapshot(True)
     room.streams.watchers.remove(second)
     await room.do(c.Disconnect(), BEN)
-    assert await room.look(lambda state: state.participants[BEN.user_id].online).came() == Snapshot(False)
+    assert await room.read(lambda state: state.participants[BEN.user_id].online).came() == Snapshot(False)
 
 
 async def test_presence_is_brought_in_line_after_restoring(room: Process) -> None:
@@ -91,11 +91,11 @@ async def test_presence_is_brought_in_line_after_restoring(room: Process) -> Non
     room.actor.actor_ref.tell(CommitFailed(fenced=False))
     await room.diary.until(lambda: isinstance(room.streams.events[-1], e.ConnectionsLost))
     assert room.streams.events[-1] == e.ConnectionsLost(user_ids=[BEN.user_id])
-    online = await room.look(lambda state: {p.name for p in state.participants.values() if p.online}).came()
+    online = await room.read(lambda state: {p.name for p in state.participants.values() if p.online}).came()
     assert online == Snapshot({"Ann"})
 
 
-async def test_who_came_while_a_session_was_away_is_online_after_restoring(room: Process) -> None:
+async def test_a_user_whose_stream_opened_in_the_meantime_is_online_after_a_restore(room: Process) -> None:
     watcher = await room.watched(ANN)
     room.streams.watchers.append(type(watcher)(BEN))
     room.actor.actor_ref.tell(CommitFailed(fenced=False))
@@ -103,7 +103,7 @@ async def test_who_came_while_a_session_was_away_is_online_after_restoring(room:
 
 
 @pytest.mark.parametrize("trouble", ["before", "after"])
-async def test_a_channel_that_outlives_its_actor_gets_what_it_missed_once(room: Process, trouble: Trouble) -> None:
+async def test_a_channel_that_outlives_its_actor_gets_missed_events_once(room: Process, trouble: Trouble) -> None:
     watcher = await room.watched(ANN)
     room.log.fail("append", trouble)
     with room.log.held():
@@ -120,7 +120,7 @@ async def test_a_channel_that_outlives_its_actor_gets_what_it_missed_once(room: 
     assert watcher.seen[0] == OPEN + 2
 
 
-async def test_what_is_committed_is_published_before_a_successor_publishes_more(room: Process) -> None:
+async def test_committed_batches_are_published_before_those_of_a_successor(room: Process) -> None:
     """A fan-out that waits must not attach a stream at a seq that the channel has gone past."""
     await room.watched(ANN)
     await room.written()

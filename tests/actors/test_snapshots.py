@@ -91,7 +91,7 @@ async def test_a_snapshot_follows_every_redaction(room: Process) -> None:
     assert texts(room.rows) == [""]
 
 
-async def test_a_snapshot_is_saved_after_the_commit_of_what_it_holds() -> None:
+async def test_a_snapshot_is_saved_after_the_commit_of_its_events() -> None:
     async with process(snapshot_events=OPEN + 1) as room:
         await room.open()
         await room.written()
@@ -111,18 +111,18 @@ async def test_leaving_memory_keeps_a_snapshot_and_coming_back_gives_the_same_st
     await room.do(says("Hello"))
     await room.do(c.RaiseHand(), BEN)
     await room.written()
-    before = await room.look(lambda state: machine.restored(machine.snapshot(state))).came()
+    before = await room.read(lambda state: machine.restored(machine.snapshot(state))).came()
     await room.passivate()
     saved = room.log.stored(SESSION).snapshot
     assert saved is not None
     assert saved[0] == OPEN + 2
     assert SESSION in room.released
-    assert await room.look(lambda state: machine.restored(machine.snapshot(state))).came() == before
+    assert await room.read(lambda state: machine.restored(machine.snapshot(state))).came() == before
     assert isinstance(before, Snapshot)
     assert before.value == machine.replay(room.log.recorded(SESSION))
 
 
-async def test_it_stays_while_something_is_going_on(room: Process) -> None:
+async def test_a_busy_session_does_not_leave_memory(room: Process) -> None:
     async def told_to_leave() -> bool:
         room.actor.actor_ref.tell(Passivate(float("inf")))
         await turns()
@@ -142,9 +142,9 @@ async def test_it_stays_while_something_is_going_on(room: Process) -> None:
     assert await told_to_leave()
 
 
-async def test_it_does_not_leave_with_what_it_has_just_decided(room: Process) -> None:
+async def test_a_session_does_not_leave_memory_with_an_uncommitted_batch(room: Process) -> None:
     await room.written()
-    waiting = [room.send(says("Hello")), room.send(c.LowerAll(), ANN), room.look(), room.subscribe(BEN)[1]]
+    waiting = [room.send(says("Hello")), room.send(c.LowerAll(), ANN), room.read(), room.subscribe(BEN)[1]]
     room.actor.actor_ref.tell(Passivate(float("inf")))
     for one in waiting:
         await one.came()
@@ -155,10 +155,10 @@ async def test_it_does_not_leave_with_what_it_has_just_decided(room: Process) ->
 
 
 async def test_fenced_says_that_nothing_was_done(room: Process) -> None:
-    """`Directory.ask` sends again what was fenced (test_directory.py); an actor by itself only says so."""
+    """`Directory.ask` sends fenced commands again (test_directory.py); the actor only reports it."""
     await room.written()
     async with process(beside=room, owner="two") as two:
-        await two.look().came()
+        await two.read().came()
         said = room.send(says("Hello"))
         assert await said.came() == Fenced()
         assert texts(room.rows) == []

@@ -199,7 +199,7 @@ class Script:
             self.take(self.answer)
         self.now = Millis(end)
 
-    def place(self, one: c.Caller) -> Participant:
+    def participant(self, one: c.Caller) -> Participant:
         return self.state.participants[one.user_id]
 
 

@@ -315,7 +315,7 @@ class Process:
         if refusal is not None and message.reply is not None:
             message.reply.set_result(refusal)
 
-    def look(self, view: Callable[[State], Any] = lambda state: state.seq, *, name: str = "look") -> Noted:
+    def read(self, view: Callable[[State], Any] = lambda state: state.seq, *, name: str = "read") -> Noted:
         noted = Noted(self.diary, name)
         self.tell(ReadState(view, noted))
         return noted

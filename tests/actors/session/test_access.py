@@ -22,7 +22,7 @@ MEMBERSHIPS = [
 
 
 def expected(ask: Ask, who: Membership) -> bool:
-    """Say the policy once more, in another way: as a table of who is let in by what."""
+    """Return the policy in another form, to compare: a table of the memberships that each Ask admits."""
     if who.owner:
         return True
     in_roster = who.status not in (None, "kicked", "denied")
@@ -55,7 +55,7 @@ def test_a_refusal_has_a_reason() -> None:
             assert refusal(ask, who).reason in (Reason.NOT_JOINED, Reason.NOT_OWNER, Reason.NOT_PERMITTED)
 
 
-def test_whoever_was_only_invited_never_reads_a_session_that_is_over() -> None:
+def test_an_invited_user_who_never_joined_reads_no_session_that_is_over() -> None:
     for session in CLOSED:
         invited = Membership(False, "invited", "member", False, session)
         assert [ask for ask in Ask if may(ask, invited)] == [Ask.CARD]

@@ -97,7 +97,7 @@ def test_before_the_start_nothing_counts() -> None:
     assert (line.late, line.first_joined_at) == (False, START)
 
 
-def test_whoever_was_only_invited_or_turned_away_has_a_line_without_time() -> None:
+def test_a_user_who_was_only_invited_or_denied_has_a_line_without_time() -> None:
     script = hour(
         does(TEACHER, c.Update(features=FeaturesUpdate(lobby=True)), c.Invite(CAT.user_id)),
         joins(ANN, BEN), does(TEACHER, c.Deny(BEN.user_id)),

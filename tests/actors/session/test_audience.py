@@ -39,7 +39,7 @@ def of(*people: c.Caller) -> frozenset[UserId]:
 
 
 def heard(script: Script) -> frozenset[UserId] | None:
-    """Who hears of the last event in the log."""
+    """Return the audience of the last event in the log."""
     last = script.log[-1]
     return audience(script.state, last.event, last.actor_id)
 
@@ -78,7 +78,7 @@ def test_a_signal_is_for_one() -> None:
     assert audience(room().state, e.CursorMoved({}), ANN.user_id) is None
 
 
-def test_the_lobby_is_between_moderators_and_the_one_who_waits() -> None:
+def test_lobby_events_go_to_moderators_and_the_waiting_participant() -> None:
     both = of(*STAFF, CAT)
     assert heard(room()) == both
     assert heard(room(does(CAT, c.Connect()))) == both
@@ -97,13 +97,13 @@ def test_an_invitation_is_moderators_business() -> None:
     assert heard(room(does(TEACHER, c.Invite(EVE.user_id), c.Kick(EVE.user_id)))) == of(*STAFF, EVE)
 
 
-def test_everyone_hears_who_is_online_in_class_and_who_was_removed_from_it() -> None:
+def test_everyone_learns_who_is_online_in_class_and_who_was_removed() -> None:
     assert heard(room(does(ANN, c.Connect()))) is None
     assert heard(room(does(TEACHER, c.Kick(ANN.user_id)))) is None
     assert heard(room(does(TEACHER, c.SetRole(ANN.user_id, "observer")))) is None
 
 
-def test_being_asked_to_unmute_is_between_moderators_and_oneself() -> None:
+def test_a_request_to_unmute_goes_to_moderators_and_the_participant() -> None:
     assert heard(room(does(ANN, c.Mute()), does(TEACHER, c.RequestUnmute(ANN.user_id)))) == of(*STAFF, ANN)
 
 
@@ -136,7 +136,7 @@ def test_when_all_streams_end() -> None:
     assert not ends_streams(e.SessionLocked())
 
 
-def test_of_streams_that_are_lost_only_those_in_charge_hear_whose_they_were_in_the_lobby() -> None:
+def test_only_moderators_learn_of_lost_streams_in_the_lobby() -> None:
     script = room(does(ANN, c.Connect()), does(CAT, c.Connect()))
     script.when(c.LoseConnections([ANN.user_id, CAT.user_id]), by=SERVER)
     known, waiting = script.then(e.ConnectionsLost([ANN.user_id]), e.ConnectionsLost([CAT.user_id])).log[-2:]
@@ -146,11 +146,11 @@ def test_of_streams_that_are_lost_only_those_in_charge_hear_whose_they_were_in_t
     assert audience(script.state, e.ConnectionsLost([ANN.user_id, CAT.user_id]), None) == of(*STAFF, ANN, CAT)
 
 
-def test_whoever_reads_later_that_somebody_went_reads_it_though_they_wait_or_are_invited_again() -> None:
-    """What is read from the log is shown by the state as it is now."""
+def test_a_departure_is_readable_later_though_its_user_waits_or_is_invited_again() -> None:
+    """The audience of rows that are read from the log follows from the present state."""
     script = room(does(ANN, c.Leave(), c.Join()), does(TEACHER, c.Kick(user_id=BEN.user_id)))
     script = script.given(does(TEACHER, c.Invite(user_id=BEN.user_id)))
-    assert (script.place(ANN).status, script.place(BEN).status) == ("waiting", "invited")
+    assert (script.participant(ANN).status, script.participant(BEN).status) == ("waiting", "invited")
     for went in (e.ParticipantLeft(ANN.user_id), e.ParticipantKicked(BEN.user_id)):
         assert audience(script.state, went, None) is None
     assert audience(script.state, e.ParticipantLeft(CAT.user_id), None) == of(*STAFF, CAT), "who has only waited"

@@ -47,7 +47,7 @@ def fields(event: type[e.Event]) -> set[str]:
 
 
 @pytest.mark.parametrize("event", RULES, ids=lambda event: event.__name__)
-def test_a_rule_uses_what_the_event_says(event: type[e.Event]) -> None:
+def test_a_rule_depends_on_the_events_fields(event: type[e.Event]) -> None:
     """An event that names an addressee, or may be anonymous, has a rule that says so."""
     rule = RULES[event]
     assert rule.audience is not everyone or not fields(event) & {"to", "hidden"}

@@ -98,7 +98,7 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(deeds=st.lists(st.tuples(callers, CHAT), min_size=1, max_size=8))
     def chat(self, deeds: list[tuple[int, c.Command]]) -> None:
-        """Write, each time something else; answer, react to and take back what is there, or nearly."""
+        """Send a new message; reply to, react to and delete messages that exist, or nearly."""
         for by, command in deeds:
             said: c.Command = command
             newest = self.state.last_message_id + 1
@@ -111,7 +111,7 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(after=st.integers(0, 10 * SECOND), deeds=st.lists(st.tuples(callers, DOING), min_size=1, max_size=12))
     def work(self, after: int, deeds: list[tuple[int, c.Command]]) -> None:
-        """Use everything there is to use, rather as the teacher, who may."""
+        """Use every command, mostly as the teacher, who may."""
         for by, command in deeds:
             self.now = Millis(self.now + after)
             done = command
@@ -164,7 +164,7 @@ class Sessions(RuleBasedStateMachine):
             self.take(event, by.user_id or None)
 
     def take(self, event: e.Event, actor_id: UserId | None) -> None:
-        """Do what the shell does with an event: redact, record, apply, and decide who hears of it."""
+        """Handle an event as the actor does: redact, record, apply, and determine its audience."""
         text = msgspec.json.encode(event)
         assert msgspec.json.decode(text, type=e.AnyEvent) == event
         if isinstance(event, e.MessageDeleted):
@@ -185,7 +185,7 @@ class Sessions(RuleBasedStateMachine):
             assert not any(hidden in text.decode() for hidden in self.hidden.values())
 
     def watch(self, event: e.Event) -> None:
-        """Keep in mind, in another way than the state, what the invariants compare it with."""
+        """Maintain the facts that the invariants compare with the state, in another form."""
         match event:
             case e.QuestionAsked(hidden=True):
                 self.hidden[event.question_id] = event.text
@@ -433,7 +433,7 @@ class Sessions(RuleBasedStateMachine):
 
 
 def same(one: State, other: State) -> None:
-    """Equal, in order too: queues are dicts, whose equality does not look at it."""
+    """Compare dicts with their order, which equality ignores: queues are dicts."""
     assert one == other
     for name in ("participants", "away", "hands", "messages", "questions", "polls"):
         assert list(getattr(one, name)) == list(getattr(other, name)), name

@@ -71,7 +71,7 @@ def test_each_aspect_has_its_own() -> None:
     assert {*handled.values(), *applied.values()} == {1}
 
 
-def test_what_is_internal_cannot_be_sent() -> None:
+def test_internal_commands_cannot_be_sent() -> None:
     internal = COMMANDS - WIRE
     assert internal == {
         c.Create, c.Together, c.Relay, c.SetPresent, c.Connect, c.Disconnect, c.LoseConnections, c.LogAudioUpload,
@@ -115,7 +115,7 @@ def test_every_field_of_an_update_is_a_fact_of_the_session() -> None:
 
 
 def minimal(kind: type) -> dict[str, Any]:
-    """A body with nothing but what a command must have."""
+    """A body with the required fields only."""
     samples: dict[str, Any] = {
         "user_id": "ann", "to": "ann", "text": "Hi", "message_id": 1, "emoji": "👍", "role": "member",
         "event_type": "error", "payload": None, "position": {}, "audio_id": AUDIO, "speed": 1.5, "question_id": 1,
@@ -144,7 +144,7 @@ def test_a_body_decodes_to_its_command_and_takes_no_unknown_fields(kind: type) -
 
 @pytest.mark.parametrize("kind", by_name(WIRE), ids=tag)
 def test_every_text_that_a_client_sends_is_bounded(kind: type) -> None:
-    """But for what the handlers measure: payloads, positions, noted data and the code."""
+    """Except those that handlers measure: payloads, positions, logged data and the code."""
     measured = {"payload", "data"}
     if kind is c.MoveCursor:
         measured.add("position")
@@ -156,7 +156,7 @@ def test_every_text_that_a_client_sends_is_bounded(kind: type) -> None:
 
 
 def unbounded(info: inspect.Type) -> list[inspect.Type]:
-    """Find the texts and lists in a type that have no greatest length."""
+    """Return the texts and lists in a type that have no maximum length."""
     match info:
         case inspect.StrType(max_length=None):
             return [info]
@@ -223,7 +223,7 @@ def test_bodies_that_are_no_commands(body: dict[str, Any]) -> None:
 
 
 def sample(kind: type) -> e.Event:
-    """Some event of a kind: of Ann, about message 1."""
+    """An event of a type, about Ann and message 1."""
     samples: dict[str, Any] = {
         "user_id": ANN.user_id, "to": BEN.user_id, "user_ids": [ANN.user_id], "message_id": 1, "reason": "host",
         "name": "Ann", "number": 2, "role": "member", "granted": [], "revoked": [], "text": "Hi", "emoji": "👍",
@@ -285,7 +285,7 @@ def test_a_snapshot_of_before_a_field_was_added_still_decodes() -> None:
     assert machine.restored(old) == given().state
 
 
-def test_defaults_are_nobodys_shared_property() -> None:
+def test_defaults_are_not_shared_between_values() -> None:
     one, other = given().state, given().state
     one.hands[UserId("ann")] = START
     one.messages.clear()

@@ -30,7 +30,7 @@ def invites(*people: c.Caller, by: c.Caller = TEACHER) -> list[Step]:
 
 
 def told(script: Script, command: c.Command, by: c.Caller) -> list[tuple[str, Notification]]:
-    """Have a command done; give who is told what of each of its events."""
+    """Execute a command. Return the notifications of each of its events."""
     events = machine.decide(script.state, command, by, script.now)
     found: list[tuple[str, Notification]] = []
     for event in events:
@@ -44,7 +44,7 @@ def closed(reason: Closing) -> InvitationClosed:
     return InvitationClosed(SESSION, reason)
 
 
-def test_whoever_is_invited_is_told_by_whom_and_to_what() -> None:
+def test_an_invitation_notifies_the_user_with_inviter_and_session() -> None:
     script = given(class_of(), has_role(HUGO, "host"), title="Physics 101")
     by_hugo = SessionInvitation(
         SESSION, 8, "physics-101-x7k2", "classroom", "Physics 101", "live", None, HUGO.user_id, HUGO.name
@@ -72,7 +72,7 @@ def test_an_invitation_is_withdrawn_by_kicking() -> None:
 
 
 @pytest.mark.parametrize("command", [c.End(), c.Delete()])
-def test_the_end_closes_what_is_still_open_once(command: c.Command) -> None:
+def test_the_end_closes_each_open_invitation_once(command: c.Command) -> None:
     script = given(class_of(BEN), invites(ANN, CAT), does(CAT, c.Join()))
     assert told(script, command, TEACHER) == [(ANN.user_id, closed("over"))]
     if not isinstance(command, c.Delete):

@@ -33,7 +33,7 @@ from tests.support.script import (
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-def test_every_permission_has_a_place() -> None:
+def test_every_permission_role_and_kind_has_defaults() -> None:
     assert frozenset(get_args(Permission)) == permissions.ALL
     assert set(get_args(Role)) == set(permissions.RANKS)
     assert set(KINDS) == set(permissions.MEMBERS)
@@ -75,7 +75,7 @@ def test_the_owner_is_never_demoted() -> None:
         script.when(c.SetRole(TEACHER.user_id, "host"), by=by).then()
 
 
-def test_a_role_is_for_someone_in_the_roster() -> None:
+def test_a_role_needs_a_participant() -> None:
     script = given(class_of(ANN), does(TEACHER, c.Kick(ANN.user_id)))
     for one in (ANN, EVE):
         script.when(c.SetRole(one.user_id, "cohost"), by=TEACHER).rejected(Reason.UNKNOWN_PARTICIPANT, field="user_id")
@@ -83,10 +83,10 @@ def test_a_role_is_for_someone_in_the_roster() -> None:
 
 def test_a_role_can_be_given_ahead() -> None:
     script = given(does(TEACHER, c.Invite(CORA.user_id), c.SetRole(CORA.user_id, "cohost")), joins(CORA))
-    assert script.place(CORA).role == "cohost"
+    assert script.participant(CORA).role == "cohost"
 
 
-def test_a_role_does_not_count_while_one_waits_or_is_away() -> None:
+def test_a_role_does_not_count_before_joining_or_after_leaving() -> None:
     script = given(class_of(), features(lobby=True), joins(ANN), does(TEACHER, c.SetRole(ANN.user_id, "host")))
     script.when(c.Admit(ANN.user_id), by=ANN).rejected(Reason.WAITING)
     script = given(class_of(), has_role(CORA, "cohost"), does(CORA, c.Leave()))
@@ -105,7 +105,7 @@ def test_granting_and_revoking() -> None:
     script.when(c.SetPermissions(ANN.user_id, grant=["chat"], revoke=["draw"]), by=TEACHER)
     script.then(e.PermissionsChanged(user_id=ANN.user_id, granted=["chat", "screen"], revoked=["draw"]))
     expected = permissions.MEMBER | {"screen"}
-    assert permissions.effective(script.state, script.place(ANN)) == expected
+    assert permissions.effective(script.state, script.participant(ANN)) == expected
 
 
 def test_both_at_once_is_nonsense() -> None:
@@ -123,7 +123,7 @@ def test_nobody_grants_what_they_do_not_have() -> None:
     script.then(e.PermissionsChanged(user_id=OLAF.user_id, granted=["chat"], revoked=[]))
 
 
-def test_nobody_has_a_say_over_those_above() -> None:
+def test_no_moderator_acts_on_a_higher_role() -> None:
     script = given(class_of(ANN), staff())
     take = c.SetPermissions(HUGO.user_id, revoke=["moderate"])
     script.when(take, by=CORA).rejected(Reason.NOT_PERMITTED)
@@ -147,7 +147,7 @@ def test_permissions_outlast_leaving() -> None:
     assert permissions.allowed(script.state, ANN.user_id, "screen")
 
 
-def test_permissions_are_for_someone_in_the_roster() -> None:
+def test_permissions_need_a_participant() -> None:
     script = given(class_of(ANN), does(TEACHER, c.Kick(ANN.user_id)))
     for one in (ANN, EVE):
         command = c.SetPermissions(one.user_id, grant=["draw"])

@@ -12,7 +12,7 @@ from actors.session.errors import Reason, Rejected
 from tests.support.script import ANN, KNOWN, SESSION, START, TEACHER, class_of, creation, given, joins
 
 
-def test_several_commands_are_done_together_or_not_at_all() -> None:
+def test_several_commands_are_carried_out_together_or_not_at_all() -> None:
     both = c.Together([c.Update(title="Physics 102"), c.Start()])
     given().when(both, by=TEACHER).then(e.SessionUpdated(title="Physics 102"), e.SessionStarted())
     # The second is decided on what the first has made: nobody starts a session that has just been cancelled.

@@ -116,7 +116,7 @@ class Busy(Process):
         await self.still()
         await self.do(says("still"), TEACHER)
         await self.still()
-        outcome, users = await self.look(lambda state: state).came(), self.hub.channel(SESSION).users()
+        outcome, users = await self.read(lambda state: state).came(), self.hub.channel(SESSION).users()
         assert isinstance(outcome, Snapshot)
         state = outcome.value
         return [

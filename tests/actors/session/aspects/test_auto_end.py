@@ -60,19 +60,19 @@ def test_who_comes_back_in_time_keeps_it() -> None:
     assert ended(script.given(passes(1))) == "empty"
 
 
-def test_it_counts_from_when_the_last_one_went() -> None:
-    """Not from when somebody who only lost the connection was last seen: others were still there."""
+def test_the_time_counts_from_the_last_departure() -> None:
+    """Not from `last_seen` of a participant who lost the connection: others were still present."""
     script = given(class_of(ANN), does(ANN, c.Connect(), c.Disconnect()), passes(SECOND), empty_after=60)
     script.given(does(TEACHER, c.Leave()), passes(GRACE - SECOND))
-    assert script.place(ANN).left_at == START
+    assert script.participant(ANN).left_at == START
     assert script.state.emptied_at == START + GRACE
 
 
-def test_one_that_never_started_is_not_empty() -> None:
+def test_a_session_that_never_started_is_not_empty() -> None:
     assert machine.deadline(given(empty_after=60, host_gone_after=60).state) is None
 
 
-def test_one_that_starts_with_nobody_in_it_is() -> None:
+def test_a_session_that_starts_without_participants_is_empty() -> None:
     script = given(does(TEACHER, c.Start()), passes(MINUTE), empty_after=60)
     assert ended(script) == "empty"
 
@@ -158,7 +158,7 @@ def test_it_needs_to_know_when(new: dict[str, Any], field: str) -> None:
     script.rejected(Reason.NOT_ALLOWED, field=field)
 
 
-def test_one_that_expires_when_it_would_start_expires() -> None:
+def test_a_session_that_expires_when_it_would_start_expires() -> None:
     script = given(auto_start=True, starts_at=at(MINUTE), ttl=60).when(c.Tick(), by=SERVER, after=MINUTE)
     script.then(e.SessionEnded(reason="expired"))
 

@@ -19,7 +19,7 @@ def draws(one: c.Caller, times: int = 1) -> list[Steps]:
 
 
 def drawing(*steps: Steps) -> Script:
-    """A class in which Ann and Ben may draw, and have: strokes 1 and 2."""
+    """A class in which Ann and Ben have drawn strokes 1 and 2."""
     return given(class_of(ANN, BEN), grants(ANN, "draw"), grants(BEN, "draw"), draws(ANN), draws(BEN), list(steps))
 
 

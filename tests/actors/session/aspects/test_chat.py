@@ -90,7 +90,7 @@ def test_writing_to_one() -> None:
     script.then(e.ChatMessage(message_id=ONE, text="Psst", to=BEN.user_id))
 
 
-def test_whom_one_may_write_to() -> None:
+def test_direct_messages_go_to_participants_and_the_owner() -> None:
     script = given(class_of(ANN, BEN), does(BEN, c.Leave()), features(lobby=True), joins(CAT))
     for one in (BEN, CAT, EVE):
         script.when(c.SendMessage(text="Hi", to=one.user_id), by=ANN).rejected(Reason.UNKNOWN_PARTICIPANT, field="to")
@@ -118,7 +118,7 @@ def test_other_peoples_direct_messages_are_not_there() -> None:
     script.when(like(TWO), by=EVE).rejected(Reason.UNKNOWN_MESSAGE, field="message_id")
 
 
-def test_both_sides_react_and_only_they_hear_of_it() -> None:
+def test_both_sides_of_a_direct_message_react_and_only_they_receive_it() -> None:
     script = private().when(like(), by=BEN)
     script.then(e.MessageReacted(message_id=ONE, emoji="👍", to=[ANN.user_id, BEN.user_id]))
     script.when(like(), by=ANN).then(e.MessageReacted(message_id=ONE, emoji="👍", to=[ANN.user_id, BEN.user_id]))
@@ -143,7 +143,7 @@ def test_a_public_message_may_be_answered_in_private() -> None:
 # Replies
 
 
-def test_what_can_be_answered() -> None:
+def test_replies_need_a_visible_message() -> None:
     script = given(class_of(ANN, BEN), says(ANN)).when(c.SendMessage(text="Hi", reply_to=ONE), by=BEN)
     script.then(e.ChatMessage(message_id=TWO, text="Hi", reply_to=ONE))
     for unknown in (MessageId(99), MessageId(0), MessageId(-1)):
@@ -206,7 +206,7 @@ def test_moderators_take_back_anyones_message_also_a_direct_one() -> None:
     private().when(delete(), by=CORA).then(e.MessageDeleted(message_id=ONE, to=BEN.user_id))
 
 
-def test_nobody_else_takes_a_message_back() -> None:
+def test_only_the_author_or_a_moderator_deletes_a_message() -> None:
     script = given(class_of(ANN, BEN), says(ANN))
     script.when(delete(), by=BEN).rejected(Reason.NOT_PERMITTED)
     script.when(delete(), by=EVE).rejected(Reason.NOT_JOINED)
@@ -226,7 +226,7 @@ def test_the_owner_may_redact_after_the_end() -> None:
     script.when(delete(), by=TEACHER).then(e.MessageDeleted(message_id=ONE))
 
 
-def test_a_redaction_names_the_row_and_what_is_left_in_it() -> None:
+def test_a_redaction_has_the_row_and_its_new_content() -> None:
     script = private()
     row = script.log[-1]
     redacted = chat.redaction(script.state, e.MessageDeleted(message_id=ONE, to=BEN.user_id))
@@ -278,7 +278,7 @@ def test_a_voice_note_to_one_and_in_answer() -> None:
     script.given(features(chat=False)).when(c.SendVoice(AUDIO), by=TEACHER).rejected(Reason.FEATURE_OFF)
 
 
-def test_a_voice_note_that_is_taken_back_is_nowhere() -> None:
+def test_a_deleted_voice_note_is_nowhere() -> None:
     script = given(class_of(), does(TEACHER, c.SendVoice(AUDIO)))
     redacted = chat.redaction(script.state, e.MessageDeleted(message_id=ONE))
     assert redacted is not None

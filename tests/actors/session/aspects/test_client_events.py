@@ -60,11 +60,11 @@ def test_types_clients_may_note_are_never_the_machines_own() -> None:
         (c.Signal(to=TEACHER.user_id, payload="x" * 16_383), "payload"),
     ],
 )
-def test_what_is_too_large(command: c.Command, field: str) -> None:
+def test_a_payload_that_is_too_large_is_refused(command: c.Command, field: str) -> None:
     given(class_of(ANN)).when(command, by=ANN).rejected(Reason.TOO_LARGE, field)
 
 
-def test_what_just_fits() -> None:
+def test_a_payload_of_the_largest_size_is_accepted() -> None:
     data = {"a": "x" * 4_088}
     given(class_of(ANN)).when(c.LogEvent(event_type="error", data=data), by=ANN).then(e.EventLogged("error", data))
 
@@ -76,7 +76,7 @@ def test_a_signal_is_passed_on_as_it_is(payload: Any) -> None:
     )
 
 
-def test_whom_one_may_signal() -> None:
+def test_signals_go_to_participants_and_the_owner() -> None:
     script = given(joins(ANN), does(TEACHER, c.Start()), features(lobby=True), joins(CAT))
     script.when(c.Signal(to=TEACHER.user_id, payload=1), by=ANN).then(e.SignalSent(TEACHER.user_id, 1))
     script.when(c.Signal(to=BEN.user_id, payload=1), by=ANN).rejected(Reason.UNKNOWN_PARTICIPANT, "to")
@@ -90,7 +90,7 @@ def test_pointing_and_writing() -> None:
     script.when(c.Typing(active=False), by=ANN).then(e.TypingChanged(active=False))
 
 
-def test_a_piece_that_was_uploaded_for_a_session() -> None:
+def test_an_upload_for_a_session_is_logged() -> None:
     noted = e.AudioUploaded(audio_id=AUDIO, title="Song", duration=60.0, number=7)
     command = c.LogAudioUpload(Track(AUDIO, "Song", 60.0, 7))
     script = given(class_of(ANN), staff())
@@ -101,7 +101,7 @@ def test_a_piece_that_was_uploaded_for_a_session() -> None:
     given(class_of(ANN), does(TEACHER, c.End())).when(command, by=TEACHER).then(noted)
 
 
-def test_whoever_may_not_write_is_not_seen_writing() -> None:
+def test_typing_needs_the_permission_to_chat() -> None:
     script = given(class_of(ANN), staff(), revokes(ANN, "chat"))
     for one in (ANN, OLAF):
         script.when(c.Typing(), by=one).rejected(Reason.NOT_PERMITTED)
@@ -120,7 +120,7 @@ def test_outsiders_neither_note_nor_pass_on_anything() -> None:
         script.when(command, by=BEN).rejected(Reason.WAITING)
 
 
-def test_what_is_passed_on_is_never_recorded() -> None:
+def test_relayed_events_are_never_recorded() -> None:
     durable = e.SessionLocked()
     rows = machine.record(SESSION, 1, 4, given().now, None, [e.TypingChanged(), durable, e.CursorMoved({}), durable])
     assert [(row.seq, row.event) for row in rows] == [(5, durable), (6, durable)]

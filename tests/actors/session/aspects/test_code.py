@@ -15,7 +15,7 @@ UPDATE = "AAA="
 
 
 def coding(*steps: Steps) -> Script:
-    """A class that has written one line, Ann with a hand on it."""
+    """A class with one line of code, which Ann may edit."""
     return given(class_of(ANN), grants(ANN, "edit_code"), does(TEACHER, c.EditCode(0, text=HELLO)), list(steps))
 
 
@@ -42,7 +42,7 @@ def test_positions_are_characters() -> None:
     assert script.state.code.text == "𝄞öä"
 
 
-def test_who_is_behind_is_told_where_the_document_is() -> None:
+def test_an_edit_of_an_old_version_is_refused_with_the_current_text() -> None:
     script = coding(does(ANN, c.EditCode(1, text="new"))).when(c.EditCode(1, text="other"), by=TEACHER)
     script.rejected(Reason.BEHIND, field="base_version")
     assert isinstance(script.answer, Rejected)
@@ -119,6 +119,6 @@ def test_many_updates_become_one() -> None:
     assert script.state.code.text == HELLO
 
 
-def test_a_teacher_prepares_it_ahead_and_nobody_writes_after_the_end() -> None:
+def test_the_document_is_edited_before_the_start_and_not_after_the_end() -> None:
     given(does(TEACHER, c.EditCode(0, text=HELLO))).when(c.SetLanguage("python"), by=TEACHER)
     coding(does(TEACHER, c.End())).when(c.EditCode(1, text=""), by=TEACHER).rejected(Reason.ENDED)

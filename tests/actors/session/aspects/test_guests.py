@@ -11,20 +11,20 @@ from tests.support.script import ANN, GUS, SECOND, START, TEACHER, Script, Steps
 
 
 def party(*steps: Steps) -> Script:
-    """A live session that takes guests."""
+    """A live session that admits guests."""
     return given(class_of(ANN), features(guests=True), list(steps))
 
 
-def test_a_guest_is_seen_to_be_one() -> None:
+def test_events_say_that_a_participant_is_a_guest() -> None:
     script = party().when(c.Join(), by=GUS)
     script.then(
         e.ParticipantJoined(user_id=GUS.user_id, name="Gus", number=3, role="member", guest=True, colour="#00aa00")
     )
-    assert (script.place(GUS).guest, script.place(GUS).colour) == (True, "#00aa00")
-    assert (script.place(ANN).guest, script.place(ANN).colour) == (False, None)
+    assert (script.participant(GUS).guest, script.participant(GUS).colour) == (True, "#00aa00")
+    assert (script.participant(ANN).guest, script.participant(ANN).colour) == (False, None)
 
 
-def test_only_where_guests_are_taken() -> None:
+def test_guests_join_only_sessions_that_admit_them() -> None:
     given(class_of()).when(c.Join(), by=GUS).rejected(Reason.FEATURE_OFF)
     script = party(joins(GUS), features(guests=False))
     script.when(c.RaiseHand(), by=GUS).then(e.HandRaised(user_id=GUS.user_id))
@@ -35,7 +35,7 @@ def test_a_guest_waits_in_the_lobby_and_is_still_one_when_let_in() -> None:
     script = party(features(lobby=True)).when(c.Join(), by=GUS)
     script.then(e.ParticipantWaiting(user_id=GUS.user_id, name="Gus", number=3, guest=True, colour="#00aa00"))
     script.given(does(TEACHER, c.Admit(GUS.user_id)))
-    assert (script.place(GUS).guest, script.place(GUS).colour) == (True, "#00aa00")
+    assert (script.participant(GUS).guest, script.participant(GUS).colour) == (True, "#00aa00")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_removed_guest_is_out_for_good(command: c.Command, ban: bool) -> None:
 
 def test_until_invited_again() -> None:
     script = party(joins(GUS), does(TEACHER, c.Kick(GUS.user_id, ban=True), c.Invite(GUS.user_id)), joins(GUS))
-    assert script.place(GUS).status == "joined"
+    assert script.participant(GUS).status == "joined"
 
 
 def test_a_removal_outlives_every_older_token_and_no_newer_one() -> None:

@@ -44,13 +44,13 @@ def test_observers_may_raise_a_hand_it_is_how_they_ask_for_the_word() -> None:
     given(class_of(), staff()).when(c.RaiseHand(), by=OLAF).then(e.HandRaised(user_id=OLAF.user_id))
 
 
-def test_switched_off_nobody_raises_but_the_queue_can_still_be_emptied() -> None:
+def test_when_hands_are_switched_off_the_queue_can_still_be_emptied() -> None:
     script = given(class_of(ANN, BEN), does(ANN, c.RaiseHand()), features(hands=False))
     script.when(c.RaiseHand(), by=BEN).rejected(Reason.FEATURE_OFF)
     script.when(c.CallNext(), by=TEACHER).then(e.HandCalled(user_id=ANN.user_id))
 
 
-def test_whoever_raised_first_is_called_first() -> None:
+def test_the_first_raised_hand_is_called_first() -> None:
     script = given(class_of(ANN, BEN, CAT), does(BEN, c.RaiseHand()), passes(1), does(ANN, c.RaiseHand()))
     script.given(does(CAT, c.RaiseHand()), does(BEN, c.LowerHand(), c.RaiseHand()))
     for one in (ANN, CAT, BEN):
@@ -64,7 +64,7 @@ def test_leaving_and_being_removed_lower_ones_hand_and_coming_back_does_not_rais
     assert list(script.state.hands) == [CAT.user_id]
 
 
-def test_losing_the_connection_keeps_ones_place_in_the_queue_for_the_grace_time() -> None:
+def test_a_lost_connection_keeps_the_position_in_the_queue_for_the_grace_time() -> None:
     script = given(class_of(ANN), does(ANN, c.Connect(), c.RaiseHand(), c.Disconnect(), c.Connect()))
     assert list(script.state.hands) == [ANN.user_id]
 

@@ -62,7 +62,7 @@ def test_capacity_is_the_default_unless_said() -> None:
     assert given(capacity=2).state.session.capacity == 2
 
 
-def test_times_are_instants_whatever_zone_they_came_in() -> None:
+def test_times_are_instants_in_any_time_zone() -> None:
     berlin = timezone(HOUR)
     one, other = given(starts_at=MONDAY).state.session, given(starts_at=MONDAY.astimezone(berlin)).state.session
     assert one.starts_at == other.starts_at == round(MONDAY.timestamp() * 1000)
@@ -75,7 +75,7 @@ def test_a_session_ends_after_it_starts(ends_at: datetime) -> None:
     assert (refused.value.reason, refused.value.field) == (Reason.NOT_ALLOWED, "ends_at")
 
 
-def test_the_last_year_that_a_clock_can_say_is_taken() -> None:
+def test_the_last_year_of_datetime_is_accepted() -> None:
     end_of_time = datetime.max.replace(tzinfo=timezone(-timedelta(hours=23)))
     assert given(ends_at=end_of_time).state.session.ends_at is not None
 
@@ -103,7 +103,7 @@ def test_a_host_who_may_not_moderate_does_not_start() -> None:
     given(has_role(HUGO, "host"), revokes(HUGO, "moderate")).when(c.Start(), by=HUGO).rejected(Reason.NOT_PERMITTED)
 
 
-def test_what_is_over_does_not_start_again() -> None:
+def test_a_closed_session_does_not_start_again() -> None:
     given(class_of(), does(TEACHER, c.End())).when(c.Start(), by=TEACHER).rejected(Reason.ENDED)
     given(does(TEACHER, c.Cancel())).when(c.Start(), by=TEACHER).rejected(Reason.CANCELLED)
 
@@ -111,7 +111,7 @@ def test_what_is_over_does_not_start_again() -> None:
 # End
 
 
-def test_ending_sends_everyone_home() -> None:
+def test_ending_ends_everyones_presence() -> None:
     script = given(class_of(ANN, BEN), does(ANN, c.Connect(), c.RaiseHand()), does(BEN, c.Connect(), c.Disconnect()))
     script.when(c.End(), by=TEACHER, after=9).then(e.SessionEnded(reason="host"))
     state = script.state
@@ -130,7 +130,7 @@ def test_only_who_has_the_permission_ends() -> None:
     script.given(grants(CORA, "end")).when(c.End(), by=CORA).then(e.SessionEnded(reason="host"))
 
 
-def test_what_has_not_started_is_cancelled_not_ended() -> None:
+def test_a_session_that_has_not_started_is_cancelled_not_ended() -> None:
     given().when(c.End(), by=TEACHER).rejected(Reason.NOT_LIVE)
     given(class_of(), does(TEACHER, c.End())).when(c.End(), by=TEACHER).rejected(Reason.ENDED)
 
@@ -146,7 +146,7 @@ def test_a_removed_cohost_cannot_end() -> None:
 def test_cancelling_a_scheduled_session() -> None:
     script = given(joins(ANN)).when(c.Cancel(), by=TEACHER).then(e.SessionCancelled())
     assert script.state.session.status == "cancelled"
-    assert script.place(ANN).status == "left"
+    assert script.participant(ANN).status == "left"
 
 
 def test_who_may_cancel_and_when() -> None:
@@ -161,7 +161,7 @@ def test_who_may_cancel_and_when() -> None:
 # Update
 
 
-def test_an_update_says_only_what_changed() -> None:
+def test_an_update_has_only_the_changed_fields() -> None:
     command = c.Update(title="Physics 102", description="", capacity=100, language="de", mute_on_join=True)
     script = given(class_of()).when(command, by=TEACHER, after=7)
     script.then(e.SessionUpdated(title="Physics 102", language="de", mute_on_join=True))
@@ -283,11 +283,11 @@ def test_a_session_expires_at_its_time_and_not_before() -> None:
     script.when(c.Tick(), by=TEACHER, after=60 * SECOND).then()
 
 
-def test_a_session_that_nobody_started_expires_too() -> None:
+def test_a_session_that_never_started_expires_too() -> None:
     assert given(passes(60 * SECOND), ttl=60).state.session.end_reason == "expired"
 
 
-def test_without_a_ttl_and_with_nobody_away_time_changes_nothing() -> None:
+def test_time_changes_nothing_without_a_ttl_or_an_absent_participant() -> None:
     script = given(class_of(ANN))
     assert machine.deadline(script.state) is None
     script.when(c.Tick(), by=TEACHER, after=10**9).then()
@@ -326,7 +326,7 @@ LIVE_ONLY: tuple[c.Command, ...] = (
 
 
 @pytest.mark.parametrize("command", LIVE_ONLY, ids=lambda command: type(command).__name__)
-def test_what_makes_sense_only_while_live(command: c.Command) -> None:
+def test_commands_that_need_a_live_session(command: c.Command) -> None:
     given(joins(ANN)).when(command, by=TEACHER).rejected(Reason.NOT_LIVE)
     given(class_of(), does(TEACHER, c.End())).when(command, by=TEACHER).rejected(Reason.ENDED)
     given(does(TEACHER, c.Cancel())).when(command, by=TEACHER).rejected(Reason.CANCELLED)
@@ -339,6 +339,6 @@ UNTIL_CLOSED: tuple[c.Command, ...] = (
 
 
 @pytest.mark.parametrize("command", UNTIL_CLOSED, ids=lambda command: type(command).__name__)
-def test_what_a_closed_session_takes_no_more(command: c.Command) -> None:
+def test_commands_that_a_closed_session_refuses(command: c.Command) -> None:
     given(class_of(CAT), does(TEACHER, c.End())).when(command, by=TEACHER).rejected(Reason.ENDED)
     given(does(TEACHER, c.Cancel())).when(command, by=TEACHER).rejected(Reason.CANCELLED)

@@ -34,7 +34,7 @@ def everything(one: c.Caller) -> Steps:
 
 
 def sends(script: Script, one: c.Caller) -> tuple[bool, bool, bool]:
-    place = script.place(one)
+    place = script.participant(one)
     return place.video, place.audio, place.screen
 
 
@@ -42,7 +42,7 @@ def sharer(script: Script) -> str | None:
     return script.state.sharer
 
 
-def test_only_what_is_sent_changes() -> None:
+def test_only_the_fields_that_are_sent_change() -> None:
     script = given(class_of(ANN)).when(c.SetMedia(audio=True), by=ANN).then(changed(ANN, audio=True))
     script.when(c.SetMedia(video=True), by=ANN).then(changed(ANN, video=True, audio=True))
     script.when(c.SetMedia(video=True), by=ANN).then()
@@ -94,7 +94,7 @@ def test_soft_mute_stops_the_audio_until_one_unmutes() -> None:
 def test_hard_mute_takes_the_permission_and_with_it_the_audio() -> None:
     script = given(class_of(ANN), everything(ANN), revokes(ANN, "speak"))
     assert sends(script, ANN) == (True, False, True)
-    assert script.place(ANN).muted
+    assert script.participant(ANN).muted
     script.when(c.Unmute(), by=ANN).rejected(Reason.NOT_PERMITTED)
     script.when(c.SetMedia(audio=True), by=ANN).rejected(Reason.NOT_PERMITTED)
     script.given(grants(ANN, "speak"))
@@ -102,7 +102,7 @@ def test_hard_mute_takes_the_permission_and_with_it_the_audio() -> None:
     script.given(does(ANN, c.Unmute(), c.SetMedia(audio=True)))
 
 
-def test_taking_a_permission_stops_what_it_was_for() -> None:
+def test_revoking_a_permission_stops_its_media() -> None:
     script = given(class_of(ANN), everything(ANN), revokes(ANN, "video", "screen"))
     assert sends(script, ANN) == (False, True, False)
     assert sharer(script) is None

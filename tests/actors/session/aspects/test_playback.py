@@ -54,7 +54,7 @@ def test_selecting_puts_a_track_on_at_its_start() -> None:
     assert track_end(script.state) is None
 
 
-def test_what_is_selected_ahead_is_on_when_it_starts() -> None:
+def test_audio_that_is_selected_before_the_start_stays_selected() -> None:
     script = given(does(TEACHER, c.SelectAudio(AUDIO))).when(c.Play(), by=TEACHER)
     script.rejected(Reason.NOT_LIVE)
     script.given(joins(TEACHER)).when(c.Play(), by=TEACHER).then(
@@ -62,7 +62,7 @@ def test_what_is_selected_ahead_is_on_when_it_starts() -> None:
     )
 
 
-def test_what_is_not_in_the_library_cannot_be_selected() -> None:
+def test_audio_that_is_not_in_the_library_cannot_be_selected() -> None:
     given(class_of()).when(c.SelectAudio(UNKNOWN), by=TEACHER).rejected(Reason.UNKNOWN_AUDIO, field="audio_id")
 
 
@@ -179,7 +179,7 @@ def test_a_track_of_unknown_length_plays_on() -> None:
     assert position(script.given(passes(60 * SECOND))) == 3_060
 
 
-def test_who_comes_late_hears_what_the_others_hear() -> None:
+def test_a_late_participant_gets_the_same_position() -> None:
     script = plays(joins(EVE))
     late = machine.restored(machine.snapshot(script.state))
     assert late.playback == script.state.playback
@@ -192,7 +192,7 @@ def test_the_end_of_the_session_stops_it() -> None:
     assert machine.deadline(script.state) is None
 
 
-def test_a_piece_is_known_by_its_number_too() -> None:
+def test_events_have_the_number_of_the_audio() -> None:
     script = given(class_of(ANN)).when(c.SelectAudio(AUDIO), by=TEACHER)
     script.then(e.AudioSelected(audio_id=AUDIO, title=SONG.title, duration=60.0, number=7))
     script.when(c.SetSpeed(2.0), by=TEACHER).then(e.AudioSpeed(position=0.0, speed=2.0, number=7))

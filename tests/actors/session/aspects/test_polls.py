@@ -68,17 +68,17 @@ def test_votes_add_up() -> None:
     script.when(c.ClosePoll(1), by=TEACHER).then(e.PollClosed(poll_id=1, results=[2, 0, 3]))
 
 
-def test_who_has_gone_has_voted_all_the_same() -> None:
+def test_the_vote_of_a_participant_who_left_counts() -> None:
     script = room(opens(), votes(ANN, 1), does(TEACHER, c.Kick(ANN.user_id))).when(c.ClosePoll(1), by=TEACHER)
     script.then(e.PollClosed(poll_id=1, results=[0, 1, 0]))
 
 
 @pytest.mark.parametrize("options", [[3], [0, 3]])
-def test_only_what_there_is_can_be_chosen(options: list[int]) -> None:
+def test_only_existing_options_can_be_chosen(options: list[int]) -> None:
     room(opens(multiple=True)).when(c.Vote(1, options), by=ANN).rejected(Reason.NOT_ALLOWED, field="options")
 
 
-def test_one_choice_is_one() -> None:
+def test_a_poll_without_multiple_accepts_one_option() -> None:
     script = room(opens()).when(c.Vote(1, [0, 1]), by=ANN).rejected(Reason.NOT_ALLOWED, field="options")
     script.when(c.Vote(1, [1, 1]), by=ANN).then(e.PollVoted(poll_id=1, options=[1]))
 
@@ -98,7 +98,7 @@ def test_who_may() -> None:
         script.when(command, by=TEACHER).rejected(Reason.UNKNOWN_POLL, field="poll_id")
 
 
-def test_an_anonymous_vote_is_somebodys_in_the_log_alone() -> None:
+def test_only_the_log_has_the_voter_of_an_anonymous_vote() -> None:
     script = room(opens(secret=True)).when(c.Vote(1, [0]), by=ANN)
     script.then(e.PollVoted(poll_id=1, options=[0], anonymous=True))
     assert anonymous(script.log[-1].event)

@@ -53,16 +53,16 @@ def test_a_reconnect_within_the_grace_time_is_no_departure() -> None:
     script.when(c.Tick(), by=SERVER, after=GRACE).then()
 
 
-def test_after_the_grace_time_one_has_left_since_when_one_was_last_seen() -> None:
+def test_after_the_grace_time_a_participant_left_when_the_stream_was_lost() -> None:
     script = given(class_of(ANN), does(ANN, c.Connect(), c.RaiseHand()), passes(70), does(ANN, c.Disconnect()))
     left = e.ParticipantLeft(user_id=ANN.user_id, reason="gone", last_seen=script.now)
     script.when(c.Tick(), by=SERVER, after=GRACE).then(left)
-    assert script.place(ANN).left_at == START + 70
+    assert script.participant(ANN).left_at == START + 70
     assert script.state.hands == {}
     script.when(c.Connect(), by=without_code(ANN)).then(joined_event(ANN), online_event(ANN))
 
 
-def test_everyone_has_a_grace_time_of_their_own() -> None:
+def test_each_participant_has_a_separate_grace_time() -> None:
     people = [does(one, c.Connect()) for one in (ANN, BEN, CAT)]
     script = given(class_of(ANN, BEN, CAT), people, does(BEN, c.Disconnect()))
     script.given(passes(4), does(ANN, c.Disconnect()), passes(4), does(CAT, c.Disconnect()))
@@ -72,13 +72,13 @@ def test_everyone_has_a_grace_time_of_their_own() -> None:
     assert machine.deadline(script.state) == START + 8 + GRACE
 
 
-def test_whoever_left_on_purpose_has_to_join_again() -> None:
+def test_a_participant_who_left_on_purpose_has_to_join_again() -> None:
     script = given(class_of(ANN), does(ANN, c.Connect(), c.Leave()))
     script.when(c.Connect(), by=ANN).rejected(Reason.NOT_JOINED)
     script.when(c.Connect(join=True), by=ANN).then(joined_event(ANN), online_event(ANN))
 
 
-def test_a_seat_given_away_meanwhile_is_gone() -> None:
+def test_a_full_session_does_not_readmit_after_a_lost_connection() -> None:
     script = given(class_of(ANN), loses_connection(ANN), joins(BEN), capacity=2)
     script.when(c.Connect(), by=ANN).rejected(Reason.FULL)
 
@@ -97,12 +97,12 @@ def test_when_a_server_is_lost_its_people_have_the_grace_time_to_come_back() -> 
     script.when(c.LoseConnections(everyone), by=SERVER).then()
     script.when(c.Connect(), by=ANN).then(online_event(ANN))
     script.given(passes(GRACE))
-    assert (script.place(ANN).status, script.place(BEN).status, script.place(CAT).status) == (
+    assert (script.participant(ANN).status, script.participant(BEN).status, script.participant(CAT).status) == (
         "joined", "left", "joined",
     )  # fmt: skip
 
 
-def test_who_may_look_back_at_a_closed_session() -> None:
+def test_who_may_open_a_stream_of_a_closed_session() -> None:
     lobby = [features(lobby=True), joins(CAT), joins(CORA), does(TEACHER, c.Deny(CORA.user_id))]
     invited = does(TEACHER, c.Invite(HUGO.user_id))
     script = given(class_of(ANN, BEN, EVE), does(BEN, c.Leave()), kicks(EVE), lobby, invited)
@@ -121,9 +121,9 @@ def test_numbers_count_the_roster() -> None:
     assert numbers == [1, 2, 3, 4, 5]
 
 
-def test_a_participant_is_known_by_what_was_said_of_them() -> None:
+def test_a_participant_has_the_facts_of_the_joining_event() -> None:
     newcomer = structs.replace(person("Zoë"), has_invitation=True)
     script = given(class_of(newcomer))
-    assert script.place(newcomer) == Participant(
+    assert script.participant(newcomer) == Participant(
         user_id=newcomer.user_id, number=2, name="Zoë", role="member", status="joined", joined_at=START
     )

@@ -130,7 +130,7 @@ def test_moderators_need_no_approval() -> None:
     approval().when(c.AskQuestion(WHY), by=CORA).then(e.QuestionAsked(question_id=1, text=WHY))
 
 
-def test_what_is_dismissed_before_it_was_approved_stays_unseen() -> None:
+def test_a_question_that_is_dismissed_before_approval_stays_hidden() -> None:
     for by in (TEACHER, ANN):
         script = approval(asks(ANN), does(by, c.DismissQuestion(1)))
         last = script.log[-1]
@@ -144,14 +144,14 @@ def test_what_is_dismissed_before_it_was_approved_stays_unseen() -> None:
 # Anonymous
 
 
-def test_an_anonymous_question_is_somebodys_in_the_log_alone() -> None:
+def test_only_the_log_has_the_asker_of_an_anonymous_question() -> None:
     script = room().when(c.AskQuestion(WHY, anonymous=True), by=ANN)
     script.then(e.QuestionAsked(question_id=1, text=WHY, anonymous=True))
     assert anonymous(script.log[-1].event)
     assert script.log[-1].actor_id == script.state.questions[1].user_id == ANN.user_id
 
 
-def test_taking_it_back_gives_nobody_away() -> None:
+def test_withdrawing_an_anonymous_question_does_not_reveal_the_asker() -> None:
     script = room(asks(ANN, secretly=True)).when(c.DismissQuestion(1), by=ANN)
     script.then(e.QuestionDismissed(question_id=1, anonymous=True))
     assert anonymous(script.log[-1].event)
@@ -159,6 +159,6 @@ def test_taking_it_back_gives_nobody_away() -> None:
     assert not anonymous(script.log[-1].event), "that was the teacher, and may be seen to be"
 
 
-def test_approving_it_gives_nobody_away() -> None:
+def test_approving_an_anonymous_question_does_not_reveal_the_asker() -> None:
     script = approval(asks(ANN, secretly=True)).when(c.ApproveQuestion(1), by=TEACHER)
     script.then(e.QuestionApproved(question_id=1, text=WHY))

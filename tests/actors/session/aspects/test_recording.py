@@ -44,7 +44,7 @@ def test_who_may() -> None:
         script.when(command, by=EVE).rejected(Reason.NOT_JOINED)
 
 
-def test_switched_off_none_starts_and_one_that_runs_can_still_be_stopped() -> None:
+def test_when_recording_is_switched_off_a_running_one_can_be_stopped() -> None:
     script = given(class_of(), does(TEACHER, c.StartRecording()), features(recording=False))
     script.when(c.StopRecording(), by=TEACHER).then(e.RecordingStopped(recording_id=1, duration_ms=0))
     script.when(c.StartRecording(), by=TEACHER).rejected(Reason.FEATURE_OFF)
