@@ -174,6 +174,13 @@ def test_every_function_and_method_exists(page: str) -> None:
     assert not list(unknown_names(page))
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/ARCHITECTURE.md"])
+def test_every_class_exists(page: str) -> None:
+    known = definitions()
+    names = {name for _, name in quoted(page) if re.fullmatch(r"[A-Z][a-z]+(?:[A-Z][a-z]+)+", name)}
+    assert not names - known.keys() - set().union(*known.values())
+
+
 def links(page: str) -> list[str]:
     text = "\n".join(line for _, line in text_lines(page))
     return [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
