@@ -14,7 +14,8 @@ from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from actors.session.visibility import VisibleEvent
 from server.api.dialect import Relayed, Told
-from server.streams.format import Bye, Cursor, StreamEncoder, message, payload, sse_chunk
+from server.streams.format import Bye, Cursor, StreamEncoder
+from server.streams.wire import message, payload, sse_chunk
 
 _encode = msgspec.json.Encoder().encode
 

@@ -7,12 +7,13 @@ from aiohttp import web
 from server.api.identity import USER
 from server.api.routes import UserStreamRoute
 from server.api.sse import StreamEndpoint, bound_connection, cursor_of
-from server.streams.notification_feed import Reader
+from server.streams.notification_feed import NotificationSubscriber
+from storage.notifications import StoredNotification
 
 
 class UserStreamEndpoint(StreamEndpoint):
     _row: UserStreamRoute
-    subscriber = Reader
+    subscriber = NotificationSubscriber
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         services, row = self._services, self._row
@@ -28,7 +29,7 @@ class UserStreamEndpoint(StreamEndpoint):
             principal = verified
         principal.require_scope(None)
         with self.counted(principal, cursor_of(request)) as subscriber:
-            reader = cast(Reader, subscriber)
-            first = await services.user_streams.attach(reader, standing=row.standing, show=row.told)
+            reader = cast(NotificationSubscriber[StoredNotification], subscriber)
+            first = await services.user_streams.attach(reader, encode_state=row.standing, encode=row.told)
             bound_connection(request, services)
             return await self._stream(request, principal, reader, first)

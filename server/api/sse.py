@@ -23,7 +23,7 @@ from server.api.identity import USER
 from server.api.routes import Api, StreamRoute
 from server.http.problems import Problem, problem_of
 from server.security.principal import AnonymousViewer, Principal, anonymous_viewer
-from server.streams.channel import replayed
+from server.streams.encoding import encode_missed
 from server.streams.format import Cursor
 from server.streams.subscriber import Subscriber
 from server.usecases.call import Call
@@ -95,7 +95,7 @@ class StreamEndpoint(Endpoint):
     ) -> web.StreamResponse:
         with self.counted(principal, cursor) as subscriber:
             await self._attach(subscriber, principal, session_id, request.match_info["ref"])
-            if subscriber.onlooker:
+            if subscriber.anonymous:
                 # The session does not know of them: from here on, a door that is shut sends them away; one that was
                 # shut just before has not.
                 await self.look(request, None, session_id)
@@ -118,7 +118,7 @@ class StreamEndpoint(Endpoint):
             expires_at=stream_end(principal, self.lifetime_s),
             limit=settings.streams.buffer_bytes,
         )
-        subscriber.onlooker = isinstance(principal, AnonymousViewer)
+        subscriber.anonymous = isinstance(principal, AnonymousViewer)
         if not hub.register(subscriber):
             most = settings.limits.streams_per_user
             raise Problem(429, "too_many_streams", f"You have {most} streams open, as many as you may.", retry_s=5)
@@ -157,7 +157,7 @@ class StreamEndpoint(Endpoint):
             return [outgoing(row, state) for row in missed]
 
         outcome = await self._services.directory.ask(session_id, ReadState(shown))
-        return replayed(subscriber, cursor, outcome.value) if isinstance(outcome, Snapshot) else None
+        return encode_missed(subscriber, cursor, outcome.value) if isinstance(outcome, Snapshot) else None
 
     async def _stream(
         self, request: web.Request, principal: Principal, subscriber: Subscriber, missed: bytes

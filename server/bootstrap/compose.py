@@ -42,7 +42,7 @@ from server.security.tokens import Tokens
 from server.security.upload_slots import UploadSlots
 from server.settings.sections import Settings
 from server.streams.hub import Hub
-from server.streams.notification_feed import UserStreams
+from server.streams.notification_feed import NotificationFeed
 from server.usecases.audio.upload import sweeping
 from server.usecases.guest_identity import OUTLIVES_S
 from server.usecases.services import Services
@@ -57,7 +57,7 @@ from storage.inbox import Inbox
 from storage.log.event_log import PREPARE, PostgresEventLog
 from storage.log.history import Records
 from storage.log.seeds_log import Logs
-from storage.notifications import Notifications
+from storage.notifications import PAGE, Notifications
 from storage.outbox import Outbox
 from storage.pool import Pool, Writer
 from storage.rooms import RoomLedger
@@ -86,7 +86,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     persistence = committing(settings, log, metrics.CommitMetrics(registry))
     hub = Hub(settings.streams, streams_per_user=settings.limits.streams_per_user, clock=now_millis)
     notifications = Notifications(pool)
-    user_streams = UserStreams(notifications, look_s=settings.streams.notifications_look_s)
+    user_streams = NotificationFeed(notifications, page=PAGE, poll_s=settings.streams.notifications_look_s)
 
     shared = Shared(
         persistence=persistence.actor_ref,
@@ -96,7 +96,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         snapshots=SnapshotLimits(settings.sessions.snapshot_events, settings.sessions.snapshot_s * 1000),
         commands_per_s=settings.limits.session_commands_per_s,
         webhook_types=hooks.wanted,
-        notify=user_streams.told,
+        notify=user_streams.notify,
         on_room_event=lambda session_id, room, event: relay.send(session_id, room, event),
     )
 
@@ -198,7 +198,7 @@ def works(services: Services, notifications: Notifications, inbox: Inbox) -> Map
         "the outbox": services.dispatcher.run,
         "reading what webhooks want": services.webhooks.wanted.run,
         "feeding users' streams": services.user_streams.feed,
-        "looking for users' notifications": services.user_streams.look,
+        "looking for users' notifications": services.user_streams.poll,
         "deleting rooms": services.rooms.sweep,
         "dealing with Daily's events": services.daily_webhooks.process,
     }

@@ -1,1 +1,1 @@
-"""Fan-out: bytes to subscribers. Knows no request and no database."""
+"""Fan-out: bytes to subscribers. It knows no requests and no database."""

@@ -1,29 +1,32 @@
-"""A channel: the streams of one session. One encoding per event and format, written in a plain loop to all of them.
+"""A channel: the streams of one session. Each event is encoded once per encoder, then written to all in a plain loop.
 
-**Law:** a subscriber gets what came after its snapshot or cursor, each event once, in order; a cursor that cannot be
-served whole gets a reset, never a part. What a format fails to print costs those who read that format their streams,
-and nobody else anything.
+**Law:** a subscriber gets the events after its snapshot or cursor, each once and in order. A cursor that cannot be
+served in full gets a reset, never a part. If an encoder fails, only the streams that use it end.
 """
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import Any, Protocol
 
 from actors.session import events as e
-from actors.session.event_rules import new_view
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import State
-from actors.session.visibility import Published, VisibleEvent
+from actors.session.visibility import Published
 from server.settings.sections import StreamsSettings
+from server.streams.encoding import encode_events, encode_missed, framed
 from server.streams.format import Bye, Cursor, StreamEncoder
 from server.streams.subscriber import Subscriber
+from server.streams.tail import Tail
 
 logger = logging.getLogger(__name__)
 
+Framed = tuple[bytes, bytes] | None
+"""Frames as they go on the wire and as they are; None: they cannot be encoded."""
 
-class Home(Protocol):
-    """The hub, as its channels see it."""
+
+class ChannelOwner(Protocol):
+    """The hub, as its channels use it."""
 
     settings: StreamsSettings
     clock: Callable[[], Millis]
@@ -31,193 +34,102 @@ class Home(Protocol):
     delivered: int
 
     def disconnected(self, session_id: SessionId, user_id: UserId) -> None:
-        """A user's last stream of a session has closed."""
+        """Note that a user's last stream of a session has closed."""
 
 
 class Channel:
-    """The streams of one session, and its latest events for those who come back."""
+    """The streams of one session, and its latest events for subscribers that reconnect."""
 
     __slots__ = (
-        "_anonymous_viewers",
-        "_hub",
-        "_lobby",
-        "_subscribers",
-        "_tail",
-        "_tail_bytes",
-        "_users",
-        "last_seq",
-        "session_id",
-    )
+        "_anonymous_viewers", "_hub", "_lobby", "_subscribers", "_tail", "_users", "last_seq", "session_id",
+    )  # fmt: skip
 
-    def __init__(self, session_id: SessionId, hub: Home) -> None:
+    def __init__(self, session_id: SessionId, hub: ChannelOwner) -> None:
         self.session_id = session_id
         self.last_seq = 0
         self._hub = hub
         self._subscribers: dict[Subscriber, None] = {}
         self._users: dict[UserId, int] = {}
+        """How many streams each user has."""
         self._lobby = 0
+        """How many subscribers wait to be admitted."""
         self._anonymous_viewers = 0
-        self._tail: list[Published] = []
-        self._tail_bytes = 0
+        self._tail = Tail(hub.settings)
 
     def __iter__(self) -> Iterator[Subscriber]:
         return iter(self._subscribers)
 
     def users(self) -> Collection[UserId]:
+        """Return the users who have a stream."""
         return self._users.keys()
 
-    # As its actor sees it
+    @property
+    def empty(self) -> bool:
+        """Whether nobody is subscribed."""
+        return not self._subscribers
+
+    # Called by the session's actor
 
     def publish(self, batch: Sequence[Published]) -> None:
+        """Write committed events to the subscribers that may see them. Skip those that were published before."""
         if batch[0].recorded.seq <= self.last_seq:
             batch = [out for out in batch if out.recorded.seq > self.last_seq]
             if not batch:
                 return
         self.last_seq = batch[-1].recorded.seq
-        self._remember(batch)
+        self._tail.remember(batch)
         self._hub.published += len(batch)
         if not self._subscribers:
             return
-        # Whom an event cuts off still sees that event, and nothing after it.
+        # A subscriber that an event disconnects still gets that event, and nothing after it.
         start = 0
         for index, out in enumerate(batch):
-            rule = out.rule
-            ends = rule.streams
+            ends = out.rule.streams
             if ends != "continue" and (ends != "admitted" or self._lobby):
                 self._write(batch[start : index + 1])
                 start = index + 1
-                self._cut_off(out.recorded.event, ends)
+                self._close_streams(out.recorded.event, ends)
             elif self._anonymous_viewers and revokes_guest_access(out):
                 self._write(batch[start : index + 1])
                 start = index + 1
-                self._shut_out()
+                self._close_anonymous()
         if start < len(batch):
             self._write(batch[start:])
 
     def restored(self, state: State) -> None:
+        """Go on with the state of a new actor."""
         self.last_seq = state.seq
-        # Each state that an actor leaves behind would stay for as long as one of its events is remembered; and it may
-        # hold what was never committed.
-        for out in self._tail:
-            out.state = state
-
-    def _cut_off(self, event: Any, ends: Bye) -> None:
-        """End all streams, or those of the event's participant (`EventRule.streams`)."""
-        for subscriber in list(self._subscribers):
-            if ends == "ended" or (subscriber.user_id == event.user_id and (subscriber.lobby or ends != "admitted")):
-                self._end(subscriber, ends)
-
-    def _shut_out(self) -> None:
-        for subscriber in list(self._subscribers):
-            if subscriber.onlooker:
-                self._end(subscriber, "kicked")
-
-    def _end(self, subscriber: Subscriber, reason: Bye) -> None:
-        subscriber.close(reason)
-        self.remove(subscriber)
-
-    def _write(self, batch: Sequence[Published]) -> None:
-        """Encode once per format and audience; then nothing but writes."""
-        private = [out for out in batch if out.audience is not None or out.confidants is not None]
-        if self._lobby or private:
-            self._write_to_some(batch)
-            return
-        written: dict[StreamEncoder, tuple[bytes, bytes] | None] = {}
-        format: StreamEncoder | None = None
-        wire = bare = b""
-        for subscriber in list(self._subscribers):
-            if subscriber.format is not format:
-                format = subscriber.format
-                if format not in written:
-                    frames = printed(format.event, [(out.public, out.state) for out in batch], {})
-                    written[format] = None if frames is None else framed(format, frames)
-                wire, bare = written[format] or (b"", b"")
-            if bare:
-                subscriber.write(wire, bare)
-            elif written[format] is None:
-                self._end(subscriber, "slow")
-        self._hub.delivered += len(batch) * len(self._subscribers)
-
-    def _write_to_some(self, batch: Sequence[Published]) -> None:
-        """Write what each may see: encoded once per format, joined once per audience."""
-        encoded: dict[object, bytes | None] = {}
-        written: dict[object, tuple[bytes, bytes] | None] = {}
-        for subscriber in list(self._subscribers):
-            visible = tuple([subscriber.receives(out) for out in batch])
-            key = subscriber.format, subscriber.lobby, visible
-            if key not in written:
-                form = subscriber.format.event_without_id if subscriber.lobby else subscriber.format.event
-                pairs = [(one, out.state) for one, out in zip(visible, batch, strict=True) if one is not None]
-                frames = printed(form, pairs, encoded)
-                written[key] = None if frames is None else framed(subscriber.format, frames)
-            ready = written[key]
-            if ready is None:
-                self._end(subscriber, "slow")
-            elif ready[1]:
-                subscriber.write(*ready)
-                self._hub.delivered += len(visible) - visible.count(None)
-
-    def _remember(self, batch: Sequence[Published]) -> None:
-        for out in batch:
-            if type(out.recorded.event) is e.MessageDeleted:
-                # The log has been redacted; what is remembered here has not.
-                self._tail.clear()
-                self._tail_bytes = 0
-                return
-            self._tail_bytes += len(out.json)
-        settings = self._hub.settings
-        self._tail += batch
-        drop = 0
-        while len(self._tail) - drop > settings.replay_events or (
-            self._tail_bytes > settings.replay_bytes and drop < len(self._tail)
-        ):
-            self._tail_bytes -= len(self._tail[drop].json)
-            drop += 1
-        if drop:
-            del self._tail[:drop]
+        self._tail.replace_state(state)
 
     def relay(self, event: e.Event, by: UserId, at: Millis, audience: frozenset[UserId] | None, state: State) -> None:
-        frames: dict[StreamEncoder, tuple[bytes, bytes] | None] = {}
+        """Write an ephemeral event to the subscribers that may see it."""
+        frames: dict[StreamEncoder, Framed] = {}
         for subscriber in list(self._subscribers):
-            if not subscriber.sees(audience):
+            if not subscriber.may_see(audience):
                 continue
-            format = subscriber.format
-            if format not in frames:
+            encoder = subscriber.encoder
+            if encoder not in frames:
                 try:
-                    frame = format.relayed(event, by, at, state)
+                    frame = encoder.relayed(event, by, at, state)
                 except Exception:
-                    logger.exception("a %s cannot be printed; those who would read it miss it", type(event).__name__)
+                    logger.exception("a %s cannot be encoded; its readers miss it", type(event).__name__)
                     frame = None
-                frames[format] = None if frame is None else (format.frame(frame), frame)
-            if ready := frames[format]:
+                frames[encoder] = None if frame is None else (encoder.frame(frame), frame)
+            if ready := frames[encoder]:
                 subscriber.relay(type(event), by, *ready)
 
     def admit(self, subscribers: Sequence[Any], state: State) -> Callable[[], None]:
+        """Encode the first frames of new subscribers from the state as it is now. Return a function that attaches them.
+
+        An error of an encoder is set on the subscriber's `attached`, where its handler raises it."""
         here = Cursor(state.epoch, state.seq)
         now = self._hub.clock()
         shared: defaultdict[StreamEncoder, dict[Hashable, bytes]] = defaultdict(dict)
         firsts: list[tuple[Subscriber, bytes | None]] = []
-
-        def first(subscriber: Subscriber) -> bytes | None:
-            """Give the first frame; None: what comes first is what was missed."""
-            cursor, format = subscriber.cursor, subscriber.format
-            place = state.participants.get(subscriber.user_id)
-            if place is not None and place.status == "waiting":
-                subscriber.lobby = True
-                body = format.snapshot(state, subscriber.user_id, now, shared[format])
-                return format.first(None, body)
-            if cursor is not None and 0 < cursor.seq < here.seq and cursor.epoch <= here.epoch:
-                return None
-            if cursor == here:
-                return format.resumed(here, here, 0)
-            body = format.snapshot(state, subscriber.user_id, now, shared[format])
-            reset = b"" if cursor is None else format.reset("unknown_cursor")
-            return reset + format.first(here, body)
-
         for subscriber in subscribers:
             try:
-                firsts.append((subscriber, first(subscriber)))
-            except Exception as error:  # noqa: BLE001 - whoever opens the stream raises it again
+                firsts.append((subscriber, first_frame(subscriber, state, now, shared[subscriber.encoder])))
+            except Exception as error:  # noqa: BLE001 - the handler of the stream raises it
                 subscriber.attached.set_exception(error)
                 firsts.append((subscriber, b""))
         over = state.session.status in ("ended", "cancelled")
@@ -228,35 +140,101 @@ class Channel:
                     self._attach(subscriber, first, here)
                 except Exception as error:  # noqa: BLE001 - as above
                     subscriber.attached.set_exception(error)
-                    self._gone(subscriber)
+                    self._disconnect(subscriber)
                 if over:
-                    self._end(subscriber, "ended")
+                    self._close(subscriber, "ended")
 
         return attach
 
     def refresh(self, user_ids: Collection[UserId], arriving: Sequence[Any], state: State) -> Callable[[], None] | None:
+        """Encode new snapshots for users whose view of the session has changed otherwise than by the frames.
+
+        Return a function that writes them; None if no stream needs one. `arriving`: subscribers that `admit` attaches
+        between these two."""
         here, now = Cursor(state.epoch, state.seq), self._hub.clock()
         shared: defaultdict[StreamEncoder, dict[Hashable, bytes]] = defaultdict(dict)
         snapshots: dict[Subscriber, bytes] = {}
         for subscriber in (*self._subscribers, *arriving):
-            format = subscriber.format
-            if subscriber.user_id in user_ids and format.keeps_view and not subscriber.lobby:
-                body = format.snapshot(state, subscriber.user_id, now, shared[format])
-                snapshots[subscriber] = format.first(here, body)
+            encoder = subscriber.encoder
+            if subscriber.user_id in user_ids and encoder.keeps_view and not subscriber.lobby:
+                body = encoder.snapshot(state, subscriber.user_id, now, shared[encoder])
+                snapshots[subscriber] = encoder.first(here, body)
 
         def write() -> None:
             for subscriber, first in snapshots.items():
                 if subscriber in self._subscribers:
-                    subscriber.write(subscriber.format.frame(first), first)
+                    subscriber.write(subscriber.encoder.frame(first), first)
 
         return write if snapshots else None
 
+    # Called by subscribers
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Remove a stream. If it was its user's last one, tell the session that the user is disconnected."""
+        if subscriber not in self._subscribers:
+            return
+        del self._subscribers[subscriber]
+        self._lobby -= subscriber.lobby
+        self._anonymous_viewers -= subscriber.anonymous
+        self._users[subscriber.user_id] -= 1
+        if not self._users[subscriber.user_id]:
+            del self._users[subscriber.user_id]
+            self._hub.disconnected(self.session_id, subscriber.user_id)
+
+    # Writing
+
+    def _write(self, batch: Sequence[Published]) -> None:
+        """Encode once per encoder; everything after that is writes."""
+        private = [out for out in batch if out.audience is not None or out.confidants is not None]
+        if self._lobby or private:
+            self._write_by_audience(batch)
+            return
+        encoded: dict[StreamEncoder, Framed] = {}
+        encoder: StreamEncoder | None = None
+        wire = frames = b""
+        for subscriber in list(self._subscribers):
+            if subscriber.encoder is not encoder:
+                encoder = subscriber.encoder
+                if encoder not in encoded:
+                    ready = encode_events(encoder.event, [(out.public, out.state) for out in batch], {})
+                    encoded[encoder] = None if ready is None else framed(encoder, ready)
+                wire, frames = encoded[encoder] or (b"", b"")
+            if frames:
+                subscriber.write(wire, frames)
+            elif encoded[encoder] is None:
+                self._close(subscriber, "slow")
+        self._hub.delivered += len(batch) * len(self._subscribers)
+
+    def _write_by_audience(self, batch: Sequence[Published]) -> None:
+        """Write to each subscriber what it may see: encoded once per encoder, joined once per audience."""
+        encoded: dict[object, bytes | None] = {}
+        joined: dict[object, Framed] = {}
+        for subscriber in list(self._subscribers):
+            visible = tuple([subscriber.receives(out) for out in batch])
+            encoder = subscriber.encoder
+            key = encoder, subscriber.lobby, visible
+            if key not in joined:
+                encode = encoder.event_without_id if subscriber.lobby else encoder.event
+                pairs = [(one, out.state) for one, out in zip(visible, batch, strict=True) if one is not None]
+                frames = encode_events(encode, pairs, encoded)
+                joined[key] = None if frames is None else framed(encoder, frames)
+            ready = joined[key]
+            if ready is None:
+                self._close(subscriber, "slow")
+            elif ready[1]:
+                subscriber.write(*ready)
+                self._hub.delivered += len(visible) - visible.count(None)
+
+    # Attaching and closing
+
     def _attach(self, subscriber: Subscriber, first: bytes | None, here: Cursor) -> None:
         if subscriber.closed.done() or subscriber.attached.done():
-            self._gone(subscriber)
+            self._disconnect(subscriber)
             return
         if first is None:
-            first = self._missed(subscriber)
+            assert subscriber.cursor is not None
+            missed = self._tail.after(subscriber.cursor)
+            first = None if missed is None else encode_missed(subscriber, subscriber.cursor, missed)
             if first is None:
                 subscriber.missing = here
         if first:
@@ -265,90 +243,53 @@ class Channel:
         self._subscribers[subscriber] = None
         self._users[subscriber.user_id] = self._users.get(subscriber.user_id, 0) + 1
         self._lobby += subscriber.lobby
-        self._anonymous_viewers += subscriber.onlooker
+        self._anonymous_viewers += subscriber.anonymous
         if not subscriber.attached.done():
             subscriber.attached.set_result(None)
 
-    def _gone(self, subscriber: Subscriber) -> None:
-        """Deal with a stream that has ended before it was in: the session believes that it is."""
+    def _disconnect(self, subscriber: Subscriber) -> None:
+        """Tell the session that a stream ended before it was attached: it counts its user as connected."""
         if subscriber.user_id not in self._users:
             self._hub.disconnected(self.session_id, subscriber.user_id)
 
-    def _missed(self, subscriber: Subscriber) -> bytes | None:
-        """Give everything after a subscriber's cursor, if it is all remembered."""
-        cursor = subscriber.cursor
-        if cursor is None or not self._tail:
-            return None
-        offset = cursor.seq - self._tail[0].recorded.seq
-        if not 0 <= offset < len(self._tail) or self._tail[offset].recorded.epoch != cursor.epoch:
-            return None
-        return replayed(subscriber, cursor, self._tail[offset + 1 :])
+    def _close_streams(self, event: Any, reason: Bye) -> None:
+        """Close all streams, or those of the event's participant (`EventRule.streams`). Admission closes only those in
+        the lobby, which start afresh."""
+        for subscriber in list(self._subscribers):
+            if reason == "ended" or (
+                subscriber.user_id == event.user_id and (subscriber.lobby or reason != "admitted")
+            ):
+                self._close(subscriber, reason)
 
-    # As its subscribers see it
+    def _close_anonymous(self) -> None:
+        for subscriber in list(self._subscribers):
+            if subscriber.anonymous:
+                self._close(subscriber, "kicked")
 
-    def remove(self, subscriber: Subscriber) -> None:
-        """Take a stream out; its user's last one tells the session."""
-        if subscriber not in self._subscribers:
-            return
-        del self._subscribers[subscriber]
-        self._lobby -= subscriber.lobby
-        self._anonymous_viewers -= subscriber.onlooker
-        self._users[subscriber.user_id] -= 1
-        if not self._users[subscriber.user_id]:
-            del self._users[subscriber.user_id]
-            self._hub.disconnected(self.session_id, subscriber.user_id)
+    def _close(self, subscriber: Subscriber, reason: Bye) -> None:
+        subscriber.close(reason)
+        self.remove(subscriber)
 
-    @property
-    def empty(self) -> bool:
-        return not self._subscribers
+
+def first_frame(subscriber: Subscriber, state: State, now: Millis, shared: dict[Hashable, bytes]) -> bytes | None:
+    """Encode what a subscriber gets first. Return None if that is the events it missed.
+
+    A participant who waits in the lobby gets a snapshot without a cursor, whatever cursor they sent."""
+    cursor, encoder, here = subscriber.cursor, subscriber.encoder, Cursor(state.epoch, state.seq)
+    participant = state.participants.get(subscriber.user_id)
+    if participant is not None and participant.status == "waiting":
+        subscriber.lobby = True
+        return encoder.first(None, encoder.snapshot(state, subscriber.user_id, now, shared))
+    if cursor is not None and 0 < cursor.seq < here.seq and cursor.epoch <= here.epoch:
+        return None
+    if cursor == here:
+        return encoder.resumed(here, here, 0)
+    body = encoder.snapshot(state, subscriber.user_id, now, shared)
+    reset = b"" if cursor is None else encoder.reset("unknown_cursor")
+    return reset + encoder.first(here, body)
 
 
 def revokes_guest_access(out: Published) -> bool:
-    """Return whether users who only watch may not do so any more after an event."""
+    """Return whether users who only watch may no longer do so after an event."""
     revokes = out.rule.revokes_guest_access
     return revokes is not None and revokes(out.recorded.event)
-
-
-Form = Callable[[VisibleEvent, State], bytes | None]
-
-
-def printed(
-    form: Form, events: Iterable[tuple[VisibleEvent, State]], encoded: dict[object, bytes | None]
-) -> list[bytes] | None:
-    """Encode events, each once: `encoded` keeps them, by form and event. Return None if that fails, which is logged."""
-    frames = []
-    for visible, state in events:
-        key = form, visible
-        if key not in encoded:
-            try:
-                encoded[key] = form(visible, state) or b""
-            except Exception:
-                logger.exception("event %s of session %s cannot be encoded", visible.seq, state.session.id)
-                encoded[key] = None
-        if (frame := encoded[key]) is None:
-            return None
-        frames.append(frame)
-    return frames
-
-
-def framed(format: StreamEncoder, frames: Iterable[bytes]) -> tuple[bytes, bytes]:
-    """Join frames: as they go on the wire, and bare."""
-    joined = b"".join(frames)
-    return format.frame(joined) if joined else b"", joined
-
-
-def replayed(subscriber: Subscriber, cursor: Cursor, missed: Sequence[Published]) -> bytes | None:
-    """Return `resumed` and the events after a cursor that this subscriber may see.
-
-    None: other parts of the session have become visible to them meanwhile, so that they need a snapshot."""
-    format, user_id = subscriber.format, subscriber.user_id
-    if format.keeps_view and any(new_view(out.recorded.event, out.state.session.owner_id) == user_id for out in missed):
-        return None
-    frames = []
-    for out in missed:
-        visible = subscriber.receives(out)
-        if visible is not None and (frame := format.event(visible, out.state)):
-            frames.append(frame)
-    last = missed[-1].recorded if missed else None
-    to = Cursor(last.epoch, last.seq) if last else cursor
-    return format.resumed(cursor, to, len(frames)) + b"".join(frames)

@@ -1,7 +1,6 @@
-"""Formats: how an API prints the frames of a stream, where in the log a client stands, and how frames go on the wire.
+"""How an API encodes the frames of a stream, and the cursors that say where in the log a client stands.
 
-Bytes only: nothing here knows a connection. The format of `/v1` is in `v1/frames.py`, those of dialects are made by
-`dialect_frames.py`.
+The encoder of `/v1` is in `v1/frames.py`; those of the dialects are made by `api/dialect_frames.py`.
 """
 
 from collections.abc import Callable, Hashable
@@ -13,23 +12,24 @@ from actors.session import events as e
 from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from actors.session.visibility import VisibleEvent
+from server.streams.wire import Framing, sse_chunk
 
 Bye = Literal["expired", "kicked", "ended", "draining", "slow", "left", "admitted"]
 RETRY_MS: dict[Bye, int | None] = {
     "expired": 0, "kicked": None, "ended": None, "draining": 1_000, "slow": 1_000, "left": None, "admitted": 0,
 }  # fmt: skip
-"""When a client may come back: None is never by itself. Draining's is spread at random, up to its double."""
+"""When a client may reconnect by itself; None: never. Draining is spread at random, from a tenth to double."""
 
 
 class Cursor(Struct, frozen=True):
-    """A place in a session's log. It is good while the row at `seq` has that `epoch`."""
+    """A position in a session's log. It is valid while the row at `seq` has that `epoch`."""
 
     epoch: int
     seq: int
 
     @classmethod
     def parse(cls, text: str) -> "Cursor | None":
-        """Read `<epoch>-<seq>`; None: it is no cursor."""
+        """Parse `<epoch>-<seq>`. Return None if the text is no cursor."""
         epoch, dash, seq = text.partition("-")
         if dash and epoch.isascii() and epoch.isdigit() and seq.isascii() and seq.isdigit() and len(text) < 24:
             return cls(int(epoch), int(seq))
@@ -39,46 +39,32 @@ class Cursor(Struct, frozen=True):
         return f"{self.epoch}-{self.seq}"
 
 
-def sse_chunk(frames: bytes) -> bytes:
-    """Wrap bytes as one chunk of an HTTP/1.1 body."""
-    return b"%x\r\n%b\r\n" % (len(frames), frames)
-
-
-def message(text: bytes) -> bytes:
-    """Make a WebSocket text message, as a server sends one (RFC 6455, 5.2): in one frame, not masked."""
-    size = len(text)
-    if size < 126:
-        return b"\x81%c%b" % (size, text)
-    if size < 1 << 16:
-        return b"\x81\x7e%b%b" % (size.to_bytes(2), text)
-    return b"\x81\x7f%b%b" % (size.to_bytes(8), text)
-
-
-def payload(frames: bytes) -> bytes:
-    """Leave frames as they are."""
-    return frames
-
-
 class StreamEncoder(Struct, frozen=True, eq=False):
-    """How an API prints frames, and how they go on the wire. Each gives whole ones; None: this API does not show it."""
+    """How an API encodes frames, and how they go on the wire.
+
+    Each function returns complete frames, or None for an event that the API does not show."""
 
     event: Callable[[VisibleEvent, State], bytes | None]
-    """The state is for looking up what never changes, such as names and numbers."""
+    """The state is for facts that never change, such as names and numbers."""
     event_without_id: Callable[[VisibleEvent, State], bytes | None]
-    """The same without its place in the log, for the lobby: whoever is admitted starts afresh, and not from there."""
+    """The same without its cursor, for the lobby: a participant who is admitted starts afresh, and not from there."""
     relayed: Callable[[e.Event, UserId, Millis, State], bytes | None]
+    """An ephemeral event, of a user and a time."""
     snapshot: Callable[[State, UserId, Millis, dict[Hashable, bytes]], bytes]
-    """The body that a newcomer gets first, as one viewer may see it. The last argument is the format's own to keep what
-    is the same for many; it lives as long as that state does."""
+    """The body of the first frame, as one viewer may see the session. The last argument is a cache for parts that many
+    viewers share; it lives as long as that state does."""
     first: Callable[[Cursor | None, bytes], bytes]
-    """The frame of a snapshot; from the lobby it has no cursor, so that being admitted starts afresh."""
+    """The frame of a snapshot. In the lobby it has no cursor, for the same reason as `event_without_id`."""
     resumed: Callable[[Cursor, Cursor, int], bytes]
+    """The frame before missed events: from which cursor, up to which, and how many frames."""
     reset: Callable[[str], bytes]
+    """The frame that says why a cursor cannot be served."""
     bye: Callable[[Bye, int | None], bytes]
+    """The last frame: the reason, and the milliseconds after which the client may reconnect."""
     heartbeat: bytes
-    """Empty where the connection itself sees to it."""
+    """Empty where the connection itself has heartbeats."""
     keeps_view: bool = False
     """Clients keep their view of the session from the frames. Those in the lobby receive the session's own facts; those
     who become a moderator, or stop being one, get a new snapshot (`event_rules.new_view`)."""
-    frame: Callable[[bytes], bytes] = sse_chunk
-    """Makes of frames, one or several, what is written to the connection."""
+    frame: Framing = sse_chunk
+    """Returns what is written to the connection for one or several frames."""

@@ -1,6 +1,6 @@
-"""The hub: all open streams of this process, their channels, and what is done to every one of them.
+"""The hub: all open streams of this process, the channels they belong to, heartbeats and draining.
 
-**Law:** a session hears that somebody is gone when the last of their streams has closed, however busy it is then.
+**Law:** a session learns that a user is disconnected when the last of their streams has closed, however busy it is.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ HEARTBEAT_SLICES = 15
 
 
 class _Departure:
-    """Tells a session that a user's last stream has closed, again and again while it is too busy to hear."""
+    """Tells a session that a user's last stream has closed, and repeats it while the session is too busy."""
 
     __slots__ = ("_hub", "_pause_s", "_session_id", "_user_id")
 
@@ -53,7 +53,7 @@ class Hub:
         self.published = 0
         self.delivered = 0
         self.tell: Callable[[SessionId, Execute], Unavailable | None] = lambda session_id, message: None
-        """Where the directory takes commands; set once, by the composition root."""
+        """Sends a command to a session. Set once, by the composition root: the directory needs the hub first."""
         self._streams_per_user = streams_per_user
         self._channels: dict[SessionId, Channel] = {}
         self._by_user: defaultdict[UserId, dict[Subscriber, None]] = defaultdict(dict)
@@ -65,19 +65,20 @@ class Hub:
         return sum(len(slice) for slice in self._slices)
 
     def channel(self, session_id: SessionId) -> Channel:
+        """Return a session's channel, made if need be."""
         channel = self._channels.get(session_id)
         if channel is None:
             channel = self._channels[session_id] = Channel(session_id, self)
         return channel
 
     def forget(self, session_id: SessionId) -> None:
-        """Let go of a channel that nobody listens to."""
+        """Drop a session's channel if it has no subscribers."""
         channel = self._channels.get(session_id)
         if channel is not None and channel.empty:
             del self._channels[session_id]
 
     def register(self, subscriber: Subscriber) -> bool:
-        """Count a stream in; False: its user has as many as they may."""
+        """Count a stream. Return False, and do not count it, if its user has the most streams allowed."""
         streams = self._by_user[subscriber.user_id]
         if len(streams) >= self._streams_per_user:
             return False
@@ -89,6 +90,7 @@ class Hub:
         return True
 
     def unregister(self, subscriber: Subscriber) -> None:
+        """Count a stream out, mark it closed and remove it from its channel. May be called repeatedly."""
         streams = self._by_user[subscriber.user_id]
         streams.pop(subscriber, None)
         if not streams:
@@ -100,22 +102,23 @@ class Hub:
             subscriber.leave(subscriber)
 
     def disconnected(self, session_id: SessionId, user_id: UserId) -> None:
+        """Tell a session that a user's last stream has closed."""
         _Departure(self, session_id, user_id).tell()
 
     def listens(self, session_id: SessionId, user_id: UserId) -> bool:
-        """Say whether a user has a stream of a session open; while draining that is of no interest any more."""
+        """Return whether a user has a stream of a session open. While draining, everyone counts as having one."""
         channel = self._channels.get(session_id)
         return self._draining or (channel is not None and user_id in channel.users())
 
     def close_login(self, user_id: UserId | None, login: str) -> None:
-        """End the streams opened under a login that is over; None looks through everybody's for it."""
+        """Close the streams that were opened with a login that has ended. `user_id` None: search all users' streams."""
         streams = self._by_user.get(user_id, ()) if user_id else [s for slice in self._slices for s in slice]
         for subscriber in list(streams):
             if subscriber.login == login:
                 subscriber.close("expired")
 
     async def heartbeat(self) -> None:
-        """Send heartbeats, a slice of the streams at a time, and end those whose time is up; until cancelled."""
+        """Send heartbeats to one slice of the streams at a time, and close those whose time is up. Never return."""
         loop = asyncio.get_running_loop()
         while True:
             for slice in self._slices:
@@ -123,12 +126,12 @@ class Hub:
                 now = loop.time()
                 beats: dict[StreamEncoder, bytes] = {}
                 for subscriber in list(slice):
-                    format = subscriber.format
-                    wrapped = beats.get(format) or beats.setdefault(format, format.frame(format.heartbeat))
-                    subscriber.beat(wrapped, format.heartbeat, now)
+                    encoder = subscriber.encoder
+                    wire = beats.get(encoder) or beats.setdefault(encoder, encoder.frame(encoder.heartbeat))
+                    subscriber.heartbeat(wire, encoder.heartbeat, now)
 
     def drain(self) -> None:
-        """Send everyone away; they come back to a server that is not shutting down."""
+        """Close all streams, and each that is opened later; clients reconnect to a server that is not shutting down."""
         self._draining = True
         for slice in self._slices:
             for subscriber in list(slice):

@@ -1,14 +1,14 @@
-"""The places of long answers among the streams: downloads and replays count as one, and end when those would.
+"""Slots: downloads and replays count as streams of their user, and end when a stream would.
 
-**Law:** what a stream may not outlive (its login, its token, this process), a long answer does not outlive either.
+**Law:** a long answer does not outlive its login, its token or this process, just as a stream does not.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Protocol
 
 from server.http.problems import Problem
-from server.security.tokens import Tokens
 from server.streams.format import Bye, StreamEncoder
 from server.streams.hub import Hub
 from server.streams.subscriber import Subscriber
@@ -26,8 +26,15 @@ SILENT = StreamEncoder(
 )
 
 
+class Logins(Protocol):
+    """Knows which logins have ended."""
+
+    def require_open(self, login: str) -> None:
+        """Raise Problem 401 if a login has ended."""
+
+
 class SlotRevoked(Exception):
-    """A long answer ends before its end."""
+    """Raised when a long answer must end early, for the reason that a stream would have been closed."""
 
     def __init__(self, reason: Bye) -> None:
         super().__init__(reason)
@@ -35,7 +42,7 @@ class SlotRevoked(Exception):
 
 
 class StreamSlot(Subscriber):
-    """Takes part in no session: the hub counts it, and says when it has to go."""
+    """A subscriber without a session: the hub counts it, and closes it when its time is up."""
 
     __slots__ = ()
 
@@ -43,13 +50,14 @@ class StreamSlot(Subscriber):
         super().__init__(user_id, login, SILENT, cursor=None, expires_at=expires_at, limit=0)  # type: ignore[arg-type]
 
     def close(self, reason: Bye) -> None:
+        """Revoke the slot."""
         if self.reason is None:
             self.reason = reason
             self.closed.set_result(None)
 
 
 @contextlib.asynccontextmanager
-async def hold_slot(hub: Hub, tokens: Tokens, slot: StreamSlot, *, limit: int) -> AsyncIterator[None]:
+async def hold_slot(hub: Hub, logins: Logins, slot: StreamSlot, *, limit: int) -> AsyncIterator[None]:
     """Hold a slot while the block runs; if the slot is revoked, cancel the block.
 
     `limit`: how many streams a user may have, for the message.
@@ -66,11 +74,11 @@ async def hold_slot(hub: Hub, tokens: Tokens, slot: StreamSlot, *, limit: int) -
 
     slot.closed.add_done_callback(leave)
     try:
-        # From here on a logout finds the place; one that came just before has not.
-        tokens.require_open(slot.login)
+        # From here on a logout closes the slot; one that came just before is noticed here.
+        logins.require_open(slot.login)
         yield
     except asyncio.CancelledError:
-        # Our own cancelling is taken back; anyone else's goes on.
+        # Only the cancellation by `leave` is converted; any other continues.
         if slot.reason is None or task.uncancel():
             raise
         raise SlotRevoked(slot.reason) from None

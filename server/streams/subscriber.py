@@ -1,7 +1,7 @@
-"""A subscriber: one open stream, as whoever writes to it sees it. A transport and a bound; no queue, no task.
+"""A subscriber: one open stream, as the fan-out uses it. It has a transport and a bound, but no queue and no task.
 
-**Law:** nothing comes before its snapshot or what it missed, and nothing after its last frame. What waits for a slow
-reader is bounded: past that it is cut off, and resumes.
+**Law:** nothing is written before the snapshot or the missed events, and nothing after the last frame. The bytes that
+wait for a slow reader are bounded: beyond that its connection is aborted, and the client resumes from its cursor.
 """
 
 import asyncio
@@ -15,22 +15,22 @@ from server.streams.format import RETRY_MS, Bye, Cursor, StreamEncoder
 
 RELAYED = (e.CursorMoved, e.TypingChanged)
 RELAY_ABOVE_BYTES = 16_384
-"""With more than this waiting for a reader, only the latest cursor and typing frames are kept for it."""
+"""If more than this waits for a reader, only the latest cursor and typing frames of each user are kept for it."""
 
 
 class Subscriber:
-    """One open stream. Holds back what it is told until `open` gives it a transport and what comes first."""
+    """One open stream. It holds frames back until `open` gives it a transport."""
 
     __slots__ = (
-        "_held", "_held_bytes", "_latest", "_transport", "attached", "closed", "cursor", "detached", "expires_at",
-        "format", "leave", "limit", "lobby", "login", "missing", "onlooker", "reason", "slice", "user_id",
+        "_held", "_held_bytes", "_latest", "_transport", "anonymous", "attached", "closed", "cursor", "detached",
+        "encoder", "expires_at", "leave", "limit", "lobby", "login", "missing", "reason", "slice", "user_id",
     )  # fmt: skip
 
     def __init__(
         self,
         user_id: UserId,
         login: str,
-        format: StreamEncoder,
+        encoder: StreamEncoder,
         *,
         cursor: Cursor | None,
         expires_at: float,
@@ -39,63 +39,64 @@ class Subscriber:
         loop = asyncio.get_running_loop()
         self.user_id = user_id
         self.login = login
-        self.format = format
+        self.encoder = encoder
         self.cursor = cursor
         self.expires_at = expires_at
         self.limit = limit
         self.lobby = False
-        """Waiting to be admitted: sees what concerns them and nothing else."""
-        self.onlooker = False
-        """Nobody in particular: the session does not know of it."""
+        """Its user waits to be admitted, and sees only events that concern them."""
+        self.anonymous = False
+        """Its viewer is not a participant: the session does not know of this stream."""
         self.slice = 0
+        """The slice of the heartbeat that it belongs to."""
         self.detached = False
-        """Its connection is no longer aiohttp's: who holds it says when the stream is over."""
+        """Its connection has been taken back from aiohttp, and says when the stream is over."""
         self.leave: Callable[[Subscriber], None] | None = None
         """Its channel's `remove`, once it is in one."""
         self.attached: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self.reason: Bye | None = None
         self.missing: Cursor | None = None
-        """Up to where the log has to be read before what is held: the channel did not remember enough."""
+        """Up to which cursor missed events must be read from the log: the channel no longer remembers them all."""
         self._transport: asyncio.WriteTransport | None = None
         self._held: list[bytes] | None = []
         self._held_bytes = 0
         self._latest: dict[tuple[type, UserId], bytes] | None = None
 
     def open(self, transport: asyncio.WriteTransport, missed: bytes = b"") -> None:
-        """Write what was held, after what the log had, and go live."""
+        """Write the missed events from the log and the frames held so far, and go live."""
         held, self._held = self._held, None
         self._transport = transport
         first = missed + b"".join(held or ())
-        # A snapshot may be larger than what may wait for a reader: it comes on top.
+        # A snapshot may be larger than the bound: it does not count against it.
         self.limit += len(first)
         if first and not transport.is_closing():
-            transport.write(self.format.frame(first))
+            transport.write(self.encoder.frame(first))
         if self.reason is not None:
             self._finish()
 
-    def write(self, wrapped: bytes, frames: bytes) -> None:
-        """Write frames, given both as they are and as wrapped once for all subscribers."""
+    def write(self, wire: bytes, frames: bytes) -> None:
+        """Write frames. `wire` is the same as `frames`, framed once for all subscribers of an encoder."""
         transport = self._transport
         if transport is None:
             self._hold(frames)
         elif transport.get_write_buffer_size() > self.limit:
             self.close("slow")
-        # The connection may be gone, and its handler not know yet: uvloop raises then, in the midst of the fan-out.
+        # The connection may be gone before its handler knows: uvloop would raise, in the middle of the fan-out.
         elif not transport.is_closing():
             if self._latest is not None:
                 self._flush_latest(transport)
-            if wrapped:
-                transport.write(wrapped)
+            if wire:
+                transport.write(wire)
 
-    def relay(self, kind: type, by: UserId, wrapped: bytes, frames: bytes) -> None:
-        """Write an ephemeral frame; of those that only the latest counts, a slow reader gets the latest."""
+    def relay(self, kind: type, by: UserId, wire: bytes, frames: bytes) -> None:
+        """Write an ephemeral frame. A slow reader gets only the latest cursor and typing frames."""
         transport = self._transport
         if transport is not None and kind in RELAYED and transport.get_write_buffer_size() > RELAY_ABOVE_BYTES:
             self._latest = self._latest or {}
-            self._latest[kind, by] = wrapped
+            self._latest[kind, by] = wire
         else:
-            self.write(wrapped, frames)
+            self.write(wire, frames)
 
     def _flush_latest(self, transport: asyncio.WriteTransport) -> None:
         if self._latest and transport.get_write_buffer_size() <= RELAY_ABOVE_BYTES:
@@ -112,27 +113,29 @@ class Subscriber:
             self.close("slow")
 
     def hold_first(self, frames: bytes) -> None:
-        """Put down what comes first: it does not count against what may wait."""
+        """Hold the first frames, which do not count against the bound."""
         if self._held is not None:
             self._held.append(frames)
 
-    def beat(self, wrapped: bytes, frames: bytes, now: float) -> None:
+    def heartbeat(self, wire: bytes, frames: bytes, now: float) -> None:
+        """Write a heartbeat, or close the stream if its time is up."""
         if self.expires_at <= now:
             self.close("expired")
         elif self._transport is not None:
-            self.write(wrapped, frames)
+            self.write(wire, frames)
 
-    def sees(self, audience: frozenset[UserId] | None) -> bool:
+    def may_see(self, audience: frozenset[UserId] | None) -> bool:
+        """Return whether the user may see an event with this audience; None: everyone who has been admitted."""
         return not self.lobby if audience is None else self.user_id in audience
 
     def receives(self, out: Published) -> VisibleEvent | None:
         """Return what this stream carries of an event; None for nothing."""
-        if self.lobby and out.audience is None and not self.format.keeps_view:
+        if self.lobby and out.audience is None and not self.encoder.keeps_view:
             return None
         return out.visible_to(self.user_id, lobby=self.lobby)
 
     def close(self, reason: Bye) -> None:
-        """End the stream, saying why; of a reader that is too slow, just drop it."""
+        """End the stream with a last frame that says why, or abort the connection of a reader that is too slow."""
         if self.reason is not None or self.closed.done():
             return
         self.reason = reason
@@ -140,7 +143,7 @@ class Subscriber:
             self._finish()
 
     def _finish(self) -> None:
-        # Nothing comes after the last frame, however long the connection takes to close.
+        # Nothing is written after the last frame, however long the connection takes to close.
         transport, self._transport = self._transport, None
         reason = self.reason
         if transport is not None and reason is not None:
@@ -150,7 +153,7 @@ class Subscriber:
                 retry = RETRY_MS[reason]
                 if reason == "draining" and retry is not None:
                     retry = random.randint(retry // 10, 2 * retry)  # noqa: S311 - only spreads load
-                if last := self.format.bye(reason, retry):
-                    transport.write(self.format.frame(last))
+                if last := self.encoder.bye(reason, retry):
+                    transport.write(self.encoder.frame(last))
         if not self.closed.done():
             self.closed.set_result(None)

@@ -30,7 +30,7 @@ from server.security.tokens import Tokens
 from server.security.upload_slots import UploadSlots
 from server.settings.sections import Settings
 from server.streams.hub import Hub
-from server.streams.notification_feed import UserStreams
+from server.streams.notification_feed import NotificationFeed
 from server.usecases.session_lookup import SessionLookup
 from storage.audio import Library
 from storage.blobs import Blobs
@@ -40,6 +40,7 @@ from storage.devices import Devices
 from storage.log.event_log import PostgresEventLog
 from storage.log.history import Records
 from storage.log.seeds_log import Logs
+from storage.notifications import NotificationState, StoredNotification
 from storage.rooms import RoomLedger
 from storage.sessions import SessionMembership, Sessions
 from storage.users import Users
@@ -88,7 +89,7 @@ class Services(Struct, frozen=True):
     webhooks: Webhooks
     devices: Devices
     invitations: Invitations
-    user_streams: UserStreams
+    user_streams: NotificationFeed[StoredNotification, NotificationState]
     rooms: RoomProvisioner
     daily_webhooks: DailyWebhooks
     recording_poller: RecordingPoller

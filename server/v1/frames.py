@@ -14,7 +14,8 @@ from actors.session.state import State
 from actors.session.visibility import VisibleEvent
 from server.http.reply import Reply
 from server.http.timestamps import now_millis, rfc3339
-from server.streams.format import Bye, Cursor, StreamEncoder, message, payload
+from server.streams.format import Bye, Cursor, StreamEncoder
+from server.streams.wire import message, payload
 from server.v1.state_views import snapshot
 
 _encode = msgspec.json.Encoder().encode

@@ -24,9 +24,11 @@ from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Room, State
 from actors.session.visibility import Published, published_event
 from server.settings.sections import StreamsSettings
-from server.streams.channel import Channel, replayed
-from server.streams.format import Cursor, payload
+from server.streams.channel import Channel
+from server.streams.encoding import encode_missed
+from server.streams.format import Cursor
 from server.streams.subscriber import Subscriber
+from server.streams.wire import payload
 from server.v1.frames import FRAMES
 from server.v1.state_views import snapshot
 from tests.support.fold import CHAT_KEPT, View, fold, in_lobby
@@ -218,7 +220,7 @@ class Watched:
         if (upto := subscriber.missing) is not None:
             assert cursor is not None
             rows = [outgoing(row, self.state) for row in self.log[cursor.seq : upto.seq]]
-            missed = replayed(subscriber, cursor, rows)
+            missed = encode_missed(subscriber, cursor, rows)
         if missed is None:
             self.channel.remove(subscriber)
             self.hub.gone.clear()

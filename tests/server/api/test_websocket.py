@@ -20,7 +20,8 @@ from actors.session.commands import WireCommand
 from actors.session.ids import SessionId, UserId
 from server.api.command_socket import ENVELOPE
 from server.api.websocket import IN_FLIGHT
-from server.streams.format import Bye, message
+from server.streams.format import Bye
+from server.streams.wire import message
 from server.v1.frames import CLOSES
 from tests.support.client import PATIENCE_S, Seat
 from tests.support.serving import Town, serving, wait_for

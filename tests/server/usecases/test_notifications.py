@@ -205,10 +205,10 @@ async def test_it_counts_among_its_user_s_streams_beats_and_says_goodbye(dsn: st
             (await anna.get(PATH)).refused(429, "too_many_streams")
             two.close()
             await wait_for(lambda: len(town.server.services.hub) == 1)
-            assert list(town.server.services.user_streams._readers) == [anna.id]
+            assert list(town.server.services.user_streams.users()) == [anna.id]
             town.server.services.hub.drain()
             await one.bye("draining")
-        await wait_for(lambda: not town.server.services.user_streams._readers)
+        await wait_for(lambda: not town.server.services.user_streams.users())
 
 
 async def test_credentials_for_one_session_open_no_stream_of_ones_own(town: Town) -> None:
