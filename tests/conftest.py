@@ -53,7 +53,7 @@ def scratch() -> str | None:
 def embedded(scratch: str | None) -> Iterator[Embedded]:
     """An embedded PostgreSQL server, shared by the whole run: do not stop it."""
     directory = Path(tempfile.mkdtemp(prefix="homeroom-test-", dir=scratch))
-    # Nothing here outlives the run, so the disk need not be waited for; tests of durability start their own.
+    # Nothing here outlives the run, so no write waits for the disk; tests of durability start their own server.
     with embedded_postgres.start(directory, settings={"fsync": "off", "max_connections": "100"}) as server:
         yield server
     shutil.rmtree(directory)

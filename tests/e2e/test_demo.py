@@ -33,7 +33,7 @@ async def printed(process: asyncio.subprocess.Process, pattern: str) -> re.Match
 
 
 async def test_a_newcomer_joins_the_demo_class_and_is_answered(dsn: str, tmp_path: Path) -> None:
-    for _ in range(2):  # the second time beside what the first one left
+    for _ in range(2):  # the second time on the database of the first
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "server", "demo", "--port", "0", "--data", str(tmp_path)),
             cwd=ROOT,
@@ -51,7 +51,7 @@ async def test_a_newcomer_joins_the_demo_class_and_is_answered(dsn: str, tmp_pat
                 assert joined["session"]["title"] == LESSONS[0].title
                 assert joined["session"]["owner"]["name"] == TEACHER
                 async with ann.stream(f"/v1/sessions/{joined['session']['id']}/events") as stream:
-                    # It may have been said before the stream was open.
+                    # The message may be older than the stream.
                     there = (await stream.until("snapshot")).data["chat"]
                     if not any("Welcome, Ann" in message["text"] for message in there):
                         await stream.until("chat_message", lambda data: "Welcome, Ann" in data["text"])

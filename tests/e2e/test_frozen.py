@@ -90,7 +90,7 @@ async def test_commands_get_503_while_the_database_is_frozen_and_succeed_afterwa
             await full.ledger.grows(200)
             with frozen(query(server.dsn, WRITERS)):
                 await refusals(full)
-                # The others have a new connection.
+                # The other sessions commit on a new connection.
                 await full.ledger.grows(200)
             with frozen(process.pid for process in server.postgres()):
                 await refusals(full)

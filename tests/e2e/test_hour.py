@@ -307,7 +307,7 @@ async def quiet_is_asked_for(room: Room) -> None:
     teacher, (ann, _, cleo, dan, eve, *_) = room.teacher, room.students
     muted = (await teacher.do("mute_all", **{"except": [cleo.user_id]}))["events"][0]["user_ids"]
     assert set(muted) == {student.user_id for student in room.students} - {cleo.user_id}
-    (await ann.command("set_media", audio=True)).refused(403, "not_permitted")  # being muted took it
+    (await ann.command("set_media", audio=True)).refused(403, "not_permitted")  # muting revoked it
     await dan.do("unmute")
     await teacher.do("request_unmute", user_id=eve.user_id)
     await eve.sees("unmute_requested", user_id=eve.user_id)
@@ -343,7 +343,7 @@ async def the_class_is_over(room: Room) -> None:
     (await teacher.command("send_message", text="Too late")).refused(410, "ended")
 
 
-# What is said of it
+# Reports about the hour
 
 
 class Record(NamedTuple):

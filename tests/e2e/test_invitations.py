@@ -45,7 +45,7 @@ async def test_a_killed_server_sends_each_invitation_to_every_device_after_its_r
             anna = await Person.register(http, server.url, "Anna", "anna@example.org", "student")
             for name in NAMES:
                 (await anna.call("PUT", f"/v1/me/devices/{name}", {"platform": "android"})).ok()
-            # One has it; one has it, and nobody here has heard so; one has not.
+            # One device got the message, one got it without an answer to the server, one did not get it.
             fcm.answers("tablet", fake.SILENT)
             fcm.answers("watch", fake.HANGS)
             await host.do("invite", user_id=anna.id)
@@ -57,7 +57,7 @@ async def test_a_killed_server_sends_each_invitation_to_every_device_after_its_r
                     await asyncio.sleep(0.01)
             await server.kill()
             await server.start()
-            # Until its lease is over nobody else takes it up; here it is over sooner.
+            # The row is claimed again after its lease, which is shortened here.
             query(dsn, "update outbox set leased_until = now()")
             await fcm.until(lambda: len(fcm.to("watch")) == 1 and len(fcm.to("tablet")) == 2)
             assert len(fcm.to("phone")) == 1

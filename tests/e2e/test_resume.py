@@ -7,7 +7,7 @@ from tests.support.load import school
 from tests.support.processes import LIFTED, Server, directory, homeroom
 
 CUTS = 1_000
-# Small, so that many of those who come back are behind what the server remembers and are served from the log.
+# Small, so that many resumed streams are served from the log.
 SETTINGS = {**LIFTED, "streams": {"replay_events": 16}}
 
 

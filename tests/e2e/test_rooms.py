@@ -45,7 +45,7 @@ class Making:
         await self.server.kill()
         with pytest.raises(aiohttp.ClientError):
             await asking
-        # Nobody waits for the ten minutes that making a room may take: here they are over.
+        # Creating a room may take ten minutes; they are over now.
         self.query("update rooms set due_at = now() where due_at is not null")
         await self.server.start()
 

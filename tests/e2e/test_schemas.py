@@ -44,7 +44,7 @@ def narrowed(document: dict[str, Any], ref: str) -> dict[str, Any]:
         for method, operation in list(item.items()):
             if endless(operation) or path.endswith(("/logout", "/auth/refresh", "/broken/")):
                 del item[method]
-            # What it makes of keys is not described.
+            # The description does not contain the handling of keys.
             operation["parameters"] = [one for one in operation["parameters"] if one["name"] != "case"]
             for parameter in operation["parameters"]:
                 if parameter["name"] == "ref":
@@ -101,7 +101,7 @@ async def test_every_answer_of_an_api_conforms_to_its_openapi_description(
     document = (await town.anyone.get(api.description_path)).ok()
     path = tmp_path / "openapi.json"
     path.write_text(json.dumps(narrowed(document, await session_for(town, teacher, api))))
-    # Where a product's own document has a 500, that is no failure; one of ours is in the log.
+    # A 500 that a product's own document has is no failure; an unexpected one is in the log.
     meant = any("500" in operation["responses"] for item in document["paths"].values() for operation in item.values())
     checks = CHECKS if meant else f"not_a_server_error,{CHECKS}"
     status, output = await explored(path, town.url, teacher.token or "", checks, EXAMPLES)

@@ -10,7 +10,7 @@ from tests.support.client import Person
 from tests.support.processes import LIFTED, Server, homeroom
 from tests.support.receiver import HANGS, Got, Receiver, receiving
 
-# What a killed server had in hand is taken up once that attempt would have been over.
+# Deliveries of a killed server are claimed again after the time that an attempt may take.
 QUICK = {"attempt_s": 1.0, "margin_s": 0.1, "poll_s": 0.05}
 KILLS = 2
 

@@ -32,7 +32,7 @@ SHORT, LONG = BODY_BYTES // 8, BODY_BYTES
 TOLERANCE = 24
 """How many times as long eight times the bytes may take: 8, and what a busy machine adds."""
 NOTICEABLE_S = 0.005
-"""Shorter work is too short to measure, and holds nobody up."""
+"""Shorter work cannot be measured, and delays no other request."""
 FRAGMENTS = ["a", "A", "0", "-", ".", "@", "#", "(", " ", "_", '"', "\\", "`", "$", "/", ":", "=", ",", "[", "{", '\\"',
              "a-", "0.", "a.", "a@", "0,", " - at `$", "W/\"", "\n", "\u00e4", "-- name: a"]  # fmt: skip
 PREFIXES = ["", "a", '"', "a@", "+", "bytes=", "1.", "https://", "/"]
@@ -74,7 +74,7 @@ def field_patterns() -> dict[str, object]:
                 try:
                     visit(inspect.type_info(value))
                 except (NameError, TypeError):
-                    continue  # generic, or with types that are known to checkers only: no body is decoded into it
+                    continue  # generic, or with types for checkers only: no body is decoded into it
     return found
 
 
@@ -100,7 +100,7 @@ def texts(size: int) -> Iterator[str]:
 def assert_linear(work: Callable[[str], object]) -> None:
     """Fail if a text of `LONG` takes out of proportion longer than one of `SHORT`."""
     for short, long in zip(texts(SHORT), texts(LONG), strict=True):
-        # What is quadratic takes milliseconds for a short text already; of those alone the long one is tried.
+        # Quadratic work takes milliseconds for a short text already. Only then is the long one tried.
         if cpu_s(work, short) < NOTICEABLE_S:
             continue
         brief = min(cpu_s(work, short) for _ in range(3))

@@ -25,7 +25,7 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 @pytest.fixture(scope="session")
 def town_dsn(_server_dsn: str, _template: str) -> Iterator[str]:
-    # Each directory of tests that takes these fixtures over has a town of its own.
+    # Each directory of tests that imports these fixtures has its own town.
     name = f"homeroom_town_{os.getpid()}_{next(_towns)}"
     connection = psycopg2.connect(_server_dsn)
     connection.autocommit = True

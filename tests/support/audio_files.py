@@ -37,7 +37,7 @@ def tagged_mp3(title: str, artist: str = "An artist", cover: int = 0) -> bytes:
     )
     if cover:
         tags += frame(b"APIC", b"\0image/png\0\3\0" + bytes(cover))
-    # Seven bits in each byte of the size.
+    # Each byte of the size has seven bits.
     size = bytes(len(tags) >> shift & 0x7F for shift in (21, 14, 7, 0))
     return b"ID3\3\0\0" + size + tags + mp3()
 

@@ -32,7 +32,7 @@ class Figures(NamedTuple):
     rows: int
     acked: int
     unacked: int
-    """In the log, though nobody was told so."""
+    """In the log, but not acknowledged."""
     faults: list[str]
 
 

@@ -30,7 +30,7 @@ from tests.support.script import (
 PEOPLE = [knowing(one) for one in (TEACHER, ANN, BEN, CAT, EVE, GUS)]
 OWNER = TEACHER.user_id
 
-# What people do. Few ids, so that they meet; unknown ones among them.
+# Commands. Few ids, so that they affect the same objects; some are unknown.
 
 someone = st.sampled_from([*(one.user_id for one in PEOPLE)] * 3 + [UserId("nobody")])
 callers = st.integers(0, 23)

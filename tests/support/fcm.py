@@ -53,7 +53,7 @@ def violation(field: str, description: str) -> dict[str, Any]:
     return {"@type": BAD_REQUEST, "fieldViolations": [{"field": field, "description": description}]}
 
 
-# As FCM words them.
+# The answers in FCM's words.
 UNREGISTERED = error(404, "NOT_FOUND", "Requested entity was not found.", code("UNREGISTERED"))
 NO_PROJECT = error(404, "NOT_FOUND", "Requested entity was not found.")
 MALFORMED_TOKEN = error(
@@ -101,7 +101,7 @@ class Fcm:
         self._changed = asyncio.Event()
         self._held: asyncio.Event | None = None
 
-    # What a test may ask for
+    # For tests
 
     def answers(self, token: str, *answers: Answer) -> None:
         """Set the answers to the next requests for a device."""

@@ -190,7 +190,7 @@ def dealt(talkers: list[Talker], sessions: list[dict[str, Any]], each: int) -> I
     """Assign sessions so that each talker has about `each` of them and every session has a talker."""
     count = max(len(talkers) * each, len(sessions))
     for number in range(count):
-        # The second part keeps a pair from being dealt twice.
+        # The second part prevents assigning a pair twice.
         talker = talkers[(number + number // len(sessions)) % len(talkers)]
         yield talker, sessions[number % len(sessions)]
 

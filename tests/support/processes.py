@@ -42,7 +42,7 @@ LIFTED: Mapping[str, Mapping[str, Any]] = {
         "streams_per_user": 1_000,
     },
 }
-"""Settings for load: no limit in the way, cheap hashes, and nobody counted as gone while their server is away."""
+"""Settings for load: limits lifted, cheap hashes, and a grace time that outlasts a restart."""
 
 
 def free_port() -> int:

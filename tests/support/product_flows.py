@@ -232,7 +232,7 @@ class Seeds(Flow):
             "audio_selected", "audio_play", "audio_pause",
         ] + ["session_ended"] * self.ends  # fmt: skip
         logs = (await tess.get(f"{path}/logs")).ok()
-        # The beginning is no event of theirs.
+        # The product has no event for the start.
         assert [row["event_type"] for row in logs["logs"]][::-1] == [self.log[0], *self.log[2:]]
         summary = (await tess.get(f"{path}/logs/summary")).ok()
         has(summary, total_events=len(self.log) - 1, unique_participants_joined=1, participants_left=0)
@@ -470,7 +470,7 @@ class Interview(Flow):
 
         await other.send("code_change", code="print(1)", userId=carl.id)
         await both("code_change", code="print(1)", userId=carl.id)
-        # Whoever it says it is from, it is from whose the socket is.
+        # The sender is the owner of the socket, whatever the frame says.
         await one.send("cursor_position", position={"lineNumber": 1, "column": 2}, userId=carl.id)
         await both("cursor_position", position={"lineNumber": 1, "column": 2}, userId=ivy.id)
         await other.send("language_change", language="python", userId=carl.id)
@@ -487,7 +487,7 @@ class Interview(Flow):
         return [(await self.anyone.get(self.path + path)).ok() for path in paths]
 
     async def listed(self) -> None:
-        # The link is all there is.
+        # The link is the only credential.
         assert (await self.anyone.get(self.path)).status == 200
 
 

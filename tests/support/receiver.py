@@ -171,7 +171,7 @@ class NameServer(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        # RFC 1035, 4.1: a head of 12 bytes, then labels with their lengths before them, a type and a class.
+        # RFC 1035, 4.1: a header of 12 bytes, labels with their lengths, a type and a class.
         labels, at = [], 12
         while data[at]:
             labels.append(data[at + 1 : at + 1 + data[at]].decode())

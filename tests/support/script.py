@@ -37,7 +37,7 @@ KNOWN = {one.user_id: c.Person(one.name, one.number) for one in PEOPLE}
 AUDIO, UNMEASURED, UNKNOWN = (f"01990000-0000-7000-8000-00000000000{digit}" for digit in "789")
 SONG = Track(AUDIO, "Song", 60.0, 7)
 TRACKS = {AUDIO: SONG, UNMEASURED: Track(UNMEASURED, "Live recording", None)}
-"""What is in the audio library: a minute, and a piece whose length nobody knows."""
+"""The audio library: one minute of audio, and audio of unknown duration."""
 TEACHER = structs.replace(person("Teacher"), people=KNOWN, tracks=TRACKS)
 """The owner, for whom the shell has looked everything up."""
 SERVER = c.Caller(UserId(""), "")

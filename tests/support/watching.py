@@ -258,12 +258,12 @@ class Watched:
         for client in self.clients.values():
             view = client.view if client.open else client.last
             client.last = None
-            # What deletes a live session ends it first, and with it the streams, which do not carry the rest.
+            # Deleting a live session ends it first, and with it the streams, so that they do not carry the rest.
             if view is not None and not self.state.session.deleted:
                 fresh = json.loads(snapshot(self.state, client.user_id, self.now, {}))
                 kept, wanted = comparable(view, fresh), comparable(fresh, fresh)
                 if view["cursor"] is None and not in_lobby(view):
-                    # In the lobby when the session ended: they may not see what went on inside, then or later.
+                    # A participant who was waiting when the session ended may not see it, then or later.
                     kept, wanted = ({name: one[name] for name in ("session", "you")} for one in (kept, wanted))
                 assert kept == wanted, difference(client, kept, wanted)
 

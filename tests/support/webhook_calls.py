@@ -78,6 +78,6 @@ async def hooked(
         at = await stack.enter_async_context(receiving()) if receiver is None else receiver
         town = await stack.enter_async_context(serving(dsn, data, None, **sections))
         if receiver is None:
-            # A stop waits for attempts that are under way.
+            # A stop waits for attempts in flight.
             stack.callback(at.release)
         yield Hooked(town, at)

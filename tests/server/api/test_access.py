@@ -27,13 +27,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROWS = {f"{row.method} {row.path}": row for row in API.rows}
 OWN = "own"
-"""A row that is about the caller and nobody else: a stranger reads or changes what is theirs."""
+"""A row about the caller only: every user reads or changes their own data."""
 GUEST = "guest"
 """A row that lets guests in where the session wants them; these sessions do not."""
 NOBODY = "01990000-0000-7000-8000-000000000000"
 REFUSALS = {"bad_credentials", "bad_refresh_token", "unauthenticated"}
 
-# A body with which the row works for whoever may, and what a stranger gets.
+# A valid body, and the status that a user outside the session gets.
 REQUESTS: dict[str, tuple[Any, int | str]] = {
     "POST /auth/register": ({"name": "x", "email": "x", "password": "x", "role": "student"}, 422),
     "POST /auth/login": ({"email": "nobody@example.org", "password": "wrong horse"}, 401),
@@ -97,7 +97,7 @@ REQUESTS: dict[str, tuple[Any, int | str]] = {
     "GET /audio/{audio_id}/url": (None, 404),
     "DELETE /audio/{audio_id}": (None, 404),
     "POST /webhooks/daily": ({"type": "meeting.started"}, 403),
-    # Nothing is ever sent there: Mallory has no session to cancel.
+    # It is never sent: Mallory has no session to cancel.
     "POST /webhooks": ({"url": "https://8.8.8.8/hooks", "types": ["session_cancelled"]}, OWN),
     "GET /webhooks": (None, OWN),
     "GET /webhooks/{webhook_id}": (None, 404),
@@ -156,7 +156,7 @@ async def test_without_a_token_only_public_rows_answer(town: Town, name: str) ->
         client = Client(town.http, town.url, token)
         reply = await send(client, name, host.id, things)
         if ROWS[name].public:
-            # Some are refused for what was sent; those that take a signature instead of a token, for want of both.
+            # Some are refused for their body; those with a signature instead of a token, because they have neither.
             assert reply.status in (200, 401, 403, 409, 422)
             assert reply.status != 401 or reply.json["reason"] in REFUSALS
         else:

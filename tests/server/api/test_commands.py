@@ -242,7 +242,7 @@ async def test_repeating_a_key_and_body_does_nothing(town: Town) -> None:
         422, "key_reused", "Idempotency-Key"
     )
     (await anna.command("raise_hand", idempotency_key="k-1")).refused(422, "key_reused")
-    # A key is its user's own, and its session's.
+    # A key counts for one user and one session.
     await host.do("send_message", text="once", idempotency_key="k-1")
     assert len(await host.log(type="chat_message")) == 2
 
@@ -286,7 +286,7 @@ async def test_a_key_used_twenty_times_at_once_has_one_effect(town: Town) -> Non
     assert len({reply.body for reply in replies}) == 1
     assert all(reply.status == 200 for reply in replies)
     assert len(await host.log(type="chat_message")) == 1
-    # The same while the session is not in memory: all of them arrive before it is.
+    # The same while the session is not in memory: all commands arrive before it is restored.
     await town.passivate(host)
     replies = await asyncio.gather(
         *(anna.command("send_message", text="again", idempotency_key="k-2") for _ in range(20))
@@ -333,7 +333,7 @@ async def test_a_key_keeps_its_answer_after_the_session_is_deleted(town: Town) -
         (await host.person.call("DELETE", path, headers=key)).ok(204)
     assert (await anna.command("send_message", text="Hello", idempotency_key="k-1")).ok() == said
     (await anna.command("send_message", text="Bye", idempotency_key="k-1")).refused(422, "key_reused")
-    # To anybody else, and without that key, there is no such session.
+    # For other users, and without that key, the session is unknown.
     (await host.person.call("DELETE", host.path)).refused(404, "unknown_session")
     (await host.person.call("DELETE", host.path, headers={"Idempotency-Key": "k-3"})).refused(404, "unknown_session")
     (await anna.command("send_message", text="Hello", idempotency_key="k-2")).refused(404, "unknown_session")

@@ -76,7 +76,7 @@ def misprinted(seat: Seat, what: str) -> Any:
 @pytest.mark.parametrize("lobby", [False, True])
 async def test_an_encoding_error_ends_only_the_streams_of_that_format(printing: Town, lobby: bool) -> None:
     host, anna, ben = await printing.classroom("Anna", "Ben")
-    # Somebody before the misprinting stream, and somebody after it; the second time some may see less than others.
+    # One subscriber before the failing stream and one after it; the second time, audiences differ.
     async with host.stream() as before, misprinted(anna, "event") as broken, ben.stream() as after:
         for stream in (before, broken, after):
             await stream.until("snapshot")
@@ -89,7 +89,7 @@ async def test_an_encoding_error_ends_only_the_streams_of_that_format(printing: 
             await stream.until("chat_message", lambda data: data["text"] == "and on")
             assert "hand_raised" in stream.events
             assert stream.texts == ["meanwhile", "and on"]
-        # It is cut off, not given the rest: who reads it is not to take that for everything.
+        # The failing stream ends instead of continuing with a gap.
         assert "and on" not in str(await broken.rest())
 
 

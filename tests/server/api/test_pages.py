@@ -118,6 +118,6 @@ async def test_the_docs_page_lists_every_api(client: Client) -> None:
 
 def test_the_stream_page_handles_every_event() -> None:
     listed = set(re.findall(r'"(\w+)"', (pages.STATIC / "stream.js").read_text().split("TYPES = [")[1].split("];")[0]))
-    # What a client of a dialect says to its own kind is not shown in /v1.
+    # Messages between clients of a dialect are not sent in /v1.
     tags = {event.__struct_config__.tag for event in get_args(AnyEvent) if event is not Relayed}
     assert tags | {"snapshot", "resumed", "reset", "bye"} == listed

@@ -43,7 +43,7 @@ async def test_a_stream_is_a_snapshot_and_the_events_after_it(town: Town) -> Non
     await host.say("before")
     async with anna.stream() as stream:
         assert stream.response.headers["Cache-Control"] == "no-cache"
-        # Its end is the connection's; a client that was not told might send its next request there just then.
+        # The connection ends with the stream. Otherwise a client might send its next request at that moment.
         assert stream.response.headers["Connection"] == "close"
         first = await stream.next()
         assert first.event == "snapshot"
@@ -255,7 +255,7 @@ async def test_every_stream_ends_with_a_reason(town: Town) -> None:
         await host.do("kick", user_id=cleo.user_id, ban=True, reason="noise")
         before = await cleos.bye("kicked")
         assert before[-1].data["reason"] == "noise"
-        # They hear nothing more, and do not come back.
+        # Removed participants receive nothing more and cannot return.
         for seat in (ben, cleo):
             (await seat.person.get(f"{seat.path}/events")).refused(403, "kicked")
             (await seat.person.get(f"{seat.path}/state")).refused(403)
@@ -270,7 +270,7 @@ async def test_every_stream_ends_with_a_reason(town: Town) -> None:
             await host.do("end")
             assert (await again.bye("ended"))[-1].event == "session_ended"
         assert (await mine.bye("ended"))[-1].event == "session_ended"
-        # Looking back at it is allowed: what was missed, and that it is over.
+        # A participant may read the ended session: the missed events, and its end.
         async with anna.stream(last_event_id=again.cursor) as past:
             assert (await past.next()).event == "resumed"
             await past.bye("ended")
@@ -329,7 +329,7 @@ async def test_several_streams_of_a_user_are_one_presence(dsn: str, data: Path) 
             assert gone.data["last_seen"] < gone.data["at"]
             about = [f.event for f in watching.seen if f.data.get("user_id") == anna.user_id]
             assert about == ["participant_online", "participant_offline", "participant_left"]
-            # Whoever only lost their streams is back in by opening one.
+            # A participant who lost all streams returns by opening one.
             async with anna.stream() as back:
                 await back.until("snapshot")
                 await watching.until("participant_joined")
@@ -346,7 +346,7 @@ async def test_a_participant_who_reconnects_within_the_grace_time_never_left(dsn
             await watching.until("participant_offline")
             async with anna.stream(last_event_id=stream.cursor) as again:
                 await watching.until("participant_online")
-                await asyncio.sleep(1.2)  # the grace time itself has to pass here
+                await asyncio.sleep(1.2)  # the grace time has to pass
                 await host.say("mark")
                 await again.until("chat_message")
             assert "participant_left" not in watching.events
@@ -386,7 +386,7 @@ async def test_subscribers_that_disconnect_during_a_fan_out_affect_no_other(
                 writers.append(writer)
             said = [asyncio.create_task(host.say(f"{round}.{number}")) for number in range(10)]
             for writer in writers:
-                # A reset, not a farewell: the server learns of it from a write that fails.
+                # A reset without a close: the server notices when a write fails.
                 linger = struct.pack("ii", 1, 0)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 writer.transport.abort()
@@ -418,7 +418,7 @@ async def test_only_a_slow_subscriber_is_disconnected_and_it_can_resume(dsn: str
             await host.say("end")
             await reading
             assert len(brisk.texts) == sent + 1
-        # What reached her is whole frames up to some point; from there she goes on.
+        # She received complete frames up to some point, and resumes from there.
         received = b""
         try:
             while piece := await reader.read(65_536):
@@ -452,7 +452,7 @@ async def test_tickets_open_one_stream_of_one_session(town: Town) -> None:
         (await nobody.get(f"{anna.path}/events", ticket=one)).refused(401, "bad_ticket")
         await host.say("one")
         await stream.until("chat_message")
-    # EventSource comes back with the same URL: it needs a new ticket, and then goes on from the cursor.
+    # An EventSource reconnects with the same URL. It needs a new ticket, and then resumes from the cursor.
     again = {"ticket": await ticket(), "cursor": str(stream.cursor)}
     async with nobody.stream(f"{anna.path}/events", params=again) as stream:
         assert (await stream.next()).event == "resumed"
@@ -473,7 +473,7 @@ async def test_a_ticket_expires(dsn: str, data: Path) -> None:
     async with serving(dsn, data, auth={"ticket_ttl_s": 1}) as town:
         host, *_ = await town.classroom()
         made = (await host.person.post(f"{host.path}/tickets")).ok(201)
-        await asyncio.sleep(1.05)  # time itself is tested
+        await asyncio.sleep(1.05)  # the expiry is tested
         (await town.anyone.get(f"{host.path}/events", ticket=made["ticket"])).refused(401, "bad_ticket")
 
 
@@ -516,7 +516,7 @@ async def test_a_slow_subscriber_gets_only_the_latest_cursor_of_each_participant
         await anna.say("mark")
         received = b""
         positions: list[int] = []
-        # Some are passed over, the last of all is not: whoever points is seen where they point now.
+        # Some cursors are skipped, but not the last: others see the present position.
         async with asyncio.timeout(20):
             while not positions or positions[-1] < sent - 100 or b'"text":"mark"' not in received:
                 received += await reader.read(65_536)

@@ -511,7 +511,7 @@ async def test_a_client_that_answers_no_ping_is_disconnected(dsn: str, data: Pat
             await alive.until("snapshot")
             reader, writer = await raw_socket(town, anna)
             await alive.until("participant_online")
-            # aiohttp's client answers pings as long as somebody receives.
+            # aiohttp's client answers pings while it receives.
             assert (await alive.until("participant_offline")).data["user_id"] == anna.user_id
             assert b"\x89\x00" in await reader.read()
             writer.close()

@@ -54,7 +54,7 @@ async def town(dsn: str, data: Path) -> AsyncIterator[Town]:
 async def test_lines_of_a_request_carry_its_id(town: Town, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     anna = await town.student("Anna")
     monkeypatch.setattr(town.server.services.users, "find", fail)
-    # The second one comes on the same connection.
+    # The second one arrives on the same connection.
     answers = [await anna.get("/v1/me") for _ in range(2)]
     for answer in answers:
         answer.refused(500, "internal")

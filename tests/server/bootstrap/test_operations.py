@@ -89,7 +89,7 @@ async def test_every_answer_has_a_request_id_of_its_own(town: Town) -> None:
     assert {reply.headers.get("Server", "Homeroom") for reply in replies} == {"Homeroom"}
 
 
-# The database goes away, and comes back
+# The database becomes unavailable and returns
 
 
 async def terminate(town: Town) -> None:
@@ -134,7 +134,7 @@ async def test_a_commit_whose_connection_breaks_is_answered_503_and_done_once(ds
             assert int(refused.headers["Retry-After"]) >= 1
             again = await anna.insist("send_message", text="once", idempotency_key="k-1")
             assert again["events"][0]["text"] == "once"
-            # The stream was there all along, and missed nothing.
+            # The stream stayed open and missed nothing.
             await stream.until("chat_message")
             await host.say("after")
             await stream.until("chat_message", lambda data: data["text"] == "after")
@@ -433,7 +433,7 @@ async def test_draining_ends_streams_and_loses_nothing_acknowledged(
                 before = await stream.bye("draining")
                 assert stream.seen[-1].data["retry"] > 0
                 assert "chat_message" not in [frame.event for frame in before], "shown before it was committed"
-                # Whoever is still connected hears that this server is going; new connections are refused.
+                # Open connections learn that this server is draining; new ones are refused.
                 writer.write(ready)
                 status, _, body = await read_answer(reader)
                 assert (status, json.loads(body)["status"]) == (503, "draining")

@@ -21,7 +21,7 @@ WHOLE = Window(200, 0, 100)
         ({"Range": "bytes=100-"}, Window(416)),
         ({"Range": "bytes=100-200"}, Window(416)),
         ({"Range": "bytes=-0"}, Window(416)),
-        # Nothing that has to be obeyed: passed over.
+        # Ranges that may be ignored.
         ({"Range": "bytes=20-10"}, WHOLE),
         ({"Range": "bytes=-"}, WHOLE),
         ({"Range": "bytes=0-1,5-6"}, WHOLE),

@@ -122,7 +122,7 @@ def again(here: Hooked, person: Person) -> Person:
 
 
 async def test_a_webhook_that_the_settings_no_longer_allow_is_not_sent(dsn: str, data: Path) -> None:
-    """An address in the URL itself is nobody's to resolve."""
+    """An address in the URL itself needs no resolver."""
     async with receiving() as receiver:
         async with hooked(dsn, data, receiver) as here:
             teacher = await here.town.teacher()

@@ -175,7 +175,7 @@ async def test_a_pending_push_is_sent_after_a_restart(dsn: str, data: Path, fcm:
 
 
 async def test_an_interrupted_push_is_sent_again_under_the_same_tag(pushed: Pushed) -> None:
-    """Taken by FCM, and nobody here knows: at least once, and a device shows the last of a tag."""
+    """FCM accepted it and the server does not know: it is sent at least once, and a device shows the last of a tag."""
     anna = await pushed.owner("phone")
     pushed.fcm.answers("phone", fake.LOST)
     await invite(await pushed.host(), anna)

@@ -24,7 +24,7 @@ async def test_webhooks_keep_their_secrets_when_the_signing_key_changes(dsn: str
         stored = SecretBox(MISSING_KEY).encrypt(b"secret", lost.id)
         here.town.query("update webhook_endpoint set secret = %s where endpoint_id = %s", stored, lost.id)
     auth = {"signing_key": Secret(NEW_KEY), "earlier_signing_keys": Secret(f"{MISSING_KEY} and more\n{KEY}\n")}
-    # The second start changes nothing more.
+    # The second start changes nothing.
     for _ in range(2):
         async with serving(dsn, data, auth=auth) as town:
             rows = town.query("select endpoint_id::text, secret, old_secret from webhook_endpoint")

@@ -50,7 +50,7 @@ async def here(shared_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 
 async def host_with_hook(here: Hooked, *types: str, **fields: Any) -> tuple[Seat, Hook]:
-    """A teacher with a webhook, in a session of theirs that is live."""
+    """Create a teacher with a webhook, and a live session of theirs."""
     teacher = await here.town.teacher()
     hook = await here.hook(teacher, next(_paths), *types, **fields)
     return await live(teacher), hook
@@ -67,7 +67,7 @@ def texts(got: list[Got]) -> list[str]:
     return [one.text for one in got]
 
 
-# What is sent, and to whom
+# Contents and receivers
 
 
 async def test_a_webhook_reports_a_session_from_its_creation_to_its_end(here: Hooked) -> None:
@@ -392,7 +392,7 @@ async def test_a_webhook_waits_for_retry_after(here: Hooked, form: Callable[[int
     here.receiver.headers = {}
     ((left,),) = here.town.query("select extract(epoch from next_at - now()) from outbox where target_id = %s", hook.id)
     assert 590 < left <= 601
-    # Whoever cannot wait has it sent now.
+    # The owner can have it sent at once.
     assert (await hook.owner.post(f"{hook.url}/deliveries/{delivery['id']}/replay")).ok(202)["status"] in (
         "pending",
         "delivered",
@@ -443,7 +443,7 @@ async def test_an_event_that_is_never_accepted_becomes_a_dead_letter_and_later_e
         here.receiver.always(hook.path, lambda got: 500 if got.text == "bad" else 200)
         await host.say("bad")
         await host.say("good")
-        # Another session's arrive meanwhile, so it is not the endpoint that fails.
+        # Deliveries of another session succeed meanwhile, so the endpoint does not count as failing.
         while not (dead := await hook.deliveries(status="dead")):
             await other.say("hello")
         await hook.receiver.until(lambda: "good" in texts(hook.got))
@@ -461,11 +461,11 @@ async def test_an_endpoint_that_keeps_failing_is_paused_and_reported_as_paused(d
         assert shown["failures"] == 3
         assert shown["failing_since"] < shown["paused_until"]
         assert len(hook.got) == 3
-        # A ping goes all the same, so that one can see whether it would be well again.
+        # A test is sent all the same, to show whether the endpoint works again.
         assert (await hook.owner.post(f"{hook.url}/test")).ok()["delivered"] is False
         here.receiver.always(hook.path, 200)
         assert (await hook.owner.post(f"{hook.url}/test")).ok()["delivered"] is True
-        # Enabling it is an end to the pause.
+        # Enabling it ends the pause.
         await hook.change(enabled=True)
         await hook.settled("delivered")
         assert (await hook.read())["failures"] == 0
@@ -494,7 +494,7 @@ async def test_undelivered_events_are_sent_after_a_restart(dsn: str, data: Path)
             await host.say("one")
             await host.say("two")
             await hook.reached()
-        # What was cut off by the stop is let go of: nobody has to wait for its lease to run out.
+        # The stop released the interrupted delivery, so that no one waits for the end of its lease.
         receiver.always(hook.path, 200)
         async with hooked(dsn, data, receiver):
             assert texts(await receiver.reached(hook.path, 3)) == ["one", "one", "two"]
@@ -507,7 +507,7 @@ async def test_two_servers_send_each_event_once_and_in_order(dsn: str, data: Pat
         hook = await here.hook(teacher, next(_paths), "chat_message")
         elsewhere = through(there, teacher)
         hosts = [await live(teacher) for _ in range(4)]
-        # The other server knows of the webhook as soon as it has looked.
+        # The other server knows the webhook after its next query.
         await there.town.server.services.webhooks.wanted.read()
         hosts += [await live(elsewhere) for _ in range(4)]
         await asyncio.gather(*(say(host, 10) for host in hosts))
@@ -541,7 +541,7 @@ async def test_a_webhook_created_at_one_server_is_known_to_another_after_the_cac
                 await host.say("now?")
 
 
-# Seeing and sending again
+# The delivery log and replays
 
 
 async def test_the_delivery_log_is_paged(here: Hooked) -> None:
@@ -589,7 +589,7 @@ async def test_a_replay_includes_events_from_before_the_webhook(dsn: str, data: 
         while since is not None:
             replays.append((await teacher.post(f"{hook.url}/replay", {"since": since})).ok(202))
             since = replays[-1]["next"]
-        # What happened in one millisecond is not torn apart.
+        # Events of one millisecond stay together.
         assert (len(replays), sum(replay["queued"] for replay in replays)) == (2, 4)
         assert sorted(texts(await hook.reached(4))) == ["a0", "a1", "b0", "b1"]
         later = "2100-01-01T00:00:00Z"
@@ -612,7 +612,7 @@ async def test_a_test_delivery_reports_its_result(here: Hooked) -> None:
     assert here.rows(hook) == []
 
 
-# Having webhooks
+# Managing webhooks
 
 
 async def test_a_webhook_can_be_read_changed_and_deleted(here: Hooked) -> None:

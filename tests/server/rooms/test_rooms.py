@@ -60,7 +60,7 @@ async def gone(town: Town, name: str) -> None:
     await wait_for(lambda: (name, True, False, True) in ledger(town))
 
 
-# Making
+# Creating
 
 
 async def test_a_room_is_created_as_daily_documents_it(town: Town, fake: FakeDaily) -> None:
@@ -97,7 +97,7 @@ async def test_an_existing_room_of_the_same_name_is_neither_used_nor_deleted(tow
     await host.do("start")
     await host.do("end")
     await gone(town, room["name"])
-    # Nor when it is never known what came of ours.
+    # Nor if the outcome of creating our room stays unknown.
     fake.faults.append(Fault("POST", "/rooms", status=500, times=3))
     fields = {"title": "Trip", "room": True, "name": "school-trip"}
     other = fake.rooms["school-trip"] = {"name": "school-trip", "url": f"{fake.url}/school-trip"}
@@ -148,13 +148,13 @@ async def refused(town: Town, status: int) -> str:
 async def test_a_session_whose_room_cannot_be_created_is_not_created(town: Town, fake: FakeDaily) -> None:
     fake.faults.append(Fault("POST", "/rooms", status=500, times=3))
     assert await refused(town, 502) == "Failed to create room: Daily answered 500 (server-error)"
-    # Nobody knows what a server that failed has done: it is asked to delete it, and says that there is none.
+    # The outcome of a failed request is unknown, so Daily is asked to delete the room, and answers that it has none.
     await wait_for(lambda: ledger(town) == [])
     assert fake.rooms == {}
 
 
 async def test_a_room_created_despite_a_time_out_is_deleted(town: Town, fake: FakeDaily) -> None:
-    # The answers come too late, and the room is made each time but the first.
+    # The answers arrive too late, and each request but the first creates the room.
     fake.faults.append(Fault("POST", "/rooms", after_s=0.6, times=3))
     assert "did not answer in time" in await refused(town, 502)
     await wait_for(lambda: ledger(town) == [])
@@ -229,7 +229,7 @@ async def test_a_room_without_a_session_is_deleted(town: Town, fake: FakeDaily) 
     assert fake.rooms == {}
 
 
-# What happens in a session happens at Daily
+# Events of a session are passed on to Daily
 
 
 async def test_a_removed_participant_is_ejected_from_the_room(town: Town, fake: FakeDaily) -> None:
@@ -324,7 +324,7 @@ async def test_polling_daily_is_spaced_out_and_bounded(dsn: str, data: Path, fak
         async with asyncio.timeout(PATIENCE_S):
             while slow.times:
                 assert (await recordings(host))[0]["provider"]["status"] == "processing"
-        # It has been asked, and has not answered yet.
+        # Daily was asked and has not answered yet.
         assert all(path != "/v1/recordings" for _, path, _ in fake.calls)
         for _ in range(3):
             await recordings(host)
@@ -355,7 +355,7 @@ async def test_live_links_to_the_recordings_of_daily(town: Town, fake: FakeDaily
     assert found["accessLink"]["url"] == found["downloadLink"]
 
 
-# What Daily says
+# Daily's webhooks
 
 
 async def test_visits_are_recorded_whatever_the_order_of_their_webhooks(town: Town, fake: FakeDaily) -> None:
@@ -422,7 +422,7 @@ async def test_an_accepted_webhook_is_processed_after_a_restart(dsn: str, data: 
         host = await roomy(town)
         payload = {"room": host.session["name"], "session_id": "v9", "joined_at": 1_800_000_000}
         body = json.dumps({"type": "participant.joined", "id": "e9", "payload": payload})
-        # As after a crash: kept, and not dealt with yet.
+        # As after a crash: stored, and not processed yet.
         insert = "insert into provider_events (provider, event_id, type, body) values ('daily', 'e9', %s, %s)"
         town.query(insert, "participant.joined", body)
     async with serving(dsn, data, rooms=rooms_at(fake)) as town:

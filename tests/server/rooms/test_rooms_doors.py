@@ -99,7 +99,7 @@ async def test_reading_a_session_again_requests_no_new_room_token(town: Town, fa
     assert "?t=" not in (await teacher.get(path)).ok()["teacher_join_url"]
 
 
-# What Daily does not do at once
+# Retries and pauses
 
 
 async def test_a_room_expires_after_its_scheduled_session(town: Town, fake: FakeDaily) -> None:
@@ -126,7 +126,7 @@ async def test_a_rate_limited_request_to_daily_waits_for_retry_after(town: Town,
     assert time.monotonic() - began >= 1, "and not earlier"
     fake.faults = [Fault("POST", "/meeting-tokens", 429, headers={"Retry-After": "60"})]
     (await host.person.post(f"{host.path}/tokens")).refused(502, "room_failed")
-    assert fake.faults[0].times == 0, "asked once: nobody waits for a minute"
+    assert fake.faults[0].times == 0, "asked once: no request waits for a minute"
     assert tokens_made(fake) == 1
 
 
@@ -142,7 +142,7 @@ async def test_a_participant_removed_just_before_a_shutdown_is_ejected(
     assert not caplog.records
 
 
-# Webhooks that are signed, and odd
+# Signed webhooks with unusual bodies
 
 
 async def post(town: Town, fake: FakeDaily, body: bytes, stamp: str | None = None) -> int:
@@ -196,7 +196,7 @@ async def test_the_host_header_of_one_caller_changes_no_link_of_another(dsn: str
         teacher, anna = await town.teacher(), await town.student("Anna")
         elsewhere = {"Host": "elsewhere.example.org"}
         made = (await teacher.call("POST", "/tutorium/api/v1/sessions", {"title": "x"}, headers=elsewhere)).ok(201)
-        assert made["teacher_join_url"].startswith("http://elsewhere.example.org/"), "whoever says so oneself"
+        assert made["teacher_join_url"].startswith("http://elsewhere.example.org/"), "the caller's own Host header"
         path = f"/tutorium/api/v1/sessions/{made['id']}"
         joined = (await anna.post(f"{path}/join", {})).ok()
         assert joined["join_url"].startswith(f"{town.url}/rooms/{joined['room_name']}?t=")
@@ -205,4 +205,4 @@ async def test_the_host_header_of_one_caller_changes_no_link_of_another(dsn: str
         assert session["room"]["url"] == f"/rooms/{joined['room_name']}"
     builtin = BuiltinRooms(Tokens(KEY, issuer="x", audience="x", ttl_s=1), "https://live.example.org/")
     wanted = NewRoom(name="r", capacity=2, chat=True, recording=False, expires_at=0)
-    assert await builtin.create_room(wanted) == "https://live.example.org/rooms/r", "whoever set the server up does"
+    assert await builtin.create_room(wanted) == "https://live.example.org/rooms/r", "the setting"

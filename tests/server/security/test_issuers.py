@@ -138,7 +138,7 @@ async def test_an_external_issuer_cannot_issue_tokens_of_homeroom(town: Town) ->
     claims = jwt.decode(tess.token or "", KEY, algorithms=["HS256"], audience="homeroom")
     for forged in ({}, {"iss": ISSUER}):
         (await bearer(town, jwt.encode({**claims, **forged}, "x" * 40, algorithm="HS256")).get("/v1/me")).refused(401)
-    # Rightly signed by the issuer, and naming one of ours as its subject: one of theirs all the same.
+    # Signed by the issuer, with a user id of Homeroom as its subject: another account all the same.
     stranger = (await bearer(town, signed(sub=her_id, session="x", login=claims["login"])).get("/v1/me")).ok()
     assert stranger["id"] != her_id
     (await bearer(town, signed(iss="homeroom", aud="homeroom")).get("/v1/me")).refused(401)
@@ -191,7 +191,7 @@ async def test_public_keys_are_read_from_files(dsn: str, data: Path, tmp_path: P
     path.write_bytes(pem(key))
     async with serving(dsn, data, auth=accepting(public_key_file=str(path), algorithms=(algorithm,))) as town:
         (await bearer(town, signed(key, algorithm)).get("/v1/me")).ok()
-        # The public key is no secret: a token that was signed with it as one is not taken.
+        # The public key is no secret: a token signed with it as a secret is refused.
         head = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').decode().rstrip("=")
         assert head
         with pytest.raises(jwt.InvalidKeyError):
@@ -219,10 +219,10 @@ async def test_changed_published_keys_are_fetched_again(dsn: str, data: Path, pu
         publisher.keys = [jwk(EC, "two")]
         new = bearer(town, signed(EC, "ES256", "two"))
         async with asyncio.timeout(8):
-            # It is asked again when its pause is over, which only asking tells.
+            # Keys are fetched again after a pause; only a request shows when.
             while (await new.get("/v1/me")).status != 200:
                 assert publisher.asked == 1
-        # What the old key has verified is verified anew, and is not good any more.
+        # Tokens that the old key verified are verified again, and refused.
         (await bearer(town, old).get("/v1/me")).refused(401)
 
 
@@ -238,7 +238,7 @@ async def test_the_last_fetched_keys_are_used_while_the_issuer_is_unreachable(
         publisher.status, publisher.keys = 200, [jwk(RSA, "one")]
         asked = publisher.asked
         async with asyncio.timeout(8):
-            # It is asked again when its pause is over, which only asking tells.
+            # Keys are fetched again after a pause; only a request shows when.
             while (await bearer(town, signed(RSA, "RS256", "one", jti="1")).get("/v1/me")).status != 200:
                 assert publisher.asked <= asked + 1
         publisher.status = 500

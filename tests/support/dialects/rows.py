@@ -163,7 +163,7 @@ async def send(
 
 async def knocked(client: Client, row: MessageSocketRoute, path: str, query: Mapping[str, str] | None) -> Reply:
     """Open a socket; return the status of its close code, or 101."""
-    # Several may have one code: the first of them.
+    # Several statuses may have one code: take the first.
     statuses = {code: status for status, code in reversed(list(row.refusals.items()))}
     async with (
         asyncio.timeout(PATIENCE_S),
@@ -202,7 +202,7 @@ def detail(status: int, said: Any) -> str:
 
 
 def both(status: int, said: Any) -> str:
-    if isinstance(said, str):  # as the contract has it for a session that is not there
+    if isinstance(said, str):  # the contract's form for an unknown session
         return said
     assert said.keys() == {"error", "message"}, said
     return text(said["message"]) and text(said["error"])
