@@ -22,6 +22,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     usual = [server for server in SERVERS if server != "nchan" or Nchan.nginx()]
     parser.add_argument(
@@ -60,6 +61,7 @@ def _some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def main() -> int:
+    """Run the scenarios. Return 1 if there was any problem."""
     options = parser().parse_args()
     size = QUICK if options.quick else FULL
     if options.seconds:

@@ -26,6 +26,7 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 def die(reason: str) -> NoReturn:
+    """Print the reason and exit."""
     sys.stderr.write(reason + "\n")
     sys.stderr.flush()
     sys.exit(1)
@@ -244,16 +245,19 @@ def latency(values: list[int]) -> Latency:
 
 
 def cpu_s() -> float:
+    """Return the CPU seconds that this process has used."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def say(words: str) -> None:
+    """Print a line to the controlling process."""
     sys.stdout.write(words + "\n")
     sys.stdout.flush()
 
 
 async def main() -> None:
+    """Read the plan, open the streams, and measure after `go`."""
     port, warm_up_s, seconds, interval_ns = sys.argv[1:]
     run = Run(int(port), float(warm_up_s), float(seconds), int(interval_ns))
     run.read_plan()

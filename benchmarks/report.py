@@ -72,10 +72,12 @@ def table(letter: str, outcomes: Mapping[str, Outcome]) -> str:
 
 
 def number(value: float) -> str:
+    """Return a figure as text with at least three significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def as_json(outcomes: Outcomes, setting: Mapping[str, object]) -> bytes:
+    """Encode the outcomes and the setting of a run as JSON."""
     scenarios = {
         letter: {
             "title": SCENARIOS[letter].title,

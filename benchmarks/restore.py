@@ -190,4 +190,5 @@ async def answered(server: Homeroom, client: ClientSession, token: str, ref: str
 
 
 def measure(server: Homeroom) -> dict[str, float]:
+    """Run scenario R on a server."""
     return asyncio.run(restores(server))

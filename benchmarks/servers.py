@@ -143,6 +143,8 @@ class Server(ABC):
 
 
 class FastApi(Server):
+    """The FastAPI peer."""
+
     name = "fastapi"
     module = "fastapi_queue"
 
@@ -186,6 +188,8 @@ class FastApiSql(FastApi):
 
 
 class AiohttpSse(Server):
+    """The aiohttp-sse peer."""
+
     name = "aiohttp-sse"
 
     def command(self) -> list[str]:

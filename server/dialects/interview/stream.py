@@ -32,7 +32,7 @@ from server.usecases.call import Call
 ECHOED = 4_000
 """Code that changes nothing is relayed if it has fewer characters than this: a longer text does not fit a relayed
 message."""
-Data = dict[str, Any]
+Data = dict[str, Any]  # Any: JSON values
 """The data of a frame: a JSON object."""
 
 

@@ -45,7 +45,7 @@ from server.dialects.lesson.views import (
 from server.http.problems import Problem
 from server.streams.format import Bye
 
-Data = dict[str, Any]
+Data = dict[str, Any]  # Any: JSON values
 """The data of a frame: a JSON object."""
 
 

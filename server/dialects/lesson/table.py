@@ -62,10 +62,13 @@ PROBLEMS = {
 
 
 class Refused(Struct, frozen=True):
+    """A refusal."""
+
     detail: str
 
 
 def error_body(status: int, text: str, problem: Problem) -> Refused:
+    """Return the body of a refusal."""
     return Refused(text)
 
 

@@ -16,7 +16,7 @@ from server.dialects.seeds.bodies import REMOVED
 from server.dialects.seeds.views import joined, naive, number_of, teaches
 from server.streams.format import Bye
 
-Data = dict[str, Any]
+Data = dict[str, Any]  # Any: JSON values
 """The data of a frame: a JSON object."""
 
 
