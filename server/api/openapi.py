@@ -66,13 +66,13 @@ def operation(api: Api, row: Row, known: dict[int, Any], components: dict[str, A
             "required": True, "content": {"multipart/form-data": {"schema": known[id(row.form)]}}
         }  # fmt: skip
     if isinstance(row, ContentRoute):
-        described["responses"]["304"] = {"description": "As it was"}
-        described["responses"]["206"] = {"description": "The range that was asked for", "content": BINARY}
+        described["responses"]["304"] = {"description": "Not modified"}
+        described["responses"]["206"] = {"description": "The requested range", "content": BINARY}
     if row.keyed:
-        again = "The same key and body again does nothing, and gives the first answer; another body is refused"
+        again = "Repeating a request with the same key and body returns the first answer; another body is refused"
         described["parameters"].append(header("Idempotency-Key", again, 64))
     if isinstance(row, DirectCommandRoute):
-        described["responses"]["202"] = {"description": "Passed on, not kept", **answer(row, known)}
+        described["responses"]["202"] = {"description": "Relayed, and not stored", **answer(row, known)}
     return described
 
 
@@ -197,7 +197,7 @@ def cased(api: Api, row: Row) -> list[dict[str, Any]]:
             "name": "case",
             "in": "query",
             "schema": schema,
-            "description": "How keys are written. What is here has the first",
+            "description": "The case of an answer's keys. This document has them in snake_case",
         }
     ]
 

@@ -10,4 +10,4 @@ async def daily(services: Services, headers: Mapping[str, str], raw: bytes) -> N
     await services.daily_webhooks.receive(headers, raw)
 
 
-DAILY = HookRoute(path="/webhooks/daily", summary="Take in what Daily says, by its signature", act=daily)
+DAILY = HookRoute(path="/webhooks/daily", summary="Receive a signed webhook from Daily", act=daily)

@@ -67,7 +67,7 @@ class Refresh(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ChangeMe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`current_password` is needed to change how one logs in."""
+    """Changes to the caller's account. A new email address, phone or password requires `current_password`."""
 
     name: Name | None = None
     email: Email | None = None
@@ -244,6 +244,8 @@ def numbered_student(of: Callable[[Call], int]) -> Callable[[Services, Call], Aw
 
 
 class StudentsQuery(Struct, frozen=True):
+    """Selects a section of the list of students."""
+
     skip: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
 

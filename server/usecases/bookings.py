@@ -38,7 +38,7 @@ TITLE = "Lesson"
 
 
 class NewBooking(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Made by its tutor or its student. Without a title it is called "Lesson"."""
+    """A booking to create, by its tutor or its student. The default title is "Lesson"."""
 
     tutor_id: UserRef
     student_id: UserRef
@@ -48,7 +48,7 @@ class NewBooking(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BookingQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`since`: bookings that end later; `until`: those that start before."""
+    """`since` selects bookings that end after it, `until` those that start before it."""
 
     since: c.When | None = None
     until: c.When | None = None

@@ -11,7 +11,7 @@ from server.usecases.services import Services
 
 
 class ClockQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`t0`: the client's clock as it asked, in milliseconds; it comes back as it was."""
+    """`t0` is the client's clock when it sends the request, in milliseconds. The answer repeats it."""
 
     t0: Annotated[float, Meta(ge=-1e15, le=1e15)] | None = None
 

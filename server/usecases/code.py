@@ -21,7 +21,8 @@ TEXTS = 1 << 20
 
 
 class Document(Struct, frozen=True):
-    """`updates`: Yjs updates, base64; applied in this order they give the text. [] until somebody merges."""
+    """The shared code. `updates` are base64 Yjs updates which, applied in order, produce the text. They are [] until a
+    client merges an update."""
 
     version: int
     language: str
@@ -63,7 +64,7 @@ Version = Edit
 
 
 class VersionsQuery(Struct, frozen=True, kw_only=True):
-    """`before`: the version that the page ends before."""
+    """`before` selects the versions before this one."""
 
     before: Annotated[int, Meta(ge=1, lt=1 << 31)] = (1 << 31) - 1
     limit: Annotated[int, Meta(ge=1, le=100)] = 20

@@ -15,14 +15,15 @@ from server.usecases.sessions import look
 
 
 class PermissionsQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """`user_id`: somebody else's, for moderators. `explain=1`: why."""
+    """`user_id` selects another user, for moderators only. `explain=1` adds the reasons."""
 
     user_id: UserRef | None = None
     explain: Annotated[int, Meta(ge=0, le=1)] = 0
 
 
 class Rights(Struct, frozen=True):
-    """What a user may do now. `role` is None for one who has no place in the roster; `explain` has every permission."""
+    """The permissions that a user has at present. `role` is null for a user who is no participant. `explain` lists all
+    permissions."""
 
     user_id: UserId
     role: Role | None
@@ -31,7 +32,7 @@ class Rights(Struct, frozen=True):
 
 
 class Sends(Struct, frozen=True):
-    """What one participant sends. `muted`: no audio until they unmute."""
+    """The media that one participant sends. A participant who is `muted` sends no audio until they unmute."""
 
     user_id: UserId
     video: bool
@@ -41,7 +42,7 @@ class Sends(Struct, frozen=True):
 
 
 class Sending(Struct, frozen=True):
-    """What everyone in the session sends, and whose screen is shown."""
+    """The media that all participants send, and the one who shares their screen."""
 
     items: list[Sends]
     sharer: UserId | None

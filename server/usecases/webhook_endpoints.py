@@ -32,7 +32,8 @@ SecretText = Annotated[str, Meta(max_length=200)]
 
 
 class NewEndpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`types` of events to send, [] for all. `secret`: `whsec_` and base64 of 24 to 64 bytes; one is made otherwise."""
+    """A webhook to create. `types` are the event types to send, [] for all. `secret` is `whsec_` and the base64 of 24
+    to 64 bytes; without it the server creates one."""
 
     url: Url
     types: Types = []
@@ -41,7 +42,8 @@ class NewEndpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class ChangeEndpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is not sent stays. `enabled`: whether anything is sent; what waits when it becomes false is dead."""
+    """Changes to a webhook. Omitted fields stay as they are. Setting `enabled` to false stops all deliveries, also
+    those that wait."""
 
     url: Url | None = None
     types: Types | None = None
@@ -50,12 +52,14 @@ class ChangeEndpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Rotation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`secret`: as in a new endpoint."""
+    """`secret` is as for a new webhook."""
 
     secret: SecretText | None = None
 
 
 class Since(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The time from which to send events again."""
+
     since: c.When
 
 

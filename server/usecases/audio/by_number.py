@@ -28,7 +28,7 @@ Take = Callable[[Services, Call, Form], Awaitable[Any]]
 
 
 class UploadForm(Struct, frozen=True, kw_only=True):
-    """The fields of an upload, in any order. `session_id`: a session of one's own, whose log is to have it."""
+    """The fields of an upload, in any order. With `session_id`, a session of the caller, its log records the upload."""
 
     file: Annotated[str, Meta(extra_json_schema={"format": "binary"})]
     title: Title
@@ -36,7 +36,7 @@ class UploadForm(Struct, frozen=True, kw_only=True):
 
 
 class VoiceForm(Struct, frozen=True, kw_only=True):
-    """The fields of a voice note, in any order. Without a title, the tags' or the file's name is taken."""
+    """The fields of a voice note, in any order. The default title comes from the file's tags, or else from its name."""
 
     file: Annotated[str, Meta(extra_json_schema={"format": "binary"})]
     title: Title | None = None

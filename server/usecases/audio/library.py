@@ -26,7 +26,7 @@ class AudioQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ContentQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A signed URL's own credential; without it, send a bearer token."""
+    """The credential of a signed URL. Without it, send a bearer token."""
 
     user: Id | None = None
     login: Annotated[str, Meta(max_length=64)] | None = None

@@ -45,7 +45,7 @@ Id = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)", description="an id,
 
 
 class AudioForm(Struct, frozen=True, kw_only=True):
-    """The fields of an upload, in any order. Without a title, the tags' or the file's name is taken."""
+    """The fields of an upload, in any order. The default title comes from the file's tags, or else from its name."""
 
     file: Annotated[str, Meta(extra_json_schema={"format": "binary"})]
     title: Title | None = None

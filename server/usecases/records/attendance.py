@@ -16,7 +16,8 @@ from storage.rooms import Visit
 
 
 class AttendanceQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`late_after_s`: how long after the start is late, and before the end early."""
+    """A participant who joins more than `late_after_s` seconds after the start is late; one who leaves more than that
+    before the end leaves early."""
 
     late_after_s: Annotated[int, Meta(ge=0, le=86_400)] = 300
     format: Literal["json", "csv"] = "json"

@@ -15,7 +15,7 @@ from storage.log.history import Chatted
 
 
 class ChatQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`before`: the `seq` of the message that the page ends before."""
+    """`before` selects the messages before the one with this `seq`."""
 
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
     before: Annotated[int, Meta(ge=1, lt=1 << 31)] = (1 << 31) - 1

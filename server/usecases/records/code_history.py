@@ -13,7 +13,7 @@ from storage.log.history import Edit
 
 
 class CodeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`version`: that one alone, with its text."""
+    """`version` selects one version, with its text."""
 
     version: Annotated[int, Meta(ge=1, lt=1 << 31)] | None = None
     limit: Annotated[int, Meta(ge=1, le=500)] = 100

@@ -59,7 +59,7 @@ EVENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Dur
 
 
 class LogQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`type`: one or several, repeated or with commas between. `since` is in, `until` is out."""
+    """`type` selects event types: repeat it, or separate them by commas. `since` is inclusive, `until` exclusive."""
 
     type: Annotated[str, Meta(max_length=2_000)] | None = None
     user: UserRef | None = None

@@ -39,9 +39,9 @@ Position = Annotated[
 
 
 class ReplayQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """`from`: a `seq`, or with an `s` the seconds since the start, of the recording where there is one.
+    """`from` is a `seq`, or with a trailing `s` the seconds since the start of the session or recording.
 
-    `gaps`: play silences of more than half a minute as long as they were."""
+    `gaps` replays quiet periods of more than half a minute at their full length."""
 
     speed: Annotated[float, Meta(ge=0.25, le=100)] = 1.0
     from_: Position | None = None
