@@ -1,20 +1,26 @@
 """OpenAPI 3.1, generated from the rows and Structs that serve the routes."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 import server
-from actors.session.errors import Reason
+from actors.session.access import Ask
+from actors.session.commands import Connect, Disconnect
+from actors.session.refusals import ALL as OF_ANY_COMMAND
+from actors.session.refusals import reasons
 from server.api.routes import (
     ActionRoute,
     Api,
     CommandRoute,
     ContentRoute,
+    CreateRoute,
     DirectCommandRoute,
     DownloadRoute,
+    HookRoute,
     ReplayRoute,
     Row,
     SocketRoute,
@@ -22,9 +28,11 @@ from server.api.routes import (
     UploadRoute,
 )
 from server.http.problems import STATUS, Problem
+from server.http.refusals import READING, refusals_of
+from server.usecases.command_inputs import LOOKUPS
+from server.usecases.session_creation import create_session_idempotent
 
 STREAMS = (StreamRoute, ReplayRoute)
-COMMANDS = (CommandRoute, DirectCommandRoute)
 REF_TEMPLATE = "#/components/schemas/{name}"
 BINARY = {"audio/*": {"schema": {"type": "string", "format": "binary"}}}
 
@@ -100,36 +108,94 @@ def refusals(api: Api, row: Row, known: dict[int, Any]) -> dict[str, Any]:
 
 
 def possible(api: Api, row: Row) -> list[Problem]:
-    """List what a row may be refused for."""
-    found = {("too_fast", 429), ("unavailable", 503), *((reason, status) for reason, (status, _) in row.errors.items())}
-    if not row.public or isinstance(row, STREAMS):
-        found |= {("unauthenticated", 401), ("wrong_scope", 403), ("not_owner", 403), ("not_a_teacher", 403)}
-    if row.public:
-        found |= {("bad_credentials", 401), ("bad_signature", 403), ("registration_off", 403), ("ended", 410)}
-    # An unknown parameter is refused by a strict API only.
-    if row.query is not None or row.method != "GET" or api.strict:
-        found.add(("invalid", 422))
-    if "{" in row.path or isinstance(row, (*COMMANDS, UploadRoute)):
-        found |= {("unknown_session", 404), ("not_joined", 403), ("invalid", 422)}
-        found |= {(reason.value, STATUS[reason]) for reason in LOOKING}
-    if row.method != "GET":
-        found |= {("malformed", 400), ("too_slow", 408), ("taken", 409), ("too_large", 413), ("unsupported_type", 415)}
-    if row.method != "GET":
-        found.add(("key_reused" if row.keyed else "key_not_taken", 422))
-    if isinstance(row, COMMANDS):
-        found |= {*((reason.value, status) for reason, status in STATUS.items())}
-    if isinstance(row, ContentRoute):
-        found |= {("changed", 412), ("bad_range", 416)}
-    if isinstance(row, SocketRoute):
-        found |= {("upgrade_required", 426), ("wrong_origin", 403)}
+    """Return every refusal that a row can come to: those of its kind, and those that its functions say."""
+    found = {("too_fast", 429), ("unavailable", 503)}
+    for step in (of_caller, of_request, of_session, of_kind):
+        found |= step(api, row)
+    for function in functions(row):
+        found |= refusals_of(function).items()
     return [Problem(status, reason, reason) for reason, status in sorted(found)]
 
 
-LOOKING = (
-    Reason.NOT_JOINED, Reason.KICKED, Reason.WAITING, Reason.ENDED, Reason.CANCELLED, Reason.UNKNOWN_PARTICIPANT,
-    Reason.NOT_PERMITTED, Reason.FEATURE_OFF,
-)  # fmt: skip
-"""What a look at a session may be refused for."""
+Found = set[tuple[str, int]]
+
+
+def of_caller(api: Api, row: Row) -> Found:
+    """Return why a caller may be refused, whatever they ask for."""
+    found: Found = set()
+    if isinstance(row, HookRoute):
+        return found
+    if not row.public or isinstance(row, StreamRoute):
+        found |= {(reason, 401) for reason in ("unauthenticated", "expired", "revoked")}
+    if not row.public and not row.scoped:
+        found.add(("wrong_scope", 403))
+    if row.teachers:
+        found.add(("not_a_teacher", 403))
+    if api.user_field is not None:
+        found |= {("somebody_else", 403), *([("invalid", 422)] if api.trusting else [])}
+    return found
+
+
+def of_request(api: Api, row: Row) -> Found:
+    """Return why what was sent may be refused."""
+    found: Found = set()
+    if row.query is not None or api.cased or (api.strict and row.method == "GET"):
+        found.add(("invalid", 422))
+    if row.body is not None or isinstance(row, UploadRoute | HookRoute):
+        found |= {("malformed", 400), ("too_slow", 408), ("too_large", 413), ("unsupported_encoding", 415)}
+    if row.body is not None:
+        found |= {("invalid", 422), ("too_deep", 422)}
+    if row.keyed:
+        found |= {("invalid", 422), ("key_reused", 422)}
+    elif row.method != "GET" and not isinstance(row, HookRoute):
+        found.add(("key_not_taken", 422))
+    return found
+
+
+def of_session(api: Api, row: Row) -> Found:
+    """Return why the session may not be there for the caller, or refuse their command."""
+    found: Found = {("unknown_session", 404)} if row.names_session else set()
+    if isinstance(row.reads, Ask):
+        found |= READING[row.reads].items()
+    match row:
+        case CommandRoute():
+            found |= {(reason.value, STATUS[reason]) for command in row.commands for reason in reasons(command)}
+            lookups = [LOOKUPS[command] for command in row.commands if command in LOOKUPS]
+        case DirectCommandRoute():
+            found |= {(reason.value, STATUS[reason]) for reason in OF_ANY_COMMAND}
+            lookups = list(LOOKUPS.values())
+        case StreamRoute():
+            joins = Connect if row.join else Disconnect
+            found |= {(reason.value, STATUS[reason]) for reason in reasons(joins)} | READING[Ask.STATE].items()
+            lookups = []
+        case _:
+            lookups = []
+    for lookup in lookups:
+        found |= refusals_of(lookup).items()
+    return found
+
+
+def of_kind(api: Api, row: Row) -> Found:
+    """Return why rows of this kind may be refused."""
+    match row:
+        case CreateRoute():
+            return set(refusals_of(create_session_idempotent).items())
+        case ContentRoute():
+            return {("changed", 412), ("bad_range", 416), ("not_found", 404)}
+        case DownloadRoute() | ReplayRoute():
+            return {("too_many_streams", 429)}
+        case StreamRoute():
+            found: Found = {("too_many_streams", 429), ("invalid", 422)}
+            if isinstance(row, SocketRoute):
+                found |= {("upgrade_required", 426), ("wrong_origin", 403)}
+            return found | ({("bad_ticket", 401)} if api.tickets else set())
+    return set()
+
+
+def functions(row: Row) -> list[Callable[..., Any]]:  # Any: functions of every signature
+    """Return the functions of a row that may refuse."""
+    names = ("identify", "lookup", "find", "ask", "new", "into", "act", "play", "see", "then", "view")
+    return [function for name in names if (function := getattr(row, name, None)) is not None]
 
 
 def form(row: Row) -> Any:

@@ -92,7 +92,8 @@ class CommandRoute(Row, frozen=True, kw_only=True):
     """A command to a session.
 
     `lookup` looks something up outside of the session first, such as whose account a number is: `call.known` from then
-    on; `find` in the session, such as whom a number means there: `call.found`. `ask` makes the command.
+    on; `find` in the session, such as whom a number means there: `call.found`. `ask` makes the command, of one of the
+    types in `commands`, or several of them together.
     Its answer is what `see` sees in the session once the command is committed, or `view` of what `then` gave, which has
     the other as `call.seen`.
     `has_invitation`: a caller who finds the session may come in, as if they held its join code."""
@@ -101,6 +102,7 @@ class CommandRoute(Row, frozen=True, kw_only=True):
     keyed: bool = True
     lookup: UseCase | None = None
     find: See | None = None
+    commands: tuple[type[c.Command], ...]
     ask: Callable[[Call], c.Command]
     has_invitation: bool = False
     see: See | None = None

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from actors.ports import NotUnique
 from actors.session.ids import Millis, Name, UserId
 from server.http.problems import Problem, too_fast, unauthenticated
+from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.security.principal import Principal
@@ -83,10 +84,12 @@ class LoggedIn(Struct, frozen=True):
     expires_in: int
 
 
+@refuses(invalid=422, registration_off=403, taken=409)
 async def register(services: Services, call: Call) -> LoggedIn:
     return await log_in(services, await enrol(services, call))
 
 
+@refuses(invalid=422, registration_off=403, taken=409)
 async def enrol(services: Services, call: Call) -> User:
     """Make an account, and no login. Raises: Problem."""
     body: Register = call.body
@@ -115,6 +118,7 @@ def digits(phone: str | None) -> str | None:
     return None if phone is None else re.sub(r"[^+0-9]", "", phone)
 
 
+@refuses(bad_credentials=401, invalid=422)
 async def login(services: Services, call: Call) -> LoggedIn:
     body: Login = call.body
     if (body.email is None) == (body.phone is None):
@@ -151,6 +155,7 @@ def refresh_end(services: Services) -> Millis:
     return Millis(now_millis() + services.settings.auth.refresh_ttl_s * 1000)
 
 
+@refuses(bad_refresh_token=401)
 async def refresh(services: Services, call: Call) -> LoggedIn:
     """Exchange a refresh token for new tokens. One used before is stolen: its whole login ends."""
     login_id, _, secret = call.body.refresh_token.partition(".")
@@ -190,6 +195,7 @@ async def logged_out(services: Services, principal: Principal) -> None:
     services.hub.close_login(principal.user_id, principal.login)
 
 
+@refuses(unauthenticated=401)
 async def me(services: Services, call: Call) -> User:
     user = await services.users.find(call.principal.user_id)
     if user is None:
@@ -197,6 +203,7 @@ async def me(services: Services, call: Call) -> User:
     return user
 
 
+@refuses(bad_credentials=403, taken=409, unauthenticated=401)
 async def change_me(services: Services, call: Call) -> User:
     body: ChangeMe = call.body
     user = await me(services, call)
@@ -233,6 +240,7 @@ async def changed(services: Services, call: Call, user: User, hashed: str | None
 def numbered_student(of: Callable[[Call], int]) -> Callable[[Services, Call], Awaitable[User]]:
     """Make what finds the student whose account's number a call names. Raises: Problem 404."""
 
+    @refuses(unknown_user=404)
     async def find(services: Services, call: Call) -> User:
         number = of(call)
         user = await services.users.find_number(number) if 0 < number < 1 << 31 else None

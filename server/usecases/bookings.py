@@ -16,6 +16,7 @@ from actors.session.ids import Millis, Title, UserId
 from actors.session.state import Session
 from server.http.pagination import PAGE, IdCursor, Listed
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.usecases.accounts import UserRef
@@ -63,6 +64,7 @@ class Seen(Struct, frozen=True):
     can_join: bool
 
 
+@refuses(invalid=422, not_permitted=403, unknown_booking=404, unknown_user=404)
 async def create(services: Services, call: Call) -> Seen:
     """Make a booking, as its tutor or its student. Raises: Problem 403, 404, 422."""
     body: NewBooking = call.body
@@ -122,6 +124,7 @@ async def require_role(services: Services, field: str, user_id: str, role: Accou
         raise invalid(field, f"`{field}` must be a {role}'s; {user.name} is a {user.role}.")
 
 
+@refuses(not_permitted=403, unknown_booking=404)
 async def find(services: Services, call: Call) -> Seen:
     """Read the booking that the path names, as its tutor or its student. Raises: Problem 403, 404."""
     return await seen(services, call.params["booking_id"], call.principal.user_id)
@@ -138,6 +141,7 @@ async def seen(services: Services, booking_id: str, user_id: UserId) -> Seen:
     return Seen(booking, can_join(booking, user_id, now_millis()))
 
 
+@refuses(invalid=422)
 async def page(services: Services, call: Call) -> Listed:
     """List the caller's bookings, earliest first."""
     query: BookingQuery = call.query
@@ -159,6 +163,9 @@ def can_join(booking: Booking, user_id: UserId, now: Millis) -> bool:
     return booking.names(user_id) and not over and booking.starts_at - EARLY_S * 1000 <= now < booking.ends_at
 
 
+@refuses(
+    invalid=422, not_allowed=422, not_permitted=403, room_failed=502, taken=409, too_large=413, unknown_booking=404
+)
 async def ensure_session(services: Services, call: Call) -> Seen:
     """See that the booking that the path names has its session: the same one, whoever asks. Raises: Problem."""
     made = await find(services, call)
@@ -200,6 +207,16 @@ def moment(at: Millis) -> datetime:
     return datetime.fromtimestamp(at / 1000, UTC)
 
 
+@refuses(
+    deleted=410,
+    invalid=422,
+    not_allowed=422,
+    not_permitted=403,
+    room_failed=502,
+    taken=409,
+    too_large=413,
+    unknown_booking=404,
+)
 async def session(services: Services, call: Call) -> Session:
     """Give the session of the booking that the path names, made if it is not there yet. Raises: Problem."""
     booking: Any = (await ensure_session(services, call)).booking

@@ -10,6 +10,7 @@ from actors.session.ids import SessionId
 from actors.session.permissions import allowed, waiting
 from actors.session.state import State
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.security.principal import Principal
 from server.usecases.call import Call
 from server.usecases.services import Services
@@ -30,6 +31,7 @@ class Document(Struct, frozen=True):
     updates: list[str]
 
 
+@refuses(not_joined=403, not_owner=403, not_permitted=403, waiting=403)
 async def document(services: Services, call: Call) -> Document:
     """Read the code as it is now."""
     viewer = call.principal.user_id

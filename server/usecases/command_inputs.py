@@ -9,6 +9,7 @@ from typing import Any
 from actors.session import commands as c
 from actors.session.ids import SessionId
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.security.principal import Principal
 from server.usecases.code import earlier
 from server.usecases.services import Services
@@ -20,6 +21,7 @@ NOTHING: Fields = {}
 LookUp = Callable[[Services, SessionId, Principal, Any], Awaitable[Fields]]
 
 
+@refuses(unknown_user=404)
 async def people(services: Services, session_id: SessionId, principal: Principal, command: c.Invite) -> Fields:
     """Find whom an invitation is for. Raises: Problem 404."""
     found = await services.users.people([command.user_id]) if UUID.fullmatch(command.user_id) else {}

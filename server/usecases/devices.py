@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from server.http.problems import Problem, unauthenticated
+from server.http.refusals import refuses
 from server.security.principal import Principal
 from server.usecases.call import Call
 from server.usecases.services import Services
@@ -36,15 +37,18 @@ class NamedDevice(Struct, frozen=True):
     platform: Platform
 
 
+@refuses(invalid=422, revoked=401)
 async def put(services: Services, call: Call) -> Device:
     return await register(services, call.principal, device_token(call), call.body.platform)
 
 
+@refuses(invalid=422)
 async def remove(services: Services, call: Call) -> None:
     """Take a device back; one that is not there, or another user's, is no mistake."""
     await services.devices.remove(call.principal.user_id, device_token(call))
 
 
+@refuses(revoked=401)
 async def put_named(services: Services, call: Call) -> Device:
     body: NamedDevice = call.body
     return await register(services, call.principal, body.token, body.platform)

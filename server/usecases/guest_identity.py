@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Participant, State
 from server.http.problems import Problem, too_fast, unauthenticated, unknown_session
+from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.security.principal import Principal
@@ -43,6 +44,7 @@ def guest_from_token(kind: str, of: Callable[[Call], Newcomer], gate: See | None
     With a credential they are who that says. `gate` looks at the session first, and may refuse. Raises: Problem 403,
     409, 429."""
 
+    @refuses(somebody_else=403, taken=409, unknown_session=404)
     async def comes(services: Services, call: Call) -> Principal:
         if gate is not None:
             await seen(services, call, gate)
@@ -59,6 +61,7 @@ def guest_from_body(kind: str, of: Callable[[Call], Newcomer | str | None], gate
 
     Who names nobody that is there is a newcomer, if they say all of that, or else stands for the session's owner."""
 
+    @refuses(not_open=403, over=410, somebody_else=403, taken=409, unauthenticated=401, unknown_session=404)
     async def comes(services: Services, call: Call) -> Principal:
         await seen(services, call, gate)
         named = of(call)
@@ -125,6 +128,7 @@ def taken() -> Problem:
     return Problem(409, "taken", "This id is somebody else's in this session; with it, send their token.", field="id")
 
 
+@refuses(taken=409, unauthenticated=401, unknown_session=404)
 async def token(services: Services, call: Call, *_: Any) -> str:
     """Make a caller's token for a session that they are in. Raises: Problem 409."""
     issued = await first_token(services, call)
@@ -133,6 +137,7 @@ async def token(services: Services, call: Call, *_: Any) -> str:
     return issued
 
 
+@refuses(unauthenticated=401, unknown_session=404)
 async def first_token(services: Services, call: Call, *_: Any) -> str | None:
     """Make a caller's token; None for a guest who has shown none, and has been given one before."""
     principal = call.principal

@@ -7,6 +7,7 @@ from msgspec import Struct
 from actors.session.ids import Millis
 from actors.session.state import Recording, Session, State
 from server.http.problems import Problem, unknown_session
+from server.http.refusals import refuses
 from server.rooms.providers import DownloadLink, RoomFailed
 from server.rooms.provisioning import Meeting
 from server.usecases.call import Call
@@ -46,6 +47,7 @@ class Taped(Struct, frozen=True):
     links: Links | None
 
 
+@refuses(kicked=403, room_failed=502, unknown_session=404, waiting=403)
 async def met(services: Services, call: Call) -> Met:
     """Let the caller into a session's room. Raises: Problem 403, 404, 502."""
     found = await place_of(services, call)
@@ -57,6 +59,7 @@ async def met(services: Services, call: Call) -> Met:
     return Met(session, await services.rooms.meeting(session, call.principal, call.origin))
 
 
+@refuses(room_failed=502, unknown_session=404)
 async def met_as_owner(services: Services, call: Call) -> Met:
     """Read a session; let its owner into its room. Raises: Problem 404."""
     session = await session_of(services, call)
@@ -65,6 +68,7 @@ async def met_as_owner(services: Services, call: Call) -> Met:
     return await met_at_creation(services, call, session)
 
 
+@refuses(room_failed=502)
 async def met_at_creation(services: Services, call: Call, made: State | Session) -> Met:
     """Let its owner into a session's room; a provider that is away takes nothing from the session itself."""
     session = made.session if isinstance(made, State) else made
@@ -85,6 +89,7 @@ async def place_of(services: Services, call: Call) -> SessionMembership:
     return found
 
 
+@refuses(not_recorded=404, room_failed=502)
 async def latest_recording(services: Services, call: Call) -> Taped:
     """Find a session's latest recording, with links to it once it is finished. Raises: Problem 404, 502."""
     found = await recordings.recordings(services, call)
@@ -104,6 +109,7 @@ def taping(recording: Recording) -> Taping:
     return "finished" if recording.status == "completed" else "processing"
 
 
+@refuses(no_file=404, not_ready=409, room_failed=502, unknown_recording=404)
 async def recording_file(services: Services, call: Call) -> DownloadLink:
     """Say where the file is that the room's provider has recorded. Raises: Problem 404, 409, 502."""
     recording = await recordings.recording_named(services, call, call.params["recording"])

@@ -19,6 +19,7 @@ from actors.session.errors import Rejected
 from actors.session.ids import SessionId, UserId
 from actors.session.state import Session, State
 from server.http.problems import Problem, problem_of
+from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.security.principal import Principal
@@ -57,6 +58,7 @@ class CreationOptions(Struct, frozen=True, kw_only=True):
     """The Idempotency-Key that it is made under."""
 
 
+@refuses(invalid=422, not_allowed=422, not_permitted=403, room_failed=502, taken=409, too_large=413)
 async def create_session(services: Services, call: Call) -> Session:
     require_teacher(call.principal)
     return (await create_session_idempotent(services, call, call.body, CreationOptions())).session
@@ -68,6 +70,7 @@ def require_teacher(principal: Principal) -> None:
         raise Problem(403, "not_permitted", "Only teachers may create sessions.")
 
 
+@refuses(invalid=422, not_allowed=422, room_failed=502, taken=409, too_large=413)
 async def create_session_idempotent(
     services: Services, call: Call, new: c.NewSession, opening: CreationOptions
 ) -> State:

@@ -8,6 +8,7 @@ from actors.session.ids import UserId
 from actors.session.permissions import Why, allowed, explain, waiting
 from actors.session.state import Participant, Permission, Role, State
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.usecases.accounts import UserRef
 from server.usecases.call import Call
 from server.usecases.services import Services
@@ -48,6 +49,7 @@ class Sending(Struct, frozen=True):
     sharer: UserId | None
 
 
+@refuses(not_joined=403, not_owner=403, not_permitted=403, unknown_participant=404)
 async def permissions(services: Services, call: Call) -> Rights:
     """Say what the caller may do, or for moderators what another participant may."""
     query: PermissionsQuery = call.query
@@ -69,6 +71,7 @@ async def permissions(services: Services, call: Call) -> Rights:
     return rights
 
 
+@refuses(not_joined=403, not_owner=403, not_permitted=403)
 async def media(services: Services, call: Call) -> Sending:
     """Say what everyone in the session sends."""
     viewer = call.principal.user_id
@@ -76,6 +79,7 @@ async def media(services: Services, call: Call) -> Sending:
     return sending
 
 
+@refuses(not_joined=403, not_owner=403, not_permitted=403, unknown_participant=404)
 async def media_of(services: Services, call: Call) -> Sends:
     """Say what one participant sends."""
     viewer, user_id = call.principal.user_id, UserId(call.params["user_id"])

@@ -9,6 +9,7 @@ from actors.session.ids import Colour, Millis, Name, UserId
 from actors.session.permissions import explain, role_of
 from actors.session.state import Permission, Session, State
 from server.http.problems import Problem, too_fast, unauthenticated, unknown_session
+from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.rooms.provisioning import Meeting
@@ -39,6 +40,7 @@ class GuestToken(Struct, frozen=True):
     expires_at: Millis
 
 
+@refuses(not_joined=403, not_owner=403, not_permitted=403, room_failed=502, unauthenticated=401)
 async def session_token(services: Services, call: Call) -> SessionToken:
     """Make a token for this session alone, of the login that asks for it. Another one never outlives the first."""
     principal = call.principal
@@ -62,6 +64,7 @@ async def session_token(services: Services, call: Call) -> SessionToken:
     return SessionToken(token, Millis(expires_at * 1000), permissions, meeting)
 
 
+@refuses(cancelled=410, ended=410, feature_off=403, unknown_session=404)
 async def new_guest(services: Services, call: Call) -> GuestToken:
     """Let someone without an account in by the join code, or by the session's id, which is as hard to guess."""
     body: NewGuest = call.body

@@ -13,6 +13,7 @@ from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Kind, Session, State, Status
 from server.http.pagination import PAGE, Listed, PageCursor, listed
 from server.http.problems import unknown_session
+from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.security.principal import Principal
 from server.usecases.accounts import UserRef
@@ -72,6 +73,7 @@ async def card(services: Services, call: Call) -> Session:
     return call.card.session
 
 
+@refuses(kicked=403, not_joined=403, unknown_session=404)
 async def find_session(services: Services, call: Call) -> Session:
     """Return a session after a command to it. Raise Problem 403, 404."""
     return (await services.readable(Ask.CARD, call.session_id, call.principal, call.params["ref"])).session
@@ -99,6 +101,7 @@ async def look(services: Services, call: Call, view: Callable[[State], Any]) -> 
     return await services.look(call.session_id, ref, permitted)
 
 
+@refuses(unknown_session=404)
 async def find_place(services: Services, call: Call) -> SessionMembership:
     """Read a session and the caller's place in it. The caller has just been let in, so nothing is checked."""
     found = await services.sessions.find(call.session_id, call.principal.user_id)

@@ -15,6 +15,7 @@ from actors.session.aspects import lifecycle
 from actors.session.ids import Millis, UserId
 from server.http.pagination import PAGE, Listed, LongCursor, PageCursor, listed
 from server.http.problems import Problem, too_fast
+from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.outbound.webhooks import WebhookMessage, new_secret, parse_message_id, parse_secret, print_secret
@@ -88,6 +89,7 @@ class Replayed(Struct, frozen=True):
     next: Millis | None
 
 
+@refuses(invalid=422, not_permitted=403, too_many=409, unknown_webhook=404)
 async def create(services: Services, call: Call) -> WithSecret:
     body: NewEndpoint = call.body
     owner_id = call.principal.user_id
@@ -160,6 +162,7 @@ def unknown(endpoint_id: str) -> Problem:
     return Problem(404, "unknown_webhook", f"There is no webhook {endpoint_id!r} of yours.")
 
 
+@refuses(unknown_webhook=404)
 async def own(services: Services, call: Call) -> WebhookEndpoint:
     """Find the endpoint that the path names. Raises: Problem 404."""
     return await found(services, call.principal.user_id, call.params["webhook_id"])
@@ -172,6 +175,7 @@ async def page(services: Services, call: Call) -> Listed:
     return listed(endpoints, query.limit, lambda one: one.number)
 
 
+@refuses(invalid=422, unknown_webhook=404)
 async def change(services: Services, call: Call) -> WebhookEndpoint:
     body: ChangeEndpoint = call.body
     endpoint = await own(services, call)
@@ -191,6 +195,7 @@ async def change(services: Services, call: Call) -> WebhookEndpoint:
     return await own(services, call)
 
 
+@refuses(unknown_webhook=404)
 async def remove(services: Services, call: Call) -> None:
     endpoint = await own(services, call)
     await services.webhooks.endpoints.remove(endpoint.endpoint_id, endpoint.owner_id)
@@ -198,6 +203,7 @@ async def remove(services: Services, call: Call) -> None:
     await services.webhooks.outbox.abandon("webhook", endpoint.endpoint_id)
 
 
+@refuses(invalid=422, unknown_webhook=404)
 async def rotate(services: Services, call: Call) -> WithSecret:
     secret = chosen_secret(call.body.secret)
     endpoint = await own(services, call)
@@ -217,6 +223,7 @@ async def test(services: Services, call: Call, ping: Callable[[str, Millis], byt
     return Attempt(at, round((time.perf_counter() - started) * 1000), outcome.status, outcome.error)
 
 
+@refuses(unknown_webhook=404)
 async def deliveries(services: Services, call: Call) -> Listed:
     query: DeliveryQuery = call.query
     endpoint = await own(services, call)
@@ -227,6 +234,7 @@ async def deliveries(services: Services, call: Call) -> Listed:
     return listed(rows, query.limit, lambda row: row.id)
 
 
+@refuses(disabled=409, unknown_delivery=404, unknown_webhook=404)
 async def replay(services: Services, call: Call) -> Delivered:
     """Have one delivery made again, or now."""
     endpoint = await own(services, call)
@@ -240,6 +248,7 @@ async def replay(services: Services, call: Call) -> Delivered:
     return await services.webhooks.endpoints.delivery(endpoint.endpoint_id, *named) or known
 
 
+@refuses(disabled=409, unknown_webhook=404)
 async def replay_since(services: Services, call: Call) -> Replayed:
     """Have everything delivered again that has happened since a time."""
     endpoint = await own(services, call)

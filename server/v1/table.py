@@ -21,6 +21,7 @@ from server.api.routes import (
     StreamRoute,
 )
 from server.http.pagination import Listed
+from server.http.refusals import refuses
 from server.http.reply import Reply
 from server.http.timestamps import rfc3339
 from server.usecases import accounts, code, session_queries, session_tokens, sessions
@@ -241,6 +242,7 @@ def state(body: bytes, call: Call) -> Reply:
     return Reply(200, body)
 
 
+@refuses(not_joined=403, not_owner=403, not_permitted=403)
 async def read_state(services: Services, call: Call) -> bytes:
     """Return the session's state as the caller may see it, encoded. Raise Problem 403 or 404."""
     return await sessions.state(services, call, snapshot)
@@ -292,7 +294,7 @@ API = Api(
         ),
         CommandRoute(
             path="/sessions/join", summary="Join by code", body=JoinByCode, code=lambda body: body.code.upper(),
-            ask=lambda call: c.Join(), then=sessions.find_place, view=joined, answer=Joined,
+            commands=(c.Join,), ask=lambda call: c.Join(), then=sessions.find_place, view=joined, answer=Joined,
         ),
         ActionRoute(
             path="/sessions/{ref}", reads=Ask.CARD, summary="Read a session", act=sessions.card, view=session,
@@ -300,11 +302,12 @@ API = Api(
         ),
         CommandRoute(
             method="PATCH", path="/sessions/{ref}", summary="Change a session; null clears, omitted fields stay",
-            body=c.Update, ask=lambda call: call.body, then=sessions.find_session, view=session, answer=SessionView,
+            body=c.Update, commands=(c.Update,), ask=lambda call: call.body, then=sessions.find_session, view=session,
+            answer=SessionView,
         ),
         CommandRoute(
             method="DELETE", path="/sessions/{ref}", summary="End or cancel a session, and remove it from every list",
-            ask=lambda call: c.Delete(), then=sessions.deleted, status=204,
+            commands=(c.Delete,), ask=lambda call: c.Delete(), then=sessions.deleted, status=204,
         ),
         COMMANDS,
         ActionRoute(

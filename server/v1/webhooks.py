@@ -11,6 +11,7 @@ from actors.session.ids import Millis, UserId
 from actors.session.visibility import event_in_log
 from server.api.routes import ActionRoute
 from server.http.pagination import Listed
+from server.http.refusals import refuses
 from server.http.reply import Reply
 from server.http.timestamps import rfc3339, when
 from server.outbound.webhooks import message_id
@@ -220,6 +221,7 @@ def replayed_since(replayed: do.Replayed, call: Call) -> Reply:
     return Reply(202, encode(RedeliveryView(replayed.queued, when(replayed.next))))
 
 
+@refuses(unknown_webhook=404)
 async def test(services: Services, call: Call) -> Attempt:
     """Return the result of a test delivery. Raise Problem 404 for another owner's webhook."""
     return await do.test(services, call, ping)

@@ -13,6 +13,7 @@ from actors.session.errors import Reason, Rejected
 from actors.session.ids import Name, UserId
 from actors.session.state import Participant, State
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.usecases.call import Call
 from server.usecases.guest_identity import Newcomer
 from server.usecases.session_creation import CreationOptions, hex_name
@@ -169,6 +170,7 @@ def participant_by_id(state: State, public_id: str) -> Participant:
 # Checks and look-ups before a command
 
 
+@refuses(not_open=403, over=410)
 def readable(state: State, call: Call) -> None:
     """Raise Problem 410 if the session is over, and 403 if it admits no guests by link and the caller is not in it."""
     session = state.session
@@ -181,6 +183,7 @@ def readable(state: State, call: Call) -> None:
         raise Problem(403, "not_open", "A link is not enough to enter this session. Ask its owner to admit you.")
 
 
+@refuses(not_open=403, over=410, unknown_participant=404)
 def path_participant(state: State, call: Call) -> UserId:
     """Return the user whom the path names. Raise Problem 410 or 403 as `readable` does, Rejected if there is none."""
     readable(state, call)
@@ -204,6 +207,7 @@ def creation_options(call: Call) -> CreationOptions:
     )  # fmt: skip
 
 
+@refuses(invalid=422)
 def change(call: Call) -> c.Command:
     """Return the command for a change. Raise Problem 422 if the body changes nothing."""
     body: Change = call.body

@@ -97,30 +97,32 @@ OPEN = (
 CHANGES = (
     CommandRoute(
         method="PATCH", path="/sessions/{ref}", summary="Change the code or its language", body=Change, find=readable,
-        ask=change, see=session, answer=Success[SessionView],
+        commands=(c.EditCode, c.SetLanguage), ask=change, see=session, answer=Success[SessionView],
     ),
     CommandRoute(
         method="PUT", path="/sessions/{ref}/code", summary="Replace the code", body=Replacement, find=readable,
-        ask=replace, see=session, answer=Success[SessionView],
+        commands=(c.EditCode, c.SetLanguage), ask=replace, see=session, answer=Success[SessionView],
     ),
     CommandRoute(
-        method="DELETE", path="/sessions/{ref}", summary="Delete a session", ask=lambda call: c.Delete(),
+        method="DELETE", path="/sessions/{ref}", summary="Delete a session", commands=(c.Delete,),
+        ask=lambda call: c.Delete(),
         then=sessions.deleted, status=204,
     ),
     CommandRoute(
         method="PATCH", path="/sessions/{ref}/participants/{participant_id}",
-        summary="Set whether a participant is present", body=Presence, find=path_participant, ask=set_present,
+        summary="Set whether a participant is present", body=Presence, find=path_participant, commands=(c.SetPresent,),
+        ask=set_present,
         has_invitation=True, see=path_participant_view, answer=Success[ParticipantView],
     ),
     CommandRoute(
         method="DELETE", path="/sessions/{ref}/participants/{participant_id}", summary="Leave, or remove a participant",
-        find=path_participant, ask=remove, status=204,
+        find=path_participant, commands=(c.Kick, c.Leave), ask=remove, status=204,
     ),
 )  # fmt: skip
 JOIN = CommandRoute(
     path="/sessions/{ref}/join", summary="Join, and get a token for this session only", public=True, body=Join,
     identify=guest_identity.guest_from_token(KIND, joiner, readable), has_invitation=True,
-    ask=lambda call: c.Join(), see=admitted_session,
+    commands=(c.Join,), ask=lambda call: c.Join(), see=admitted_session,
     then=guest_identity.token, view=admitted, answer=Success[Admitted],
 )  # fmt: skip
 SOCKET = MessageSocketRoute(

@@ -12,6 +12,7 @@ from actors.session.ids import Millis, UserId
 from actors.session.state import Participant, State
 from server.dialects.interview.bodies import id_of, listed, participant_by_id, readable
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.usecases.call import Call
 from server.usecases.code import Version
 
@@ -130,12 +131,14 @@ def view(state: State) -> SessionView:
     )
 
 
+@refuses(not_open=403, over=410)
 def session(state: State, call: Call) -> Success[SessionView]:
     """Return a session. Raise Problem 410 or 403 as `readable` does."""
     readable(state, call)
     return Success(data=view(state))
 
 
+@refuses(not_open=403, over=410)
 def admitted_session(state: State, call: Call) -> SessionView:
     """Return the session that the caller has just created or joined: it needs no further check."""
     return view(state)
@@ -146,17 +149,20 @@ def admitted(token: str | None, call: Call) -> Success[Admitted]:
     return Success(data=Admitted(**structs.asdict(call.seen), token=UNSET if token is None else token))
 
 
+@refuses(not_open=403, over=410)
 def participants(state: State, call: Call) -> Participants:
     """Return the participants. Raise Problem 410 or 403 as `readable` does."""
     readable(state, call)
     return Participants(view(state).participants)
 
 
+@refuses(unknown_participant=404)
 def path_participant_view(state: State, call: Call) -> Success[ParticipantView]:
     """Return the participant whom the path names. Raise Rejected if there is none."""
     return Success(data=participant_view(state, participant_by_id(state, call.params["participant_id"])))
 
 
+@refuses(not_open=403, over=410)
 def ids(state: State, call: Call) -> Mapping[UserId, str]:
     """Return the ids by which clients know every user who has ever been in the session. Raise Problem 410 or 403."""
     readable(state, call)

@@ -9,6 +9,7 @@ from actors.session import commands as c
 from actors.session.ids import UserId
 from actors.session.state import Permission, State, Status
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.usecases import bookings
 from server.usecases.call import Call
 
@@ -117,6 +118,7 @@ def terminate(call: Call) -> c.Command:
     return c.Cancel() if call.found == "scheduled" else c.End()
 
 
+@refuses(invalid=400)
 def set_permissions(call: Call) -> c.Command:
     """Return the command for a change of permissions. Raise Problem 400 if the body changes none."""
     body: PermissionChange = call.body

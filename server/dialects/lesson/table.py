@@ -74,16 +74,18 @@ def error_body(status: int, text: str, problem: Problem) -> Refused:
 
 SESSION = (
     CommandRoute(
-        path="/jwt/", summary="Join, and get a token for this session only", ask=lambda call: c.Join(),
+        path="/jwt/", summary="Join, and get a token for this session only", commands=(c.Join,),
+        ask=lambda call: c.Join(),
         see=token_context, then=session_tokens.session_token, view=token, answer=TokenView,
     ),
     ReadRoute(path="/permissions/", summary="Read your role and permissions", see=own_role, answer=RoleView),
     CommandRoute(
         method="PATCH", path="/permissions/{user_id}/", summary="Change a participant's permissions",
-        body=PermissionChange, ask=set_permissions, see=target_rights, answer=Rights,
+        body=PermissionChange, commands=(c.SetPermissions,), ask=set_permissions, see=target_rights, answer=Rights,
     ),
     CommandRoute(
-        path="/media-state/", summary="Set the media that you send", body=Media, find=is_muted, ask=set_media,
+        path="/media-state/", summary="Set the media that you send", body=Media, find=is_muted,
+        commands=(c.SetMedia, c.Unmute), ask=set_media,
         view=lambda value, call: Done(), answer=Done,
     ),
     ReadRoute(
@@ -92,7 +94,7 @@ SESSION = (
     ),
     CommandRoute(
         path="/event/", summary="Add an event to the session's log", body=NewEvent,
-        ask=log_event, view=lambda value, call: Done(), answer=Done,
+        commands=(c.LogEvent,), ask=log_event, view=lambda value, call: Done(), answer=Done,
     ),
     ActionRoute(
         path="/events/", summary="Read clients' events, newest first; students read their own", query=EventsQuery,
@@ -109,11 +111,12 @@ SESSION = (
         reads=Ask.CARD, act=noted.noted, view=event_views, answer=list[EventView],
     ),
     CommandRoute(
-        path="/kick/", summary="Remove a participant", body=Target, ask=kick,
+        path="/kick/", summary="Remove a participant", body=Target, commands=(c.Kick,), ask=kick,
         view=lambda value, call: Done(), answer=Done,
     ),
     CommandRoute(
-        path="/terminate/", summary="End the session", find=status, ask=terminate, view=lambda value, call: Done(),
+        path="/terminate/", summary="End the session", find=status, commands=(c.Cancel, c.End), ask=terminate,
+        view=lambda value, call: Done(),
         answer=Done,
     ),
 )  # fmt: skip

@@ -14,6 +14,7 @@ from actors.session.permissions import ALL, RANKS, allowed, effective, known_to_
 from actors.session.state import Participant, Presence, Session, State, Status, Stroke
 from actors.session.visibility import VisibleEvent
 from server.dialects.lesson.bodies import PERMISSIONS, Media, Permissions, target
+from server.http.refusals import refuses
 from server.http.timestamps import rfc3339
 from server.usecases import bookings, session_tokens
 from server.usecases.call import Call
@@ -213,6 +214,7 @@ def media_state(participant: Participant) -> MediaState:
     )
 
 
+@refuses(unknown_participant=404)
 def media_states(state: State, call: Call) -> list[MediaState] | MediaState:
     """Return the media of every joined participant, or of the one whom the query names.
 

@@ -10,6 +10,7 @@ from actors.session.ids import Id, Title, UserId
 from actors.session.state import FeaturesUpdate, Permission
 from server.dialects.live.views import STATUSES
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.usecases import sessions
 from server.usecases.call import Call
 
@@ -51,6 +52,7 @@ def utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
+@refuses(required=400)
 def new_session(call: Call) -> c.NewSession:
     """Return the session to create. Raise Problem 400 without `courseId` or `startsAt`."""
     body: NewSession = call.body

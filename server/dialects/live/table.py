@@ -101,21 +101,25 @@ ROWS = (
         errors={"unknown_session": (500, "Session not found")}, error_body=lambda status, text: text,
     ),
     CommandRoute(
-        method="PATCH", path="/{ref}", summary="Change a session", body=SessionChange, reads=Ask.OWNERSHIP, ask=change,
+        method="PATCH", path="/{ref}", summary="Change a session", body=SessionChange, reads=Ask.OWNERSHIP,
+        commands=(c.Update,), ask=change,
         see=session_view, answer=LiveSession, errors=denied("modify session"),
     ),
     CommandRoute(
-        method="DELETE", path="/{ref}", summary="End a session", reads=Ask.OWNERSHIP, find=status, ask=end,
+        method="DELETE", path="/{ref}", summary="End a session", reads=Ask.OWNERSHIP, find=status,
+        commands=(c.End, c.Start), ask=end,
         see=session_view, answer=LiveSession, errors=denied("delete session"),
     ),
     CommandRoute(
         path="/{ref}/start-recording", summary="Start recording, and a scheduled session with it", reads=Ask.OWNERSHIP,
-        find=status, ask=lambda call: begun(call, c.StartRecording()), see=recording_started, answer=Started,
+        find=status, commands=(c.Start, c.StartRecording), ask=lambda call: begun(call, c.StartRecording()),
+        see=recording_started, answer=Started,
         errors=denied("record session"),
     ),
     CommandRoute(
         path="/{ref}/stop-recording", summary="Stop recording, and end the session", reads=Ask.OWNERSHIP,
-        ask=lambda call: c.Together([c.StopRecording(), c.End()]), see=recording_stopped, answer=Stopped,
+        commands=(c.End, c.StopRecording), ask=lambda call: c.Together([c.StopRecording(), c.End()]),
+        see=recording_stopped, answer=Stopped,
         errors={
             **denied("stop recording session"),
             **dict.fromkeys(("ended", "cancelled", "not_live"), (409, "No recording in progress")),
@@ -138,18 +142,22 @@ ROWS = (
     ),
     CommandRoute(
         method="PATCH", path="/{ref}/participants/{user_id}", summary="Allow or forbid microphone and camera",
-        body=Allowed, find=path_participant, ask=allow, see=path_participant_view, answer=ParticipantView,
-    ),
-    CommandRoute(
-        method="DELETE", path="/{ref}/participants/{user_id}", summary="Remove a participant", find=path_participant,
-        ask=lambda call: c.Kick(call.found.user_id, ban=True), see=path_participant_view, answer=ParticipantView,
-    ),
-    CommandRoute(
-        path="/{ref}/join", summary="Join", has_invitation=True, ask=lambda call: c.Join(), see=own_view,
+        body=Allowed, find=path_participant, commands=(c.SetPermissions,), ask=allow, see=path_participant_view,
         answer=ParticipantView,
     ),
     CommandRoute(
-        path="/{ref}/leave", summary="Leave", ask=lambda call: c.Leave(), see=own_view, answer=ParticipantView,
+        method="DELETE", path="/{ref}/participants/{user_id}", summary="Remove a participant", find=path_participant,
+        commands=(c.Kick,), ask=lambda call: c.Kick(call.found.user_id, ban=True), see=path_participant_view,
+        answer=ParticipantView,
+    ),
+    CommandRoute(
+        path="/{ref}/join", summary="Join", has_invitation=True, commands=(c.Join,), ask=lambda call: c.Join(),
+        see=own_view,
+        answer=ParticipantView,
+    ),
+    CommandRoute(
+        path="/{ref}/leave", summary="Leave", commands=(c.Leave,), ask=lambda call: c.Leave(), see=own_view,
+        answer=ParticipantView,
     ),
 )  # fmt: skip
 

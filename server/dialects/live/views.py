@@ -12,6 +12,7 @@ from actors.session.ids import Millis, UserId
 from actors.session.permissions import effective
 from actors.session.state import Participant, Session, State
 from actors.session.state import Status as Ours
+from server.http.refusals import refuses
 from server.http.timestamps import rfc3339, when
 from server.usecases.call import Call
 from server.usecases.room_access import Taped
@@ -131,6 +132,7 @@ def recording_started(state: State, call: Call) -> Started:
     return Started(derived_id(state.session.id, recording.recording_id), rfc3339(recording.started_at))
 
 
+@refuses(not_recording=409)
 def recording_stopped(state: State, call: Call) -> Stopped:
     """Return the recording that the command stopped. Raise Rejected if none was running."""
     for visible in call.made:
@@ -182,6 +184,7 @@ def participant_view(state: State, participant: Participant) -> ParticipantView:
     )
 
 
+@refuses(unknown_participant=404)
 def path_participant_view(state: State, call: Call) -> ParticipantView:
     """Return the participant whom the path names. Raise Rejected if there is none."""
     return participant_view(state, path_participant(state, call))
@@ -192,6 +195,7 @@ def own_view(state: State, call: Call) -> ParticipantView:
     return participant_view(state, state.participants[call.principal.user_id])
 
 
+@refuses(unknown_participant=404)
 def path_participant(state: State, call: Call) -> Participant:
     """Return the participant whom the path names. Raise Rejected if there is none."""
     participant = state.participants.get(UserId(call.params.get("user_id", "")))

@@ -9,6 +9,7 @@ from actors.session.errors import Reason, Rejected
 from actors.session.ids import Millis
 from actors.session.state import Playback, State
 from server.dialects.seeds.views import naive, require_membership
+from server.http.refusals import refuses
 from server.usecases.audio.by_number import Piece
 from server.usecases.call import Call
 
@@ -76,6 +77,7 @@ def playback_of(state: State) -> Playback:
     return state.playback
 
 
+@refuses(no_audio=409)
 def selected(state: State, call: Call) -> Selected:
     """Return the selected track. Raise Rejected if there is none."""
     track = playback_of(state).track
@@ -96,6 +98,7 @@ def playback_fields(state: State, now: Millis) -> dict[str, Any]:  # Any: JSON v
     }  # fmt: skip
 
 
+@refuses(kicked=403, not_joined=403, waiting=403)
 def playback_view(state: State, call: Call) -> PlaybackView:
     """Return the state of playback. Raise Rejected if the caller is not in the session."""
     require_membership(state, call.principal.user_id)

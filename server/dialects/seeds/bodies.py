@@ -1,7 +1,6 @@
 """The request bodies of `seeds`, and the commands that they become. Unknown fields are ignored."""
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -10,9 +9,9 @@ from actors.session.access import CLOSED
 from actors.session.aspects.lifecycle import closed_rejection
 from actors.session.errors import Reason, Rejected
 from actors.session.ids import AnswerText, MessageText, Name, Position, QuestionText, Speed, Title, UserId
-from actors.session.permissions import allowed, not_in, role_of
 from actors.session.state import Kind, Participant, State, Status
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.usecases import accounts, devices, sessions
 from server.usecases.audio.by_number import Number
 from server.usecases.call import Call
@@ -139,20 +138,10 @@ class Answer(Struct, frozen=True):
     answer: AnswerText
 
 
-class Action(Struct, frozen=True, kw_only=True):
-    """One of several commands, by its `type`. `mute` belongs to `mute_self` and `mute_participant`, `text` to `chat`,
-    `payload`, which may be any JSON, to `webrtc_signal`."""
-
-    type: Annotated[str, Meta(max_length=64)]
-    target_participant_id: int | None = None
-    mute: bool = True
-    text: Annotated[str, Meta(max_length=2_000)] | None = None
-    payload: Any = None
-
-
 # Accounts
 
 
+@refuses(invalid_role=400)
 def register(call: Call) -> accounts.Register:
     """Return the account to create. Raise Problem 400 for an unknown role."""
     body: Register = call.body
@@ -162,6 +151,7 @@ def register(call: Call) -> accounts.Register:
     return accounts.Register(name=body.name, password=body.password, role=role, phone=body.phone_number)
 
 
+@refuses(invalid=422)
 def login(call: Call) -> accounts.Login:
     """Return the credentials. Raise Problem 422 without a phone number."""
     body: Login = call.body
@@ -198,12 +188,14 @@ def active(call: Call) -> sessions.Slice:
     )
 
 
+@refuses(not_live=409)
 def begun(state: State, call: Call) -> None:
     """Raise Rejected if the session has not started, unless the caller is its owner."""
     if state.session.status == "scheduled" and call.principal.user_id != state.session.owner_id:
         raise Rejected(Reason.NOT_LIVE, "The session has not started yet.")
 
 
+@refuses(cancelled=410, ended=410, not_live=409)
 def watchable(state: State, call: Call) -> None:
     """Raise Rejected as `begun` does, and if the session is over. A client that resumes still gets the events that it
     missed."""
@@ -246,6 +238,7 @@ def path_number(call: Call, name: str) -> int:
     return int(text)
 
 
+@refuses(invalid=422, unknown_participant=404)
 def path_participant(state: State, call: Call) -> UserId:
     """Return the participant whom the path names. Raise Problem 422 or Rejected if there is none."""
     return numbered(state, path_number(call, "participant_id")).user_id
@@ -291,6 +284,7 @@ def play(call: Call) -> c.Command:
     return with_selection(call, c.Play(position=body.position, speed=body.speed))
 
 
+@refuses(invalid=422)
 def control(call: Call) -> c.Command:
     """Return the command to control playback. Raise Problem 422 if a field is missing."""
     body: Control = call.body
@@ -322,6 +316,7 @@ def with_selection(call: Call, command: c.Command) -> c.Command:
 # Chat and questions
 
 
+@refuses(somebody_else=403)
 def is_sender(state: State, call: Call) -> None:
     """Raise Problem 403 if the message names another participant as its sender."""
     participant = state.participants.get(call.principal.user_id)
@@ -340,57 +335,7 @@ def ask(call: Call) -> c.Command:
     return c.AskQuestion(text=call.body.question)
 
 
+@refuses(invalid=422)
 def answer(call: Call) -> c.Command:
     """Return the command to answer the question that the path names. Raise Problem 422 if that is no number."""
     return c.AnswerQuestion(path_number(call, "question_id"), text=call.body.answer)
-
-
-# Actions
-
-
-def chat_action(call: Call) -> c.Command:
-    """Return the command of the action `chat`. Raise Problem 400 for an empty text."""
-    if not (call.body.text or "").strip():
-        raise Problem(400, "empty_message", "Empty message", field="text")
-    return c.SendMessage(text=call.body.text)
-
-
-ACTIONS: Mapping[str, Callable[[Call], c.Command]] = {
-    "mute_self": lambda call: c.Mute() if call.body.mute else c.Unmute(),
-    "raise_hand": lambda call: c.RaiseHand(),
-    "lower_hand": lambda call: c.LowerHand(),
-    "chat": chat_action,
-    "mute_participant": lambda call: muting(call.found, call.body.mute),
-    "unmute_participant": lambda call: c.Unmute(call.found),
-    "kick_participant": lambda call: removal(call.found),
-    "end_session": lambda call: c.End(),
-    "webrtc_signal": lambda call: c.Signal(to=call.found, payload=call.body.payload),
-}
-TEACHERS = frozenset({"mute_participant", "unmute_participant", "kick_participant", "end_session"})
-TARGETED = frozenset({"mute_participant", "unmute_participant", "kick_participant", "webrtc_signal"})
-
-
-def target(state: State, call: Call) -> UserId | None:
-    """Return the participant whom an action concerns, None for actions that concern none.
-
-    Raise Problem 400 for an unknown action or a missing target, and Rejected if the caller may not perform it."""
-    body: Action = call.body
-    if body.type not in ACTIONS:
-        raise Problem(400, "unknown_action", f"Unknown action type: {body.type}", field="type")
-    caller = call.principal.user_id
-    if state.session.status in CLOSED:
-        raise closed_rejection(state.session)
-    if role_of(state, caller) is None:
-        raise not_in(state, caller)
-    if body.type in TEACHERS and not allowed(state, caller, "moderate"):
-        raise Rejected(Reason.NOT_PERMITTED, "This is for the session's teacher.")
-    if body.type not in TARGETED:
-        return None
-    if body.target_participant_id is None:
-        raise Problem(400, "no_target", "target_participant_id required", field="target_participant_id")
-    return numbered(state, body.target_participant_id).user_id
-
-
-def act(call: Call) -> c.Command:
-    """Return the command of an action. `call.found` is its target. Raise Problem 400 for an empty chat message."""
-    return ACTIONS[call.body.type](call)

@@ -11,6 +11,7 @@ from actors.session.permissions import allowed
 from actors.session.state import Question, State
 from actors.session.visibility import VisibleEvent, asker, question_visible
 from server.dialects.seeds.views import naive, naive_or_none, require_membership
+from server.http.refusals import refuses
 from server.usecases.call import Call
 from server.usecases.records.chat_history import ChatPage
 from server.usecases.records.log_pages import LogLine, LogSummary
@@ -53,6 +54,7 @@ class QuestionView(Struct, frozen=True, kw_only=True):
     created_at: str
 
 
+@refuses(kicked=403, not_joined=403, waiting=403)
 def senders(state: State, call: Call) -> Mapping[UserId, Sender]:
     """Return the possible senders of messages: all participants, and the session's creator.
 
@@ -78,6 +80,7 @@ def message_view(number: int, visible: VisibleEvent, by: Mapping[UserId, Sender]
     )
 
 
+@refuses(kicked=403, not_joined=403, waiting=403)
 def sent(state: State, call: Call) -> MessageView:
     """Return the message that the command sent."""
     return message_view(state.session.number, call.made[0], senders(state, call))
@@ -106,6 +109,7 @@ def question_view(state: State, question: Question, names: bool) -> QuestionView
     )
 
 
+@refuses(kicked=403, not_joined=403, waiting=403)
 def questions(state: State, call: Call) -> list[QuestionView]:
     """Return the questions in the order in which they were asked: the approved ones and the viewer's own, for the
     teacher all.

@@ -17,7 +17,7 @@ from server.api.routes import (
     UploadRoute,
     under,
 )
-from server.dialects.seeds import audio_views, bodies, chat_views, views
+from server.dialects.seeds import actions, audio_views, bodies, chat_views, views
 from server.dialects.seeds.stream import EVENTS, RELAYS, SILENT, first, last
 from server.settings.sections import Settings
 from server.usecases import accounts, devices, sessions
@@ -102,33 +102,38 @@ SESSIONS = (
 )  # fmt: skip
 SESSION = (
     CommandRoute(
-        method="DELETE", path="", summary="End a session", reads=Ask.OWNERSHIP, find=bodies.status, ask=bodies.end,
+        method="DELETE", path="", summary="End a session", reads=Ask.OWNERSHIP, find=bodies.status,
+        commands=(c.Cancel, c.End), ask=bodies.end,
         see=lambda state, call: views.Confirmation(message="Session ended"), errors=ENDING, answer=views.Confirmation,
     ),
     ReadRoute(path="/state", summary="Read the participants, and the track that plays", see=views.session_state,
         answer=views.StateView),
     CommandRoute(
         path="/invite", summary="Invite a student", reads=Ask.MODERATION, body=bodies.Invitation,
-        lookup=accounts.numbered_student(lambda call: call.body.student_id), ask=bodies.invite, then=devices.reached,
+        lookup=accounts.numbered_student(lambda call: call.body.student_id), commands=(c.Invite,), ask=bodies.invite,
+        then=devices.reached,
         view=views.invited, errors={"not_permitted": TEACHER, "not_joined": TEACHER}, answer=views.Invited,
     ),
     CommandRoute(
-        path="/join", summary="Join", has_invitation=True, find=bodies.begun, ask=lambda call: c.Join(),
+        path="/join", summary="Join", has_invitation=True, find=bodies.begun, commands=(c.Join,),
+        ask=lambda call: c.Join(),
         see=views.own_view, answer=views.Joined,
     ),
     CommandRoute(
         method="DELETE", path="/participants/{participant_id}", summary="Remove a participant", reads=Ask.OWNERSHIP,
-        find=bodies.path_participant, ask=bodies.kick,
+        find=bodies.path_participant, commands=(c.Kick,), ask=bodies.kick,
         see=lambda state, call: views.Confirmation(message="Participant removed"), answer=views.Confirmation,
     ),
     CommandRoute(
         path="/participants/{participant_id}/mute", summary="Mute a participant, or with `mute=false` unmute them",
-        body=bodies.Muting, reads=Ask.CARD, find=bodies.path_participant, ask=bodies.mute,
+        body=bodies.Muting, reads=Ask.CARD, find=bodies.path_participant, commands=(c.Mute, c.Unmute), ask=bodies.mute,
         see=views.muted, answer=views.Muted,
     ),
     CommandRoute(
-        path="/action", summary="Perform one of several actions, by its `type`", body=bodies.Action,
-        reads=Ask.CARD, find=bodies.target, ask=bodies.act, see=views.acted, answer=views.Acted,
+        path="/action", summary="Perform one of several actions, by its `type`", body=actions.Action,
+        reads=Ask.CARD, find=actions.target,
+        commands=(c.End, c.Kick, c.LowerHand, c.Mute, c.RaiseHand, c.SendMessage, c.Signal, c.Unmute),
+        ask=actions.act, see=views.acted, answer=views.Acted,
         errors=dict.fromkeys(("unknown_action", "no_target", "empty_message"), (400, "")),
     ),
 )  # fmt: skip
@@ -145,7 +150,8 @@ LOGS = (
 CHAT = (
     CommandRoute(
         path="/chat", summary="Send a message to everyone", reads=Ask.CARD, body=bodies.Message,
-        find=bodies.is_sender, ask=bodies.send_message, see=chat_views.sent, answer=chat_views.MessageView,
+        find=bodies.is_sender, commands=(c.SendMessage,), ask=bodies.send_message, see=chat_views.sent,
+        answer=chat_views.MessageView,
     ),
     ReadRoute(
         path="/chat", summary="Read the latest messages, oldest first", reads=Ask.HISTORY, query=chat_history.ChatQuery,
@@ -157,14 +163,15 @@ CHAT = (
         act=by_number.saying(chat_views.sent), answer=chat_views.MessageView,
     ),
     CommandRoute(
-        path="/questions", summary="Ask a question", reads=Ask.CARD, body=bodies.Question, ask=bodies.ask,
+        path="/questions", summary="Ask a question", reads=Ask.CARD, body=bodies.Question, commands=(c.AskQuestion,),
+        ask=bodies.ask,
         see=chat_views.asked, answer=chat_views.QuestionView,
     ),
     ReadRoute(path="/questions", summary="List questions, in the order they were asked", see=chat_views.questions,
         answer=list[chat_views.QuestionView]),
     CommandRoute(
         path="/questions/{question_id}/answer", summary="Answer a question", reads=Ask.CARD, body=bodies.Answer,
-        ask=bodies.answer, see=chat_views.answered, answer=chat_views.QuestionView,
+        commands=(c.AnswerQuestion,), ask=bodies.answer, see=chat_views.answered, answer=chat_views.QuestionView,
     ),
 )  # fmt: skip
 AUDIO = (
@@ -188,22 +195,25 @@ AUDIO = (
 PLAYBACK = (
     CommandRoute(
         path="/audio/select", summary="Select a track", reads=Ask.CARD, body=bodies.Selection,
-        lookup=by_number.numbered(lambda call: call.body.audio_id), ask=bodies.select, see=audio_views.selected,
+        lookup=by_number.numbered(lambda call: call.body.audio_id), commands=(c.SelectAudio,), ask=bodies.select,
+        see=audio_views.selected,
         answer=audio_views.Selected,
     ),
     CommandRoute(
         path="/audio/play", summary="Play the selected track, or another", reads=Ask.CARD, body=bodies.Playing,
-        lookup=by_number.numbered(lambda call: call.body.audio_id), find=bodies.selected_track, ask=bodies.play,
+        lookup=by_number.numbered(lambda call: call.body.audio_id), find=bodies.selected_track,
+        commands=(c.Play, c.SelectAudio), ask=bodies.play,
         see=audio_views.controlled, answer=audio_views.Controlled,
     ),
     CommandRoute(
-        path="/audio/pause", summary="Pause", reads=Ask.CARD, ask=lambda call: c.Pause(),
+        path="/audio/pause", summary="Pause", reads=Ask.CARD, commands=(c.Pause,), ask=lambda call: c.Pause(),
         see=audio_views.controlled, answer=audio_views.Controlled,
     ),
     CommandRoute(
         path="/audio/control", summary="Play, pause, seek, or change the speed", reads=Ask.CARD,
         body=bodies.Control, lookup=by_number.numbered(lambda call: call.body.audio_id), find=bodies.selected_track,
-        ask=bodies.control, see=audio_views.controlled, answer=audio_views.Controlled,
+        commands=(c.Pause, c.Play, c.Seek, c.SelectAudio, c.SetSpeed), ask=bodies.control, see=audio_views.controlled,
+        answer=audio_views.Controlled,
     ),
     ReadRoute(path="/audio/state", summary="Read the state of playback", see=audio_views.playback_view,
         answer=audio_views.PlaybackView),

@@ -13,6 +13,7 @@ from actors.session.access import Ask, may, membership
 from actors.session.ids import Millis, UserId
 from actors.session.permissions import RANKS, not_in
 from actors.session.state import Participant, Playback, Session, State
+from server.http.refusals import refuses
 from server.usecases import accounts
 from server.usecases.call import Call
 from server.usecases.devices import Registered
@@ -230,6 +231,7 @@ def teaches(state: State, participant: Participant) -> bool:
     return participant.user_id == state.session.owner_id or RANKS[participant.role] >= RANKS["cohost"]
 
 
+@refuses(kicked=403, not_joined=403, waiting=403)
 def session_state(state: State, call: Call) -> StateView:
     """Return the participants and the track that plays. Raise Rejected if the caller is not in the session."""
     require_membership(state, call.principal.user_id)

@@ -13,6 +13,7 @@ from actors.session.state import State
 from actors.session.state import Status as Ours
 from server.dialects.tutorium.views import CONNECTIONS, STATUSES, Status
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.usecases import accounts, sessions
 from server.usecases.call import Call
 
@@ -103,6 +104,7 @@ def new_session(call: Call) -> c.NewSession:
     )
 
 
+@refuses(not_scheduled=409)
 def update(call: Call) -> c.Command:
     """Return the commands for an update, which are executed together or not at all. `call.found` is the session's
     status. Raise Problem 409 if no command leads to the new status."""
@@ -123,6 +125,7 @@ def update(call: Call) -> c.Command:
     return c.Together(commands)
 
 
+@refuses(kicked=403)
 def may_join(state: State, call: Call) -> None:
     """Raise Rejected if the caller was removed or denied: in this product a removed participant cannot return."""
     participant = state.participants.get(call.principal.user_id)

@@ -105,24 +105,27 @@ SESSIONS = (
     ),
     CommandRoute(
         method="PATCH", path="/sessions/{ref}", summary="Change a session", reads=Ask.OWNERSHIP, body=SessionUpdate,
-        find=lambda state, call: state.session.status, ask=update,
+        find=lambda state, call: state.session.status, commands=(c.Update,), ask=update,
         see=lambda state, call: response(state.session, call), errors=STATUS_ERRORS, answer=SessionResponse,
     ),
     CommandRoute(
         method="DELETE", path="/sessions/{ref}", summary="Delete a session, and its room", reads=Ask.OWNERSHIP,
-        ask=lambda call: c.Delete(), then=sessions.deleted, status=204,
+        commands=(c.Delete,), ask=lambda call: c.Delete(), then=sessions.deleted, status=204,
     ),
     CommandRoute(
-        path="/sessions/{ref}/join", summary="Join", has_invitation=True, find=may_join, ask=lambda call: c.Join(),
+        path="/sessions/{ref}/join", summary="Join", has_invitation=True, find=may_join, commands=(c.Join,),
+        ask=lambda call: c.Join(),
         then=room_access.met, view=joined, answer=Joined,
     ),
     CommandRoute(
-        path="/sessions/{ref}/leave", summary="Leave", ask=lambda call: c.Leave(), see=lambda state, call: Left(),
+        path="/sessions/{ref}/leave", summary="Leave", commands=(c.Leave,), ask=lambda call: c.Leave(),
+        see=lambda state, call: Left(),
         answer=Left,
     ),
     CommandRoute(
         path="/sessions/join-by-code", summary="Join by code", body=JoinByCode, code=lambda body: body.room_code,
-        has_invitation=True, find=may_join, ask=lambda call: c.Join(), then=room_access.met, view=joined_by_code,
+        has_invitation=True, find=may_join, commands=(c.Join,), ask=lambda call: c.Join(), then=room_access.met,
+        view=joined_by_code,
         errors={"unknown_session": (404, "Invalid room code")}, answer=JoinedByCode,
     ),
     ReadRoute(

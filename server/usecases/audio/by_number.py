@@ -15,6 +15,7 @@ from actors.session.ids import SessionId, Title
 from actors.session.state import Kind, Track
 from server.http.multipart import Form
 from server.http.problems import Problem, problem_of
+from server.http.refusals import refuses
 from server.usecases.audio import library, upload
 from server.usecases.call import Call, Content
 from server.usecases.services import Services
@@ -49,6 +50,7 @@ class ListQuery(Struct, frozen=True):
 def numbered(of: Callable[[Call], int | None]) -> Callable[[Services, Call], Awaitable[str | None]]:
     """Make what finds the piece whose number a call names; None: it names none. Raises: Problem 404."""
 
+    @refuses(unknown_audio=404)
     async def find(services: Services, call: Call) -> str | None:
         number = of(call)
         return None if number is None else await audio_id(services, number)
@@ -64,6 +66,7 @@ async def audio_id(services: Services, number: int) -> str:
     return found
 
 
+@refuses(kicked=403, unknown_audio=404)
 async def content(services: Services, call: Call) -> Content:
     """Find the content of the piece that the path names, for one who may have it. Raises: Problem 404."""
     text, principal = call.params["audio_id"], call.principal
@@ -74,6 +77,7 @@ async def content(services: Services, call: Call) -> Content:
     return Content(found.blob_key, found.size_bytes, found.content_type, f'"{found.sha256}"')
 
 
+@refuses(kicked=403, unknown_audio=404)
 async def whole(services: Services, call: Call) -> Content:
     """The same, to be shown in its place, and never a part."""
     return structs.replace(await content(services, call), whole=True, headers={"Content-Disposition": "inline"})
@@ -98,6 +102,20 @@ def filing(kind: Kind, dialect: str) -> Take:
             raise problem_of(lifecycle.closed_rejection(found.session), text)
         return session_id
 
+    @refuses(
+        cancelled=410,
+        ended=410,
+        invalid=422,
+        kicked=403,
+        not_joined=403,
+        not_owner=403,
+        quota=413,
+        somebody_else=403,
+        too_large=413,
+        too_many_uploads=429,
+        unknown_session=404,
+        unsupported_type=415,
+    )
     async def take(services: Services, call: Call, form: Form) -> Audio:
         wanted = upload.Fields({"title": upload.titled, "session_id": session_of, "user_id": oneself}, ("title",))
         piece, fields = await upload.store_upload(services, call, form, wanted)
@@ -112,6 +130,18 @@ def filing(kind: Kind, dialect: str) -> Take:
 def saying(see: See) -> Take:
     """Make what takes a recording, and sends it as a message; it gives what is seen then."""
 
+    @refuses(
+        invalid=422,
+        kicked=403,
+        not_joined=403,
+        quota=413,
+        somebody_else=403,
+        too_large=413,
+        too_many_uploads=429,
+        unknown_session=404,
+        unsupported_type=415,
+        waiting=403,
+    )
     async def take(services: Services, call: Call, form: Form) -> Any:
         wanted = upload.Fields({"title": upload.titled, "user_id": oneself})
         piece, _ = await upload.store_upload(services, call, form, wanted)

@@ -12,6 +12,7 @@ from actors.session.ids import Millis, SessionId, UserId
 from actors.session.visibility import event_in_log
 from server.http.pagination import PAGE, Listed, PageCursor, listed
 from server.http.problems import Problem, unauthenticated
+from server.http.refusals import refuses
 from server.usecases.audio.upload import Id, discard
 from server.usecases.call import Call, Content
 from server.usecases.services import Services
@@ -56,6 +57,7 @@ async def page(services: Services, call: Call) -> Listed:
     return listed(found, query.limit, lambda one: one.number)
 
 
+@refuses(kicked=403, unknown_audio=404)
 async def find(services: Services, call: Call) -> Audio:
     """Find the piece that the path names, for one who may read it. Raises: Problem 404, 403."""
     principal = call.principal
@@ -77,6 +79,7 @@ def unknown_audio(audio_id: str) -> Problem:
     return Problem(404, "unknown_audio", f"There is no audio {audio_id!r}.", field="audio_id")
 
 
+@refuses(bad_signature=403, expired=403, kicked=403, revoked=401, unauthenticated=401, unknown_audio=404)
 async def content(services: Services, call: Call) -> Content:
     """Find a piece's content for its reader, who is asked anew each time: a URL of someone kicked is over."""
     audio_id = call.params["audio_id"]
@@ -105,6 +108,7 @@ def resource(audio_id: str, user: str, login: str, session: str | None) -> str:
     return f"/v1/audio/{audio_id}/content?user={user}&login={login}{scope}"
 
 
+@refuses(kicked=403, unknown_audio=404)
 async def url(services: Services, call: Call) -> SignedUrl:
     """Sign a URL of a piece's content, for `<audio>` elements, which cannot set headers."""
     audio, principal, urls = await find(services, call), call.principal, services.audio_urls
@@ -113,6 +117,7 @@ async def url(services: Services, call: Call) -> SignedUrl:
     return SignedUrl(call.origin + signed, Millis(expires * 1000))
 
 
+@refuses(in_use=409, kicked=403, not_permitted=403, unknown_audio=404)
 async def remove(services: Services, call: Call) -> None:
     """Delete one's own piece. Voice messages that sent it stay, without a sound; what is on in a live session stays.
 

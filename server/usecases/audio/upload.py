@@ -21,6 +21,7 @@ from actors.session.access import Ask
 from actors.session.ids import SessionId, Title, UserId
 from server.http.multipart import OVERHEAD_BYTES, Form, Part
 from server.http.problems import Problem, blob_store_unavailable, too_fast
+from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.security.principal import Principal
@@ -118,6 +119,16 @@ class Fields(Struct, frozen=True):
     strict: bool = False
 
 
+@refuses(
+    invalid=422,
+    kicked=403,
+    not_joined=403,
+    quota=413,
+    too_large=413,
+    too_many_uploads=429,
+    unknown_session=404,
+    unsupported_type=415,
+)
 async def upload(services: Services, call: Call, form: Form) -> Audio:
     return (await store_upload(services, call, form, Fields({"title": titled, "session_id": session_of}, strict=True)))[
         0

@@ -13,6 +13,7 @@ from actors.session.ids import SessionId
 from actors.session.state import State, VoiceNote
 from actors.session.visibility import NOBODY, VisibleEvent
 from server.http.problems import unknown_session
+from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.usecases.call import Call, Download
 from server.usecases.records.recordings import Found, SignedQuery, archive_path, recording_named
@@ -40,6 +41,7 @@ class ArchiveHead(Struct, frozen=True):
     """What was on, was put on or was sent, in that order."""
 
 
+@refuses(bad_signature=403, expired=403, unknown_recording=404, unknown_session=404)
 async def archive(services: Services, call: Call, lines: Archive) -> Download:
     """Give a recording, line by line, to whoever has its URL."""
     query: SignedQuery = call.query

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from actors.session.ids import SessionId
 from server.http.pagination import Listed, listed
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.usecases.call import Call
 from server.usecases.services import Services
 from storage.log.history import Edit
@@ -20,6 +21,7 @@ class CodeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cursor: Annotated[int, Meta(ge=1, lt=1 << 31)] = (1 << 31) - 1
 
 
+@refuses(unknown_version=404)
 async def code_history(services: Services, call: Call) -> Listed:
     """List versions of the code, latest first."""
     query: CodeQuery = call.query

@@ -9,6 +9,7 @@ from actors.session.access import Ask
 from actors.session.ids import Millis
 from actors.session.state import Session
 from actors.session.visibility import VisibleEvent, event_in_log
+from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.usecases.call import Call, Download
 from server.usecases.records.readers import still
@@ -22,6 +23,7 @@ class Export(Struct, frozen=True):
     row: Callable[[VisibleEvent], bytes]
 
 
+@refuses(kicked=403, not_joined=403, not_permitted=403, unknown_session=404)
 async def export(services: Services, call: Call, lines: Export) -> Download:
     """Give the whole log as it is now, line by line."""
     ref, session_id, viewer = call.params["ref"], call.session_id, call.principal.user_id

@@ -14,6 +14,7 @@ from actors.session.ids import UserId
 from actors.session.visibility import event_in_log
 from server.http.pagination import Listed, PageCursor, listed
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.usecases.accounts import UserRef
 from server.usecases.call import Call
 from server.usecases.services import Services
@@ -70,6 +71,7 @@ class LogQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cursor: PageCursor | None = None
 
 
+@refuses(invalid=422)
 async def log_page(services: Services, call: Call) -> Listed:
     query: LogQuery = call.query
     rows = await services.log.page(

@@ -13,6 +13,7 @@ from actors.session.ids import Millis, SessionId
 from actors.session.state import Recording, Room, Session, State
 from server.http.pagination import Listed
 from server.http.problems import Problem
+from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.usecases.call import Call
 from server.usecases.services import Services
@@ -80,6 +81,7 @@ async def recording_named(services: Services, call: Call, recording_id: str | in
     raise Problem(404, "unknown_recording", f"There is no recording {recording_id!r}.", field="recording")
 
 
+@refuses(unknown_recording=404)
 async def find_recording(services: Services, call: Call) -> Linked:
     session = call.card.session
     recording = await recording_named(services, call, call.params["recording"])

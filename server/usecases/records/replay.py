@@ -15,6 +15,7 @@ from actors.session.ids import Millis, UserId
 from actors.session.state import State
 from actors.session.visibility import NOBODY
 from server.http.problems import Problem, unauthenticated, unknown_session
+from server.http.refusals import refuses
 from server.security.principal import Principal
 from server.streams.format import Cursor, StreamEncoder
 from server.usecases.call import Call, Playing
@@ -73,6 +74,17 @@ class Stretch(Struct, frozen=True):
     lost: bool = False
 
 
+@refuses(
+    bad_signature=403,
+    bad_ticket=401,
+    expired=403,
+    invalid=422,
+    kicked=403,
+    not_joined=403,
+    unauthenticated=401,
+    unknown_recording=404,
+    unknown_session=404,
+)
 async def replay(services: Services, call: Call, frames: Frames) -> Playing:
     query: ReplayQuery = call.query
     session_id, ref = call.session_id, call.params["ref"]

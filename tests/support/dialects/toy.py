@@ -24,6 +24,7 @@ from server.api.routes import (
     StreamRoute,
 )
 from server.http.problems import Problem
+from server.http.refusals import refusals_of, refuses
 from server.security.principal import Principal
 from server.usecases import accounts, sessions
 from server.usecases.audio import library
@@ -90,6 +91,7 @@ async def shouting(services: Services, call: Call) -> str:
     return str(call.seen["title"]).upper()
 
 
+@refuses(**refusals_of(library.content))
 async def whole(services: Services, call: Call) -> Content:
     found = await library.content(services, call)
     return structs.replace(found, whole=True, headers={"Content-Disposition": "inline"})
@@ -146,7 +148,8 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                     see=room, then=made_at, view=lambda at, call: {**call.seen, "at": at},
                 ),
                 CommandRoute(path="/rooms/{ref}/say", summary="Speak for the owner", public=True, body=Say,
-                    identify=stranger, ask=lambda call: c.SendMessage(text=call.body.text), see=room),
+                    identify=stranger, commands=(c.SendMessage,), ask=lambda call: c.SendMessage(text=call.body.text),
+                    see=room),
                 MessageSocketRoute(
                     path="/gallery/{ref}", summary="Look on", query_token=True, public=True, find=unlocked,
                     format=frames.talk(EVENTS, lambda state, viewer, now: [], lambda bye: None, RELAYS),
@@ -155,30 +158,32 @@ def dialect(prefix: str = "/toy", **changed: Any) -> Dialect:
                     closes={"ended": 4410}, refusals={},
                 ),
                 CommandRoute(path="/enter", summary="Join by code", body=Code, code=lambda body: body.code, forms=True,
-                    ask=lambda call: c.Join(), has_invitation=True, see=room),
+                    commands=(c.Join,), ask=lambda call: c.Join(), has_invitation=True, see=room),
                 ActionRoute(method="POST", path="/account", summary="Register", public=True, body=Say, status=201,
                     into=lambda call: accounts.Register(name=call.body.text, password="horse", role="student",
                         email=f"{call.body.text}@example.org"),
                     act=accounts.register, view=lambda login, call: login.user.name),
                 CommandRoute(path="/rooms/{ref}/turn", summary="Turn the key", body=Say,
                     find=lambda state, call: state.session.locked,
-                    ask=lambda call: c.Together([c.Unlock() if call.found else c.Lock()]),
+                    commands=(c.Lock, c.Unlock), ask=lambda call: c.Together([c.Unlock() if call.found else c.Lock()]),
                     see=lambda state, call: {"locked": state.session.locked, "made": len(call.made)}),
                 ContentRoute(path="/sounds/{audio_id}", summary="Listen", query_token=True, scoped=True,
                     query=library.ContentQuery, act=library.content),
                 ReadRoute(path="/rooms/{ref}/broken/", summary="Look badly", see=broken),
                 CommandRoute(
-                    path="/rooms/{ref}/join", summary="Join", ask=lambda call: c.Join(), has_invitation=True, see=room,
+                    path="/rooms/{ref}/join", summary="Join", commands=(c.Join,), ask=lambda call: c.Join(),
+                    has_invitation=True, see=room,
                 ),
                 CommandRoute(
                     path="/rooms/{ref}/mute", summary="Mute", body=Who,
                     find=lambda state, call: numbered(state, call.body.who).user_id,
-                    ask=lambda call: c.Mute(call.found), see=room,
+                    commands=(c.Mute,), ask=lambda call: c.Mute(call.found), see=room,
                     errors={"unknown_participant": (404, "nobody is {detail}")},
                 ),
                 CommandRoute(
                     path="/rooms/{ref}/invite", summary="Invite by number", body=Who, reads=Ask.OWNERSHIP,
                     lookup=accounts.numbered_student(lambda call: call.body.who),
+                    commands=(c.Invite, c.SendMessage),
                     ask=lambda call: c.Together([c.Invite(call.known.user_id), c.SendMessage(text=call.known.name)]),
                     see=lambda state, call: {"name": call.known.name, "made": len(call.made), "now": call.now},
                 ),
