@@ -357,7 +357,15 @@ class Record(NamedTuple):
         """Return the events of a stretch that a viewer receives. None: the events for everyone."""
         pairs = zip(self.rows, self.concerns, strict=True)
         seen = (row for row, who in pairs if who is None or viewer in who)
-        return [unnamed(row) for row in seen if after < row["seq"] <= upto]
+        return [self._unnamed(row, viewer) for row in seen if after < row["seq"] <= upto]
+
+    def _unnamed(self, row: Row, viewer: str | None) -> Row:
+        """Remove the actor of an anonymous event, except for the actor and, if it is a question, the teacher."""
+        anonymous = (
+            row["type"] in ("question_asked", "question_dismissed", "poll_voted") and "anonymous" in row["details"]
+        )
+        confidants = {row["actor"], self.room.teacher.user_id if row["type"] == "question_asked" else row["actor"]}
+        return row | {"actor": None} if anonymous and viewer not in confidants else row
 
     def of(self, *types: str) -> list[Row]:
         return [row for row in self.rows if row["type"] in types]
@@ -377,12 +385,6 @@ class Record(NamedTuple):
                 frame["text"] = ""
                 frame.pop("voice", None)
         return envelope | {"details": frame}
-
-
-def unnamed(row: Row) -> Row:
-    """Remove the actor of anonymous events, as streams do."""
-    hides = row["type"] in ("question_asked", "question_dismissed", "poll_voted") and row["details"].get("anonymous")
-    return row | {"actor": None} if hides else row
 
 
 def concerns(rows: list[Row], teacher: str) -> list[frozenset[str] | None]:
