@@ -16,6 +16,7 @@ from actors.session.ids import SessionId
 from server.api.handlers import DirectCommandEndpoint
 from server.api.pending_command import Pending
 from server.api.routes import Api, CommandSocketRoute
+from server.api.services import Services
 from server.api.websocket import Listener, SocketEndpoint
 from server.http.json_body import Decoder
 from server.http.problems import Problem
@@ -25,7 +26,6 @@ from server.http.uuids import new_id
 from server.security.principal import Principal
 from server.streams.subscriber import Subscriber
 from server.usecases.command_inputs import load_inputs
-from server.usecases.services import Services
 
 logger = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from actors.session.access import Ask
 from actors.session.ids import SessionId
 from server.api.identity import Identity
 from server.api.routes import Api, Row
+from server.api.services import Services
 from server.http import key_case
 from server.http.json_body import Decoder, from_query
 from server.http.multipart import Form, require_unencoded
@@ -27,7 +28,7 @@ from server.http.problems import Problem, too_fast
 from server.http.reply import Reply
 from server.security.principal import Principal
 from server.usecases.call import Call
-from server.usecases.services import Services
+from server.usecases.session_access import require_membership
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SESSION = web.RequestKey("session", str)
@@ -109,7 +110,9 @@ class Endpoint:
                 self.admit(caller)
             call = structs.replace(call, caller=caller)
         if isinstance(row.reads, Ask):
-            read = await self._services.readable(row.reads, session_id, call.principal, request.match_info["ref"])
+            read = await require_membership(
+                self._services, row.reads, session_id, call.principal, request.match_info["ref"]
+            )
             call = structs.replace(call, read=read)
         return call
 

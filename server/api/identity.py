@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from server.api.routes import Api, Row, StreamRoute
+from server.api.services import Services
 from server.http.problems import Problem, unauthenticated
 from server.security.principal import Principal
-from server.usecases.services import Services
 
 USER = web.RequestKey("user", str)
 

@@ -16,13 +16,13 @@ from actors.ports import LogUnavailable
 from actors.session.ids import SessionId
 from server.api.endpoint import SESSION
 from server.api.routes import Api, Frame, MessageSocketRoute
+from server.api.services import Services
 from server.api.websocket import Listener, SocketEndpoint
 from server.http.json_body import Decoder
 from server.http.problems import Problem, too_fast, unauthenticated
 from server.security.principal import AnonymousViewer, Principal
 from server.streams.subscriber import Subscriber
 from server.usecases.call import Call
-from server.usecases.services import Services
 from server.usecases.session_commands import asked
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from actors.messages import Execute, Fenced, Outcome
 from actors.ports import LogUnavailable
 from actors.session.ids import SessionId
 from server.api.handlers import DirectCommandEndpoint
+from server.api.services import Services
 from server.http.problems import Problem, problem_body
 from server.http.reply import Reply
 from server.http.request_id import CURRENT, working_for
-from server.usecases.services import Services
 
 logger = logging.getLogger(__name__)
 

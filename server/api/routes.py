@@ -19,6 +19,7 @@ from actors.session.access import Ask
 from actors.session.ids import SessionId
 from actors.session.state import State
 from actors.session.visibility import VisibleEvent
+from server.api.services import Services
 from server.http import key_case
 from server.http.multipart import Form
 from server.http.problems import Problem, ProblemBody, problem_body
@@ -26,7 +27,6 @@ from server.http.reply import Reply
 from server.security.principal import Principal
 from server.streams.format import Bye, StreamEncoder
 from server.usecases.call import Call, Content, Download, Playing
-from server.usecases.services import Services
 from server.usecases.session_commands import See
 from server.usecases.session_creation import CreationOptions
 from server.usecases.session_lookup import SessionLookup

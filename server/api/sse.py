@@ -21,13 +21,13 @@ from actors.session.visibility import Published
 from server.api.endpoint import SESSION, Endpoint
 from server.api.identity import USER
 from server.api.routes import Api, StreamRoute
+from server.api.services import Services
 from server.http.problems import Problem, problem_of
 from server.security.principal import AnonymousViewer, Principal, anonymous_viewer
 from server.streams.encoding import encode_missed
 from server.streams.format import Cursor
 from server.streams.subscriber import Subscriber
 from server.usecases.call import Call
-from server.usecases.services import Services
 from server.usecases.session_commands import seen
 
 DETACHED = web.RequestKey("detached", bool)

@@ -13,11 +13,11 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from yarl import URL
 
 from server.api.routes import Api, SocketRoute
+from server.api.services import Services
 from server.api.sse import StreamEndpoint
 from server.http.problems import Problem
 from server.security.principal import Principal
 from server.streams.subscriber import Subscriber
-from server.usecases.services import Services
 
 IN_FLIGHT = 32
 """Commands of one socket that may wait for their answers; with more, reading pauses."""

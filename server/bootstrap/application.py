@@ -41,9 +41,9 @@ from server.api.routes import (
     UploadRoute,
     UserStreamRoute,
 )
+from server.api.services import Services
 from server.api.sse import StreamEndpoint
 from server.bootstrap import health, metrics
-from server.usecases.services import Services
 
 ENDPOINTS: Mapping[type[Row], Callable[[Api, Any, Services], Endpoint]] = {
     ActionRoute: ActionEndpoint,

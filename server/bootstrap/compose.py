@@ -16,6 +16,7 @@ from actors.session.commands import ReportRecording
 from actors.session.ids import Millis, SessionId
 from actors.shared import Shared
 from actors.snapshots import SnapshotLimits
+from server.api.services import Services
 from server.bootstrap import metrics
 from server.bootstrap.background import Work, heartbeat, purge, start_all
 from server.bootstrap.providers import blob_store, push_provider, room_providers
@@ -45,7 +46,6 @@ from server.streams.hub import Hub
 from server.streams.notification_feed import NotificationFeed
 from server.usecases.audio.upload import sweeping
 from server.usecases.guest_identity import OUTLIVES_S
-from server.usecases.services import Services
 from server.usecases.session_lookup import SessionLookup
 from server.v1.webhooks import SENT, payload
 from storage.audio import Library

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from actors.ports import LogUnavailable
-from server.usecases.services import Services
+from server.api.services import Services
 
 CHECK_TIMEOUT_S = 2.0
 _DRAINING = web.AppKey("draining", dict[str, bool])

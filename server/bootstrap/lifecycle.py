@@ -15,6 +15,7 @@ from actors.ports import LogUnavailable
 from server import dialects
 from server.api.endpoint import within
 from server.api.routes import Api
+from server.api.services import Services
 from server.bootstrap import health
 from server.bootstrap.application import build
 from server.bootstrap.compose import SENDING_S, compose
@@ -23,7 +24,6 @@ from server.settings.sections import BadSetting, Settings
 from server.transport.aiohttp_protocol import protocol_factory
 from server.transport.connection import Connection, ConnectionLimit
 from server.transport.fast_lane import FastLane, fast_routes
-from server.usecases.services import Services
 from server.v1.table import API
 
 logger = logging.getLogger(__name__)

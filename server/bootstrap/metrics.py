@@ -15,8 +15,8 @@ from prometheus_client.registry import Collector
 
 from actors.persistence import Persistence
 from actors.session.state import Status
+from server.api.services import Services
 from server.http.problems import Problem
-from server.usecases.services import Services
 
 COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 5)
 COMMIT_ROWS = (1, 2, 5, 10, 25, 50, 100, 256)

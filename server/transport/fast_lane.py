@@ -21,12 +21,12 @@ from server.api.handlers import DirectCommandEndpoint
 from server.api.identity import bearer_token
 from server.api.pending_command import Pending
 from server.api.routes import Api, DirectCommandRoute
+from server.api.services import Services
 from server.http.problems import Problem
 from server.http.reply import Reply
 from server.http.uuids import new_id
 from server.transport.boundary import HEAD_END
 from server.usecases.command_inputs import LOOKUPS
-from server.usecases.services import Services
 
 PLAIN = frozenset({
     b"host", b"user-agent", b"accept", b"accept-encoding", b"accept-language", b"content-type", b"content-length",

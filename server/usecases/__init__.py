@@ -1,1 +1,1 @@
-"""What callers can do besides commands: (services, call) to a value. Knows no HTTP beyond `Problem`, and no SQL."""
+"""What callers can do besides commands: (parts, call) → value. Knows no HTTP beyond `Problem`, and no SQL."""

@@ -8,6 +8,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct
@@ -18,12 +19,15 @@ from server.http.problems import Problem, too_fast, unauthenticated
 from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
+from server.security.passwords import Passwords
 from server.security.principal import Principal
 from server.security.rate_limit import Rate
+from server.security.tokens import Tokens
+from server.settings.sections import Settings
+from server.streams.hub import Hub
 from server.usecases.call import Call
-from server.usecases.services import Services
 from storage.sessions import UUID
-from storage.users import User
+from storage.users import User, Users
 
 T = TypeVar("T")
 Account = User
@@ -47,6 +51,21 @@ Phone = Annotated[
 ]
 Password = Annotated[str, Meta(min_length=8, max_length=200)]
 UserRef = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)", description="a user's id, a UUID")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountParts:
+    """Accounts and logins."""
+
+    settings: Settings
+    users: Users
+    tokens: Tokens
+    hub: Hub
+    passwords: Passwords
+    attempts: Rate
+    """Of logging in: per account."""
+    addresses: Rate
+    """Of logging in and registering: per address, which a whole school may share."""
 
 
 class Register(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,23 +104,23 @@ class LoggedIn(Struct, frozen=True):
 
 
 @refuses(invalid=422, registration_off=403, taken=409)
-async def register(services: Services, call: Call) -> LoggedIn:
-    return await log_in(services, await enrol(services, call))
+async def register(parts: AccountParts, call: Call) -> LoggedIn:
+    return await log_in(parts, await enrol(parts, call))
 
 
 @refuses(invalid=422, registration_off=403, taken=409)
-async def enrol(services: Services, call: Call) -> User:
+async def enrol(parts: AccountParts, call: Call[Register]) -> User:
     """Make an account, and no login. Raises: Problem."""
-    body: Register = call.body
-    if not services.settings.auth.registration:
+    body = call.body
+    if not parts.settings.auth.registration:
         raise Problem(403, "registration_off", "Accounts are made by an administrator here.")
     if body.email is None and body.phone is None:
         raise Problem(422, "invalid", "Give an `email` or a `phone` to log in with.", field="email")
-    attempt(services.addresses, call.address)
-    hashed = await services.passwords.hash(body.password)
+    attempt(parts.addresses, call.address)
+    hashed = await parts.passwords.hash(body.password)
     user = User(UserId(new_id()), 0, body.name, lower(body.email), digits(body.phone), body.role, hashed)
     try:
-        return await services.users.create(user)
+        return await parts.users.create(user)
     except NotUnique as conflict:
         raise duplicate_account(conflict) from conflict
 
@@ -119,16 +138,16 @@ def digits(phone: str | None) -> str | None:
 
 
 @refuses(bad_credentials=401, invalid=422)
-async def login(services: Services, call: Call) -> LoggedIn:
-    body: Login = call.body
+async def login(parts: AccountParts, call: Call[Login]) -> LoggedIn:
+    body = call.body
     if (body.email is None) == (body.phone is None):
         raise Problem(422, "invalid", "Log in with either `email` or `phone`.", field="email")
-    attempt(services.addresses, call.address)
-    attempt(services.attempts, lower(body.email) or digits(body.phone) or "")
-    user = await services.users.find_login(email=lower(body.email), phone=digits(body.phone))
-    if not await services.passwords.check(user.password_hash if user else None, body.password) or user is None:
+    attempt(parts.addresses, call.address)
+    attempt(parts.attempts, lower(body.email) or digits(body.phone) or "")
+    user = await parts.users.find_login(email=lower(body.email), phone=digits(body.phone))
+    if not await parts.passwords.check(user.password_hash if user else None, body.password) or user is None:
         raise unauthenticated("Wrong email, phone or password.", "bad_credentials")
-    return await log_in(services, user)
+    return await log_in(parts, user)
 
 
 def attempt(rate: Rate, key: str) -> None:
@@ -137,45 +156,45 @@ def attempt(rate: Rate, key: str) -> None:
         raise too_fast("Too many attempts; wait a little.", wait)
 
 
-async def log_in(services: Services, user: User) -> LoggedIn:
+async def log_in(parts: AccountParts, user: User) -> LoggedIn:
     login_id, secret = new_id(), secrets.token_urlsafe(32)
-    await services.users.open_login(login_id, user.user_id, digest(secret), refresh_end(services))
-    return logged_in(services, user, login_id, secret)
+    await parts.users.open_login(login_id, user.user_id, digest(secret), refresh_end(parts))
+    return logged_in(parts, user, login_id, secret)
 
 
-def logged_in(services: Services, user: User, login_id: str, secret: str) -> LoggedIn:
-    return LoggedIn(user, services.tokens.issue(user, login_id), f"{login_id}.{secret}", services.tokens.ttl_s)
+def logged_in(parts: AccountParts, user: User, login_id: str, secret: str) -> LoggedIn:
+    return LoggedIn(user, parts.tokens.issue(user, login_id), f"{login_id}.{secret}", parts.tokens.ttl_s)
 
 
 def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def refresh_end(services: Services) -> Millis:
-    return Millis(now_millis() + services.settings.auth.refresh_ttl_s * 1000)
+def refresh_end(parts: AccountParts) -> Millis:
+    return Millis(now_millis() + parts.settings.auth.refresh_ttl_s * 1000)
 
 
 @refuses(bad_refresh_token=401)
-async def refresh(services: Services, call: Call) -> LoggedIn:
+async def refresh(parts: AccountParts, call: Call) -> LoggedIn:
     """Exchange a refresh token for new tokens. One used before is stolen: its whole login ends."""
     login_id, _, secret = call.body.refresh_token.partition(".")
     if not UUID.fullmatch(login_id):
         raise unauthenticated("The refresh token is not valid; log in again.", "bad_refresh_token")
     fresh = secrets.token_urlsafe(32)
-    user_id = await services.users.rotate(login_id, digest(secret), digest(fresh), refresh_end(services))
-    user = None if user_id is None else await services.users.find(user_id)
+    user_id = await parts.users.rotate(login_id, digest(secret), digest(fresh), refresh_end(parts))
+    user = None if user_id is None else await parts.users.find(user_id)
     if user is None:
         # Only one that was ours: whoever knows no more than a login's name ends nobody's.
-        if await services.users.used(login_id, digest(secret)):
-            await whole(stolen(services, login_id))
+        if await parts.users.used(login_id, digest(secret)):
+            await whole(stolen(parts, login_id))
         raise unauthenticated("The refresh token is not valid any more; log in again.", "bad_refresh_token")
-    return logged_in(services, user, login_id, fresh)
+    return logged_in(parts, user, login_id, fresh)
 
 
-async def stolen(services: Services, login_id: str) -> None:
-    if await services.users.revoke(login_id):
-        services.tokens.revoke(login_id)
-        services.hub.close_login(None, login_id)
+async def stolen(parts: AccountParts, login_id: str) -> None:
+    if await parts.users.revoke(login_id):
+        parts.tokens.revoke(login_id)
+        parts.hub.close_login(None, login_id)
 
 
 async def whole(work: Coroutine[Any, Any, T]) -> T:
@@ -183,67 +202,67 @@ async def whole(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(asyncio.create_task(work))
 
 
-async def logout(services: Services, call: Call) -> None:
+async def logout(parts: AccountParts, call: Call) -> None:
     # Without a login they are believed, and have none to end.
     if call.principal.login:
-        await whole(logged_out(services, call.principal))
+        await whole(logged_out(parts, call.principal))
 
 
-async def logged_out(services: Services, principal: Principal) -> None:
-    await services.users.end_login(principal.login, principal.user_id, principal.expires_at)
-    services.tokens.revoke(principal.login, principal.expires_at)
-    services.hub.close_login(principal.user_id, principal.login)
+async def logged_out(parts: AccountParts, principal: Principal) -> None:
+    await parts.users.end_login(principal.login, principal.user_id, principal.expires_at)
+    parts.tokens.revoke(principal.login, principal.expires_at)
+    parts.hub.close_login(principal.user_id, principal.login)
 
 
 @refuses(unauthenticated=401)
-async def me(services: Services, call: Call) -> User:
-    user = await services.users.find(call.principal.user_id)
+async def me(parts: AccountParts, call: Call) -> User:
+    user = await parts.users.find(call.principal.user_id)
     if user is None:
         raise unauthenticated("This account is gone.")
     return user
 
 
 @refuses(bad_credentials=403, taken=409, unauthenticated=401)
-async def change_me(services: Services, call: Call) -> User:
-    body: ChangeMe = call.body
-    user = await me(services, call)
+async def change_me(parts: AccountParts, call: Call[ChangeMe]) -> User:
+    body = call.body
+    user = await me(parts, call)
     if body.email or body.phone or body.password:
-        attempt(services.attempts, user.user_id)
-        if not await services.passwords.check(user.password_hash, body.current_password or ""):
+        attempt(parts.attempts, user.user_id)
+        if not await parts.passwords.check(user.password_hash, body.current_password or ""):
             raise Problem(
                 403, "bad_credentials", "Changing this needs your `current_password`.", field="current_password"
             )
-    hashed = None if body.password is None else await services.passwords.hash(body.password)
-    return await whole(changed(services, call, user, hashed))
+    hashed = None if body.password is None else await parts.passwords.hash(body.password)
+    return await whole(changed(parts, call, user, hashed))
 
 
-async def changed(services: Services, call: Call, user: User, hashed: str | None) -> User:
+async def changed(parts: AccountParts, call: Call[ChangeMe], user: User, hashed: str | None) -> User:
     """Change an account. Raises: Problem 409."""
-    body: ChangeMe = call.body
+    body = call.body
     try:
-        found = await services.users.change(
+        found = await parts.users.change(
             user.user_id, name=body.name, email=lower(body.email), phone=digits(body.phone), password_hash=hashed
         )
     except NotUnique as conflict:
         raise duplicate_account(conflict) from conflict
     if hashed is not None:
         # Whoever knew the old password is logged out, but for the one who has just changed it.
-        for login_id in await services.users.revoke_all(user.user_id, but=call.principal.login):
-            services.tokens.revoke(login_id)
-            services.hub.close_login(user.user_id, login_id)
+        for login_id in await parts.users.revoke_all(user.user_id, but=call.principal.login):
+            parts.tokens.revoke(login_id)
+            parts.hub.close_login(user.user_id, login_id)
     return found or user
 
 
 # Students
 
 
-def numbered_student(of: Callable[[Call], int]) -> Callable[[Services, Call], Awaitable[User]]:
+def numbered_student(of: Callable[[Call], int]) -> Callable[[AccountParts, Call], Awaitable[User]]:
     """Make what finds the student whose account's number a call names. Raises: Problem 404."""
 
     @refuses(unknown_user=404)
-    async def find(services: Services, call: Call) -> User:
+    async def find(parts: AccountParts, call: Call) -> User:
         number = of(call)
-        user = await services.users.find_number(number) if 0 < number < 1 << 31 else None
+        user = await parts.users.find_number(number) if 0 < number < 1 << 31 else None
         if user is None or user.role != "student":
             raise Problem(404, "unknown_user", f"There is no student {number}.", field="student_id")
         return user
@@ -258,6 +277,6 @@ class StudentsQuery(Struct, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
 
 
-async def students(services: Services, call: Call) -> list[User]:
+async def students(parts: AccountParts, call: Call) -> list[User]:
     """List all students. Who may see them has been seen to."""
-    return await services.users.students(skip=call.query.skip, limit=call.query.limit)
+    return await parts.users.students(skip=call.query.skip, limit=call.query.limit)

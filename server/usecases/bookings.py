@@ -3,6 +3,7 @@
 **Law:** a booking has one session or none, whoever asks for it, through whichever server and however often at once.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -22,12 +23,11 @@ from server.http.uuids import new_id
 from server.usecases.accounts import UserRef
 from server.usecases.call import Call
 from server.usecases.idempotent_creation import idempotent
-from server.usecases.services import Services
-from server.usecases.session_creation import CreationOptions, create_session_from
-from storage.bookings import Booking
+from server.usecases.session_creation import CreationOptions, CreationParts, create_session_from
+from storage.bookings import Booking, Bookings
 from storage.creations import Made
-from storage.sessions import UUID
-from storage.users import AccountRole
+from storage.sessions import UUID, Sessions
+from storage.users import AccountRole, Users
 
 YEARS = range(1970, 2200)
 LONGEST_MS = 24 * 3_600_000
@@ -36,6 +36,15 @@ EARLY_S = 15 * 60
 OVERRUN_S = 12 * 3_600
 """A lesson that nobody ends is ended so long after it should have been over."""
 TITLE = "Lesson"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BookingParts(CreationParts):
+    """Bookings and their sessions."""
+
+    bookings: Bookings
+    users: Users
+    sessions: Sessions
 
 
 class NewBooking(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,21 +74,21 @@ class Seen(Struct, frozen=True):
 
 
 @refuses(invalid=422, not_permitted=403, unknown_booking=404, unknown_user=404)
-async def create(services: Services, call: Call) -> Seen:
+async def create(parts: BookingParts, call: Call[NewBooking]) -> Seen:
     """Make a booking, as its tutor or its student. Raises: Problem 403, 404, 422."""
-    body: NewBooking = call.body
+    body = call.body
     caller = call.principal.user_id
     if caller not in (body.tutor_id, body.student_id):
         raise Problem(403, "not_permitted", "A booking is made by its tutor or its student.", field="tutor_id")
     starts_at, ends_at = lasting(body.starts_at, body.ends_at)
     if body.tutor_id == body.student_id:
         raise invalid("student_id", "`student_id` must be somebody else than `tutor_id`.")
-    await require_role(services, "tutor_id", body.tutor_id, "teacher")
-    await require_role(services, "student_id", body.student_id, "student")
+    await require_role(parts, "tutor_id", body.tutor_id, "teacher")
+    await require_role(parts, "student_id", body.student_id, "student")
 
     async def make(key: CreationKey | None) -> Seen:
         booking_id = new_id()
-        await services.bookings.create(
+        await parts.bookings.create(
             booking_id,
             tutor_id=UserId(body.tutor_id),
             student_id=UserId(body.student_id),
@@ -89,14 +98,14 @@ async def create(services: Services, call: Call) -> Seen:
             created_by=caller,
             key=key,
         )
-        return await seen(services, booking_id, caller)
+        return await seen(parts, booking_id, caller)
 
     async def again(made: Made) -> Seen:
-        now = (await seen(services, made.made_id, caller)).booking
+        now = (await seen(parts, made.made_id, caller)).booking
         then = structs.replace(now, session_id=None, session_status=None)
         return Seen(then, can_join(then, caller, then.created_at))
 
-    return await idempotent(services, call, make, again)
+    return await idempotent(parts.creations, call, make, again)
 
 
 def lasting(starts_at: datetime, ends_at: datetime) -> tuple[Millis, Millis]:
@@ -115,9 +124,9 @@ def invalid(field: str, detail: str) -> Problem:
     return Problem(422, "invalid", detail, field=field)
 
 
-async def require_role(services: Services, field: str, user_id: str, role: AccountRole) -> None:
+async def require_role(parts: BookingParts, field: str, user_id: str, role: AccountRole) -> None:
     """See that a booking's field names somebody of a role. Raises: Problem 404, 422."""
-    user = await services.users.find(UserId(user_id))
+    user = await parts.users.find(UserId(user_id))
     if user is None:
         raise Problem(404, "unknown_user", f"There is no user {user_id!r}.", field=field)
     if user.role != role:
@@ -125,13 +134,13 @@ async def require_role(services: Services, field: str, user_id: str, role: Accou
 
 
 @refuses(not_permitted=403, unknown_booking=404)
-async def find(services: Services, call: Call) -> Seen:
+async def find(parts: BookingParts, call: Call) -> Seen:
     """Read the booking that the path names, as its tutor or its student. Raises: Problem 403, 404."""
-    return await seen(services, call.params["booking_id"], call.principal.user_id)
+    return await seen(parts, call.params["booking_id"], call.principal.user_id)
 
 
-async def seen(services: Services, booking_id: str, user_id: UserId) -> Seen:
-    booking = await services.bookings.find(booking_id) if UUID.fullmatch(booking_id) else None
+async def seen(parts: BookingParts, booking_id: str, user_id: UserId) -> Seen:
+    booking = await parts.bookings.find(booking_id) if UUID.fullmatch(booking_id) else None
     if booking is None:
         raise Problem(
             404, "unknown_booking", f"There is no booking {booking_id!r}.", field="booking_id", location="path"
@@ -142,15 +151,15 @@ async def seen(services: Services, booking_id: str, user_id: UserId) -> Seen:
 
 
 @refuses(invalid=422)
-async def page(services: Services, call: Call) -> Listed:
+async def page(parts: BookingParts, call: Call[object, BookingQuery]) -> Listed:
     """List the caller's bookings, earliest first."""
-    query: BookingQuery = call.query
+    query = call.query
     caller, now = call.principal.user_id, now_millis()
-    found = await services.bookings.page(
+    found = await parts.bookings.page(
         caller, after=query.cursor, limit=query.limit + 1, since=millis(query.since), until=millis(query.until)
     )
     if query.cursor is not None and not found:
-        last = await services.bookings.find(query.cursor)
+        last = await parts.bookings.find(query.cursor)
         if last is None or not last.names(caller):
             raise invalid("cursor", "`cursor` must be a `next` of this list.")
     shown = [Seen(booking, can_join(booking, caller, now)) for booking in found[: query.limit]]
@@ -166,21 +175,21 @@ def can_join(booking: Booking, user_id: UserId, now: Millis) -> bool:
 @refuses(
     invalid=422, not_allowed=422, not_permitted=403, room_failed=502, taken=409, too_large=413, unknown_booking=404
 )
-async def ensure_session(services: Services, call: Call) -> Seen:
+async def ensure_session(parts: BookingParts, call: Call) -> Seen:
     """See that the booking that the path names has its session: the same one, whoever asks. Raises: Problem."""
-    made = await find(services, call)
+    made = await find(parts, call)
     if made.booking.session_id is not None:
         return made
     try:
-        new, opening = lesson(made.booking, await people(services, made.booking), now_millis())
-        await create_session_from(services, call.principal, new, opening)
+        new, opening = lesson(made.booking, await people(parts, made.booking), now_millis())
+        await create_session_from(parts, call.principal, new, opening)
     except NotUnique:
         pass  # Somebody else has been faster: theirs is the one.
-    return await find(services, call)
+    return await find(parts, call)
 
 
-async def people(services: Services, booking: Booking) -> dict[UserId, c.Person]:
-    return await services.users.people([booking.tutor_id, booking.student_id])
+async def people(parts: BookingParts, booking: Booking) -> dict[UserId, c.Person]:
+    return await parts.users.people([booking.tutor_id, booking.student_id])
 
 
 def lesson(booking: Booking, people: dict[UserId, c.Person], now: Millis) -> tuple[c.NewSession, CreationOptions]:
@@ -217,10 +226,10 @@ def moment(at: Millis) -> datetime:
     too_large=413,
     unknown_booking=404,
 )
-async def session(services: Services, call: Call) -> Session:
+async def session(parts: BookingParts, call: Call) -> Session:
     """Give the session of the booking that the path names, made if it is not there yet. Raises: Problem."""
-    booking: Any = (await ensure_session(services, call)).booking
-    found = await services.sessions.find(booking.session_id, call.principal.user_id)
+    booking: Any = (await ensure_session(parts, call)).booking
+    found = await parts.sessions.find(booking.session_id, call.principal.user_id)
     if found is None:
         raise Problem(410, "deleted", "This booking's session has been deleted.")
     return found.session

@@ -7,7 +7,6 @@ from msgspec import Meta, Struct
 
 from actors.session.ids import Millis
 from server.usecases.call import Call
-from server.usecases.services import Services
 
 
 class ClockQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,9 +30,9 @@ def millis(at_ms: float) -> Millis:
     return Millis(int(at_ms))
 
 
-async def now(services: Services, call: Call) -> Millis:
+async def now(parts: object, call: Call) -> Millis:
     return millis(now_ms())
 
 
-async def clock(services: Services, call: Call) -> Reading:
+async def clock(parts: object, call: Call) -> Reading:
     return Reading(call.query.t0, now_ms())

@@ -13,8 +13,7 @@ from server.http.problems import Problem
 from server.http.refusals import refuses
 from server.security.principal import Principal
 from server.usecases.call import Call
-from server.usecases.services import Services
-from server.usecases.sessions import look
+from server.usecases.session_access import HistoryParts, read_state, read_state_as_participant
 from storage.log.history import Edit
 
 TEXTS = 1 << 20
@@ -32,7 +31,7 @@ class Document(Struct, frozen=True):
 
 
 @refuses(not_joined=403, not_owner=403, not_permitted=403, waiting=403)
-async def document(services: Services, call: Call) -> Document:
+async def document(parts: HistoryParts, call: Call) -> Document:
     """Read the code as it is now."""
     viewer = call.principal.user_id
 
@@ -42,23 +41,23 @@ async def document(services: Services, call: Call) -> Document:
         code = state.code
         return Document(code.version, code.language, code.text, code.updates)
 
-    found: Document = await look(services, call, view)
+    found: Document = await read_state_as_participant(parts, call, view)
     return found
 
 
 async def earlier(
-    services: Services, session_id: SessionId, principal: Principal, command: RestoreCode
+    parts: HistoryParts, session_id: SessionId, principal: Principal, command: RestoreCode
 ) -> Mapping[str, object]:
     """Rebuild the version to bring back, for one who may edit: for others no log is read."""
 
     def view(state: State) -> bool:
         return allowed(state, principal.user_id, "edit_code") and command.version <= state.code.version
 
-    if not await services.look(session_id, session_id, view):
+    if not await read_state(parts, session_id, session_id, view):
         return {}
     if command.version == 0:
         return {"texts": {0: ""}}
-    edit = await services.records.edit(session_id, command.version)
+    edit = await parts.records.edit(session_id, command.version)
     return {} if edit is None else {"texts": {command.version: edit.text}}
 
 
@@ -72,8 +71,8 @@ class VersionsQuery(Struct, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
 
 
-async def versions(services: Services, call: Call) -> list[Edit]:
+async def versions(parts: HistoryParts, call: Call[object, VersionsQuery]) -> list[Edit]:
     """Give versions with their texts, latest first. Whether the caller may see them has been seen to."""
-    query: VersionsQuery = call.query
-    edits = await services.records.edits(call.session_id, before=query.before, limit=query.limit)
-    return await services.records.with_texts(call.session_id, edits, TEXTS)
+    query = call.query
+    edits = await parts.records.edits(call.session_id, before=query.before, limit=query.limit)
+    return await parts.records.with_texts(call.session_id, edits, TEXTS)

@@ -4,6 +4,7 @@ The machine reads no stores; the shell asks here first, and gives it what was fo
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from actors.session import commands as c
@@ -12,29 +13,41 @@ from server.http.problems import Problem
 from server.http.refusals import refuses
 from server.security.principal import Principal
 from server.usecases.code import earlier
-from server.usecases.services import Services
+from server.usecases.session_access import HistoryParts
+from storage.audio import Library
 from storage.sessions import UUID
+from storage.users import Users
 
 Fields = Mapping[str, Any]
 """Fields of `Caller`, by name."""
 NOTHING: Fields = {}
-LookUp = Callable[[Services, SessionId, Principal, Any], Awaitable[Fields]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputParts(HistoryParts):
+    """What commands refer to: users, pieces of audio, versions of the code."""
+
+    users: Users
+    audio: Library
+
+
+LookUp = Callable[[InputParts, SessionId, Principal, Any], Awaitable[Fields]]
 
 
 @refuses(unknown_user=404)
-async def people(services: Services, session_id: SessionId, principal: Principal, command: c.Invite) -> Fields:
+async def people(parts: InputParts, session_id: SessionId, principal: Principal, command: c.Invite) -> Fields:
     """Find whom an invitation is for. Raises: Problem 404."""
-    found = await services.users.people([command.user_id]) if UUID.fullmatch(command.user_id) else {}
+    found = await parts.users.people([command.user_id]) if UUID.fullmatch(command.user_id) else {}
     if command.user_id not in found:
         raise Problem(404, "unknown_user", f"There is no user {command.user_id!r}.", field="user_id")
     return {"people": found}
 
 
 async def tracks(
-    services: Services, session_id: SessionId, principal: Principal, command: c.SelectAudio | c.SendVoice
+    parts: InputParts, session_id: SessionId, principal: Principal, command: c.SelectAudio | c.SendVoice
 ) -> Fields:
     """Find a piece of audio that the caller owns, or that this session has shown them before."""
-    track = await services.audio.track(command.audio_id, principal.user_id, session_id, owned=principal.scope is None)
+    track = await parts.audio.track(command.audio_id, principal.user_id, session_id, owned=principal.scope is None)
     return NOTHING if track is None else {"tracks": {track.audio_id: track}}
 
 
@@ -46,13 +59,13 @@ LOOKUPS: Mapping[type[c.Command], LookUp] = {
 }
 
 
-async def load_inputs(services: Services, session_id: SessionId, principal: Principal, command: c.Command) -> Fields:
+async def load_inputs(parts: InputParts, session_id: SessionId, principal: Principal, command: c.Command) -> Fields:
     """Look up what a command needs, which is nothing for most. Raises: Problem."""
     if isinstance(command, c.Together):
         found: dict[str, Any] = {}
         for one in command.commands:
-            for name, value in (await load_inputs(services, session_id, principal, one)).items():
+            for name, value in (await load_inputs(parts, session_id, principal, one)).items():
                 found[name] = {**found.get(name, {}), **value}
         return found
     look_up = LOOKUPS.get(type(command))
-    return NOTHING if look_up is None else await look_up(services, session_id, principal, command)
+    return NOTHING if look_up is None else await look_up(parts, session_id, principal, command)

@@ -1,5 +1,6 @@
 """The devices that get push messages for a user: registering them, and taking them back."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -7,10 +8,10 @@ from msgspec import Meta, Struct
 
 from server.http.problems import Problem, unauthenticated
 from server.http.refusals import refuses
+from server.outbound.push.invitations import Invitations
 from server.security.principal import Principal
 from server.usecases.call import Call
-from server.usecases.services import Services
-from storage.devices import Device, Platform
+from storage.devices import Device, Devices, Platform
 
 Registered = Device
 TOKEN_LENGTH = 2_048
@@ -26,6 +27,14 @@ DeviceToken = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeviceParts:
+    """Devices for push messages."""
+
+    devices: Devices
+    invitations: Invitations
+
+
 class NewDevice(Struct, frozen=True, forbid_unknown_fields=True):
     platform: Platform
 
@@ -38,34 +47,34 @@ class NamedDevice(Struct, frozen=True):
 
 
 @refuses(invalid=422, revoked=401)
-async def put(services: Services, call: Call) -> Device:
-    return await register(services, call.principal, device_token(call), call.body.platform)
+async def put(parts: DeviceParts, call: Call) -> Device:
+    return await register(parts, call.principal, device_token(call), call.body.platform)
 
 
 @refuses(invalid=422)
-async def remove(services: Services, call: Call) -> None:
+async def remove(parts: DeviceParts, call: Call) -> None:
     """Take a device back; one that is not there, or another user's, is no mistake."""
-    await services.devices.remove(call.principal.user_id, device_token(call))
+    await parts.devices.remove(call.principal.user_id, device_token(call))
 
 
 @refuses(revoked=401)
-async def put_named(services: Services, call: Call) -> Device:
-    body: NamedDevice = call.body
-    return await register(services, call.principal, body.token, body.platform)
+async def put_named(parts: DeviceParts, call: Call[NamedDevice]) -> Device:
+    body = call.body
+    return await register(parts, call.principal, body.token, body.platform)
 
 
-async def remove_named(services: Services, call: Call) -> None:
+async def remove_named(parts: DeviceParts, call: Call) -> None:
     """As `remove`; of the body only the `token` counts."""
-    await services.devices.remove(call.principal.user_id, call.body.token)
+    await parts.devices.remove(call.principal.user_id, call.body.token)
 
 
-async def mine(services: Services, call: Call) -> list[Device]:
-    return await services.devices.of_user(call.principal.user_id)
+async def mine(parts: DeviceParts, call: Call) -> list[Device]:
+    return await parts.devices.of_user(call.principal.user_id)
 
 
-async def register(services: Services, principal: Principal, token: str, platform: Platform) -> Device:
+async def register(parts: DeviceParts, principal: Principal, token: str, platform: Platform) -> Device:
     """Have push messages for a user go to a device, until the login ends that said so. Raises: Problem 401."""
-    device = await services.devices.put(principal.user_id, principal.login, token, platform)
+    device = await parts.devices.put(principal.user_id, principal.login, token, platform)
     if device is None:
         raise unauthenticated("This login has ended. Log in again.", "revoked")
     return device
@@ -81,6 +90,6 @@ def device_token(call: Call) -> str:
         ) from error
 
 
-async def reached(services: Services, call: Call) -> int:
+async def reached(parts: DeviceParts, call: Call) -> int:
     """After an invitation: count the devices that it goes to. None, if they were invited already."""
-    return await services.invitations.count(call.known.user_id) if call.made else 0
+    return await parts.invitations.count(call.known.user_id) if call.made else 0

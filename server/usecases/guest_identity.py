@@ -6,6 +6,7 @@ token. The same id in another session is somebody else. No id of an account or a
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import Struct, structs
@@ -19,15 +20,21 @@ from server.http.uuids import new_id
 from server.security.principal import Principal
 from server.usecases.accounts import digest
 from server.usecases.call import Call
-from server.usecases.services import Services
-from server.usecases.session_commands import See, seen
-from server.usecases.session_tokens import scoped_end
+from server.usecases.session_commands import CommandParts, See, seen
+from server.usecases.session_tokens import TokenParts, scoped_end
 from storage.users import User
 
 NEVER = float("inf")
 OUTLIVES_S = 86_400
 """How long a token outlives its session: who comes too late is to learn that it is over, not that they are nobody."""
-Comes = Callable[[Services, Call], Awaitable[Principal]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestParts(CommandParts, TokenParts):
+    """Guests with ids from their own clients."""
+
+
+Comes = Callable[[GuestParts, Call], Awaitable[Principal]]
 
 
 class Newcomer(Struct, frozen=True):
@@ -45,13 +52,13 @@ def guest_from_token(kind: str, of: Callable[[Call], Newcomer], gate: See | None
     409, 429."""
 
     @refuses(somebody_else=403, taken=409, unknown_session=404)
-    async def comes(services: Services, call: Call) -> Principal:
+    async def comes(parts: GuestParts, call: Call) -> Principal:
         if gate is not None:
-            await seen(services, call, gate)
+            await seen(parts, call, gate)
         newcomer = of(call)
         if call.caller is not None:
             return oneself(call.caller, newcomer)
-        return await create_guest(services, call, kind, newcomer)
+        return await create_guest(parts, call, kind, newcomer)
 
     return comes
 
@@ -62,16 +69,16 @@ def guest_from_body(kind: str, of: Callable[[Call], Newcomer | str | None], gate
     Who names nobody that is there is a newcomer, if they say all of that, or else stands for the session's owner."""
 
     @refuses(not_open=403, over=410, somebody_else=403, taken=409, unauthenticated=401, unknown_session=404)
-    async def comes(services: Services, call: Call) -> Principal:
-        await seen(services, call, gate)
+    async def comes(parts: GuestParts, call: Call) -> Principal:
+        await seen(parts, call, gate)
         named = of(call)
         if call.caller is not None:
             return oneself(call.caller, named) if isinstance(named, Newcomer) else call.caller
-        known: Principal | None = await seen(services, call, lambda state, call: meant(state, named))
+        known: Principal | None = await seen(parts, call, lambda state, call: meant(state, named))
         if known is not None:
             return known
         if isinstance(named, Newcomer):
-            return await create_guest(services, call, kind, named)
+            return await create_guest(parts, call, kind, named)
         raise unauthenticated("There is nobody in this session to stand for.")
 
     return comes
@@ -104,12 +111,12 @@ def oneself(principal: Principal, newcomer: Newcomer) -> Principal:
     return principal if principal.colour else structs.replace(principal, colour=newcomer.colour)
 
 
-async def create_guest(services: Services, call: Call, kind: str, newcomer: Newcomer) -> Principal:
+async def create_guest(parts: GuestParts, call: Call, kind: str, newcomer: Newcomer) -> Principal:
     """Make a guest of a newcomer. Until they get a token the id is not theirs yet. Raises: Problem 409, 429."""
-    if wait := services.guests.take(call.address):
+    if wait := parts.guests.take(call.address):
         raise too_fast("Too many guests from this address; wait a little.", wait)
     session_id = call.session_id or SessionId(new_id())
-    user = await services.users.take_in_guest(
+    user = await parts.users.take_in_guest(
         f"{kind}:{session_id}",
         newcomer.id.lower(),
         new_id=UserId(new_id()),
@@ -129,38 +136,38 @@ def taken() -> Problem:
 
 
 @refuses(taken=409, unauthenticated=401, unknown_session=404)
-async def token(services: Services, call: Call, *_: Any) -> str:
+async def token(parts: GuestParts, call: Call, *_: Any) -> str:
     """Make a caller's token for a session that they are in. Raises: Problem 409."""
-    issued = await first_token(services, call)
+    issued = await first_token(parts, call)
     if issued is None:
         raise taken()
     return issued
 
 
 @refuses(unauthenticated=401, unknown_session=404)
-async def first_token(services: Services, call: Call, *_: Any) -> str | None:
+async def first_token(parts: GuestParts, call: Call, *_: Any) -> str | None:
     """Make a caller's token; None for a guest who has shown none, and has been given one before."""
     principal = call.principal
-    found = await services.sessions.find(call.session_id, principal.user_id)
-    user = await services.users.find(principal.user_id)
+    found = await parts.sessions.find(call.session_id, principal.user_id)
+    user = await parts.users.find(principal.user_id)
     if found is None:
         raise unknown_session(call.params.get("ref", ""))
     if user is None:
         raise unauthenticated("This account is gone.")
     ends_at = found.session.expires_at
-    expires_at = scoped_end(services) if ends_at is None else ends_at // 1000 + OUTLIVES_S
-    login = principal.login or await only_login(services, user, expires_at)
+    expires_at = scoped_end(parts) if ends_at is None else ends_at // 1000 + OUTLIVES_S
+    login = principal.login or await only_login(parts, user, expires_at)
     if not login:
         return None
     if principal.login and principal.scope is not None:
         expires_at = min(expires_at, int(principal.expires_at))
-    return services.tokens.issue_scoped(
+    return parts.tokens.issue_scoped(
         user, login, call.session_id, expires_at, dates_from=principal.dates_from, alias=principal.alias
     )
 
 
-async def only_login(services: Services, user: User, expires_at: int) -> str | None:
+async def only_login(parts: GuestParts, user: User, expires_at: int) -> str | None:
     """Open a guest's login, which no refresh token continues; None: they have one. Of two at a time one wins."""
     secret = digest(secrets.token_urlsafe(32))
-    opened = await services.users.open_only_login(user.user_id, secret, Millis(expires_at * 1000))
+    opened = await parts.users.open_only_login(user.user_id, secret, Millis(expires_at * 1000))
     return user.user_id if opened else None

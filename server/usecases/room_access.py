@@ -1,5 +1,6 @@
 """What lets people into a session's room, and what was recorded in it."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct
@@ -9,13 +10,20 @@ from actors.session.state import Recording, Session, State
 from server.http.problems import Problem, unknown_session
 from server.http.refusals import refuses
 from server.rooms.providers import DownloadLink, RoomFailed
-from server.rooms.provisioning import Meeting
+from server.rooms.provisioning import Meeting, RoomProvisioner
 from server.usecases.call import Call
 from server.usecases.records import recordings
-from server.usecases.services import Services
+from server.usecases.records.recordings import RecordingParts
 from storage.sessions import SessionMembership
 
 Taping = Literal["in-progress", "processing", "finished", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoomParts(RecordingParts):
+    """Rooms and recordings of sessions."""
+
+    rooms: RoomProvisioner
 
 
 class Met(Struct, frozen=True):
@@ -48,56 +56,56 @@ class Taped(Struct, frozen=True):
 
 
 @refuses(kicked=403, room_failed=502, unknown_session=404, waiting=403)
-async def met(services: Services, call: Call) -> Met:
+async def met(parts: RoomParts, call: Call) -> Met:
     """Let the caller into a session's room. Raises: Problem 403, 404, 502."""
-    found = await place_of(services, call)
+    found = await place_of(parts, call)
     session = found.session
     # Whoever was removed, or waits in the lobby, is not let into the room by another door.
     if found.membership.status in ("kicked", "denied", "waiting") and session.owner_id != call.principal.user_id:
         reason = "waiting" if found.membership.status == "waiting" else "kicked"
         raise Problem(403, reason, "The session does not let you in.")
-    return Met(session, await services.rooms.meeting(session, call.principal, call.origin))
+    return Met(session, await parts.rooms.meeting(session, call.principal, call.origin))
 
 
 @refuses(room_failed=502, unknown_session=404)
-async def met_as_owner(services: Services, call: Call) -> Met:
+async def met_as_owner(parts: RoomParts, call: Call) -> Met:
     """Read a session; let its owner into its room. Raises: Problem 404."""
-    session = await session_of(services, call)
+    session = await session_of(parts, call)
     if session.owner_id != call.principal.user_id:
         return Met(session, None)
-    return await met_at_creation(services, call, session)
+    return await met_at_creation(parts, call, session)
 
 
 @refuses(room_failed=502)
-async def met_at_creation(services: Services, call: Call, made: State | Session) -> Met:
+async def met_at_creation(parts: RoomParts, call: Call, made: State | Session) -> Met:
     """Let its owner into a session's room; a provider that is away takes nothing from the session itself."""
     session = made.session if isinstance(made, State) else made
     try:
-        return Met(session, await services.rooms.cached_meeting(session, call.principal, call.origin))
+        return Met(session, await parts.rooms.cached_meeting(session, call.principal, call.origin))
     except Problem:
         return Met(session, None)
 
 
-async def session_of(services: Services, call: Call) -> Session:
-    return (await place_of(services, call)).session
+async def session_of(parts: RoomParts, call: Call) -> Session:
+    return (await place_of(parts, call)).session
 
 
-async def place_of(services: Services, call: Call) -> SessionMembership:
-    found = await services.sessions.find(call.session_id, call.principal.user_id)
+async def place_of(parts: RoomParts, call: Call) -> SessionMembership:
+    found = await parts.sessions.find(call.session_id, call.principal.user_id)
     if found is None:
         raise unknown_session(call.params.get("ref", ""))
     return found
 
 
 @refuses(not_recorded=404, room_failed=502)
-async def latest_recording(services: Services, call: Call) -> Taped:
+async def latest_recording(parts: RoomParts, call: Call) -> Taped:
     """Find a session's latest recording, with links to it once it is finished. Raises: Problem 404, 502."""
-    found = await recordings.recordings(services, call)
+    found = await recordings.recordings(parts, call)
     if not found:
         raise Problem(404, "not_recorded", "This session has not been recorded.")
     latest = found[-1]
     status = taping(latest)
-    links = await linked(services, call, latest) if status == "finished" else None
+    links = await linked(parts, call, latest) if status == "finished" else None
     return Taped(call.session_id, latest, status, links)
 
 
@@ -110,29 +118,29 @@ def taping(recording: Recording) -> Taping:
 
 
 @refuses(no_file=404, not_ready=409, room_failed=502, unknown_recording=404)
-async def recording_file(services: Services, call: Call) -> DownloadLink:
+async def recording_file(parts: RoomParts, call: Call) -> DownloadLink:
     """Say where the file is that the room's provider has recorded. Raises: Problem 404, 409, 502."""
-    recording = await recordings.recording_named(services, call, call.params["recording"])
+    recording = await recordings.recording_named(parts, call, call.params["recording"])
     if recording.provider is None:
         raise Problem(404, "no_file", "No provider of rooms has recorded this: see its archive.", field="recording")
     if recording.status != "completed" or recording.provider_id is None:
         raise Problem(409, "not_ready", f"{recording.provider}'s recording is {recording.status}.", field="recording")
-    return await provider_link(services, recording.provider, recording.provider_id)
+    return await provider_link(parts, recording.provider, recording.provider_id)
 
 
-async def provider_link(services: Services, provider: str, recording_id: str) -> DownloadLink:
+async def provider_link(parts: RoomParts, provider: str, recording_id: str) -> DownloadLink:
     """Ask a provider for the link to its recording: it is never kept, since it expires. Raises: Problem 502."""
     try:
-        return await services.rooms.provider(provider).link(recording_id)
+        return await parts.rooms.provider(provider).link(recording_id)
     except RoomFailed as failed:
         raise Problem(502, "room_failed", f"The recording's link is not to be had: {failed.why}") from failed
 
 
-async def linked(services: Services, call: Call, recording: Recording) -> Links:
+async def linked(parts: RoomParts, call: Call, recording: Recording) -> Links:
     if recording.provider is not None and recording.provider_id is not None:
-        link = await provider_link(services, recording.provider, recording.provider_id)
+        link = await provider_link(parts, recording.provider, recording.provider_id)
         return Links(link.url, link.url, link.expires_at)
-    expires = services.urls.expiry()
+    expires = parts.urls.expiry()
     path = recordings.archive_path(call.session_id, recording.recording_id)
-    url = call.origin + services.urls.signed(path, expires)
+    url = call.origin + parts.urls.signed(path, expires)
     return Links(url, url, Millis(expires * 1000))

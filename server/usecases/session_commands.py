@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import structs
@@ -15,14 +16,22 @@ from actors.session.visibility import VisibleEvent, event_in_log
 from server.http.problems import problem_of, unknown_session
 from server.http.timestamps import now_millis
 from server.usecases.call import Call
-from server.usecases.command_inputs import load_inputs
-from server.usecases.services import Services
+from server.usecases.command_inputs import InputParts, load_inputs
+from server.usecases.session_access import read_state
+from storage.log.event_log import PostgresEventLog
 
 See = Callable[[State, Call], Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class CommandParts(InputParts):
+    """Commands to sessions."""
+
+    log: PostgresEventLog
+
+
 async def asked(
-    services: Services,
+    parts: CommandParts,
     call: Call,
     ask: Callable[[Call], Command],
     find: See | None,
@@ -32,27 +41,27 @@ async def asked(
 ) -> Call:
     """Have a session do what a call asks for; give the call with what it `found` and `made`. Raises: Problem."""
     if find is not None:
-        call = structs.replace(call, found=await seen(services, call, find))
+        call = structs.replace(call, found=await seen(parts, call, find))
     principal, command = call.principal, ask(call)
-    known = await load_inputs(services, call.session_id, principal, command)
+    known = await load_inputs(parts, call.session_id, principal, command)
     caller: Caller = structs.replace(principal.caller(has_invitation=has_invitation), **known)
-    outcome = await services.directory.ask(call.session_id, Execute(command, caller, key=key))
-    return structs.replace(call, made=await made(services, call, outcome))
+    outcome = await parts.directory.ask(call.session_id, Execute(command, caller, key=key))
+    return structs.replace(call, made=await made(parts, call, outcome))
 
 
-async def made(services: Services, call: Call, outcome: Outcome) -> list[VisibleEvent]:
+async def made(parts: CommandParts, call: Call, outcome: Outcome) -> list[VisibleEvent]:
     """Give the events of a command, this time's or the first time's. Raises: Problem."""
     match outcome:
         case Answer(published=published):
             return [out.whole for out in published]
         case Repeated(first_seq=first, last_seq=last):
-            rows = await services.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
+            rows = await parts.log.read(call.session_id, first - 1, last - first + 1) if last >= first else []
             return [event_in_log(row, call.principal.user_id) for row in rows]
         case _:
             raise problem_of(outcome, call.params.get("ref", ""))
 
 
-async def seen(services: Services, call: Call, see: See) -> Any:
+async def seen(parts: CommandParts, call: Call, see: See) -> Any:
     """Give what a dialect sees in a session. Raises: Problem."""
 
     ref = call.params.get("ref", "")
@@ -63,4 +72,4 @@ async def seen(services: Services, call: Call, see: See) -> Any:
             raise unknown_session(ref)
         return see(state, structs.replace(call, now=now_millis()))
 
-    return await services.look(call.session_id, ref, look)
+    return await read_state(parts, call.session_id, ref, look)

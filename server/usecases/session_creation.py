@@ -6,6 +6,7 @@
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct, structs
@@ -22,16 +23,28 @@ from server.http.problems import Problem, problem_of
 from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
+from server.rooms.provisioning import RoomProvisioner
 from server.security.principal import Principal
+from server.settings.sections import Settings
 from server.usecases.call import Call
 from server.usecases.idempotent_creation import idempotent
-from server.usecases.services import Services
-from storage.creations import Made
+from storage.creations import Creations, Made
+from storage.log.event_log import PostgresEventLog
 from storage.sessions import UUID
 
 CODE_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 """Without 0 O 1 I: codes are read out and typed."""
 TRIES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreationParts:
+    """The first commit of sessions."""
+
+    settings: Settings
+    log: PostgresEventLog
+    rooms: RoomProvisioner
+    creations: Creations
 
 
 class CreationOptions(Struct, frozen=True, kw_only=True):
@@ -59,9 +72,9 @@ class CreationOptions(Struct, frozen=True, kw_only=True):
 
 
 @refuses(invalid=422, not_allowed=422, not_permitted=403, room_failed=502, taken=409, too_large=413)
-async def create_session(services: Services, call: Call) -> Session:
+async def create_session(parts: CreationParts, call: Call) -> Session:
     require_teacher(call.principal)
-    return (await create_session_idempotent(services, call, call.body, CreationOptions())).session
+    return (await create_session_idempotent(parts, call, call.body, CreationOptions())).session
 
 
 def require_teacher(principal: Principal) -> None:
@@ -72,28 +85,28 @@ def require_teacher(principal: Principal) -> None:
 
 @refuses(invalid=422, not_allowed=422, room_failed=502, taken=409, too_large=413)
 async def create_session_idempotent(
-    services: Services, call: Call, new: c.NewSession, opening: CreationOptions
+    parts: CreationParts, call: Call, new: c.NewSession, opening: CreationOptions
 ) -> State:
     """Open a session, or give the one that the call's key has opened before, as it was then. Raises: Problem."""
 
     async def make(key: CreationKey | None) -> State:
-        return await create_session_from(services, call.principal, new, structs.replace(opening, key=key))
+        return await create_session_from(parts, call.principal, new, structs.replace(opening, key=key))
 
     async def again(made: Made) -> State:
-        return machine.replay(await services.log.read(SessionId(made.made_id), 0, made.last_seq))
+        return machine.replay(await parts.log.read(SessionId(made.made_id), 0, made.last_seq))
 
-    return await idempotent(services, call, make, again)
+    return await idempotent(parts.creations, call, make, again)
 
 
 async def create_session_from(
-    services: Services, principal: Principal, new: c.NewSession, opening: CreationOptions
+    parts: CreationParts, principal: Principal, new: c.NewSession, opening: CreationOptions
 ) -> State:
     """Commit a new session, with its room; give its state.
 
     Raises: Problem, NotUnique("booking"), NotUnique("key")."""
     if new.name is not None and (UUID.fullmatch(new.name) or not new.name.isprintable()):
         raise Problem(422, "invalid", "`name` must not look like an id, or have a newline in it.", field="name")
-    number, settings = await services.log.next_number(), services.settings.sessions
+    number, settings = await parts.log.next_number(), parts.settings.sessions
     for _ in range(TRIES):
         create = c.Create(
             new=new,
@@ -112,9 +125,9 @@ async def create_session_from(
         )
         # The provider's account may have a room of a name that somebody chose: with an ending nobody chose it is ours.
         room_named = create.name if new.name is None else f"{create.name}-{secrets.token_hex(6)}"
-        async with services.rooms.room(room_named, new, new.capacity or settings.default_capacity) as room:
+        async with parts.rooms.room(room_named, new, new.capacity or settings.default_capacity) as room:
             try:
-                return await committed(services, principal, structs.replace(create, room=room), opening)
+                return await committed(parts, principal, structs.replace(create, room=room), opening)
             except NotUnique as conflict:
                 if conflict.what in ("booking", "key"):
                     raise
@@ -125,12 +138,12 @@ async def create_session_from(
     raise Problem(503, "unavailable", "No free join code was found; try again.", retry_s=1)
 
 
-async def committed(services: Services, principal: Principal, create: c.Create, opening: CreationOptions) -> State:
+async def committed(parts: CreationParts, principal: Principal, create: c.Create, opening: CreationOptions) -> State:
     """Commit a new session. Raises: Problem, NotUnique for what somebody else has, a join code the last of all."""
     for attempt in range(1, TRIES + 1):
         state, commit = created(principal, create, opening)
         try:
-            await services.log.create(commit)
+            await parts.log.create(commit)
         except NotUnique as conflict:
             if conflict.what != "code" or attempt == TRIES:
                 raise

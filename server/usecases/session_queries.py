@@ -11,8 +11,7 @@ from server.http.problems import Problem
 from server.http.refusals import refuses
 from server.usecases.accounts import UserRef
 from server.usecases.call import Call
-from server.usecases.services import Services
-from server.usecases.sessions import look
+from server.usecases.session_access import SessionParts, read_state_as_participant
 
 
 class PermissionsQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,9 +49,9 @@ class Sending(Struct, frozen=True):
 
 
 @refuses(not_joined=403, not_owner=403, not_permitted=403, unknown_participant=404)
-async def permissions(services: Services, call: Call) -> Rights:
+async def permissions(parts: SessionParts, call: Call[object, PermissionsQuery]) -> Rights:
     """Say what the caller may do, or for moderators what another participant may."""
-    query: PermissionsQuery = call.query
+    query = call.query
     viewer = call.principal.user_id
     user_id = viewer if query.user_id is None else UserId(query.user_id)
 
@@ -67,20 +66,20 @@ async def permissions(services: Services, call: Call) -> Rights:
         role: Role | None = "host" if owner else place.role if place else None
         return Rights(user_id, role, [one.permission for one in why if one.allowed], why if query.explain else UNSET)
 
-    rights: Rights = await look(services, call, view)
+    rights: Rights = await read_state_as_participant(parts, call, view)
     return rights
 
 
 @refuses(not_joined=403, not_owner=403, not_permitted=403)
-async def media(services: Services, call: Call) -> Sending:
+async def media(parts: SessionParts, call: Call) -> Sending:
     """Say what everyone in the session sends."""
     viewer = call.principal.user_id
-    sending: Sending = await look(services, call, lambda state: sending_now(state, viewer))
+    sending: Sending = await read_state_as_participant(parts, call, lambda state: sending_now(state, viewer))
     return sending
 
 
 @refuses(not_joined=403, not_owner=403, not_permitted=403, unknown_participant=404)
-async def media_of(services: Services, call: Call) -> Sends:
+async def media_of(parts: SessionParts, call: Call) -> Sends:
     """Say what one participant sends."""
     viewer, user_id = call.principal.user_id, UserId(call.params["user_id"])
 
@@ -90,7 +89,7 @@ async def media_of(services: Services, call: Call) -> Sends:
             raise unknown(user_id)
         return sends(place)
 
-    found: Sends = await look(services, call, view)
+    found: Sends = await read_state_as_participant(parts, call, view)
     return found
 
 

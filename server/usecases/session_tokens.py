@@ -1,6 +1,7 @@
 """Credentials for one session alone: tokens that an account hands to a page, and guests, who have no other."""
 
 import secrets
+from dataclasses import dataclass
 
 from msgspec import Struct, structs
 
@@ -12,12 +13,26 @@ from server.http.problems import Problem, too_fast, unauthenticated, unknown_ses
 from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
-from server.rooms.provisioning import Meeting
+from server.rooms.provisioning import Meeting, RoomProvisioner
+from server.security.rate_limit import Rate
+from server.security.tokens import Tokens
+from server.settings.sections import Settings
 from server.usecases.accounts import digest
 from server.usecases.call import Call
-from server.usecases.services import Services
-from server.usecases.sessions import look
-from storage.users import User
+from server.usecases.session_access import SessionParts, read_state_as_participant
+from storage.users import User, Users
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenParts(SessionParts):
+    """Credentials for one session."""
+
+    settings: Settings
+    users: Users
+    tokens: Tokens
+    rooms: RoomProvisioner
+    guests: Rate
+    """Of new guests: per address."""
 
 
 class NewGuest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +56,7 @@ class GuestToken(Struct, frozen=True):
 
 
 @refuses(not_joined=403, not_owner=403, not_permitted=403, room_failed=502, unauthenticated=401)
-async def session_token(services: Services, call: Call) -> SessionToken:
+async def session_token(parts: TokenParts, call: Call) -> SessionToken:
     """Make a token for this session alone, of the login that asks for it. Another one never outlives the first."""
     principal = call.principal
 
@@ -49,29 +64,29 @@ async def session_token(services: Services, call: Call) -> SessionToken:
         permissions = [why.permission for why in explain(state, principal.user_id) if why.allowed]
         return permissions, structs.replace(state.session), role_of(state, principal.user_id) is not None
 
-    permissions, session, inside = await look(services, call, view)
-    user = await services.users.find(principal.user_id)
+    permissions, session, inside = await read_state_as_participant(parts, call, view)
+    user = await parts.users.find(principal.user_id)
     if user is None:
         raise unauthenticated("This account is gone.")
-    expires_at = scoped_end(services)
+    expires_at = scoped_end(parts)
     if principal.scope is not None:
         expires_at = min(expires_at, int(principal.expires_at))
-    token = services.tokens.issue_scoped(
+    token = parts.tokens.issue_scoped(
         user, principal.login, call.session_id, expires_at, dates_from=principal.dates_from
     )
     # Who waits in the lobby, or has left, is not let into the room by another door.
-    meeting = await services.rooms.meeting(session, principal, call.origin) if inside else None
+    meeting = await parts.rooms.meeting(session, principal, call.origin) if inside else None
     return SessionToken(token, Millis(expires_at * 1000), permissions, meeting)
 
 
 @refuses(cancelled=410, ended=410, feature_off=403, unknown_session=404)
-async def new_guest(services: Services, call: Call) -> GuestToken:
+async def new_guest(parts: TokenParts, call: Call[NewGuest]) -> GuestToken:
     """Let someone without an account in by the join code, or by the session's id, which is as hard to guess."""
-    body: NewGuest = call.body
-    if wait := services.guests.take(call.address):
+    body = call.body
+    if wait := parts.guests.take(call.address):
         raise too_fast("Too many guests from this address; wait a little.", wait)
     ref = call.params["ref"]
-    found = await services.sessions.find(call.session_id, UserId(new_id()))
+    found = await parts.sessions.find(call.session_id, UserId(new_id()))
     # Numbers and names can be guessed: to who comes by one, such a session is not there.
     if found is None or not (call.by_code or ref == call.session_id):
         raise unknown_session(ref)
@@ -80,13 +95,13 @@ async def new_guest(services: Services, call: Call) -> GuestToken:
         raise Problem(410, session.status, f"The session is {session.status}.")
     if not session.features.guests:
         raise Problem(403, "feature_off", "This session takes no guests; log in first.")
-    expires_at, login = scoped_end(services), new_id()
-    user = await services.users.create(User(UserId(new_id()), 0, body.name, None, None, "guest", None, body.colour))
+    expires_at, login = scoped_end(parts), new_id()
+    user = await parts.users.create(User(UserId(new_id()), 0, body.name, None, None, "guest", None, body.colour))
     # A login that no refresh token continues: so that it can be ended like any other.
-    await services.users.open_login(login, user.user_id, digest(secrets.token_urlsafe(32)), Millis(expires_at * 1000))
-    token = services.tokens.issue_scoped(user, login, call.session_id, expires_at)
+    await parts.users.open_login(login, user.user_id, digest(secrets.token_urlsafe(32)), Millis(expires_at * 1000))
+    token = parts.tokens.issue_scoped(user, login, call.session_id, expires_at)
     return GuestToken(token, user, Millis(expires_at * 1000))
 
 
-def scoped_end(services: Services) -> int:
-    return now_millis() // 1000 + services.settings.auth.session_token_ttl_s
+def scoped_end(parts: TokenParts) -> int:
+    return now_millis() // 1000 + parts.settings.auth.session_token_ttl_s

@@ -1,14 +1,15 @@
 """Sessions as they are: lists of them, one of them, its state for whoever may see it, tickets to its streams.
 
-Each takes the services and a verified call, and gives plain values for the API's own view to print.
+Each takes its parts and a verified call, and returns plain values for the API's own view to print.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
-from actors.session.access import Ask, check, membership
+from actors.session.access import Ask
 from actors.session.ids import Millis, SessionId, UserId
 from actors.session.state import Kind, Session, State, Status
 from server.http.pagination import PAGE, Listed, PageCursor, listed
@@ -16,10 +17,26 @@ from server.http.problems import unknown_session
 from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.security.principal import Principal
+from server.security.tickets import Tickets
 from server.usecases.accounts import UserRef
 from server.usecases.call import Call
-from server.usecases.services import Services
+from server.usecases.session_access import SessionParts, read_state_as_participant, require_membership
+from server.usecases.session_lookup import SessionLookup
 from storage.sessions import UUID, SessionMembership
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookupParts:
+    """Remembered references to sessions."""
+
+    session_lookup: SessionLookup
+
+
+@dataclass(frozen=True, kw_only=True)
+class TicketParts:
+    """Tickets that open streams."""
+
+    tickets: Tickets
 
 
 class SessionQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,17 +62,17 @@ class Slice(Struct, frozen=True, kw_only=True):
     """Only those made through it."""
 
 
-async def sliced(services: Services, call: Call) -> tuple[list[Session], int]:
+async def sliced(parts: SessionParts, call: Call[Slice]) -> tuple[list[Session], int]:
     """Give a slice, and how many sessions there are in all."""
-    asked: Slice = call.body
+    asked = call.body
     if asked.owner is not None and not UUID.fullmatch(asked.owner):
         return [], 0
-    return await services.sessions.slice(**structs.asdict(asked))
+    return await parts.sessions.slice(**structs.asdict(asked))
 
 
-async def list_sessions(services: Services, call: Call) -> Listed:
-    query: SessionQuery = call.query
-    found = await services.sessions.page(
+async def list_sessions(parts: SessionParts, call: Call[object, SessionQuery]) -> Listed:
+    query = call.query
+    found = await parts.sessions.page(
         call.principal.user_id,
         before=None if query.cursor is None else int(query.cursor),
         limit=query.limit + 1,
@@ -68,51 +85,42 @@ async def list_sessions(services: Services, call: Call) -> Listed:
     return listed(found, query.limit, lambda one: one.number)
 
 
-async def card(services: Services, call: Call) -> Session:
+async def card(parts: SessionParts, call: Call) -> Session:
     """Return a session to a caller who may read its card."""
     return call.card.session
 
 
 @refuses(kicked=403, not_joined=403, unknown_session=404)
-async def find_session(services: Services, call: Call) -> Session:
+async def find_session(parts: SessionParts, call: Call) -> Session:
     """Return a session after a command to it. Raise Problem 403, 404."""
-    return (await services.readable(Ask.CARD, call.session_id, call.principal, call.params["ref"])).session
+    return (await require_membership(parts, Ask.CARD, call.session_id, call.principal, call.params["ref"])).session
 
 
-async def state(services: Services, call: Call, encode: Any) -> bytes:
+async def state(
+    parts: SessionParts, call: Call, encode: Callable[[State, UserId, Millis, dict[Hashable, bytes]], bytes]
+) -> bytes:
     """Read a session's state for one who is in it. `encode(state, viewer, now, shared)` prints it."""
     viewer = call.principal.user_id
 
     def view(state: State) -> bytes:
         shared: dict[Hashable, bytes] = {}
-        return bytes(encode(state, viewer, now_millis(), shared))
+        return encode(state, viewer, now_millis(), shared)
 
-    return bytes(await look(services, call, view))
-
-
-async def look(services: Services, call: Call, view: Callable[[State], Any]) -> Any:
-    """Give what `view` makes of a session's state, for one who is in it, waits, or was in it. Raises: Problem."""
-    ref, viewer = call.params["ref"], call.principal.user_id
-
-    def permitted(state: State) -> Any:
-        check(Ask.STATE, membership(state, viewer))
-        return view(state)
-
-    return await services.look(call.session_id, ref, permitted)
+    return await read_state_as_participant(parts, call, view)
 
 
 @refuses(unknown_session=404)
-async def find_place(services: Services, call: Call) -> SessionMembership:
+async def find_place(parts: SessionParts, call: Call) -> SessionMembership:
     """Read a session and the caller's place in it. The caller has just been let in, so nothing is checked."""
-    found = await services.sessions.find(call.session_id, call.principal.user_id)
+    found = await parts.sessions.find(call.session_id, call.principal.user_id)
     if found is None:
         raise unknown_session(call.session_id)
     return found
 
 
-async def deleted(services: Services, call: Call) -> None:
+async def deleted(parts: LookupParts, call: Call) -> None:
     """After `session_deleted`: the session is not found any more."""
-    services.session_lookup.forget(call.session_id)
+    parts.session_lookup.forget(call.session_id)
 
 
 class Ticket(Struct, frozen=True):
@@ -120,14 +128,14 @@ class Ticket(Struct, frozen=True):
     expires_at: Millis
 
 
-async def ticket(services: Services, call: Call) -> Ticket:
-    return ticket_for(services, call.principal, call.session_id)
+async def ticket(parts: TicketParts, call: Call) -> Ticket:
+    return ticket_for(parts, call.principal, call.session_id)
 
 
-async def own_ticket(services: Services, call: Call) -> Ticket:
-    return ticket_for(services, call.principal, None)
+async def own_ticket(parts: TicketParts, call: Call) -> Ticket:
+    return ticket_for(parts, call.principal, None)
 
 
-def ticket_for(services: Services, principal: Principal, session_id: SessionId | None) -> Ticket:
-    text, expires_at = services.tickets.issue(principal, session_id)
+def ticket_for(parts: TicketParts, principal: Principal, session_id: SessionId | None) -> Ticket:
+    text, expires_at = parts.tickets.issue(principal, session_id)
     return Ticket(text, Millis(round(expires_at * 1000)))

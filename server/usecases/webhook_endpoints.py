@@ -5,6 +5,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -18,10 +19,11 @@ from server.http.problems import Problem, too_fast
 from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
-from server.outbound.webhooks import WebhookMessage, new_secret, parse_message_id, parse_secret, print_secret
+from server.outbound.dispatcher import Dispatcher
+from server.outbound.webhooks import WebhookMessage, Webhooks, new_secret, parse_message_id, parse_secret, print_secret
 from server.security.principal import Principal
+from server.settings.sections import Settings
 from server.usecases.call import Call
-from server.usecases.services import Services
 from storage.endpoints import Delivered, DeliveryStatus, TooMany, WebhookEndpoint
 from storage.outbox import Attempt
 from storage.sessions import UUID
@@ -30,6 +32,15 @@ Url = Annotated[str, Meta(min_length=1, max_length=2_000)]
 Types = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=100)]
 Text = Annotated[str, Meta(max_length=500)]
 SecretText = Annotated[str, Meta(max_length=200)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookParts:
+    """Webhook endpoints and their deliveries."""
+
+    settings: Settings
+    webhooks: Webhooks
+    dispatcher: Dispatcher
 
 
 class NewEndpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,27 +101,27 @@ class Replayed(Struct, frozen=True):
 
 
 @refuses(invalid=422, not_permitted=403, too_many=409, unknown_webhook=404)
-async def create(services: Services, call: Call) -> WithSecret:
-    body: NewEndpoint = call.body
+async def create(parts: WebhookParts, call: Call[NewEndpoint]) -> WithSecret:
+    body = call.body
     owner_id = call.principal.user_id
     if call.principal.role != "teacher":
         raise Problem(403, "not_permitted", "Only teachers may have webhooks: those tell of one's own sessions.")
-    types, secret = known_types(services, body.types), chosen_secret(body.secret)
-    url = await reachable(services, call.principal, body.url)
-    endpoint_id, most = new_id(), services.settings.webhooks.endpoints_per_user
-    sealed = services.webhooks.secret_box.encrypt(secret, endpoint_id)
+    types, secret = known_types(parts, body.types), chosen_secret(body.secret)
+    url = await reachable(parts, call.principal, body.url)
+    endpoint_id, most = new_id(), parts.settings.webhooks.endpoints_per_user
+    sealed = parts.webhooks.secret_box.encrypt(secret, endpoint_id)
     try:
-        await services.webhooks.endpoints.create(endpoint_id, owner_id, url, types, body.description, sealed, most)
+        await parts.webhooks.endpoints.create(endpoint_id, owner_id, url, types, body.description, sealed, most)
     except TooMany as error:
         raise Problem(409, "too_many", f"One may have {most} webhooks; delete one first.") from error
-    await noticed(services, owner_id)
-    return WithSecret(await found(services, owner_id, endpoint_id), print_secret(secret))
+    await noticed(parts, owner_id)
+    return WithSecret(await found(parts, owner_id, endpoint_id), print_secret(secret))
 
 
-def known_types(services: Services, types: list[str]) -> list[str]:
+def known_types(parts: WebhookParts, types: list[str]) -> list[str]:
     """Raises: Problem 422."""
     for name in types:
-        if name not in services.webhooks.wanted.every:
+        if name not in parts.webhooks.wanted.every:
             raise Problem(422, "invalid", f"There is no event type {name!r} to be sent.", field="types")
     return sorted(set(types))
 
@@ -127,32 +138,32 @@ def chosen_secret(text: str | None) -> bytes:
         ) from error
 
 
-async def reachable(services: Services, principal: Principal, url: str) -> str:
+async def reachable(parts: WebhookParts, principal: Principal, url: str) -> str:
     """See that a URL may be sent to. Raises: Problem 422, 429."""
-    limited(services, principal)
+    limited(parts, principal)
     try:
-        return await services.webhooks.outward.check(url)
+        return await parts.webhooks.outward.check(url)
     except ValueError as error:
         raise Problem(422, "invalid", f"`url` {error}.", field="url") from error
 
 
-def limited(services: Services, principal: Principal) -> None:
+def limited(parts: WebhookParts, principal: Principal) -> None:
     """Count what makes the server look something up or send something at once. Raises: Problem 429."""
-    if wait := services.webhooks.probes.take(principal.user_id):
-        raise too_fast(f"At most {services.settings.webhooks.probes_per_minute} a minute.", wait)
+    if wait := parts.webhooks.probes.take(principal.user_id):
+        raise too_fast(f"At most {parts.settings.webhooks.probes_per_minute} a minute.", wait)
 
 
-async def noticed(services: Services, owner_id: UserId) -> None:
+async def noticed(parts: WebhookParts, owner_id: UserId) -> None:
     """Have the next commit know of a change. It has been made: a database that is away now is asked again soon."""
     try:
-        await services.webhooks.wanted.read(owner_id)
+        await parts.webhooks.wanted.read(owner_id)
     except LogUnavailable:
         return
 
 
-async def found(services: Services, owner_id: UserId, endpoint_id: str) -> WebhookEndpoint:
+async def found(parts: WebhookParts, owner_id: UserId, endpoint_id: str) -> WebhookEndpoint:
     """Raises: Problem 404."""
-    endpoint = await services.webhooks.endpoints.find(endpoint_id, owner_id) if UUID.fullmatch(endpoint_id) else None
+    endpoint = await parts.webhooks.endpoints.find(endpoint_id, owner_id) if UUID.fullmatch(endpoint_id) else None
     if endpoint is None:
         raise unknown(endpoint_id)
     return endpoint
@@ -163,25 +174,25 @@ def unknown(endpoint_id: str) -> Problem:
 
 
 @refuses(unknown_webhook=404)
-async def own(services: Services, call: Call) -> WebhookEndpoint:
+async def own(parts: WebhookParts, call: Call) -> WebhookEndpoint:
     """Find the endpoint that the path names. Raises: Problem 404."""
-    return await found(services, call.principal.user_id, call.params["webhook_id"])
+    return await found(parts, call.principal.user_id, call.params["webhook_id"])
 
 
-async def page(services: Services, call: Call) -> Listed:
-    query: EndpointQuery = call.query
+async def page(parts: WebhookParts, call: Call[object, EndpointQuery]) -> Listed:
+    query = call.query
     before = None if query.cursor is None else int(query.cursor)
-    endpoints = await services.webhooks.endpoints.page(call.principal.user_id, before=before, limit=query.limit + 1)
+    endpoints = await parts.webhooks.endpoints.page(call.principal.user_id, before=before, limit=query.limit + 1)
     return listed(endpoints, query.limit, lambda one: one.number)
 
 
 @refuses(invalid=422, unknown_webhook=404)
-async def change(services: Services, call: Call) -> WebhookEndpoint:
-    body: ChangeEndpoint = call.body
-    endpoint = await own(services, call)
-    types = None if body.types is None else known_types(services, body.types)
-    url = None if body.url is None else await reachable(services, call.principal, body.url)
-    await services.webhooks.endpoints.change(
+async def change(parts: WebhookParts, call: Call[ChangeEndpoint]) -> WebhookEndpoint:
+    body = call.body
+    endpoint = await own(parts, call)
+    types = None if body.types is None else known_types(parts, body.types)
+    url = None if body.url is None else await reachable(parts, call.principal, body.url)
+    await parts.webhooks.endpoints.change(
         endpoint.endpoint_id,
         endpoint.owner_id,
         url=url,
@@ -189,78 +200,78 @@ async def change(services: Services, call: Call) -> WebhookEndpoint:
         description=body.description,
         enabled=body.enabled,
     )
-    await noticed(services, endpoint.owner_id)
+    await noticed(parts, endpoint.owner_id)
     if body.enabled is False:
-        await services.webhooks.outbox.abandon("webhook", endpoint.endpoint_id)
-    return await own(services, call)
+        await parts.webhooks.outbox.abandon("webhook", endpoint.endpoint_id)
+    return await own(parts, call)
 
 
 @refuses(unknown_webhook=404)
-async def remove(services: Services, call: Call) -> None:
-    endpoint = await own(services, call)
-    await services.webhooks.endpoints.remove(endpoint.endpoint_id, endpoint.owner_id)
-    await noticed(services, endpoint.owner_id)
-    await services.webhooks.outbox.abandon("webhook", endpoint.endpoint_id)
+async def remove(parts: WebhookParts, call: Call) -> None:
+    endpoint = await own(parts, call)
+    await parts.webhooks.endpoints.remove(endpoint.endpoint_id, endpoint.owner_id)
+    await noticed(parts, endpoint.owner_id)
+    await parts.webhooks.outbox.abandon("webhook", endpoint.endpoint_id)
 
 
 @refuses(invalid=422, unknown_webhook=404)
-async def rotate(services: Services, call: Call) -> WithSecret:
+async def rotate(parts: WebhookParts, call: Call) -> WithSecret:
     secret = chosen_secret(call.body.secret)
-    endpoint = await own(services, call)
-    sealed = services.webhooks.secret_box.encrypt(secret, endpoint.endpoint_id)
-    keep_s = services.settings.webhooks.rotation_s
-    await services.webhooks.endpoints.rotate(endpoint.endpoint_id, endpoint.owner_id, sealed, keep_s)
-    return WithSecret(await own(services, call), print_secret(secret))
+    endpoint = await own(parts, call)
+    sealed = parts.webhooks.secret_box.encrypt(secret, endpoint.endpoint_id)
+    keep_s = parts.settings.webhooks.rotation_s
+    await parts.webhooks.endpoints.rotate(endpoint.endpoint_id, endpoint.owner_id, sealed, keep_s)
+    return WithSecret(await own(parts, call), print_secret(secret))
 
 
-async def test(services: Services, call: Call, ping: Callable[[str, Millis], bytes]) -> Attempt:
+async def test(parts: WebhookParts, call: Call, ping: Callable[[str, Millis], bytes]) -> Attempt:
     """Send a ping now, also to an endpoint that is paused or disabled; say what came of it. `ping` prints its body."""
-    endpoint = await own(services, call)
-    limited(services, call.principal)
+    endpoint = await own(parts, call)
+    limited(parts, call.principal)
     at, started = now_millis(), time.perf_counter()
     message = WebhookMessage(f"ping_{new_id().replace('-', '')}", ping(endpoint.endpoint_id, at))
-    outcome = await services.webhooks.sender.post(endpoint.endpoint_id, message, disabled_too=True)
+    outcome = await parts.webhooks.sender.post(endpoint.endpoint_id, message, disabled_too=True)
     return Attempt(at, round((time.perf_counter() - started) * 1000), outcome.status, outcome.error)
 
 
 @refuses(unknown_webhook=404)
-async def deliveries(services: Services, call: Call) -> Listed:
-    query: DeliveryQuery = call.query
-    endpoint = await own(services, call)
+async def deliveries(parts: WebhookParts, call: Call[object, DeliveryQuery]) -> Listed:
+    query = call.query
+    endpoint = await own(parts, call)
     before = None if query.cursor is None else int(query.cursor)
-    rows = await services.webhooks.endpoints.deliveries(
+    rows = await parts.webhooks.endpoints.deliveries(
         endpoint.endpoint_id, status=query.status, before=before, limit=query.limit + 1
     )
     return listed(rows, query.limit, lambda row: row.id)
 
 
 @refuses(disabled=409, unknown_delivery=404, unknown_webhook=404)
-async def replay(services: Services, call: Call) -> Delivered:
+async def replay(parts: WebhookParts, call: Call) -> Delivered:
     """Have one delivery made again, or now."""
-    endpoint = await own(services, call)
+    endpoint = await own(parts, call)
     enabled(endpoint)
     named = parse_message_id(call.params["delivery"])
-    known = None if named is None else await services.webhooks.endpoints.delivery(endpoint.endpoint_id, *named)
+    known = None if named is None else await parts.webhooks.endpoints.delivery(endpoint.endpoint_id, *named)
     if named is None or known is None:
         raise Problem(404, "unknown_delivery", f"There is no delivery {call.params['delivery']!r} of this webhook.")
-    await services.webhooks.endpoints.replay(endpoint.endpoint_id, *named)
-    services.dispatcher.wake()
-    return await services.webhooks.endpoints.delivery(endpoint.endpoint_id, *named) or known
+    await parts.webhooks.endpoints.replay(endpoint.endpoint_id, *named)
+    parts.dispatcher.wake()
+    return await parts.webhooks.endpoints.delivery(endpoint.endpoint_id, *named) or known
 
 
 @refuses(disabled=409, unknown_webhook=404)
-async def replay_since(services: Services, call: Call) -> Replayed:
+async def replay_since(parts: WebhookParts, call: Call) -> Replayed:
     """Have everything delivered again that has happened since a time."""
-    endpoint = await own(services, call)
+    endpoint = await own(parts, call)
     enabled(endpoint)
-    limited(services, call.principal)
-    most = services.settings.webhooks.replay_rows
+    limited(parts, call.principal)
+    most = parts.settings.webhooks.replay_rows
     since = lifecycle.millis(call.body.since)
     assert since is not None
-    queued, latest = await services.webhooks.endpoints.replay_since(
-        endpoint.endpoint_id, since, every=services.webhooks.wanted.every, limit=most
+    queued, latest = await parts.webhooks.endpoints.replay_since(
+        endpoint.endpoint_id, since, every=parts.webhooks.wanted.every, limit=most
     )
-    services.dispatcher.wake()
+    parts.dispatcher.wake()
     return Replayed(queued, Millis(latest + 1) if latest is not None and queued >= most else None)
 
 

@@ -10,7 +10,6 @@ from actors.session.access import Ask
 from actors.session.ids import UserId
 from actors.session.state import Permission, Presence, Role, Session
 from actors.session.visibility import VisibleEvent
-from server.api.provider_webhooks import DAILY
 from server.api.routes import (
     OWN_RULE,
     ActionRoute,
@@ -18,8 +17,10 @@ from server.api.routes import (
     CommandRoute,
     CommandSocketRoute,
     DirectCommandRoute,
+    HookRoute,
     StreamRoute,
 )
+from server.api.services import Services
 from server.http.pagination import Listed
 from server.http.refusals import refuses
 from server.http.reply import Reply
@@ -27,8 +28,8 @@ from server.http.timestamps import rfc3339
 from server.usecases import accounts, code, session_queries, session_tokens, sessions
 from server.usecases.audio import library
 from server.usecases.call import Call
+from server.usecases.provider_webhooks import daily
 from server.usecases.records import log_pages
-from server.usecases.services import Services
 from server.usecases.session_creation import create_session
 from server.v1 import records
 from server.v1.audio import ROWS as AUDIO
@@ -366,7 +367,7 @@ API = Api(
             summary="Summarize the log", act=log_pages.log_summary,
             view=summary, answer=SummaryView,
         ),
-        DAILY,
+        HookRoute(path="/webhooks/daily", summary="Receive a signed webhook from Daily", act=daily),
         *records.rows(log_line),
     ),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 from actors.session.ids import Millis, UserId
 from actors.session.visibility import event_in_log
 from server.api.routes import ActionRoute
+from server.api.services import Services
 from server.http.pagination import Listed
 from server.http.refusals import refuses
 from server.http.reply import Reply
@@ -18,7 +19,6 @@ from server.outbound.webhooks import message_id
 from server.usecases import webhook_endpoints as do
 from server.usecases.call import Call
 from server.usecases.records.log_pages import EVENT_TYPES
-from server.usecases.services import Services
 from server.v1.frames import NAMES, SILENT, event_json
 from server.v1.views import Page, encode
 from storage.endpoints import Delivered, DeliveryStatus, Disabled, WebhookEndpoint

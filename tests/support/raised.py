@@ -16,11 +16,11 @@ from actors.session import commands as c
 from actors.session import machine
 from actors.session.access import Ask
 from actors.session.errors import Reason, Rejected
+from server.api.services import Services
 from server.http import problems
 from server.http.problems import Problem
 from server.http.refusals import READING
 from server.usecases.command_inputs import load_inputs
-from server.usecases.services import Services
 
 PARTS = get_type_hints(Services)
 Refusal = tuple[str, int]

@@ -8,8 +8,7 @@ from actors.session import events as e
 from actors.session.access import Ask
 from actors.session.errors import Reason
 from server.api.dialect import PLAIN, Dialect, detailed
-from server.api.provider_webhooks import DAILY
-from server.api.routes import ActionRoute, CommandRoute, CreateRoute, ReadRoute, under
+from server.api.routes import ActionRoute, CommandRoute, CreateRoute, HookRoute, ReadRoute, under
 from server.dialects.tutorium.bodies import (
     JoinByCode,
     Login,
@@ -41,6 +40,7 @@ from server.dialects.tutorium.views import (
 )
 from server.settings.sections import Settings
 from server.usecases import accounts, room_access, sessions
+from server.usecases.provider_webhooks import daily
 from server.usecases.session_creation import CreationOptions, room_name
 
 ERRORS: Mapping[Reason, tuple[int, str]] = {
@@ -142,7 +142,12 @@ def table(settings: Settings) -> Dialect:
         name="tutorium",
         title="Tutorium",
         prefix=mine.prefix,
-        rows=under("/api/v1", *ACCOUNTS, *SESSIONS, DAILY),
+        rows=under(
+            "/api/v1",
+            *ACCOUNTS,
+            *SESSIONS,
+            HookRoute(path="/webhooks/daily", summary="Receive a signed webhook from Daily", act=daily),
+        ),
         cors_origins=mine.cors_origins,
         kind="tutoring",
         named="number",

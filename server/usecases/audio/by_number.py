@@ -4,6 +4,8 @@
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct, structs
@@ -17,15 +19,27 @@ from server.http.multipart import Form
 from server.http.problems import Problem, problem_of
 from server.http.refusals import refuses
 from server.usecases.audio import library, upload
+from server.usecases.audio.library import LibraryParts
+from server.usecases.audio.upload import UploadParts
 from server.usecases.call import Call, Content
-from server.usecases.services import Services
-from server.usecases.session_commands import See, asked, seen
+from server.usecases.session_access import require_current, require_membership
+from server.usecases.session_commands import CommandParts, See, asked, seen
+from server.usecases.session_lookup import SessionLookup
 from storage.audio import Audio
 
 Piece = Audio
 MOST = (1 << 31) - 1
 Number = Annotated[int, Meta(ge=1, le=MOST)]
-Take = Callable[[Services, Call, Form], Awaitable[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberedAudioParts(LibraryParts, UploadParts, CommandParts):
+    """Pieces of audio by number, uploads that are sent to sessions."""
+
+    session_lookup: SessionLookup
+
+
+Take = Callable[[NumberedAudioParts, Call, Form], Awaitable[Any]]
 
 
 class UploadForm(Struct, frozen=True, kw_only=True):
@@ -47,54 +61,54 @@ class ListQuery(Struct, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
 
 
-def numbered(of: Callable[[Call], int | None]) -> Callable[[Services, Call], Awaitable[str | None]]:
+def numbered(of: Callable[[Call], int | None]) -> Callable[[NumberedAudioParts, Call], Awaitable[str | None]]:
     """Make what finds the piece whose number a call names; None: it names none. Raises: Problem 404."""
 
     @refuses(unknown_audio=404)
-    async def find(services: Services, call: Call) -> str | None:
+    async def find(parts: NumberedAudioParts, call: Call) -> str | None:
         number = of(call)
-        return None if number is None else await audio_id(services, number)
+        return None if number is None else await audio_id(parts, number)
 
     return find
 
 
-async def audio_id(services: Services, number: int) -> str:
+async def audio_id(parts: NumberedAudioParts, number: int) -> str:
     """Raises: Problem 404."""
-    found = await services.audio.numbered(number) if 0 < number <= MOST else None
+    found = await parts.audio.numbered(number) if 0 < number <= MOST else None
     if found is None:
         raise library.unknown_audio(str(number))
     return found
 
 
 @refuses(kicked=403, unknown_audio=404)
-async def content(services: Services, call: Call) -> Content:
+async def content(parts: NumberedAudioParts, call: Call) -> Content:
     """Find the content of the piece that the path names, for one who may have it. Raises: Problem 404."""
     text, principal = call.params["audio_id"], call.principal
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
         raise library.unknown_audio(text)
-    await services.require_current(principal)
-    found = await library.readable(services, await audio_id(services, int(text)), principal.user_id, principal.scope)
+    await require_current(parts, principal)
+    found = await library.readable(parts, await audio_id(parts, int(text)), principal.user_id, principal.scope)
     return Content(found.blob_key, found.size_bytes, found.content_type, f'"{found.sha256}"')
 
 
 @refuses(kicked=403, unknown_audio=404)
-async def whole(services: Services, call: Call) -> Content:
+async def whole(parts: NumberedAudioParts, call: Call) -> Content:
     """The same, to be shown in its place, and never a part."""
-    return structs.replace(await content(services, call), whole=True, headers={"Content-Disposition": "inline"})
+    return structs.replace(await content(parts, call), whole=True, headers={"Content-Disposition": "inline"})
 
 
-async def mine(services: Services, call: Call) -> list[Audio]:
+async def mine(parts: NumberedAudioParts, call: Call) -> list[Audio]:
     """List one's own pieces, newest first."""
-    return await services.audio.page(call.principal.user_id, before=None, limit=call.query.limit)
+    return await parts.audio.page(call.principal.user_id, before=None, limit=call.query.limit)
 
 
 def filing(kind: Kind, dialect: str) -> Take:
     """Make what takes an upload that names, if it does, one of the caller's own sessions, whose log then has it."""
 
-    async def session_of(services: Services, call: Call, text: str) -> str:
+    async def session_of(parts: NumberedAudioParts, call: Call, text: str) -> str:
         try:
-            session_id = await services.session_lookup.within(kind, dialect, "number", text)
-            found = await services.readable(Ask.OWNERSHIP, session_id, call.principal, text)
+            session_id = await parts.session_lookup.within(kind, dialect, "number", text)
+            found = await require_membership(parts, Ask.OWNERSHIP, session_id, call.principal, text)
         except Problem as problem:
             problem.field = "session_id"
             raise
@@ -116,12 +130,13 @@ def filing(kind: Kind, dialect: str) -> Take:
         unknown_session=404,
         unsupported_type=415,
     )
-    async def take(services: Services, call: Call, form: Form) -> Audio:
-        wanted = upload.Fields({"title": upload.titled, "session_id": session_of, "user_id": oneself}, ("title",))
-        piece, fields = await upload.store_upload(services, call, form, wanted)
+    async def take(parts: NumberedAudioParts, call: Call, form: Form) -> Audio:
+        session_id = partial(session_of, parts)
+        wanted = upload.Fields({"title": upload.titled, "session_id": session_id, "user_id": oneself}, ("title",))
+        piece, fields = await upload.store_upload(parts, call, form, wanted)
         if "session_id" in fields:
             call = structs.replace(call, session_id=SessionId(fields["session_id"]))
-            await told(services, call, piece, lambda call: c.LogAudioUpload(track_of(piece)))
+            await told(parts, call, piece, lambda call: c.LogAudioUpload(track_of(piece)))
         return piece
 
     return take
@@ -142,16 +157,16 @@ def saying(see: See) -> Take:
         unsupported_type=415,
         waiting=403,
     )
-    async def take(services: Services, call: Call, form: Form) -> Any:
+    async def take(parts: NumberedAudioParts, call: Call, form: Form) -> Any:
         wanted = upload.Fields({"title": upload.titled, "user_id": oneself})
-        piece, _ = await upload.store_upload(services, call, form, wanted)
-        call = await told(services, call, piece, lambda call: c.SendVoice(piece.audio_id))
-        return await seen(services, call, see)
+        piece, _ = await upload.store_upload(parts, call, form, wanted)
+        call = await told(parts, call, piece, lambda call: c.SendVoice(piece.audio_id))
+        return await seen(parts, call, see)
 
     return take
 
 
-async def oneself(services: Services, call: Call, text: str) -> str:
+async def oneself(call: Call, text: str) -> str:
     """Raises: Problem 403."""
     if text != str(call.principal.number):
         raise Problem(403, "somebody_else", "`user_id` is not who the token says you are.", field="user_id")
@@ -162,11 +177,11 @@ def track_of(piece: Audio) -> Track:
     return Track(piece.audio_id, piece.title, piece.duration_s, piece.number)
 
 
-async def told(services: Services, call: Call, piece: Audio, ask: Callable[[Call], c.Command]) -> Call:
+async def told(parts: NumberedAudioParts, call: Call, piece: Audio, ask: Callable[[Call], c.Command]) -> Call:
     """Have a session do something with a piece that has just come; without that it goes again. Raises: Problem."""
     try:
-        return await asked(services, call, ask, None)
+        return await asked(parts, call, ask, None)
     except Problem:
-        if blob_key := await services.audio.remove(piece.audio_id, call.principal.user_id):
-            await upload.discard(services.audio, services.blobs, blob_key)
+        if blob_key := await parts.audio.remove(piece.audio_id, call.principal.user_id):
+            await upload.discard(parts.audio, parts.blobs, blob_key)
         raise

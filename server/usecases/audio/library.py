@@ -3,6 +3,7 @@
 **Law:** content goes to its owner, and to those whom a session has shown it.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -13,11 +14,24 @@ from actors.session.visibility import event_in_log
 from server.http.pagination import PAGE, Listed, PageCursor, listed
 from server.http.problems import Problem, unauthenticated
 from server.http.refusals import refuses
+from server.security.signed_urls import UrlSigner
+from server.security.tokens import Tokens
 from server.usecases.audio.upload import Id, discard
 from server.usecases.call import Call, Content
-from server.usecases.services import Services
-from storage.audio import Audio
+from server.usecases.session_access import SessionParts, require_current
+from storage.audio import Audio, Library
+from storage.blobs import Blobs
 from storage.sessions import UUID
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibraryParts(SessionParts):
+    """Pieces of audio, their content and signed URLs."""
+
+    audio: Library
+    blobs: Blobs
+    tokens: Tokens
+    audio_urls: UrlSigner
 
 
 class AudioQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,9 +60,9 @@ class SignedUrl(Struct, frozen=True):
     expires_at: Millis
 
 
-async def page(services: Services, call: Call) -> Listed:
-    query: AudioQuery = call.query
-    found = await services.audio.page(
+async def page(parts: LibraryParts, call: Call[object, AudioQuery]) -> Listed:
+    query = call.query
+    found = await parts.audio.page(
         call.principal.user_id,
         before=None if query.cursor is None else int(query.cursor),
         limit=query.limit + 1,
@@ -58,18 +72,18 @@ async def page(services: Services, call: Call) -> Listed:
 
 
 @refuses(kicked=403, unknown_audio=404)
-async def find(services: Services, call: Call) -> Audio:
+async def find(parts: LibraryParts, call: Call) -> Audio:
     """Find the piece that the path names, for one who may read it. Raises: Problem 404, 403."""
     principal = call.principal
-    await services.require_current(principal)
-    found = await readable(services, call.params["audio_id"], principal.user_id, principal.scope)
+    await require_current(parts, principal)
+    found = await readable(parts, call.params["audio_id"], principal.user_id, principal.scope)
     # Where its owner has filed it is nobody else's business.
     return found if found.owner_id == principal.user_id else msgspec.structs.replace(found, session_id=None)
 
 
-async def readable(services: Services, audio_id: str, user_id: UserId, scope: SessionId | None) -> Audio:
+async def readable(parts: LibraryParts, audio_id: str, user_id: UserId, scope: SessionId | None) -> Audio:
     """Raises: Problem 404, also for what is not for this user: whether it exists is not theirs to know."""
-    found = await services.audio.find(audio_id, user_id, scope) if UUID.fullmatch(audio_id) else None
+    found = await parts.audio.find(audio_id, user_id, scope) if UUID.fullmatch(audio_id) else None
     if found is None:
         raise unknown_audio(audio_id)
     return found
@@ -80,25 +94,25 @@ def unknown_audio(audio_id: str) -> Problem:
 
 
 @refuses(bad_signature=403, expired=403, kicked=403, revoked=401, unauthenticated=401, unknown_audio=404)
-async def content(services: Services, call: Call) -> Content:
+async def content(parts: LibraryParts, call: Call) -> Content:
     """Find a piece's content for its reader, who is asked anew each time: a URL of someone kicked is over."""
     audio_id = call.params["audio_id"]
     if call.caller is not None:
-        await services.require_current(call.caller)
-    audio = await readable(services, audio_id, *reader(services, call, audio_id))
+        await require_current(parts, call.caller)
+    audio = await readable(parts, audio_id, *reader(parts, call, audio_id))
     return Content(audio.blob_key, audio.size_bytes, audio.content_type, f'"{audio.sha256}"')
 
 
-def reader(services: Services, call: Call, audio_id: str) -> tuple[UserId, SessionId | None]:
+def reader(parts: LibraryParts, call: Call[object, ContentQuery], audio_id: str) -> tuple[UserId, SessionId | None]:
     """Name who reads, and their credential's scope: a signed URL says, or a bearer token. Raises: Problem 401, 403."""
-    query: ContentQuery = call.query
+    query = call.query
     if query.user is None or query.login is None:
         if call.caller is None:
             raise unauthenticated("Send `Authorization: Bearer <access token>`, or use a signed URL.")
         return call.caller.user_id, call.caller.scope
     signed = resource(audio_id, query.user, query.login, query.session)
-    services.audio_urls.verify(signed, query.expires, query.signature)
-    if services.tokens.is_revoked(query.login):
+    parts.audio_urls.verify(signed, query.expires, query.signature)
+    if parts.tokens.is_revoked(query.login):
         raise unauthenticated("This login has ended. Log in again.", "revoked")
     return UserId(query.user), None if query.session is None else SessionId(query.session)
 
@@ -109,33 +123,33 @@ def resource(audio_id: str, user: str, login: str, session: str | None) -> str:
 
 
 @refuses(kicked=403, unknown_audio=404)
-async def url(services: Services, call: Call) -> SignedUrl:
+async def url(parts: LibraryParts, call: Call) -> SignedUrl:
     """Sign a URL of a piece's content, for `<audio>` elements, which cannot set headers."""
-    audio, principal, urls = await find(services, call), call.principal, services.audio_urls
+    audio, principal, urls = await find(parts, call), call.principal, parts.audio_urls
     expires = urls.expiry()
     signed = urls.signed(resource(audio.audio_id, principal.user_id, principal.login, principal.scope), expires)
     return SignedUrl(call.origin + signed, Millis(expires * 1000))
 
 
 @refuses(in_use=409, kicked=403, not_permitted=403, unknown_audio=404)
-async def remove(services: Services, call: Call) -> None:
+async def remove(parts: LibraryParts, call: Call) -> None:
     """Delete one's own piece. Voice messages that sent it stay, without a sound; what is on in a live session stays.
 
     Raises: Problem 404, 403, 409."""
-    audio, user_id = await find(services, call), call.principal.user_id
+    audio, user_id = await find(parts, call), call.principal.user_id
     if audio.owner_id != user_id:
         raise Problem(403, "not_permitted", "Only its owner may delete a piece of audio.")
-    if session_id := await services.audio.on_in(audio.audio_id):
+    if session_id := await parts.audio.on_in(audio.audio_id):
         raise Problem(409, "in_use", f"It is on in the live session {session_id}; select another there first.")
-    blob_key = await services.audio.remove(audio.audio_id, user_id)
+    blob_key = await parts.audio.remove(audio.audio_id, user_id)
     if blob_key is None:
         raise unknown_audio(audio.audio_id)
-    await discard(services.audio, services.blobs, blob_key)
+    await discard(parts.audio, parts.blobs, blob_key)
 
 
-async def history(services: Services, call: Call) -> Listed:
+async def history(parts: LibraryParts, call: Call) -> Listed:
     """Return what was played in a session, and when."""
     query = call.query
-    rows = await services.audio.history(call.session_id, after=int(query.cursor or 0), limit=query.limit + 1)
+    rows = await parts.audio.history(call.session_id, after=int(query.cursor or 0), limit=query.limit + 1)
     page = listed(rows, query.limit, lambda row: row.seq)
     return structs.replace(page, items=[event_in_log(row, call.principal.user_id) for row in page.items])

@@ -11,6 +11,8 @@ import io
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import Annotated, BinaryIO, cast
 
@@ -25,9 +27,12 @@ from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.http.uuids import new_id
 from server.security.principal import Principal
+from server.security.rate_limit import Rate
+from server.security.upload_slots import UploadSlots
+from server.settings.sections import Settings
 from server.usecases.audio import probe
 from server.usecases.call import Call
-from server.usecases.services import Services
+from server.usecases.session_access import SessionParts, require_membership
 from storage.audio import Audio, Library, OverQuota
 from storage.blobs import Blobs, BlobsUnavailable
 from storage.errors import StorageError
@@ -43,6 +48,18 @@ SWEPT_AT_ONCE = 100
 UNTITLED = "Untitled"
 
 Id = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)", description="an id, a UUID")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadParts(SessionParts):
+    """Uploads of pieces of audio."""
+
+    settings: Settings
+    audio: Library
+    blobs: Blobs
+    uploads: UploadSlots
+    commands: Rate
+    """Per user."""
 
 
 class AudioForm(Struct, frozen=True, kw_only=True):
@@ -110,11 +127,11 @@ def unsupported(detail: str) -> Problem:
 
 
 class Fields(Struct, frozen=True):
-    """What a form has besides its file: what checks each text, and makes of it what is kept. Raises: Problem.
+    """The fields of a form besides its file. Each function checks a field's text and returns the value to keep.
 
-    `strict`: anything else is a mistake, and not just left out."""
+    `strict`: refuse other fields instead of ignoring them."""
 
-    known: Mapping[str, Callable[[Services, Call, str], Awaitable[str]]]
+    known: Mapping[str, Callable[[Call, str], Awaitable[str]]]
     required: Collection[str] = ()
     strict: bool = False
 
@@ -129,38 +146,39 @@ class Fields(Struct, frozen=True):
     unknown_session=404,
     unsupported_type=415,
 )
-async def upload(services: Services, call: Call, form: Form) -> Audio:
-    return (await store_upload(services, call, form, Fields({"title": titled, "session_id": session_of}, strict=True)))[
-        0
-    ]
+async def upload(parts: UploadParts, call: Call, form: Form) -> Audio:
+    """Add a file to the caller's library. Raise Problem 403, 404, 408, 413, 415, 422, 429, 503."""
+    fields = Fields({"title": titled, "session_id": partial(session_of, parts)}, strict=True)
+    audio, _ = await store_upload(parts, call, form, fields)
+    return audio
 
 
-async def store_upload(services: Services, call: Call, form: Form, wanted: Fields) -> tuple[Audio, Mapping[str, str]]:
+async def store_upload(parts: UploadParts, call: Call, form: Form, wanted: Fields) -> tuple[Audio, Mapping[str, str]]:
     """Take a piece into the library; give it, and the form's other fields. Raises: Problem."""
     principal = call.principal
-    if wait := services.commands.take(principal.user_id):
-        raise too_fast(f"At most {services.settings.limits.user_commands_per_s} commands a second.", wait)
-    with services.uploads.hold(principal.user_id):
-        allowance = await allowance_of(services, principal.user_id)
+    if wait := parts.commands.take(principal.user_id):
+        raise too_fast(f"At most {parts.settings.limits.user_commands_per_s} commands a second.", wait)
+    with parts.uploads.hold(principal.user_id):
+        allowance = await allowance_of(parts, principal.user_id)
         allowance.check((form.length or 0) - OVERHEAD_BYTES)
         draft = PendingUpload(allowance)
         try:
-            fields = await received(services, call, form, draft, wanted)
+            fields = await received(parts, call, form, draft, wanted)
         except BaseException:
             # Also when the client has gone, which cancels this.
-            await discard(services.audio, services.blobs, draft.blob_key)
+            await discard(parts.audio, parts.blobs, draft.blob_key)
             raise
         try:
-            return await added(services, principal, draft, fields), fields
+            return await added(parts, principal, draft, fields), fields
         except Problem:
             # Only then: after anything else the piece may have been added all the same.
-            await discard(services.audio, services.blobs, draft.blob_key)
+            await discard(parts.audio, parts.blobs, draft.blob_key)
             raise
 
 
-async def allowance_of(services: Services, user_id: UserId) -> Allowance:
-    limits = services.settings.audio
-    left = limits.quota_bytes - await services.audio.used(user_id)
+async def allowance_of(parts: UploadParts, user_id: UserId) -> Allowance:
+    limits = parts.settings.audio
+    left = limits.quota_bytes - await parts.audio.used(user_id)
     if left < limits.max_bytes:
         return Allowance(max(left, 0), over_quota(limits.quota_bytes))
     most = limits.max_bytes
@@ -172,7 +190,7 @@ def over_quota(quota_bytes: int) -> Problem:
     return Problem(413, "quota", detail, field="file")
 
 
-async def received(services: Services, call: Call, form: Form, draft: PendingUpload, wanted: Fields) -> dict[str, str]:
+async def received(parts: UploadParts, call: Call, form: Form, draft: PendingUpload, wanted: Fields) -> dict[str, str]:
     """Read a form, its file into the blob store; give its other fields. Raises: Problem."""
     fields: dict[str, str] = {}
     seen: set[str] = set()
@@ -187,27 +205,27 @@ async def received(services: Services, call: Call, form: Form, draft: PendingUpl
             raise Problem(422, "invalid", detail, field=name[:64])
         seen.add(name)
         if name == "file":
-            await stored(services, part, draft)
+            await stored(parts, part, draft)
         else:
-            fields[name] = await wanted.known[name](services, call, await part.text(FIELD_BYTES))
+            fields[name] = await wanted.known[name](call, await part.text(FIELD_BYTES))
     for name in ("file", *wanted.required):
         if name not in seen:
             raise Problem(422, "invalid", f"The field `{name}` is required.", field=name)
     return fields
 
 
-async def stored(services: Services, part: Part, draft: PendingUpload) -> None:
+async def stored(parts: UploadParts, part: Part, draft: PendingUpload) -> None:
     """Stream a file into the blob store, and measure it. Raises: Problem."""
-    limits = services.settings.audio
-    slowest_s = services.settings.limits.body_timeout_s + limits.max_bytes / limits.min_bytes_per_s
-    await services.audio.announce(draft.blob_key, slowest_s + LATE_S)
+    limits = parts.settings.audio
+    slowest_s = parts.settings.limits.body_timeout_s + limits.max_bytes / limits.min_bytes_per_s
+    await parts.audio.announce(draft.blob_key, slowest_s + LATE_S)
     draft.filename = part.filename or ""
     try:
-        await services.blobs.put(draft.blob_key, draft.checked(part))
+        await parts.blobs.put(draft.blob_key, draft.checked(part))
     except BlobsUnavailable as error:
         raise blob_store_unavailable(error) from error
     try:
-        draft.facts = await asyncio.to_thread(measured, services.blobs, draft)
+        draft.facts = await asyncio.to_thread(measured, parts.blobs, draft)
     except probe.NotSound as error:
         raise unsupported(f"The file begins like {draft.kind}, but cannot be read as that.") from error
     except OSError as error:
@@ -221,8 +239,8 @@ def measured(blobs: Blobs, draft: PendingUpload) -> probe.AudioInfo:
         return probe.measured(draft.kind, cast(BinaryIO, file))
 
 
-async def titled(services: Services, call: Call, text: str) -> str:
-    """Raises: Problem 422."""
+async def titled(call: Call, text: str) -> str:
+    """Return a title. Raise Problem 422 if it is empty or too long."""
     try:
         return msgspec.convert(text, Title)
     except msgspec.ValidationError as error:
@@ -230,21 +248,21 @@ async def titled(services: Services, call: Call, text: str) -> str:
         raise Problem(422, "invalid", detail, field="title") from error
 
 
-async def session_of(services: Services, call: Call, text: str) -> str:
+async def session_of(parts: UploadParts, call: Call, text: str) -> str:
     """Check that a piece may be filed under a session: one that its owner has a part in. Raises: Problem."""
     if not UUID.fullmatch(text):
         raise Problem(422, "invalid", "`session_id` must be a session's id.", field="session_id")
     try:
-        await services.readable(Ask.CARD, SessionId(text), call.principal, text)
+        await require_membership(parts, Ask.CARD, SessionId(text), call.principal, text)
     except Problem as problem:
         problem.field = "session_id"
         raise
     return text
 
 
-async def added(services: Services, principal: Principal, draft: PendingUpload, fields: dict[str, str]) -> Audio:
+async def added(parts: UploadParts, principal: Principal, draft: PendingUpload, fields: dict[str, str]) -> Audio:
     """Give a stored blob its owner. Raises: Problem."""
-    quota_bytes = services.settings.audio.quota_bytes
+    quota_bytes = parts.settings.audio.quota_bytes
     assert draft.kind is not None
     audio = Audio(
         audio_id=draft.audio_id,
@@ -260,7 +278,7 @@ async def added(services: Services, principal: Principal, draft: PendingUpload, 
         created_at=now_millis(),
     )
     try:
-        made = await services.audio.add(audio, quota_bytes)
+        made = await parts.audio.add(audio, quota_bytes)
     except OverQuota as error:
         raise over_quota(quota_bytes) from error
     if made is None:

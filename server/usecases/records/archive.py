@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -16,12 +17,17 @@ from server.http.problems import unknown_session
 from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.usecases.call import Call, Download
-from server.usecases.records.recordings import Found, SignedQuery, archive_path, recording_named
-from server.usecases.services import Services
+from server.usecases.records.recordings import Found, RecordingParts, SignedQuery, archive_path, recording_named
+from server.usecases.session_access import HistoryParts
 from storage.log.history import TAKEN_AT_ONCE
 
 TRACKS = 1_000
 """Pieces of audio that an archive names at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveParts(HistoryParts, RecordingParts):
+    """Recordings and the logs that they are intervals of."""
 
 
 class Archive(Struct, frozen=True):
@@ -42,31 +48,31 @@ class ArchiveHead(Struct, frozen=True):
 
 
 @refuses(bad_signature=403, expired=403, unknown_recording=404, unknown_session=404)
-async def archive(services: Services, call: Call, lines: Archive) -> Download:
+async def archive(parts: ArchiveParts, call: Call[object, SignedQuery], lines: Archive) -> Download:
     """Give a recording, line by line, to whoever has its URL."""
-    query: SignedQuery = call.query
+    query = call.query
     resource = archive_path(call.session_id, recording_number(call.params["recording"]))
-    services.urls.verify(resource, query.expires, query.signature)
-    recording = await recording_named(services, call, call.params["recording"])
+    parts.urls.verify(resource, query.expires, query.signature)
+    recording = await recording_named(parts, call, call.params["recording"])
     first = recording.first_seq
-    upto = recording.last_seq or await services.records.last_seq(call.session_id)
-    state = await services.records.state_at(call.session_id, first - 1)
+    upto = recording.last_seq or await parts.records.last_seq(call.session_id)
+    state = await parts.records.state_at(call.session_id, first - 1)
     if state is None:
         raise unknown_session(call.params["ref"])
     # The code lets people in; an archive may go further than those it is for.
     state.session.code = ""
-    audio_ids = await audio_in(services, call.session_id, state, first, upto)
+    audio_ids = await audio_in(parts, call.session_id, state, first, upto)
     head = ArchiveHead(
         Found(state.session, recording, now_millis()),
         state,
-        await services.records.chat_count(call.session_id, first - 1),
+        await parts.records.chat_count(call.session_id, first - 1),
         audio_ids,
     )
 
     async def body() -> AsyncGenerator[bytes, None]:
         yield lines.head(head)
-        async with contextlib.aclosing(services.records.parts(call.session_id, after=first - 1, upto=upto)) as parts:
-            async for rows in parts:
+        async with contextlib.aclosing(parts.records.parts(call.session_id, after=first - 1, upto=upto)) as batches:
+            async for rows in batches:
                 shown = []
                 for index, row in enumerate(rows):
                     machine.apply(state, row)
@@ -84,12 +90,12 @@ def recording_number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-async def audio_in(services: Services, session_id: SessionId, state: State, first: int, upto: int) -> list[str]:
+async def audio_in(parts: ArchiveParts, session_id: SessionId, state: State, first: int, upto: int) -> list[str]:
     found = {} if state.playback is None else {state.playback.track.audio_id: None}
     types = (e.AudioSelected, e.ChatMessage)
-    reading = services.records.parts(session_id, after=first - 1, upto=upto, types=types)
-    async with contextlib.aclosing(reading) as parts:
-        async for rows in parts:
+    reading = parts.records.parts(session_id, after=first - 1, upto=upto, types=types)
+    async with contextlib.aclosing(reading) as batches:
+        async for rows in batches:
             for row in rows:
                 match row.event:
                     case e.AudioSelected(audio_id=audio_id):

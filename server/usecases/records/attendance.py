@@ -1,6 +1,7 @@
 """Who was in a session, and when."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -11,8 +12,15 @@ from actors.session.ids import Millis
 from actors.session.state import Session
 from server.http.timestamps import now_millis
 from server.usecases.call import Call
-from server.usecases.services import Services
-from storage.rooms import Visit
+from server.usecases.session_access import HistoryParts
+from storage.rooms import RoomLedger, Visit
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttendanceParts(HistoryParts):
+    """Logs of sessions and visits to their rooms."""
+
+    ledger: RoomLedger
 
 
 class AttendanceQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,13 +41,13 @@ class Attended(Struct, frozen=True):
     visits: list[Visit] = []
 
 
-async def attended(services: Services, call: Call) -> Attended:
+async def attended(parts: AttendanceParts, call: Call[object, AttendanceQuery]) -> Attended:
     """Say who was there: to owner, hosts and cohosts everyone, to others themselves."""
-    query: AttendanceQuery = call.query
+    query = call.query
     viewer = call.principal.user_id
     now, fold = now_millis(), Attendance()
-    upto = await services.records.last_seq(call.session_id)
-    async for rows in services.records.parts(call.session_id, upto=upto, types=attendance.TYPES):
+    upto = await parts.records.last_seq(call.session_id)
+    async for rows in parts.records.parts(call.session_id, upto=upto, types=attendance.TYPES):
         for row in rows:
             fold.add(row)
         await asyncio.sleep(0)
@@ -48,5 +56,5 @@ async def attended(services: Services, call: Call) -> Attended:
         lines = [line for line in lines if line.user_id == viewer]
     visits: list[Visit] = []
     if call.card.session.room is not None:
-        visits = await services.ledger.visits(call.session_id, None if call.card.membership.moderates else viewer)
+        visits = await parts.ledger.visits(call.session_id, None if call.card.membership.moderates else viewer)
     return Attended(call.card.session, fold.started_at, fold.end(now), lines, query.format == "csv", visits)

@@ -10,7 +10,7 @@ from actors.session.state import Question, Session, State
 from actors.session.visibility import VisibleEvent, event_in_log, question_visible
 from server.http.pagination import Listed
 from server.usecases.call import Call
-from server.usecases.services import Services
+from server.usecases.session_access import HistoryParts, read_state
 from storage.log.history import Chatted
 
 
@@ -29,10 +29,10 @@ class ChatPage(Struct, frozen=True):
     next: int | None
 
 
-async def chat(services: Services, call: Call, *, direct: bool = True) -> ChatPage:
+async def chat(parts: HistoryParts, call: Call[object, ChatQuery], *, direct: bool = True) -> ChatPage:
     """Give messages, latest first: those to everyone, and with `direct` those to one, for their two sides."""
-    query: ChatQuery = call.query
-    chatted = await services.records.chat(
+    query = call.query
+    chatted = await parts.records.chat(
         call.session_id, call.principal.user_id, before=query.before, limit=query.limit + 1, direct=direct
     )
     more = len(chatted.rows) > query.limit
@@ -41,12 +41,12 @@ async def chat(services: Services, call: Call, *, direct: bool = True) -> ChatPa
     return ChatPage(call.card.session, chatted, messages, chatted.rows[-1].seq if more else None)
 
 
-async def public_chat(services: Services, call: Call) -> ChatPage:
+async def public_chat(parts: HistoryParts, call: Call) -> ChatPage:
     """The same without direct messages, for clients that know of none."""
-    return await chat(services, call, direct=False)
+    return await chat(parts, call, direct=False)
 
 
-async def questions(services: Services, call: Call, show: Callable[[State, Question, bool], Any]) -> Listed:
+async def questions(parts: HistoryParts, call: Call, show: Callable[[State, Question, bool], Any]) -> Listed:
     """List questions, in the order they were asked: those shown to everyone, one's own, and for moderators the rest."""
     viewer = call.principal.user_id
 
@@ -58,4 +58,4 @@ async def questions(services: Services, call: Call, show: Callable[[State, Quest
             if question_visible(question, viewer, moderator=moderator)
         ]
 
-    return Listed(await services.look(call.session_id, call.params["ref"], view), None)
+    return Listed(await read_state(parts, call.session_id, call.params["ref"], view), None)

@@ -9,7 +9,7 @@ from server.http.pagination import Listed, listed
 from server.http.problems import Problem
 from server.http.refusals import refuses
 from server.usecases.call import Call
-from server.usecases.services import Services
+from server.usecases.session_access import HistoryParts
 from storage.log.history import Edit
 
 
@@ -22,18 +22,18 @@ class CodeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 @refuses(unknown_version=404)
-async def code_history(services: Services, call: Call) -> Listed:
+async def code_history(parts: HistoryParts, call: Call[object, CodeQuery]) -> Listed:
     """List versions of the code, latest first."""
-    query: CodeQuery = call.query
+    query = call.query
     if query.version is not None:
-        return Listed([await version(services, call.session_id, query.version)], None)
-    edits = await services.records.edits(call.session_id, before=query.cursor, limit=query.limit + 1)
+        return Listed([await version(parts, call.session_id, query.version)], None)
+    edits = await parts.records.edits(call.session_id, before=query.cursor, limit=query.limit + 1)
     return listed(edits, query.limit, lambda edit: edit.version)
 
 
-async def version(services: Services, session_id: SessionId, number: int) -> Edit:
+async def version(parts: HistoryParts, session_id: SessionId, number: int) -> Edit:
     """Rebuild a version of the code. Raises: Problem 404."""
-    edit = await services.records.edit(session_id, number)
+    edit = await parts.records.edit(session_id, number)
     if edit is None:
         raise Problem(404, "unknown_version", f"There is no version {number}.", field="version")
     return edit

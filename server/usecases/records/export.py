@@ -13,7 +13,7 @@ from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.usecases.call import Call, Download
 from server.usecases.records.readers import still
-from server.usecases.services import Services
+from server.usecases.session_access import HistoryParts, require_membership
 
 
 class Export(Struct, frozen=True):
@@ -24,17 +24,17 @@ class Export(Struct, frozen=True):
 
 
 @refuses(kicked=403, not_joined=403, not_permitted=403, unknown_session=404)
-async def export(services: Services, call: Call, lines: Export) -> Download:
+async def export(parts: HistoryParts, call: Call, lines: Export) -> Download:
     """Give the whole log as it is now, line by line."""
     ref, session_id, viewer = call.params["ref"], call.session_id, call.principal.user_id
     session = call.card.session
-    upto = await services.records.last_seq(session_id)
-    checked = still(lambda: services.readable(Ask.MODERATION, session_id, call.principal, ref))
+    upto = await parts.records.last_seq(session_id)
+    checked = still(lambda: require_membership(parts, Ask.MODERATION, session_id, call.principal, ref))
 
     async def body() -> AsyncGenerator[bytes, None]:
         yield lines.head(session, upto, now_millis())
-        async with contextlib.aclosing(services.records.parts(session_id, upto=upto)) as parts:
-            async for rows in parts:
+        async with contextlib.aclosing(parts.records.parts(session_id, upto=upto)) as batches:
+            async for rows in batches:
                 yield b"".join([lines.row(event_in_log(row, viewer)) for row in rows])
                 await checked()
 

@@ -3,6 +3,7 @@
 **Law:** the content of a direct message is for its two sides; moderators learn only that it was sent.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct, structs
@@ -17,14 +18,21 @@ from server.http.problems import Problem
 from server.http.refusals import refuses
 from server.usecases.accounts import UserRef
 from server.usecases.call import Call
-from server.usecases.services import Services
-from storage.log.event_log import Summary
-from storage.log.seeds_log import Line
+from storage.log.event_log import PostgresEventLog, Summary
+from storage.log.seeds_log import Line, Logs
 
 LogLine = Line
 
 
 LogSummary = Summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogParts:
+    """Logs of sessions, by id and by number."""
+
+    log: PostgresEventLog
+    logs: Logs
 
 
 class LinesQuery(Struct, frozen=True, kw_only=True):
@@ -39,21 +47,21 @@ class PlaybackQuery(Struct, frozen=True):
 PLAYBACK = ("audio_selected", "audio_play", "audio_pause", "audio_seek")
 
 
-async def lines(services: Services, call: Call) -> list[Line]:
+async def lines(parts: LogParts, call: Call[object, LinesQuery]) -> list[Line]:
     """Read a log, newest first. Whether the caller may has been seen to; `ref` is the session's number."""
-    query: LinesQuery = call.query
+    query = call.query
     types = None if query.event_type is None else [query.event_type]
-    return await services.logs.latest(int(call.params["ref"]), types=types, limit=query.limit)
+    return await parts.logs.latest(int(call.params["ref"]), types=types, limit=query.limit)
 
 
-async def lines_summary(services: Services, call: Call) -> Summary:
+async def lines_summary(parts: LogParts, call: Call) -> Summary:
     """Add up what `lines` reads."""
-    return await services.logs.summary(int(call.params["ref"]))
+    return await parts.logs.summary(int(call.params["ref"]))
 
 
-async def played(services: Services, call: Call) -> list[Line]:
+async def played(parts: LogParts, call: Call) -> list[Line]:
     """Read what was played in a session, newest first; for who is in it, or was until its end."""
-    return await services.logs.latest(int(call.params["ref"]), types=PLAYBACK, limit=call.query.limit)
+    return await parts.logs.latest(int(call.params["ref"]), types=PLAYBACK, limit=call.query.limit)
 
 
 EVENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(DurableEvent))
@@ -72,9 +80,9 @@ class LogQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 @refuses(invalid=422)
-async def log_page(services: Services, call: Call) -> Listed:
-    query: LogQuery = call.query
-    rows = await services.log.page(
+async def log_page(parts: LogParts, call: Call[object, LogQuery]) -> Listed:
+    query = call.query
+    rows = await parts.log.page(
         call.session_id,
         after=None if query.cursor is None else int(query.cursor),
         limit=query.limit + 1,
@@ -97,5 +105,5 @@ def event_types(listed: str) -> list[str]:
     return types
 
 
-async def log_summary(services: Services, call: Call) -> Summary:
-    return await services.log.summary(call.session_id)
+async def log_summary(parts: LogParts, call: Call) -> Summary:
+    return await parts.log.summary(call.session_id)

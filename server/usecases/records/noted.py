@@ -5,7 +5,7 @@ from msgspec import Struct
 from actors.session.ids import UserId
 from actors.session.visibility import VisibleEvent, event_in_log
 from server.usecases.call import Call
-from server.usecases.services import Services
+from server.usecases.session_access import HistoryParts
 
 
 class NotedQuery(Struct, frozen=True, kw_only=True):
@@ -13,20 +13,20 @@ class NotedQuery(Struct, frozen=True, kw_only=True):
     limit: int = 100
 
 
-async def noted(services: Services, call: Call) -> list[VisibleEvent]:
+async def noted(parts: HistoryParts, call: Call[NotedQuery]) -> list[VisibleEvent]:
     """Read what clients have noted, latest first: everybody's for owner, hosts and cohosts, one's own for others."""
-    query: NotedQuery = call.body
-    whose = await noted_by(services, call)
-    rows = await services.records.noted(call.session_id, event_type=query.event_type, user_id=whose, limit=query.limit)
+    query = call.body
+    whose = await noted_by(parts, call)
+    rows = await parts.records.noted(call.session_id, event_type=query.event_type, user_id=whose, limit=query.limit)
     return [event_in_log(row, call.principal.user_id) for row in rows]
 
 
-async def noted_counts(services: Services, call: Call) -> dict[str, int]:
+async def noted_counts(parts: HistoryParts, call: Call) -> dict[str, int]:
     """Count by type what `noted` reads."""
-    return await services.records.noted_counts(call.session_id, user_id=await noted_by(services, call))
+    return await parts.records.noted_counts(call.session_id, user_id=await noted_by(parts, call))
 
 
-async def noted_by(services: Services, call: Call) -> UserId | None:
+async def noted_by(parts: HistoryParts, call: Call) -> UserId | None:
     """Say whose notes the caller may read; None: everybody's. Raises: Problem 403, 404."""
     caller = call.principal.user_id
     return None if call.card.membership.moderates else caller

@@ -5,6 +5,7 @@ messages, nothing of the lobby or of what waits for approval, and of anonymous e
 who says who they are what their own stream would have shown them.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta, Struct, structs
@@ -15,13 +16,24 @@ from server.http.pagination import Listed
 from server.http.problems import Problem
 from server.http.refusals import refuses
 from server.http.timestamps import now_millis
+from server.rooms.recording_poll import RecordingPoller
+from server.security.signed_urls import UrlSigner
 from server.usecases.call import Call
-from server.usecases.services import Services
+from server.usecases.session_access import SessionParts, read_state
 
 Signature = Annotated[str, Meta(max_length=128)]
 
 
 Expires = Annotated[int, Meta(ge=0, lt=1 << 40)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingParts(SessionParts):
+    """Recordings of sessions."""
+
+    recording_poller: RecordingPoller
+    urls: UrlSigner
+    """Of recordings."""
 
 
 class Found(Struct, frozen=True):
@@ -54,38 +66,38 @@ def replay_path(session_id: SessionId, recording_id: int) -> str:
     return f"/v1/sessions/{session_id}/replay?recording={recording_id}"
 
 
-async def list_recordings(services: Services, call: Call) -> Listed:
+async def list_recordings(parts: RecordingParts, call: Call) -> Listed:
     session = call.card.session
     now = now_millis()
-    return Listed([Found(session, recording, now) for recording in await recordings(services, call)], None)
+    return Listed([Found(session, recording, now) for recording in await recordings(parts, call)], None)
 
 
-async def recordings(services: Services, call: Call) -> list[Recording]:
+async def recordings(parts: RecordingParts, call: Call) -> list[Recording]:
     """Read a session's recordings, having asked their provider about those that it should have spoken of by now."""
 
     def seen(state: State) -> tuple[Room | None, list[Recording]]:
         return state.session.room, [structs.replace(recording) for recording in state.recordings]
 
     ref = call.params["ref"]
-    room, found = await services.look(call.session_id, ref, seen)
-    if await services.recording_poller.ask(call.session_id, room, found):
-        _, found = await services.look(call.session_id, ref, seen)
+    room, found = await read_state(parts, call.session_id, ref, seen)
+    if await parts.recording_poller.ask(call.session_id, room, found):
+        _, found = await read_state(parts, call.session_id, ref, seen)
     return list(found)
 
 
-async def recording_named(services: Services, call: Call, recording_id: str | int) -> Recording:
+async def recording_named(parts: RecordingParts, call: Call, recording_id: str | int) -> Recording:
     """Raises: Problem 404."""
-    for recording in await recordings(services, call):
+    for recording in await recordings(parts, call):
         if str(recording.recording_id) == str(recording_id):
             return recording
     raise Problem(404, "unknown_recording", f"There is no recording {recording_id!r}.", field="recording")
 
 
 @refuses(unknown_recording=404)
-async def find_recording(services: Services, call: Call) -> Linked:
+async def find_recording(parts: RecordingParts, call: Call) -> Linked:
     session = call.card.session
-    recording = await recording_named(services, call, call.params["recording"])
-    urls, expires = services.urls, services.urls.expiry()
+    recording = await recording_named(parts, call, call.params["recording"])
+    urls, expires = parts.urls, parts.urls.expiry()
     return Linked(
         Found(session, recording, now_millis()),
         call.origin + urls.signed(archive_path(session.id, recording.recording_id), expires),

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -17,11 +18,14 @@ from actors.session.visibility import NOBODY
 from server.http.problems import Problem, unauthenticated, unknown_session
 from server.http.refusals import refuses
 from server.security.principal import Principal
+from server.security.tickets import Tickets
 from server.streams.format import Cursor, StreamEncoder
 from server.usecases.call import Call, Playing
+from server.usecases.records.archive import ArchiveParts
 from server.usecases.records.readers import CHECK_S, still
 from server.usecases.records.recordings import Expires, Signature, recording_named, replay_path
-from server.usecases.services import Services
+from server.usecases.session_access import require_membership
+from storage.log.event_log import PostgresEventLog
 
 FRESH_S = 2.0
 """How old rows may be when they are shown: a message can be deleted meanwhile."""
@@ -37,6 +41,14 @@ Position = Annotated[
         description="a `seq` such as `12`, or seconds such as `90.5s`",
     ),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayParts(ArchiveParts):
+    """What replays read, and the tickets that open them."""
+
+    log: PostgresEventLog
+    tickets: Tickets
 
 
 class ReplayQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
@@ -85,54 +97,54 @@ class Stretch(Struct, frozen=True):
     unknown_recording=404,
     unknown_session=404,
 )
-async def replay(services: Services, call: Call, frames: Frames) -> Playing:
-    query: ReplayQuery = call.query
+async def replay(parts: ReplayParts, call: Call[object, ReplayQuery], frames: Frames) -> Playing:
+    query = call.query
     session_id, ref = call.session_id, call.params["ref"]
-    reader = await replay_reader(services, call)
-    stretch = await stretch_of(services, call)
-    state = await services.records.state_at(session_id, stretch.after)
+    reader = await replay_reader(parts, call)
+    stretch = await stretch_of(parts, call)
+    state = await parts.records.state_at(session_id, stretch.after)
     if state is None:
         raise unknown_session(ref)
 
     async def check() -> None:
         if reader is not None:
-            await services.readable(Ask.HISTORY, session_id, reader, ref)
+            await require_membership(parts, Ask.HISTORY, session_id, reader, ref)
 
     viewer = NOBODY if reader is None else reader.user_id
     if reader is None:
         state.session.code = ""
-    return Playing(play(services, state, stretch, query, viewer, frames, still(check)), reader)
+    return Playing(play(parts, state, stretch, query, viewer, frames, still(check)), reader)
 
 
-async def replay_reader(services: Services, call: Call) -> Principal | None:
+async def replay_reader(parts: ReplayParts, call: Call[object, ReplayQuery]) -> Principal | None:
     """Verify who watches; None: whoever has a signed URL. Raises: Problem 401, 403, 404."""
-    query: ReplayQuery = call.query
+    query = call.query
     if query.signature is not None or query.expires is not None:
-        services.urls.verify(replay_path(call.session_id, query.recording or 0), query.expires, query.signature)
+        parts.urls.verify(replay_path(call.session_id, query.recording or 0), query.expires, query.signature)
         return None
     reader = call.caller
     if query.ticket is not None:
-        reader = services.tickets.redeem(query.ticket, call.session_id)
+        reader = parts.tickets.redeem(query.ticket, call.session_id)
         reader.require_scope(call.session_id)
     if reader is None:
         raise unauthenticated("Send `Authorization: Bearer <access token>`, a `ticket`, or use a signed URL.")
-    await services.readable(Ask.HISTORY, call.session_id, reader, call.params["ref"])
+    await require_membership(parts, Ask.HISTORY, call.session_id, reader, call.params["ref"])
     return reader
 
 
-async def stretch_of(services: Services, call: Call) -> Stretch:
+async def stretch_of(parts: ReplayParts, call: Call[object, ReplayQuery]) -> Stretch:
     """Find what is to be played. Raises: Problem."""
-    query: ReplayQuery = call.query
-    session_id, records = call.session_id, services.records
+    query = call.query
+    session_id, records = call.session_id, parts.records
     last = await records.last_seq(session_id)
     first, upto = 2, last
     begins_at = None
     if query.recording is not None:
-        recording = await recording_named(services, call, query.recording)
+        recording = await recording_named(parts, call, query.recording)
         first, upto = recording.first_seq, recording.last_seq or last
         begins_at = recording.started_at
     if (place := call.last_event_id or query.cursor) is not None:
-        return await resumed(services, call, place, first, upto)
+        return await resumed(parts, call, place, first, upto)
     after, at = first - 1, None
     if query.from_ is not None and query.from_.endswith("s"):
         base = begins_at or await records.started(session_id)
@@ -143,26 +155,26 @@ async def stretch_of(services: Services, call: Call) -> Stretch:
         after = max(after, int(query.from_) - 1)
     after = min(after, upto)
     if at is None:
-        at = (await services.log.read(session_id, min(after, upto - 1), 1))[0].at
+        at = (await parts.log.read(session_id, min(after, upto - 1), 1))[0].at
     return Stretch(after, upto, at)
 
 
-async def resumed(services: Services, call: Call, place: str, first: int, upto: int) -> Stretch:
+async def resumed(parts: ReplayParts, call: Call, place: str, first: int, upto: int) -> Stretch:
     """Go on from a cursor; from the beginning if it is not of this log. Raises: Problem 422."""
     cursor = Cursor.parse(place)
     if cursor is None:
         raise Problem(422, "invalid", "`cursor` must be `<epoch>-<seq>`, as in a frame's id.", field="cursor")
     if first - 1 <= cursor.seq <= upto and cursor.seq > 0:
-        row = (await services.log.read(call.session_id, cursor.seq - 1, 1))[0]
+        row = (await parts.log.read(call.session_id, cursor.seq - 1, 1))[0]
         if row.epoch == cursor.epoch:
-            last = (await services.log.read(call.session_id, upto - 1, 1))[0]
+            last = (await parts.log.read(call.session_id, upto - 1, 1))[0]
             return Stretch(cursor.seq, upto, row.at, (cursor, Cursor(last.epoch, upto)))
-    row = (await services.log.read(call.session_id, first - 2, 1))[0]
+    row = (await parts.log.read(call.session_id, first - 2, 1))[0]
     return Stretch(first - 1, upto, row.at, lost=True)
 
 
 async def play(
-    services: Services,
+    parts: ReplayParts,
     state: State,
     stretch: Stretch,
     query: ReplayQuery,
@@ -180,7 +192,7 @@ async def play(
         """Read on, anew if what is held is no longer fresh."""
         nonlocal rows, read_at
         if not rows or loop.time() - read_at > FRESH_S:
-            part = await services.records.part(state.session.id, after=state.seq, upto=stretch.upto, limit=REPLAY_ROWS)
+            part = await parts.records.part(state.session.id, after=state.seq, upto=stretch.upto, limit=REPLAY_ROWS)
             rows, read_at = deque(part), loop.time()
 
     while state.seq < stretch.upto:

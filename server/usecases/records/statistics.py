@@ -3,8 +3,8 @@
 from typing import Any
 
 from server.usecases.call import Call
-from server.usecases.services import Services
+from server.usecases.session_access import HistoryParts
 
 
-async def statistics(services: Services, call: Call) -> Any:
-    return await services.records.statistics(call.session_id)
+async def statistics(parts: HistoryParts, call: Call) -> Any:
+    return await parts.records.statistics(call.session_id)

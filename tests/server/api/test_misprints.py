@@ -12,8 +12,9 @@ from actors.session import events as e
 from actors.session.state import State
 from actors.session.visibility import VisibleEvent
 from server.api.routes import OWN_RULE, ActionRoute, Api, StreamRoute
+from server.api.services import Services
 from server.usecases.call import Call
-from server.usecases.services import Services
+from server.usecases.session_access import read_state
 from server.v1.frames import FRAMES
 from server.v1.table import API
 from tests.support.client import Seat
@@ -37,7 +38,7 @@ def no_hands(visible: VisibleEvent, state: State) -> bytes | None:
 
 
 async def mislook(services: Services, call: Call) -> Any:
-    return await services.look(call.session_id, call.params["ref"], misprint)
+    return await read_state(services, call.session_id, call.params["ref"], misprint)
 
 
 MISPRINTING = Misprinting(

@@ -23,13 +23,13 @@ from server.api.routes import (
     ReadRoute,
     StreamRoute,
 )
+from server.api.services import Services
 from server.http.problems import Problem
 from server.http.refusals import refusals_of, refuses
 from server.security.principal import Principal
 from server.usecases import accounts, sessions
 from server.usecases.audio import library
 from server.usecases.call import Call, Content
-from server.usecases.services import Services
 from server.usecases.session_commands import seen
 from server.usecases.session_creation import CreationOptions
 
