@@ -1,1 +1,1 @@
-"""One TCP connection: limits, fast lane, hand-over to aiohttp. No other package uses aiohttp's private parts."""
+"""One TCP connection: limits, fast lane, hand-over to aiohttp. Only this package uses aiohttp's private parts."""

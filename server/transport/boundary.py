@@ -1,4 +1,4 @@
-"""Where requests begin and end in a run of bytes, according to llhttp, the parser that aiohttp uses too. Pure."""
+"""Where requests begin and end in a sequence of bytes, according to llhttp, which aiohttp uses too. Pure."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ HEAD_END = b"\r\n\r\n"
 
 
 class MessageCounter:
-    """Counts requests for llhttp: those that have begun and not ended, and those that have ended."""
+    """Counts requests: those that are open (begun, not ended) and those that have ended. llhttp calls it."""
 
     __slots__ = ("ended", "open")
 
@@ -38,17 +38,18 @@ class Follower:
         self._parser.feed_data(data)
 
     def length_until(self, ended: int, data: bytes) -> int:
-        """Return how many of the next bytes it takes until as many requests have ended."""
+        """Parse `data` until `ended` requests have ended in all. Return how many bytes that took."""
         size = 0
         while self.messages.ended < ended and size < len(data):
             size += 1
-            with contextlib.suppress(httptools.HttpParserError):  # the last byte of `Connection: close` raises
+            # The last byte of a request with `Connection: close` raises.
+            with contextlib.suppress(httptools.HttpParserError):
                 self.feed(data[size - 1 : size])
         return size
 
 
 class RequestBoundary:
-    """Follows the bytes that aiohttp is given, with a parser like its own, to know whether they end with a request."""
+    """Follows the bytes that aiohttp receives, with the same parser, to know whether a request ends with them."""
 
     __slots__ = ("_ahead", "_behind", "invalid")
 
@@ -56,19 +57,20 @@ class RequestBoundary:
         self._ahead: Follower | None = Follower()
         """None after an upgrade or an error."""
         self._behind = Follower()
-        """Where `_ahead` was before the last bytes: parsers cannot go back."""
+        """Has not parsed the bytes at which `_ahead` failed: a parser cannot go back."""
         self.invalid = False
-        """A request that had begun continues with bytes that are not HTTP."""
+        """An open request continues with bytes that are not HTTP."""
 
     @property
     def reached(self) -> bool:
-        """Whether the bytes so far end where a request ends. Never again after an upgrade or an error."""
+        """Whether the bytes so far end where a request ends. False for good after an upgrade or an error."""
         return self._ahead is not None and not self._ahead.messages.open
 
     def feed(self, data: bytes) -> int:
         """Follow the next bytes.
 
-        Return how many of them belong to complete requests, if something that is no request follows; otherwise 0."""
+        If they contain bytes that are not HTTP, return the length of the prefix that consists of complete requests;
+        otherwise 0."""
         if self._ahead is None:
             return 0
         try:

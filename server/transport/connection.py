@@ -1,7 +1,7 @@
-"""The first protocol on every connection: does what its gate decides, with the event loop, the socket and aiohttp.
+"""The first protocol on every connection: it carries out what its gate decides, on the socket and with aiohttp.
 
-**Law:** it decides nothing about requests itself. It bounds how many connections an address has, and gives a client
-that does not read its last answer only so long.
+**Law:** it decides nothing about requests. It bounds the connections of each address, and how long a connection that
+closes waits for its client to read.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ TOO_LARGE = closing_answer(Problem(431, "too_large", "The request line and heade
 
 
 class ConnectionLimit:
-    """Counts the open connections of each address. A trusted proxy has no limit: it speaks for all its clients."""
+    """Counts the open connections of each address. A trusted proxy has no limit: it stands for all of its clients."""
 
     def __init__(self, per_address: int, trusted: Callable[[str], bool]) -> None:
         self._per_address = per_address
@@ -66,7 +66,7 @@ class RequestTaker(Protocol):
     def take(self, data: bytes, write: Callable[[bytes], None]) -> int | None:
         """Take the request at the beginning of `data`, and pass its answer to `write`, now or later.
 
-        Return the request's length; 0: it is not complete; None: it is not for the fast lane."""
+        Return the request's length; 0 if it is not complete; None if it is not for the fast lane."""
 
 
 class Connection(asyncio.Protocol):
@@ -89,9 +89,9 @@ class Connection(asyncio.Protocol):
         self._lost: Callable[[], None] | None = None
         self._taking = False
         self._withheld = False
-        """The transport has been paused because the gate said so; aiohttp pauses it too."""
+        """Reading has been paused because of the gate. aiohttp pauses reading as well, independently."""
         self._address: str | None = None
-        """None when the connection is not counted."""
+        """None while the connection is not counted."""
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
             self._refuse(TOO_MANY)
             return
         self._address = address
-        # The first head is due from now on, as if it had begun.
+        # The time for the first head runs from now, as if the head had begun.
         self._gate.active_at = time.monotonic()
         self._timer = asyncio.get_running_loop().call_later(self._limits.header_timeout_s, self._check)
 
@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._run(step)
 
     def _run(self, step: Step) -> None:
-        """Offer requests to the fast lane as long as the gate says so, then do the step that comes after them."""
+        """Offer requests to the fast lane while the gate says so, then carry out the step that follows."""
         gate = self._gate
         while step == "fast":
             self._taking = True
@@ -145,23 +145,23 @@ class Connection(asyncio.Protocol):
         self._run(self._gate.next_turn())
 
     def _hand_over(self) -> None:
-        pieces = self._gate.release()
+        parts = self._gate.release()
         if self._inner is None:
             assert self._transport is not None
             self._inner = self._make()
             self._inner.connection_made(self._transport)
         self._control_reading()
-        for piece in pieces:
-            self._inner.data_received(piece)
-        if self._gate.broken:
+        for part in parts:
+            self._inner.data_received(part)
+        if self._gate.invalid:
             self._inner.break_off()
 
     def _write(self, answer: bytes) -> None:
-        """Write an answer of the fast lane, and go on if it came later than its request was offered."""
+        """Write an answer of the fast lane. If `take` has returned already, go on with the next request."""
         assert self._transport is not None
         self._gate.answered(time.monotonic())
         if self._transport.is_closing():
-            return  # the client went away meanwhile; uvloop's transports would raise into the actor that answers
+            return  # the client has gone; uvloop would raise an error into the actor that answers
         self._transport.write(answer)
         if self._inner is not None:
             self._inner.touch()
@@ -186,10 +186,10 @@ class Connection(asyncio.Protocol):
             self._timer = asyncio.get_running_loop().call_later(self._limits.header_timeout_s, self._check)
 
     def detach(self, ended: "asyncio.Future[None]", lost: Callable[[], None]) -> None:
-        """Take a connection back from aiohttp once a stream's headers have been sent.
+        """Take the connection back from aiohttp once a stream's headers have been sent.
 
-        A stream needs no request, task or parser, which take 10 KiB. When `ended` is done the body ends; `lost` is
-        called when the connection is gone."""
+        A stream needs no request, task or parser, which take 10 KiB. The body ends when `ended` is done. `lost` is
+        called when the connection has closed."""
         inner, self._inner = self._inner, None
         assert inner is not None
         self._gate.close()
@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
         self._close()
 
     def _close(self) -> None:
-        """Close once everything is sent, or after `keepalive_s` if the client does not read it."""
+        """Close once everything has been sent, at the latest after `keepalive_s`."""
         assert self._transport is not None
         self._transport.close()
         if self._transport.get_write_buffer_size():

@@ -1,8 +1,7 @@
-"""The fast lane: commands with nothing unusual about them, answered without aiohttp, which costs 35 µs a request.
+"""The fast lane: ordinary commands, answered without aiohttp, which costs 35 µs a request.
 
-**Law:** it takes the same steps as `DirectCommandEndpoint`, in the same order, or none: whatever is unusual (another
-route, another header, a body that is not all here, a reference not seen before, an outside issuer's token not seen
-before) goes to aiohttp with every byte as it came.
+**Law:** it takes the same steps as `DirectCommandEndpoint`, in the same order, or none. A request with anything unusual
+(another route or header, a session or an external issuer's token that is not cached) goes to aiohttp, byte for byte.
 """
 
 import re
@@ -35,44 +34,44 @@ PLAIN = frozenset({
     b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto",
     b"x-real-ip",
 })  # fmt: skip
-"""Headers that the fast lane understands, or may pass over: what clients, browsers and proxies send with everything.
-Anything else is unusual."""
+"""Headers that the fast lane understands or may ignore: clients, browsers and proxies send them with every request.
+Any other header is unusual."""
 BROWSERS_OWN = b"sec-"
-"""What a page cannot set, and nothing here asks for: `Sec-Fetch-Site` and the like."""
+"""The prefix of headers that pages cannot set and Homeroom ignores, such as `Sec-Fetch-Site`."""
 HEADS_KEPT = 2_000
 HEAD_BYTES = 2_048
-"""Longer heads are read each time: what is kept is bounded by both, 4 MB, whoever sends them."""
+"""Longer heads are not kept but parsed each time. Both numbers bound the memory for kept heads: 4 MB."""
 STATUS_LINES: dict[int, bytes] = {
     int(status): b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode()) for status in HTTPStatus
 }
 
 
 class FastRoute(Struct, frozen=True):
-    """A route that has a fast lane: its request line, and the endpoint whose steps are taken."""
+    """A route that has a fast lane: its request line, and the endpoint whose steps it takes."""
 
     line: re.Pattern[bytes]
     method: str
     route: str
     endpoint: DirectCommandEndpoint
     origins: frozenset[str]
-    """Whose pages may call it from elsewhere."""
+    """Origins whose pages may call the route (CORS)."""
 
 
 def fast_routes(apis: tuple[Api, ...], services: Services) -> tuple[FastRoute, ...]:
-    """Find the rows that qualify: commands to the session that the path names, answered without looking things up."""
-    found = []
+    """Return the routes that qualify: direct commands to the session that the path refers to."""
+    routes = []
     for api in apis:
         for row in api.rows:
             if isinstance(row, DirectCommandRoute) and row.path.count("{") == 1:
                 path = re.escape(api.prefix + row.path).replace(r"\{ref\}", r"([A-Za-z0-9-]+)")
                 line = re.compile(f"{row.method} {path} HTTP/1\\.1\r\n".encode())
                 origins = cors.origins(services.settings, api)
-                found.append(
+                routes.append(
                     FastRoute(
                         line, row.method, api.prefix + row.path, DirectCommandEndpoint(api, row, services), origins
                     )
                 )
-    return tuple(found)
+    return tuple(routes)
 
 
 class Head:
@@ -92,7 +91,7 @@ class Head:
 
 
 class Plain(Struct, frozen=True):
-    """What the fast lane needs of a head that has nothing unusual about it."""
+    """The parts of an ordinary head that the fast lane needs."""
 
     lane: FastRoute
     ref: str
@@ -100,11 +99,11 @@ class Plain(Struct, frozen=True):
     token: str
     key: str | None
     allow: bytes
-    """The lines of the answer's head that let a page from elsewhere read it; mostly none."""
+    """The CORS headers of the answer, as bytes; mostly empty."""
 
 
 class FastLane:
-    """Answers what it can of one connection's requests, one at a time."""
+    """Answers ordinary commands. One serves all connections; each offers it one request at a time."""
 
     __slots__ = ("_heads", "_routes", "services")
 
@@ -114,9 +113,9 @@ class FastLane:
         self.services = services
 
     def take(self, data: bytes, write: Callable[[bytes], None]) -> int | None:
-        """Take the request that `data` begins with: `write` gets its answer, now or later.
+        """Take the request at the beginning of `data`, and pass its answer to `write`, now or later.
 
-        Gives how many bytes it was; 0: the rest of its body has yet to come; None: it is not for the fast lane."""
+        Return the request's length; 0 if its body is not complete; None if it is not for the fast lane."""
         end = data.find(HEAD_END) + len(HEAD_END)
         if end < len(HEAD_END):
             return None
@@ -152,7 +151,7 @@ class FastLane:
         return size
 
     def _parsed(self, raw: bytes) -> Plain | None:
-        """Read a head; None: something about it is unusual. A client's heads are mostly alike, so they are kept."""
+        """Parse a head. Return None if it is unusual. Heads are kept, since a client mostly repeats the same one."""
         for lane in self._routes:
             if match := lane.line.match(raw):
                 break
@@ -190,7 +189,7 @@ class FastLane:
 
 
 class Request(Pending):
-    """A request in the fast lane."""
+    """A request in the fast lane, from its command to its answer."""
 
     __slots__ = ("_allow", "_lane", "_started", "_write", "user")
 
@@ -205,6 +204,7 @@ class Request(Pending):
         self.user: str | None = None
 
     def answer(self, reply: Reply) -> None:
+        """Write the answer, and log the request."""
         body = reply.body or b""
         self._write(
             b"%bContent-Type: %b\r\nContent-Length: %d\r\nX-Request-Id: %b\r\nX-Content-Type-Options: nosniff\r\n"
@@ -229,10 +229,11 @@ class Request(Pending):
 
 
 def lines(headers: Mapping[str, str]) -> bytes:
-    """Print headers as they go into a head."""
+    """Return headers as lines of a head."""
     return b"".join([b"%b: %b\r\n" % (name.encode(), value.encode("latin-1")) for name, value in headers.items()])
 
 
 @lru_cache(maxsize=2)
 def date(second: int) -> bytes:
+    """Return a `Date` header's value."""
     return formatdate(second, usegmt=True).encode()

@@ -1,8 +1,8 @@
-"""The gate of one connection: it takes bytes and times, and decides what the connection does next. Pure.
+"""The gate of one connection: it receives bytes and times, and decides what the connection does next. Pure.
 
-**Law:** answers go out in the order of their requests. aiohttp is given nothing while the fast lane has a request, and
-the fast lane is offered one only when aiohttp has answered everything that it was given and that ended where a request
-ends. Every byte goes to exactly one of the two, in order, until the connection closes.
+**Law:** answers go out in the order of their requests. aiohttp receives nothing while the fast lane has a request. The
+fast lane is offered a request only when aiohttp has answered all of its requests, and the last of them is complete.
+Every byte goes to exactly one of the two, in order, until the connection closes.
 """
 
 from typing import Literal
@@ -11,24 +11,24 @@ from server.settings.sections import LimitsSettings
 from server.transport.boundary import HEAD_END, RequestBoundary
 
 AT_ONCE = 16
-"""Requests of one connection that are answered before other connections have their turn: they take half a millisecond.
-A large request counts for several; one of the largest counts for all."""
+"""How many requests of one connection are answered before other connections have their turn: half a millisecond's work.
+A large request counts as several; one of the largest counts as all."""
 
 Step = Literal["wait", "fast", "hand_over", "yield", "refuse", "close", "abort"]
 """What the connection does next:
 
 - `wait`: nothing, until the next bytes, answer or timer;
 - `fast`: offer `Gate.buffer` to the fast lane, and report to `took`;
-- `hand_over`: give aiohttp the pieces that `release` returns;
+- `hand_over`: pass to aiohttp, one by one, the parts that `release` returns;
 - `yield`: let other connections have their turn, then call `next_turn`;
 - `refuse`: answer that the head is too large, and close;
-- `close`: close once what has been written is sent;
-- `abort`: close at once, since the client does not read.
+- `close`: close once everything written has been sent;
+- `abort`: close at once: the client does not read.
 """
 
 
 class Gate:
-    """Decides what one connection does next. After every call, reading is to be paused while `withheld` is true."""
+    """Decides what one connection does next. The connection pauses reading while `withheld` is true."""
 
     __slots__ = (
         "_boundary", "_busy", "_closed", "_consumed", "_fresh", "_limits", "_paused_at", "active_at", "buffer",
@@ -40,22 +40,22 @@ class Gate:
         self._boundary: RequestBoundary | None = None
         """None until aiohttp has the connection."""
         self._busy = False
-        """The fast lane has a request, or other connections have their turn."""
+        """The fast lane has a request, or other connections have their turn (`yield`)."""
         self._closed = False
         self._fresh = True
-        """Nothing has been answered by the fast lane yet."""
+        """The fast lane has answered nothing yet."""
         self._consumed = 0
         self._paused_at: float | None = None
         """Since when the client has not read its answers."""
         self.active_at = now
-        """When the last request of the fast lane began or was answered; first, when the connection was made."""
+        """When the fast lane's last request began or was answered; before the first, when the connection was made."""
         self.buffer = b""
-        """Bytes that neither the fast lane nor aiohttp has taken yet."""
+        """Bytes that neither the fast lane nor aiohttp has received yet."""
         self.withheld = False
-        """Too much waits already: nothing more is to be read."""
+        """Too many bytes wait already, or the client does not read: the connection must not read more."""
 
     def receive(self, data: bytes, now: float, *, resting: bool) -> Step:
-        """Take the next bytes. `resting`: aiohttp has answered all requests that it was given, or was given none."""
+        """Add the next bytes. `resting`: aiohttp has answered all of its requests, or has had none."""
         if self._closed:
             return "wait"
         if self._boundary is not None and not (self._busy or self.buffer or (resting and self._boundary.reached)):
@@ -71,8 +71,8 @@ class Gate:
         return self._advance()
 
     def took(self, size: int | None) -> Step:
-        """Note what the fast lane made of `buffer`: how many bytes it took; 0: the request is not complete; None: the
-        request is not for the fast lane."""
+        """Note the fast lane's result for `buffer`: the length of the request that it took; 0 if the request is not
+        complete; None if it is not for the fast lane."""
         if size:
             self.buffer = self.buffer[size:]
             self._consumed += max(size, self._limits.body_bytes // AT_ONCE)
@@ -87,22 +87,22 @@ class Gate:
     def release(self) -> tuple[bytes, ...]:
         """Return the buffer, for aiohttp.
 
-        If it holds anything invalid, it comes in two pieces, since aiohttp answers nothing of a piece in which
-        anything is wrong, not even the valid requests before it."""
+        If part of it is not HTTP, return the valid requests before that separately: aiohttp answers none of the
+        requests that it receives together with an error."""
         if self._boundary is None:
             self._boundary = RequestBoundary()
         data, self.buffer = self.buffer, b""
-        self.withheld = False  # from here on aiohttp controls reading
+        self.withheld = False  # aiohttp controls reading from here on
         requests = self._boundary.feed(data)
         return (data[:requests], data[requests:]) if requests else (data,)
 
     @property
-    def broken(self) -> bool:
-        """Whether the body of a request that aiohttp has can never be completed."""
+    def invalid(self) -> bool:
+        """Whether the body of aiohttp's current request continues with bytes that are not HTTP."""
         return self._boundary is not None and self._boundary.invalid
 
     def answered(self, now: float) -> None:
-        """Note that the fast lane has answered its request. `resume` says how to go on."""
+        """Note that the fast lane has answered its request. Call `resume` next, unless `took` follows."""
         self._busy = False
         self._fresh = False
         self.active_at = now
@@ -113,11 +113,11 @@ class Gate:
         return self.resume()
 
     def resume(self) -> Step:
-        """Go on with the bytes that have come meanwhile."""
+        """Go on with the bytes that have arrived meanwhile."""
         return "wait" if self._closed or self._paused_at is not None else self._advance()
 
     def pause_writing(self, now: float) -> None:
-        """Note that answers wait for the client to read them: it gets no more until it has."""
+        """Note that the client does not read its answers. Nothing of its requests is answered until it does."""
         self._paused_at = now
         if self._boundary is None and not self._closed:
             self.withheld = True
@@ -128,8 +128,8 @@ class Gate:
         return self.resume()
 
     def check(self, now: float) -> Step:
-        """Decide whether a connection is at its end: its request's head is late, it is idle, or its client reads no
-        answers. Call it every `header_timeout_s`. An idle connection that aiohttp has is aiohttp's to close."""
+        """Decide whether to close: because a request's head is late, the connection is idle, or its client does not
+        read. Call it every `header_timeout_s`. aiohttp itself closes an idle connection that was handed over."""
         step = self._checked(now)
         if step in ("close", "abort"):
             self.close()
@@ -142,12 +142,12 @@ class Gate:
             return "wait"
         alone, idle = self._boundary is None, now - self.active_at
         if (self.buffer or (alone and self._fresh)) and idle >= self._limits.header_timeout_s:
-            # If only the body is late, aiohttp waits longer for it, and answers if it does not come.
+            # If only the body is late, aiohttp waits longer, and answers if the body does not arrive.
             return "hand_over" if HEAD_END in self.buffer else "close"
         return "close" if alone and idle >= self._limits.keepalive_s else "wait"
 
     def close(self) -> None:
-        """Take nothing more: the connection closes, or belongs to a stream that only writes."""
+        """Ignore all further bytes: the connection closes, or carries a stream from now on."""
         self._closed = True
         self._busy = False
         self._boundary = None
@@ -167,7 +167,7 @@ class Gate:
         return "yield"
 
     def _wait(self) -> Step:
-        # No answer lets in more than it used.
+        # One answer must not make room for more bytes than its request had.
         if self._paused_at is None and not (self._busy and len(self.buffer) > self._limits.body_bytes):
             self.withheld = False
         return "wait"

@@ -114,7 +114,7 @@ class Crossing(RuleBasedStateMachine):
             self.to_aiohttp.append(piece)
             self.taken += len(piece)
         self.resting = False
-        assert not self.gate.broken
+        assert not self.gate.invalid
 
     open = precondition(lambda self: not self.closed)
 
@@ -250,10 +250,10 @@ def test_a_body_that_goes_on_as_garbage_is_broken() -> None:
     assert gate.receive(b"POST /slow HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 0.0, resting=True) == "fast"
     assert gate.took(None) == "hand_over"
     assert len(gate.release()) == 1
-    assert not gate.broken
+    assert not gate.invalid
     assert gate.receive(b"no chunk\r\n", 0.0, resting=False) == "hand_over"
     assert gate.release() == (b"no chunk\r\n",)
-    assert gate.broken
+    assert gate.invalid
 
 
 @pytest.mark.parametrize("end", [b"", HEAD_END])
