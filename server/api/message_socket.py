@@ -115,7 +115,7 @@ class MessageListener(Listener):
         """Return who sends a message that came without a credential. Raise Problem 401."""
         identify = self._socket.row.identify
         if identify is None:
-            raise unauthenticated("Without a token you look on; to take part, open the socket with one.")
+            raise unauthenticated("You are watching without a token. Open the socket with a token to take part.")
         return await identify(self._socket.services, call)
 
     def _other(self, kind: str) -> Frame:

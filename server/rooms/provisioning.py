@@ -84,7 +84,7 @@ class RoomProvisioner:
         try:
             await self._ledger.announce(chosen, name, CREATION_S)
         except Conflict as error:
-            raise Problem(409, "taken", "There is a room of this name already.", field="name") from error
+            raise Problem(409, "taken", "A room with this name exists already.", field="name") from error
         try:
             url = await self._providers[chosen].create_room(new_room)
         except RoomFailed as failed:

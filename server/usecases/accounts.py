@@ -126,7 +126,7 @@ async def enrol(parts: AccountParts, call: Call[Register]) -> User:
 
 
 def duplicate_account(conflict: NotUnique) -> Problem:
-    return Problem(409, "taken", f"There is an account with this {conflict.what} already.", field=conflict.what)
+    return Problem(409, "taken", f"An account with this {conflict.what} exists already.", field=conflict.what)
 
 
 def lower(email: str | None) -> str | None:

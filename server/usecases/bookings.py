@@ -82,7 +82,7 @@ async def create(parts: BookingParts, call: Call[NewBooking]) -> Seen:
         raise Problem(403, "not_permitted", "A booking is made by its tutor or its student.", field="tutor_id")
     starts_at, ends_at = lasting(body.starts_at, body.ends_at)
     if body.tutor_id == body.student_id:
-        raise invalid("student_id", "`student_id` must be somebody else than `tutor_id`.")
+        raise invalid("student_id", "`student_id` must differ from `tutor_id`.")
     await require_role(parts, "tutor_id", body.tutor_id, "teacher")
     await require_role(parts, "student_id", body.student_id, "student")
 
@@ -146,7 +146,7 @@ async def seen(parts: BookingParts, booking_id: str, user_id: UserId) -> Seen:
             404, "unknown_booking", f"There is no booking {booking_id!r}.", field="booking_id", location="path"
         )
     if not booking.names(user_id):
-        raise Problem(403, "not_permitted", "This is somebody else's booking.")
+        raise Problem(403, "not_permitted", "You are neither the tutor nor the student of this booking.")
     return Seen(booking, can_join(booking, user_id, now_millis()))
 
 

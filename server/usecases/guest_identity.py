@@ -79,7 +79,7 @@ def guest_from_body(kind: str, of: Callable[[Call], Newcomer | str | None], gate
             return known
         if isinstance(named, Newcomer):
             return await create_guest(parts, call, kind, named)
-        raise unauthenticated("There is nobody in this session to stand for.")
+        raise unauthenticated("Send a token, or the id of a participant.")
 
     return comes
 
@@ -132,7 +132,7 @@ async def create_guest(parts: GuestParts, call: Call, kind: str, newcomer: Newco
 
 
 def taken() -> Problem:
-    return Problem(409, "taken", "This id is somebody else's in this session; with it, send their token.", field="id")
+    return Problem(409, "taken", "This id is in use in this session. Send its token, or choose another id.", field="id")
 
 
 @refuses(taken=409, unauthenticated=401, unknown_session=404)

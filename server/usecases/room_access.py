@@ -63,7 +63,7 @@ async def met(parts: RoomParts, call: Call) -> Met:
     # Whoever was removed, or waits in the lobby, is not let into the room by another door.
     if found.membership.status in ("kicked", "denied", "waiting") and session.owner_id != call.principal.user_id:
         reason = "waiting" if found.membership.status == "waiting" else "kicked"
-        raise Problem(403, reason, "The session does not let you in.")
+        raise Problem(403, reason, "You have no access to this session's room.")
     return Met(session, await parts.rooms.meeting(session, call.principal, call.origin))
 
 

@@ -132,7 +132,7 @@ async def create_session_from(
                 if conflict.what in ("booking", "key"):
                     raise
                 if conflict.what == "name" and new.name is not None:
-                    raise Problem(409, "taken", "There is a session of this name already.", field="name") from conflict
+                    raise Problem(409, "taken", "A session with this name exists already.", field="name") from conflict
                 if room is not None:
                     raise Problem(503, "unavailable", "The room took too long; try again.", retry_s=1) from conflict
     raise Problem(503, "unavailable", "No free join code was found; try again.", retry_s=1)

@@ -105,7 +105,7 @@ async def create(parts: WebhookParts, call: Call[NewEndpoint]) -> WithSecret:
     body = call.body
     owner_id = call.principal.user_id
     if call.principal.role != "teacher":
-        raise Problem(403, "not_permitted", "Only teachers may have webhooks: those tell of one's own sessions.")
+        raise Problem(403, "not_permitted", "Only teachers may have webhooks.")
     types, secret = known_types(parts, body.types), chosen_secret(body.secret)
     url = await reachable(parts, call.principal, body.url)
     endpoint_id, most = new_id(), parts.settings.webhooks.endpoints_per_user
