@@ -1,1 +1,1 @@
-"""Storage: the only package that knows SQL. The driver's errors stop at `pool`; callers see those of `errors`."""
+"""Storage: the only package that knows SQL. Callers get the errors of `errors`, never those of the driver."""

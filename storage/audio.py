@@ -1,7 +1,7 @@
-"""The audio library: what was uploaded, who may read it, and which blobs have no owner.
+"""The audio library: the uploads, who may read them, and the blobs without an owner.
 
-**Law:** a blob is announced as loose before its first byte is stored, and is loose again in the statement that takes
-its piece out of the library; whatever fails in between, `loose` still names it (`sql/queries/audio.sql`).
+**Law:** a blob is announced as loose before its first byte is stored, and is loose again in the statement that removes
+its audio from the library. Whatever fails in between, `loose` returns it (`sql/queries/audio.sql`).
 """
 
 import msgspec
@@ -19,7 +19,7 @@ SQL = queries.load("audio")
 
 
 class Audio(Struct, frozen=True, kw_only=True):
-    """A piece in the library. `number` is given by `add`; `sha256` of the content, in hex."""
+    """An entry of the library. `add` assigns `number`. `sha256`: of the content, in hex."""
 
     audio_id: str
     number: int = 0
@@ -36,7 +36,7 @@ class Audio(Struct, frozen=True, kw_only=True):
 
 
 class OverQuota(Exception):
-    """The piece does not fit into what its owner may still store."""
+    """The upload exceeds the storage quota of its owner."""
 
 
 class Library:
@@ -44,17 +44,18 @@ class Library:
         self._pool = pool
 
     async def announce(self, blob_key: str, seconds: float) -> None:
-        """Say that a blob is about to be stored; without an owner by then, `loose` names it."""
+        """Record that a blob is about to be stored. Without an owner after `seconds`, `loose` returns it."""
         await self._pool.execute(SQL["announce"], {"blob_key": blob_key, "seconds": seconds})
 
     async def used(self, owner_id: UserId) -> int:
-        """Give how many bytes a user has stored."""
+        """Return how many bytes a user has stored."""
         return int((await self._pool.fetch(SQL["used"], {"owner_id": owner_id}, retry=True))[0][0])
 
     async def add(self, audio: Audio, quota_bytes: int) -> Audio | None:
-        """Add a piece whose blob is stored; its number is given here. None: it took so long that the blob is gone.
+        """Add audio whose blob is stored, and return it with its number. Raise OverQuota.
 
-        Raises: OverQuota."""
+        Return None if the upload took so long that its blob was deleted.
+        """
         owner = {"owner_id": audio.owner_id}
         values = {**msgspec.structs.asdict(audio), "tags": msgspec.json.encode(audio.tags).decode()}
         async with self._pool.transaction() as transaction:
@@ -66,55 +67,56 @@ class Library:
         return msgspec.structs.replace(audio, number=rows[0][0]) if rows else None
 
     async def find(self, audio_id: str, user_id: UserId, scope: SessionId | None = None) -> Audio | None:
-        """Find a piece for someone who may read it: its owner, or who has a part in a session that has shown it.
+        """Return audio that a user may read: as its owner, or as a participant of a session that used it.
 
-        `scope`: only as a part of that session."""
+        `scope`: only through that session. None if it does not exist or the user may not read it.
+        """
         params = {"audio_id": audio_id, "user_id": user_id, "scope": scope}
         rows = await self._pool.fetch(SQL["find"], params, retry=True)
         return _audio(rows[0]) if rows else None
 
     async def track(self, audio_id: str, user_id: UserId, session_id: SessionId, *, owned: bool = True) -> Track | None:
-        """Find a piece that a user may put on in a session: what it has shown them, and with `owned` their own."""
+        """Return audio that a user may play in a session: shared with them there, or with `owned` also their own."""
         params = {"audio_id": audio_id, "user_id": user_id, "session_id": session_id, "owned": owned}
         rows = await self._pool.fetch(SQL["track"], params, retry=True)
         return Track(*rows[0]) if rows else None
 
-    async def numbered(self, number: int) -> str | None:
-        """Give the id of the piece with a number."""
-        rows = await self._pool.fetch(SQL["numbered"], {"number": number}, retry=True)
+    async def id_by_number(self, number: int) -> str | None:
+        """Return the id of the audio with a number; None if there is none."""
+        rows = await self._pool.fetch(SQL["id_by_number"], {"number": number}, retry=True)
         return rows[0][0] if rows else None
 
     async def page(
         self, owner_id: UserId, *, before: int | None, limit: int, session_id: SessionId | None = None
     ) -> list[Audio]:
-        """Give a user's own pieces, newest first; `before`: only numbers below it."""
+        """Return a user's own audio, newest first; `before`: only numbers below it."""
         params = {"owner_id": owner_id, "before": before, "limit": limit, "session_id": session_id}
         return [_audio(row) for row in await self._pool.fetch(SQL["page"], params, retry=True)]
 
-    async def on_in(self, audio_id: str) -> SessionId | None:
-        """Name a live session that has the piece on."""
-        rows = await self._pool.fetch(SQL["on_in"], {"audio_id": audio_id}, retry=True)
+    async def playing_in(self, audio_id: str) -> SessionId | None:
+        """Return a live session in which the audio is selected; None if there is none."""
+        rows = await self._pool.fetch(SQL["playing_in"], {"audio_id": audio_id}, retry=True)
         return rows[0][0] if rows else None
 
     async def remove(self, audio_id: str, owner_id: UserId) -> str | None:
-        """Take a piece out; give its blob's key, which is loose from now on. None: there is none of that owner's."""
+        """Delete audio of this owner. Return the key of its blob, which is now loose; None if there is no audio."""
         rows = await self._pool.fetch(SQL["remove"], {"audio_id": audio_id, "owner_id": owner_id})
         return rows[0][0] if rows else None
 
     async def loose(self, limit: int) -> list[str]:
-        """Name blobs to delete, those due longest first."""
+        """Return the keys of blobs to delete, in the order in which they fell due."""
         return [row[0] for row in await self._pool.fetch(SQL["due"], {"limit": limit}, retry=True)]
 
     async def postpone(self, blob_key: str) -> None:
-        """Try to delete a blob later."""
+        """Make a blob due for deletion later."""
         await self._pool.execute(SQL["postpone"], {"blob_key": blob_key})
 
     async def deleted(self, blob_key: str) -> None:
-        """A loose blob is gone for good."""
+        """Record that a loose blob was deleted."""
         await self._pool.execute(SQL["deleted"], {"blob_key": blob_key})
 
     async def history(self, session_id: SessionId, *, after: int, limit: int) -> list[Recorded]:
-        """Give the rows of a session's log that are about playback, in order."""
+        """Return the playback rows of a session's log, in order."""
         params = {"session_id": session_id, "after": after, "limit": limit}
         return [recorded(session_id, row) for row in await self._pool.fetch(SQL["history"], params, retry=True)]
 

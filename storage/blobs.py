@@ -1,6 +1,6 @@
 """Blobs: content by key, in a directory or an S3-compatible bucket. The only module that knows obstore.
 
-**Law:** a blob is there whole or not at all; memory is bounded however large it is, and however slow its reader.
+**Law:** a blob is stored completely or not at all. Memory is bounded whatever its size and the speed of its reader.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from obstore.store import LocalStore, S3Store
 from storage.errors import StorageError
 
 PART_BYTES = 5 << 20
-"""S3 takes no smaller parts, but for the last."""
+"""S3 accepts no smaller parts, except the last."""
 PARTS_AT_ONCE = 2
 READ_BYTES = 256 << 10
 REQUEST_TIMEOUT = timedelta(seconds=30)
@@ -27,7 +27,7 @@ RETRIES = 3
 
 
 class BlobsUnavailable(StorageError):
-    """The blob store did not do it; it may be away."""
+    """The blob store failed or did not answer."""
 
 
 class UnknownBlob(BlobsUnavailable):
@@ -40,20 +40,20 @@ class Blobs:
     def __init__(self, store: LocalStore | S3Store, directory: Path | None = None) -> None:
         self._store = store
         self._directory = directory
-        self._given_up: set[asyncio.Task[None]] = set()
+        self._aborted: set[asyncio.Task[None]] = set()
 
     @classmethod
     def local(cls, directory: Path) -> "Blobs":
-        """Keep blobs in a directory, which is made if need be. Raises: OSError."""
+        """Return a store in a directory, which is created if necessary. Raise OSError."""
         directory.mkdir(parents=True, exist_ok=True)
-        directory.chmod(0o700)  # files in it are made with the process's umask, mostly readable for everyone
+        directory.chmod(0o700)  # files in it are created with the process's umask, mostly readable for everyone
         return cls(LocalStore(directory), directory)
 
     @classmethod
     def s3(
         cls, bucket: str, *, endpoint: str, region: str, access_key: str, secret_key: str, path_style: bool
     ) -> "Blobs":
-        """Keep blobs in a bucket. Without keys, those of the machine's own environment or role count."""
+        """Return a store in a bucket. Without keys, those of the environment or of the machine's role are used."""
         given = {"endpoint": endpoint, "access_key_id": access_key, "secret_access_key": secret_key}
         return cls(
             S3Store(
@@ -67,18 +67,19 @@ class Blobs:
         )
 
     async def probe(self) -> None:
-        """See whether blobs can be stored here. Raises: BlobsUnavailable."""
+        """Store and delete a test blob. Raise BlobsUnavailable."""
         with _translated("probe"):
             await obstore.put_async(self._store, "probe", b"homeroom")
             await obstore.delete_async(self._store, "probe")
 
     async def put(self, key: str, content: AsyncIterator[bytes]) -> None:
-        """Store what `content` gives. If that raises, or this is cancelled, nothing is left: where both happen, soon.
+        """Store the chunks of `content`. If it raises, or this task is cancelled, nothing remains.
 
-        Raises: BlobsUnavailable, and whatever `content` raises."""
+        If both happen, the remains are deleted soon after. Raise BlobsUnavailable, and any error of `content`.
+        """
         feed = _Feed()
-        # Cancelled from outside, obstore would leave the parts of an unfinished S3 upload behind. It takes an upload
-        # back when its source raises: so it is never cancelled, only fed an error, and waited for.
+        # If cancelled, obstore leaves the parts of an unfinished S3 upload behind. If its source raises, it aborts the
+        # upload. So the upload is never cancelled: its source raises, and we wait.
         upload = asyncio.ensure_future(
             obstore.put_async(
                 self._store, key, feed, use_multipart=True, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
@@ -94,27 +95,28 @@ class Blobs:
                 upload.result()
         except BaseException as error:
             feed.fail(error)
-            taking_back = asyncio.create_task(self._taken_back(key, upload))
-            self._given_up.add(taking_back)
-            taking_back.add_done_callback(self._given_up.discard)
-            # A client who goes away breaks off the source, and has this cancelled, too.
-            await asyncio.shield(taking_back)
+            cleanup = asyncio.create_task(self._clean_up(key, upload))
+            self._aborted.add(cleanup)
+            cleanup.add_done_callback(self._aborted.discard)
+            # When a client disconnects, the source raises and this task is cancelled too.
+            await asyncio.shield(cleanup)
             raise
 
     async def settled(self) -> None:
-        """Wait until every upload that was given up has left nothing."""
-        while self._given_up:
-            await asyncio.wait(self._given_up)
+        """Wait until the remains of every aborted upload are deleted."""
+        while self._aborted:
+            await asyncio.wait(self._aborted)
 
-    async def _taken_back(self, key: str, upload: "asyncio.Future[Any]") -> None:
+    async def _clean_up(self, key: str, upload: "asyncio.Future[Any]") -> None:
         await asyncio.wait({upload})
         if upload.exception() is None:
             await self.delete(key)
 
     async def read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
-        """Give the bytes from `start` up to, not with, `end`. Raises: UnknownBlob, BlobsUnavailable.
+        """Return the bytes from `start` to before `end`, in chunks. Raise UnknownBlob, BlobsUnavailable.
 
-        Each chunk is a request of its own: a reader who stops in between holds nothing open."""
+        Each chunk is a separate request, so that a reader who stops leaves nothing open.
+        """
         while start < end:
             upto = min(start + READ_BYTES, end)
             with _translated(key):
@@ -125,21 +127,22 @@ class Blobs:
             start += len(chunk)
 
     async def delete(self, key: str) -> None:
-        """Delete a blob, and what an interrupted upload of it left here. One that is not there is no mistake.
+        """Delete a blob, and the remains of an interrupted upload of it. Ignore a missing blob. Raise BlobsUnavailable.
 
-        Raises: BlobsUnavailable. (Parts of an S3 upload that a crash interrupted are for a lifecycle rule.)"""
+        Parts of an S3 upload that a crash interrupted are left to a lifecycle rule of the bucket.
+        """
         with contextlib.suppress(UnknownBlob), _translated(key):
             await obstore.delete_async(self._store, key)
         if self._directory is not None:
             await asyncio.to_thread(_unstage, self._directory / key)
 
     def open(self, key: str, size: int) -> "BlobFile":
-        """Open a blob for reading and seeking, in a thread: every read blocks."""
+        """Return a blob as a file to read and seek in a thread: every read blocks."""
         return BlobFile(self._store, key, size)
 
 
 class BlobFile(RawIOBase):
-    """A blob as a file. Raises OSError when the store is away."""
+    """A blob as a file. Reading raises OSError if the store does not answer."""
 
     def __init__(self, store: LocalStore | S3Store, key: str, size: int) -> None:
         super().__init__()
@@ -169,23 +172,23 @@ class BlobFile(RawIOBase):
         if count <= 0:
             return 0
         try:
-            found = obstore.get_range(self._store, self._key, start=self._at, length=count)
+            chunk = obstore.get_range(self._store, self._key, start=self._at, length=count)
         except (BaseError, FileNotFoundError) as error:
             raise OSError(str(error)) from error
-        buffer[: len(found)] = memoryview(found)
-        self._at += len(found)
-        return len(found)
+        buffer[: len(chunk)] = memoryview(chunk)
+        self._at += len(chunk)
+        return len(chunk)
 
 
 class _Feed:
-    """What obstore draws an upload from: one chunk at a time, or an error that makes it take the upload back."""
+    """The source of an upload: hands obstore one chunk at a time, or an error that makes it abort the upload."""
 
     def __init__(self) -> None:
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         self._error: BaseException | None = None
 
     async def give(self, chunk: bytes | None, upload: "asyncio.Future[Any]") -> bool:
-        """Hand a chunk over (None: that was all), once the last has been taken; False: the upload has failed."""
+        """Pass on a chunk (None: the end) once the previous one is consumed. Return False if the upload failed."""
         putting = asyncio.ensure_future(self._chunks.put(chunk))
         try:
             await asyncio.wait((putting, upload), return_when=asyncio.FIRST_COMPLETED)
@@ -194,6 +197,7 @@ class _Feed:
             putting.cancel()
 
     def fail(self, error: BaseException) -> None:
+        """Make the upload fail with an error."""
         self._error = error
         if self._chunks.empty():
             self._chunks.put_nowait(None)
@@ -204,7 +208,7 @@ class _Feed:
     async def __anext__(self) -> bytes:
         chunk = await self._chunks.get()
         if self._error is not None:
-            raise ConnectionAbortedError("the upload was given up") from self._error
+            raise ConnectionAbortedError("the upload was aborted") from self._error
         if chunk is None:
             raise StopAsyncIteration
         return chunk
@@ -221,11 +225,11 @@ def _translated(key: str) -> Iterator[None]:
 
 
 def _brief(error: Exception) -> str:
-    """Give an error's own sentence; obstore puts a dump of itself below that."""
+    """Return the first line of an error; obstore appends a dump of its internals."""
     return str(error).partition("\n")[0]
 
 
 def _unstage(path: Path) -> None:
-    """Remove what obstore had written of a blob when its process was killed: `<key>#<number>`."""
+    """Remove the files `<key>#<number>` that obstore leaves when its process is killed during an upload."""
     for staged in path.parent.glob(f"{path.name}#*"):
         staged.unlink(missing_ok=True)

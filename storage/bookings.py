@@ -1,4 +1,4 @@
-"""Bookings: a tutor's time with a student, and the one session that is made for it.
+"""Bookings: a time of a tutor with a student, and the one session that is created for it.
 
 **Law:** a booking gets its session once: in the statement that creates it (`sql/queries/event_log.sql: create`).
 """
@@ -16,7 +16,7 @@ SQL = queries.load("bookings")
 
 
 class Booking(Struct, frozen=True):
-    """A booking as it is now. `session_id` and `session_status` are None until its session has been made."""
+    """A booking. `session_id` and `session_status` are None until its session is created."""
 
     booking_id: str
     tutor_id: UserId
@@ -31,8 +31,8 @@ class Booking(Struct, frozen=True):
     session_id: SessionId | None = None
     session_status: Status | None = None
 
-    def names(self, user_id: UserId) -> bool:
-        """Say whether a user is its tutor or its student."""
+    def involves(self, user_id: UserId) -> bool:
+        """Return whether a user is its tutor or its student."""
         return user_id in (self.tutor_id, self.student_id)
 
 
@@ -52,7 +52,7 @@ class Bookings:
         created_by: UserId,
         key: CreationKey | None = None,
     ) -> None:
-        """Add a booking. Both people must exist; `key` is its creator's. Raise NotUnique for a "key" in use."""
+        """Add a booking of two existing users. `key` is its creator's. Raise NotUnique("key") if it is in use."""
         values = {
             "booking_id": booking_id, "tutor_id": tutor_id, "student_id": student_id, "starts_at": starts_at,
             "ends_at": ends_at, "title": title, "created_by": created_by, "key": None if key is None else key.key,
@@ -64,15 +64,17 @@ class Bookings:
             raise NotUnique(conflict.constraint.partition("_")[2]) from conflict
 
     async def find(self, booking_id: str) -> Booking | None:
+        """Return a booking; None if there is no such booking."""
         rows = await self._pool.fetch(SQL["find"], {"booking_id": booking_id}, retry=True)
         return Booking(*rows[0]) if rows else None
 
     async def page(
         self, user_id: UserId, *, after: str | None, limit: int, since: Millis | None, until: Millis | None
     ) -> list[Booking]:
-        """Give the bookings that a user is the tutor or the student of, earliest first.
+        """Return the bookings of a tutor or student, earliest first.
 
-        `since`: those that end later; `until`: those that start before. `after`: the booking that the page before
-        ended with."""
+        `since`: only those that end after it; `until`: only those that start before it. `after`: the last booking of
+        the previous page.
+        """
         params = {"user_id": user_id, "after": after, "limit": limit, "since": since, "until": until}
         return [Booking(*row) for row in await self._pool.fetch(SQL["page"], params, retry=True)]

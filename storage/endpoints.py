@@ -1,6 +1,6 @@
-"""Endpoints: where users have the events of their sessions sent, and what became of each delivery.
+"""Webhook endpoints of users, and the log of the deliveries to them.
 
-**Law:** an endpoint is its owner's and nobody else's. Secrets come sealed and are never here in clear.
+**Law:** only its owner reads or changes an endpoint. Secrets arrive encrypted; this module never has them in clear.
 """
 
 from collections.abc import Collection
@@ -17,14 +17,17 @@ from storage.pool import Pool
 
 SQL = queries.load("endpoints")
 Disabled = Literal["owner", "gone", "failing", "behind"]
-"""Why nothing is sent to an endpoint: its owner wants it so, it answered 410, it failed or fell behind for too long."""
+"""Why an endpoint is disabled: by its owner, after a 410, or because it failed or fell behind for too long."""
 DeliveryStatus = Literal["pending", "delivered", "dead"]
 
 _attempts = msgspec.json.Decoder(list[Attempt])
 
 
 class WebhookEndpoint(Struct, frozen=True, kw_only=True):
-    """`types` of events that it wants; []: all. `failures`: attempts since one went well, `failing_since` the first."""
+    """An endpoint. `types`: of the events to send; []: all. `failures`: attempts since the last success.
+
+    `failing_since`: the time of the first of them.
+    """
 
     endpoint_id: str
     number: int
@@ -41,15 +44,15 @@ class WebhookEndpoint(Struct, frozen=True, kw_only=True):
     paused_until: Millis | None
 
 
-class Aim(Struct, frozen=True):
-    """Where to send, and the sealed secrets to sign with: the present one first."""
+class DeliveryTarget(Struct, frozen=True):
+    """Where to send, and the encrypted secrets to sign with, the current one first."""
 
     url: str
     secrets: list[bytes]
 
 
-class Delivered(Struct, frozen=True, kw_only=True):
-    """A line of the delivery log. `history` is the latest attempts, in order."""
+class DeliveryRecord(Struct, frozen=True, kw_only=True):
+    """An entry of the delivery log. `history`: the latest attempts, oldest first."""
 
     id: int
     session_id: SessionId
@@ -63,8 +66,8 @@ class Delivered(Struct, frozen=True, kw_only=True):
     history: list[Attempt]
 
 
-class TooMany(Exception):
-    """The user has as many endpoints as one may have."""
+class TooManyEndpoints(Exception):
+    """The user has the maximum number of endpoints."""
 
 
 class Endpoints:
@@ -74,7 +77,7 @@ class Endpoints:
     async def create(
         self, endpoint_id: str, owner_id: UserId, url: str, types: list[str], description: str, secret: bytes, most: int
     ) -> None:
-        """Add an endpoint. Raises: TooMany."""
+        """Add an endpoint. Raise TooManyEndpoints if the user has `most` already."""
         values = {
             "endpoint_id": endpoint_id, "owner_id": owner_id, "url": url, "types": types, "description": description,
             "secret": secret,
@@ -82,15 +85,16 @@ class Endpoints:
         async with self._pool.transaction() as transaction:
             await transaction.execute(SQL["hold"], values)
             if (await transaction.fetch(SQL["count"], values))[0][0] >= most:
-                raise TooMany
+                raise TooManyEndpoints
             await transaction.execute(SQL["create"], values)
 
     async def find(self, endpoint_id: str, owner_id: UserId) -> WebhookEndpoint | None:
+        """Return an endpoint of this owner; None if there is no such endpoint."""
         found = await self._page(owner_id, endpoint_id, None, 1)
         return found[0] if found else None
 
     async def page(self, owner_id: UserId, *, before: int | None, limit: int) -> list[WebhookEndpoint]:
-        """Give a user's endpoints, newest first; `before`: only numbers below it."""
+        """Return a user's endpoints, newest first; `before`: only numbers below it."""
         return await self._page(owner_id, None, before, limit)
 
     async def _page(
@@ -111,7 +115,7 @@ class Endpoints:
         description: str | None = None,
         enabled: bool | None = None,
     ) -> bool:
-        """Change what is not None; say whether there is such an endpoint."""
+        """Change the fields that are not None. Return whether the endpoint exists."""
         params = {
             "endpoint_id": endpoint_id, "owner_id": owner_id, "url": url, "types": types, "description": description,
             "enabled": enabled,
@@ -119,52 +123,57 @@ class Endpoints:
         return bool(await self._pool.execute(SQL["change"], params))
 
     async def rotate(self, endpoint_id: str, owner_id: UserId, secret: bytes, keep_s: float) -> bool:
-        """Give it another secret; the present one signs too for so long. Says whether there is such an endpoint."""
+        """Replace the secret. The current one signs too for `keep_s` seconds. Return whether the endpoint exists."""
         params = {"endpoint_id": endpoint_id, "owner_id": owner_id, "secret": secret, "keep_s": keep_s}
         return bool(await self._pool.execute(SQL["rotate"], params))
 
     async def secrets(self, after: str | None, limit: int) -> list[tuple[str, bytes, bytes | None]]:
-        """Return the id, the secret and the old secret of endpoints in the order of their ids, beginning after one."""
+        """Return (id, secret, old secret) of endpoints, by id; `after`: only ids above it."""
         rows = await self._pool.fetch(SQL["secrets"], {"after": after, "limit": limit}, retry=True)
         return [(id_, bytes(secret), None if old is None else bytes(old)) for id_, secret, old in rows]
 
     async def reencrypt(self, endpoint_id: str, before: bytes, secret: bytes, old_secret: bytes | None) -> None:
-        """Store the same secrets in another encryption, unless the secret is no longer `before`."""
+        """Store the same secrets in another encryption, unless the secret has changed from `before`."""
         params = {"endpoint_id": endpoint_id, "before": before, "secret": secret, "old_secret": old_secret}
         await self._pool.execute(SQL["reencrypt"], params)
 
     async def disable(self, endpoint_id: str, reason: Disabled) -> None:
-        """Put nothing more into the outbox for it."""
+        """Disable an endpoint: its events are no longer put into the outbox."""
         await self._pool.execute(SQL["disable"], {"endpoint_id": endpoint_id, "reason": reason})
 
     async def remove(self, endpoint_id: str, owner_id: UserId) -> bool:
-        """Delete it; say whether there was such an endpoint. What there is of its deliveries is forgotten in time."""
+        """Delete an endpoint. Return whether it existed. Its delivery log expires as usual."""
         return bool(await self._pool.execute(SQL["remove"], {"endpoint_id": endpoint_id, "owner_id": owner_id}))
 
-    async def aim(self, endpoint_id: str, *, disabled_too: bool = False) -> Aim | None:
-        """Say how to send to it; None: it is gone, or disabled."""
+    async def target(self, endpoint_id: str, *, disabled_too: bool = False) -> DeliveryTarget | None:
+        """Return how to send to an endpoint; None if it was deleted or is disabled."""
         params = {"endpoint_id": endpoint_id, "disabled_too": disabled_too}
-        rows = await self._pool.fetch(SQL["aim"], params, retry=True)
-        return Aim(rows[0][0], [bytes(secret) for secret in rows[0][1:] if secret is not None]) if rows else None
+        rows = await self._pool.fetch(SQL["target"], params, retry=True)
+        return (
+            DeliveryTarget(rows[0][0], [bytes(secret) for secret in rows[0][1:] if secret is not None])
+            if rows
+            else None
+        )
 
-    async def wanted(self, owner_id: UserId | None = None) -> list[tuple[UserId, list[str]]]:
-        """Give the owner and the types of each endpoint that is enabled: one user's, or all."""
-        rows = await self._pool.fetch(SQL["wanted"], {"owner_id": owner_id}, retry=True)
+    async def subscriptions(self, owner_id: UserId | None = None) -> list[tuple[UserId, list[str]]]:
+        """Return the owner and the event types of each enabled endpoint, of one user or of all."""
+        rows = await self._pool.fetch(SQL["subscriptions"], {"owner_id": owner_id}, retry=True)
         return [(UserId(owner), types) for owner, types in rows]
 
     # The delivery log
 
     async def deliveries(
         self, endpoint_id: str, *, status: DeliveryStatus | None, before: int | None, limit: int
-    ) -> list[Delivered]:
-        """Give an endpoint's deliveries, latest first; `before`: only ids below it."""
+    ) -> list[DeliveryRecord]:
+        """Return an endpoint's deliveries, latest first; `before`: only ids below it."""
         params = {
             "endpoint_id": endpoint_id, "status": status, "before": before, "limit": limit, "session_id": None,
             "seq": None,
         }  # fmt: skip
         return [_delivered(row) for row in await self._pool.fetch(SQL["deliveries"], params, retry=True)]
 
-    async def delivery(self, endpoint_id: str, session_id: SessionId, seq: int) -> Delivered | None:
+    async def delivery(self, endpoint_id: str, session_id: SessionId, seq: int) -> DeliveryRecord | None:
+        """Return the delivery of one event to an endpoint; None if there is none."""
         params = {
             "endpoint_id": endpoint_id, "status": None, "before": None, "limit": 1, "session_id": session_id,
             "seq": seq,
@@ -173,20 +182,22 @@ class Endpoints:
         return _delivered(rows[0]) if rows else None
 
     async def replay(self, endpoint_id: str, session_id: SessionId, seq: int) -> None:
-        """Have a delivery made again, or one that waits made now."""
+        """Repeat a delivery, or make a pending one due now."""
         await self._pool.execute(SQL["replay"], {"endpoint_id": endpoint_id, "session_id": session_id, "seq": seq})
 
     async def replay_since(
         self, endpoint_id: str, since: Millis, *, every: Collection[str], limit: int
     ) -> tuple[int, Millis | None]:
-        """Have everything delivered again that has happened since, of the endpoint's types or else of `every`.
+        """Deliver again the events since a time, of the endpoint's types or, if it has none, of the types in `every`.
 
-        Oldest first, `limit` and what happened along with the last. Gives how many, and when the last happened."""
+        The oldest `limit` events are repeated, and those with the same time as the last. Return their number, and the
+        time of the last.
+        """
         params = {"endpoint_id": endpoint_id, "since": since, "every": list(every), "limit": limit}
         count, latest = (await self._pool.fetch(SQL["replay_since"], params))[0]
         return count, None if latest is None else Millis(latest)
 
 
-def _delivered(row: Row) -> Delivered:
-    values = dict(zip(Delivered.__struct_fields__, row, strict=True))
-    return Delivered(**{**values, "history": _attempts.decode(values["history"])})
+def _delivered(row: Row) -> DeliveryRecord:
+    values = dict(zip(DeliveryRecord.__struct_fields__, row, strict=True))
+    return DeliveryRecord(**{**values, "history": _attempts.decode(values["history"])})

@@ -1,6 +1,6 @@
-"""What providers tell us: kept before they are answered, taken until it is done, known when it is told again.
+"""Events from providers: stored before the provider is answered, processed once, recognised when repeated.
 
-**Law:** an event is in the table before its sender hears that it was taken; it is due until `done`.
+**Law:** an event is in the table before its sender is told that it was accepted. It is due until `done`.
 """
 
 from msgspec import Struct
@@ -11,8 +11,8 @@ from storage.pool import Pool
 SQL = queries.load("inbox")
 
 
-class Told(Struct, frozen=True):
-    """An event to deal with; `tries` counts this one."""
+class ProviderEvent(Struct, frozen=True):
+    """An event to process. `tries` includes this attempt."""
 
     number: int
     provider: str
@@ -26,21 +26,19 @@ class Inbox:
         self._pool = pool
 
     async def put(self, provider: str, event_id: str, type: str, body: str) -> bool:
-        """Keep an event; False: it is here already."""
+        """Store an event. Return whether it is new."""
         values = {"provider": provider, "event_id": event_id, "type": type, "body": body}
         return bool(await self._pool.fetch(SQL["put"], values))
 
-    async def take(self, limit: int) -> list[Told]:
-        """Take events to deal with, in the order they came. What is not `done` soon comes up again, ever later."""
-        return sorted((Told(*row) for row in await self._pool.fetch(SQL["take"], {"limit": limit})), key=number)
+    async def claim(self, limit: int) -> list[ProviderEvent]:
+        """Return due events, in order of arrival. An event that is not `done` becomes due again, each time later."""
+        rows = await self._pool.fetch(SQL["claim"], {"limit": limit})
+        return sorted((ProviderEvent(*row) for row in rows), key=lambda event: event.number)
 
     async def done(self, number: int) -> None:
+        """Mark an event as processed."""
         await self._pool.execute(SQL["done"], {"number": number})
 
     async def forget(self, seconds: float) -> int:
-        """Drop what was dealt with and came longer ago than that; give how many, `FORGET_ROWS` at most."""
+        """Delete processed events older than `seconds`. Return their number, at most `FORGET_ROWS`."""
         return await self._pool.execute(SQL["forget"], {"seconds": seconds, "limit": queries.FORGET_ROWS})
-
-
-def number(told: Told) -> int:
-    return told.number

@@ -1,7 +1,7 @@
 """Plain-SQL migrations, in order of their file names, each at most once.
 
-The law: a migration and the row that says so are one transaction, under a lock that ends with the connection; so a
-process killed at any point, or two that start at once, leave nothing to repair. (Why not yoyo: docs/adr/0003)
+**Law:** a migration and the row that records it are one transaction, under a lock that ends with the connection. A
+process that is killed at any point, or two that start at once, leave nothing to repair. (Why not yoyo: docs/adr/0003)
 """
 
 import contextlib
@@ -22,19 +22,19 @@ _LOCK_TIMEOUT_S = 60
 
 
 def pending(dsn: str, directory: Path = DIRECTORY) -> list[str]:
-    """Name the migrations that `apply` would run, in order. Changes nothing.
+    """Return the names of the migrations that `apply` would run, in order. Change nothing.
 
-    Raises: DatabaseUnavailable, NewerDatabase, UnsupportedPostgres, StorageError.
+    Raise DatabaseUnavailable, NewerDatabase, UnsupportedPostgres, StorageError.
     """
     with _connected(dsn) as connection:
         return [path.stem for path in _missing(connection, directory)]
 
 
 def apply(dsn: str, directory: Path = DIRECTORY) -> list[str]:
-    """Bring the database up to date; name what was applied, in order. Blocks: call it in a thread.
+    """Apply the pending migrations, and return their names, in order. Blocks: call it in a thread.
 
-    Another process doing the same is waited for, a minute at most. One that fails leaves those before it applied.
-    Raises: DatabaseUnavailable, NewerDatabase, UnsupportedPostgres, StorageError (naming the migration).
+    Wait up to a minute for another process that migrates. If a migration fails, those before it stay applied.
+    Raise DatabaseUnavailable, NewerDatabase, UnsupportedPostgres, StorageError (naming the migration).
     """
     with _connected(dsn) as connection, connection.cursor() as cursor:
         cursor.execute(f"set lock_timeout = '{_LOCK_TIMEOUT_S}s'")
@@ -42,7 +42,7 @@ def apply(dsn: str, directory: Path = DIRECTORY) -> list[str]:
             cursor.execute("select pg_advisory_lock(%s)", (_LOCK,))
         except psycopg2.errors.LockNotAvailable as error:
             raise DatabaseUnavailable(
-                "another process has been migrating this database for a minute; see what it waits for"
+                "another process has been migrating this database for a minute: find out what it waits for"
             ) from error
         cursor.execute("reset lock_timeout")
         cursor.execute(
@@ -53,7 +53,7 @@ def apply(dsn: str, directory: Path = DIRECTORY) -> list[str]:
         for path in _missing(connection, directory):
             try:
                 cursor.execute("begin")
-                # The whole file at once: the server, not we, finds where its statements end.
+                # The whole file at once, so that the server separates the statements.
                 cursor.execute(path.read_text("utf-8"))
                 cursor.execute("insert into schema_migrations (id) values (%s)", (path.stem,))
                 cursor.execute("commit")
@@ -86,9 +86,9 @@ def _connected(dsn: str) -> Iterator[Connection]:
             dsn, application_name="homeroom migrate", connect_timeout=round(CONNECT_TIMEOUT_S)
         )
     except psycopg2.ProgrammingError:
-        # Its own words quote the DSN, which may have a password in it.
+        # The driver's message quotes the DSN, which may contain a password.
         raise DatabaseUnavailable(
-            'it is no DSN; one is like "postgresql://user:password@host:5432/homeroom" or "host=… dbname=…"'
+            'this is not a DSN: write "postgresql://user:password@host:5432/homeroom" or "host=… dbname=…"'
         ) from None
     except psycopg2.Error as error:
         raise DatabaseUnavailable(f"cannot connect: {str(error).strip()}") from error
@@ -97,7 +97,8 @@ def _connected(dsn: str) -> Iterator[Connection]:
         if connection.server_version < OLDEST_POSTGRES * 10_000:
             raise UnsupportedPostgres(
                 f"this is PostgreSQL {connection.info.parameter_status('server_version')}; "
-                f"Homeroom needs {OLDEST_POSTGRES} or later. Upgrade it, or remove [database] dsn: that embeds one."
+                f"Homeroom needs {OLDEST_POSTGRES} or later. Upgrade it, "
+                "or remove [database] dsn to use the embedded PostgreSQL."
             )
         yield connection
     except psycopg2.Error as error:

@@ -1,7 +1,7 @@
-"""Notifications: what users are told whether or not they are in a session. The log's commits write them
-(`sql/queries/event_log.sql`); here they are read.
+"""Reads the notifications of users, inside and outside of sessions. The log's commits write them
+(`sql/queries/event_log.sql`).
 
-**Law:** a user's notifications are numbered without gaps, and none is seen before the one below it.
+**Law:** a user's notifications are numbered without gaps, and none is visible before its predecessor.
 """
 
 from collections.abc import Mapping
@@ -18,19 +18,19 @@ from storage.pool import Pool
 
 SQL = queries.load("notifications")
 PAGE = 200
-"""Notifications of one user read at once."""
+"""The most notifications of one user that one statement reads."""
 INVITATIONS = 200
-"""Open invitations shown; of more, those to the newest sessions."""
+"""The most open invitations that are returned; of more, those to the newest sessions."""
 KEPT_S = 30 * 86_400
 KEPT = 1_000
-"""For how long notifications are kept, and how many of one user: what a client may come back for."""
+"""How long notifications are kept, and how many for one user: the range in which a client can resume."""
 
 _notifications: msgspec.json.Decoder[Notification] = msgspec.json.Decoder(Notification)
 _sessions = msgspec.json.Decoder(Session)
 
 
 class StoredNotification(Struct, frozen=True):
-    """A notification, and its place among its user's."""
+    """A notification, and its number among those of its user."""
 
     user_id: UserId
     seq: int
@@ -39,7 +39,7 @@ class StoredNotification(Struct, frozen=True):
 
 
 class Invitation(Struct, frozen=True):
-    """An invitation that stands, to the session as it is now. `said` and `at` are None when nobody knows any more."""
+    """An open invitation, with the current session. `said` and `at` are None once its notification has expired."""
 
     session: Session
     said: SessionInvitation | None
@@ -47,7 +47,7 @@ class Invitation(Struct, frozen=True):
 
 
 class NotificationState(Struct, frozen=True):
-    """What stands for a user after their notification `seq`, of the time `at`; both are 0 before the first."""
+    """A user's open invitations as of their notification `seq`, of time `at`; both are 0 before the first."""
 
     at: Millis
     seq: int
@@ -58,43 +58,43 @@ class Notifications:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def after(self, places: Mapping[UserId, int]) -> list[StoredNotification]:
-        """Give what users have been told after the `seq` of each, by user and in order; `PAGE` of each at most."""
-        params = {"user_ids": list(places), "seqs": list(places.values()), "limit": PAGE}
-        return [_told(row) for row in await self._pool.fetch(SQL["after"], params, retry=True)]
+    async def after(self, cursors: Mapping[UserId, int]) -> list[StoredNotification]:
+        """Return the notifications after each user's `seq`, by user and in order; at most `PAGE` of each."""
+        params = {"user_ids": list(cursors), "seqs": list(cursors.values()), "limit": PAGE}
+        return [_notification(row) for row in await self._pool.fetch(SQL["after"], params, retry=True)]
 
-    async def newer(self, places: Mapping[UserId, int]) -> list[UserId]:
-        """Name those of these users who have been told something after their `seq`."""
-        params = {"user_ids": list(places), "seqs": list(places.values())}
+    async def newer(self, cursors: Mapping[UserId, int]) -> list[UserId]:
+        """Return the users who have notifications after their `seq`."""
+        params = {"user_ids": list(cursors), "seqs": list(cursors.values())}
         return [row[0] for row in await self._pool.fetch(SQL["newer"], params, retry=True)]
 
     async def since(self, user_id: UserId, at: Millis, seq: int) -> list[StoredNotification] | None:
-        """Give everything after a place, `seq` 0 being before the first; None: that cannot be given whole."""
-        # One for the place itself, one to see that there are more.
+        """Return all notifications after a cursor (`seq` 0: before the first); None if some no longer exist."""
+        # One more for the cursor's own row, and one to detect that there are too many.
         params = {"user_id": user_id, "seq": seq, "limit": KEPT + 2}
-        rows = [_told(row) for row in await self._pool.fetch(SQL["since"], params, retry=True)]
+        rows = [_notification(row) for row in await self._pool.fetch(SQL["since"], params, retry=True)]
         if seq > 0:
             if not rows or (rows[0].seq, rows[0].at) != (seq, at):
                 return None
             del rows[0]
         elif at != 0:
             return None
-        whole = [told.seq for told in rows] == list(range(seq + 1, seq + 1 + len(rows)))
+        whole = [row.seq for row in rows] == list(range(seq + 1, seq + 1 + len(rows)))
         return rows if whole and len(rows) <= KEPT else None
 
-    async def standing(self, user_id: UserId) -> NotificationState:
-        """Give a user's open invitations, and their place in the notifications as of the same moment."""
+    async def state(self, user_id: UserId) -> NotificationState:
+        """Return a user's open invitations, and the cursor of the same moment."""
         params = {"user_id": user_id, "limit": INVITATIONS}
         rows = await self._pool.fetch(SQL["open"], params, retry=True)
         return NotificationState(rows[0][0], rows[0][1], [_invitation(row[2:]) for row in rows if row[2] is not None])
 
     async def forget(self) -> int:
-        """Drop what is old, and what is too much; give how many, `FORGET_ROWS` at most of each."""
+        """Delete notifications that are too old or too many. Return their number, at most `FORGET_ROWS` of each."""
         params = {"seconds": KEPT_S, "most": KEPT, "limit": queries.FORGET_ROWS}
         return await self._pool.execute(SQL["forget"], params)
 
 
-def _told(row: Row) -> StoredNotification:
+def _notification(row: Row) -> StoredNotification:
     user_id, seq, at, body = row
     return StoredNotification(user_id, seq, at, _notifications.decode(body))
 

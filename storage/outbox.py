@@ -1,7 +1,7 @@
-"""The outbox: rows of the log that somebody outside is to be told of, until they have been, or are given up.
+"""The outbox: rows of the log that are to be delivered to other systems, until they are delivered or dead.
 
-**Law:** rows of one lane (kind, target, session) are tried in the order of the log, one at a time, by one process at a
-time; what came of an attempt counts only from whoever holds it (`sql/queries/outbox.sql`). A commit only inserts.
+**Law:** rows of one queue (kind, target, session) are tried in the order of the log, one at a time, by one process at a
+time. Only the holder of the lease records the result of an attempt (`sql/queries/outbox.sql`). A commit only inserts.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,7 @@ from storage.pool import Pool
 
 SQL = queries.load("outbox")
 HISTORY = 20
-"""Attempts kept of each delivery, the latest."""
+"""How many of its latest attempts each delivery keeps."""
 Kind = Literal["webhook", "push"]
 
 _json = msgspec.json.Encoder()
@@ -28,7 +28,7 @@ _sessions = msgspec.json.Decoder(Session)
 
 
 class Delivery(Struct, frozen=True):
-    """A row in hand: nobody else tries it, or what follows it in its session, while its lease lasts."""
+    """A leased row: until the lease ends, no one else tries it or the rows after it in its session."""
 
     id: int
     kind: Kind
@@ -39,13 +39,13 @@ class Delivery(Struct, frozen=True):
     since: Millis
     """When the first attempt began."""
     session: Session
-    """As it is now."""
+    """The current session."""
     recorded: Recorded
-    """As the log has it now: without what has been redacted since."""
+    """The row of the log, without what was redacted since."""
 
 
 class Attempt(Struct, frozen=True):
-    """What came of an attempt. `status`: the answer's, if there was one; `error`: why it failed."""
+    """The result of an attempt. `status`: of the answer, if there was one; `error`: why it failed."""
 
     at: Millis
     ms: int
@@ -54,7 +54,7 @@ class Attempt(Struct, frozen=True):
 
 
 class Backlog(Struct, frozen=True):
-    """Rows that wait, since when the oldest does, and how many targets are left alone as they fail."""
+    """The number of pending rows, the age of the oldest, and the number of targets paused because they fail."""
 
     pending: int
     oldest_s: float
@@ -62,7 +62,7 @@ class Backlog(Struct, frozen=True):
 
 
 class Outbox:
-    """`lease_s`: how long a row stays in hand; longer than any attempt takes."""
+    """The outbox. `lease_s`: how long a lease lasts; longer than any attempt takes."""
 
     def __init__(self, pool: Pool, *, lease_s: float, per_target: int, pause_after: int, pause_s: float) -> None:
         self._pool = pool
@@ -72,7 +72,7 @@ class Outbox:
         self._pause_s = pause_s
 
     async def claim(self, kinds: Collection[str], limit: int) -> list[Delivery]:
-        """Take rows in hand that are due, each the first of its lane."""
+        """Lease due rows, each the first of its queue."""
         params = {
             "kinds": list(kinds), "limit": limit, "lease_s": self._lease_s, "per_target": self._per_target,
             "pause_after": self._pause_after,
@@ -80,7 +80,7 @@ class Outbox:
         return [_delivery(row) for row in await self._pool.fetch(SQL["claim"], params)]
 
     async def delivered(self, delivery: Delivery, attempt: Attempt, *, advance: bool) -> Delivery | None:
-        """Note that it has arrived; with `advance`, take the next of its lane in hand, if there is one."""
+        """Record a success. With `advance`, lease and return the next row of the queue, if there is one."""
         params = {
             "id": delivery.id, "attempt": delivery.attempt, "tried": _json.encode(attempt).decode(), "kept": HISTORY,
             "advance": advance, "lease_s": self._lease_s, "pause_after": self._pause_after,
@@ -89,7 +89,7 @@ class Outbox:
         return _delivery(rows[0]) if rows else None
 
     async def failed(self, delivery: Delivery, attempt: Attempt, delay_s: float | None) -> float:
-        """Note that it has not: to be tried again after a time, or None: never. Gives for how long its target fails."""
+        """Record a failure. Retry after `delay_s`; None: never. Return for how many seconds the target has failed."""
         params = {
             "id": delivery.id, "attempt": delivery.attempt, "tried": _json.encode(attempt).decode(), "kept": HISTORY,
             "delay_s": delay_s, "pause_after": self._pause_after, "pause_s": self._pause_s,
@@ -98,23 +98,23 @@ class Outbox:
         return float(rows[0][0]) if rows else 0.0
 
     async def release(self, delivery: Delivery) -> None:
-        """Let go of a row of which it is not known what came: it is tried again."""
+        """Give up the lease of a row whose result is unknown, so that it is tried again."""
         await self._pool.execute(SQL["release"], {"id": delivery.id, "attempt": delivery.attempt})
 
     async def abandon(self, kind: str, target_id: str) -> int:
-        """Give up all that waits for a target; give how many."""
+        """Mark all pending rows of a target as dead. Return their number."""
         return await self._pool.execute(SQL["abandon"], {"kind": kind, "target_id": target_id})
 
     async def behind(self, limit: int) -> list[tuple[str, str]]:
-        """Name targets (kind, id) that more than so many rows wait for."""
+        """Return the targets (kind, id) with more than `limit` pending rows."""
         return [(row[0], row[1]) for row in await self._pool.fetch(SQL["behind"], {"limit": limit}, retry=True)]
 
     async def backlog(self) -> dict[str, Backlog]:
-        """Say by kind how much waits."""
+        """Return the backlog of each kind."""
         return {row[0]: Backlog(*row[1:]) for row in await self._pool.fetch(SQL["backlog"], retry=True)}
 
     async def forget(self, *, delivered_s: float, dead_s: float) -> int:
-        """Drop what was done so long ago; give how many, `FORGET_ROWS` at most of each."""
+        """Delete rows that ended so long ago. Return their number, at most `FORGET_ROWS` of each status."""
         await self._pool.execute(SQL["forget_failing"])
         params = {"delivered_s": delivered_s, "dead_s": dead_s, "limit": queries.FORGET_ROWS}
         return await self._pool.execute(SQL["forget"], params)

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 FORGET_ROWS = 5_000
-"""Rows that what drops old ones drops at once at most: however many there are, no statement runs out of time."""
+"""The most rows that one statement deletes when it drops old data, so that no such statement runs out of time."""
 DIRECTORY = Path(__file__).parent / "sql" / "queries"
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 def load(topic: str) -> dict[str, str]:
-    """Read the statements of one file, by name."""
+    """Return the statements of one file, by name."""
     parts = _NAME.split((DIRECTORY / f"{topic}.sql").read_text("utf-8"))
     return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}

@@ -1,4 +1,4 @@
-"""Sessions as lists and look-ups see them: read only, the log's commits keep them (`sql/queries/event_log.sql`)."""
+"""Reads the sessions for lists and lookups. The log's commits write them (`sql/queries/event_log.sql`)."""
 
 import logging
 import re
@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 SQL = queries.load("sessions")
 CODE = re.compile(r"[A-Za-z0-9]{6}")
 NUMBER = re.compile(r"[0-9]{1,9}")
-Naming = Literal["number", "id", "name", "code"]
-"""What names a session to a client."""
+RefKind = Literal["number", "id", "name", "code"]
+"""The kinds of references by which clients address a session."""
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _sessions = msgspec.json.Decoder(Session)
@@ -33,12 +33,12 @@ class SessionMembership(Struct, frozen=True):
 
 
 def readable(bodies: Iterable[str]) -> Iterator[Session]:
-    """Return the sessions of a list, without those that cannot be read: one such row must not cost the others."""
+    """Return the sessions of a list. Log and skip a row that cannot be read."""
     for body in bodies:
         try:
             yield _sessions.decode(body)
         except msgspec.DecodeError as error:
-            logger.error("a session's row cannot be read, and is left out of a list: %s: %.200s", error, body)
+            logger.error("skipped a session's row that cannot be read: %s: %.200s", error, body)
 
 
 class Sessions:
@@ -46,7 +46,10 @@ class Sessions:
         self._pool = pool
 
     async def resolve(self, ref: str) -> tuple[SessionId, bool] | None:
-        """Find a session by id, number, code or name, and say if it was by its code. Deleted ones are not found."""
+        """Return the session with an id, number, code or name, and whether `ref` is its code; None if there is none.
+
+        Deleted sessions do not count.
+        """
         if UUID.fullmatch(ref):
             return await self._one("resolve_id", ref, False)
         if ref.isascii() and ref.isdigit() and len(ref) < 10:
@@ -56,7 +59,7 @@ class Sessions:
         return await self._one("resolve_name", ref, False)
 
     async def deleted(self, ref: str) -> SessionId | None:
-        """Find a session that is not found any more, by what `resolve` found it by."""
+        """Return the deleted session to which `ref` used to resolve."""
         by_id, by_number = UUID.fullmatch(ref), ref.isascii() and ref.isdigit() and len(ref) < 10
         by_code = not by_number and CODE.fullmatch(ref)
         params = {
@@ -68,14 +71,14 @@ class Sessions:
         rows = await self._pool.fetch(SQL["resolve_deleted"], params, retry=True)
         return rows[0][0] if rows else None
 
-    async def within(self, kind: Kind, dialect: str | None, named: Naming, ref: str) -> SessionId | None:
-        """Find a session of a kind by what names it there; with `dialect`, one that was made through it."""
-        if named == "number" and not NUMBER.fullmatch(ref):
+    async def within(self, kind: Kind, dialect: str | None, by: RefKind, ref: str) -> SessionId | None:
+        """Return the session of a kind with a reference; `dialect`: only if it was created through that dialect."""
+        if by == "number" and not NUMBER.fullmatch(ref):
             return None
-        if named == "id" and not UUID.fullmatch(ref):
+        if by == "id" and not UUID.fullmatch(ref):
             return None
-        found = await self._pool.fetch(SQL[f"resolve_{named}"], {"ref": ref}, retry=True)
-        return found[0][0] if found and found[0][1] == kind and dialect in (None, found[0][2]) else None
+        rows = await self._pool.fetch(SQL[f"resolve_{by}"], {"ref": ref}, retry=True)
+        return rows[0][0] if rows and rows[0][1] == kind and dialect in (None, rows[0][2]) else None
 
     async def _one(self, how: str, ref: str | int, by_code: bool) -> tuple[SessionId, bool] | None:
         rows = await self._pool.fetch(SQL[how], {"ref": ref}, retry=True)
@@ -104,20 +107,20 @@ class Sessions:
         participant: str | None = None,
         course_id: str | None = None,
     ) -> list[Session]:
-        """Give what the viewer owns or has a place in, newest first; `before`: only numbers below it."""
+        """Return sessions that the viewer owns or participates in, newest first; `before`: only numbers below it."""
         params = {
             "viewer": viewer, "before": before, "limit": limit, "status": status, "kind": kind, "owner": owner,
             "participant": participant, "course_id": course_id,
         }  # fmt: skip
-        found: list[Session] = []
-        while len(found) < limit:
-            wanted = limit - len(found)
-            rows = await self._pool.fetch(SQL["page"], {**params, "limit": wanted}, retry=True)
-            found += readable(row[1] for row in rows)
-            if len(rows) < wanted:
+        page: list[Session] = []
+        while len(page) < limit:
+            missing = limit - len(page)
+            rows = await self._pool.fetch(SQL["page"], {**params, "limit": missing}, retry=True)
+            page += readable(row[1] for row in rows)
+            if len(rows) < missing:
                 break
             params["before"] = rows[-1][0]
-        return found
+        return page
 
     async def slice(
         self,
@@ -130,7 +133,7 @@ class Sessions:
         status: str | None = None,
         dialect: str | None = None,
     ) -> tuple[list[Session], int]:
-        """Give sessions of a kind, newest first, `skip` of them left out; and how many there are in all."""
+        """Return sessions of a kind, newest first, without the first `skip`, and the total number."""
         params = {
             "kind": kind, "skip": skip, "limit": limit, "owner": owner, "participant": participant, "status": status,
             "dialect": dialect,
@@ -140,5 +143,5 @@ class Sessions:
         return list(readable(row[0] for row in rows)), total[0][0]
 
     async def counts(self) -> dict[str, int]:
-        """Count sessions by status."""
+        """Return the number of sessions by status."""
         return {row[0]: row[1] for row in await self._pool.fetch(SQL["counts"], retry=True)}

@@ -67,11 +67,11 @@ class Tables:
         """Those there are, and the session that each has."""
         self.creations: set[tuple[UserId, str]] = set()
         """Idempotency-Keys that have made something."""
-        self.seen: dict[str, float] = {}
+        self.heartbeats: dict[str, float] = {}
         self.numbers = 0
 
     def alive(self, owner: str) -> bool:
-        return owner in self.seen and self.seen[owner] > self.clock() - ALIVE_S
+        return owner in self.heartbeats and self.heartbeats[owner] > self.clock() - ALIVE_S
 
 
 class Held:
@@ -194,9 +194,9 @@ class MemoryEventLog:
         for append in appends:
             parts.setdefault(append.session_id, []).append(append)
             _storable(append.rows)
-        taken = {session_id: part for session_id, part in parts.items() if self._follows(session_id, part)}
+        accepted = {session_id: part for session_id, part in parts.items() if self._follows(session_id, part)}
         # All that can be refused is refused before anything is changed.
-        for session_id, part in taken.items():
+        for session_id, part in accepted.items():
             keys = [(key.user_id, key.key) for append in part for key in append.keys]
             if len(set(keys)) < len(keys):
                 raise Conflict("command_key_pkey")
@@ -204,10 +204,10 @@ class MemoryEventLog:
             known = {row.seq for row in self.tables.sessions[session_id].rows}
             if len(set(seqs)) < len(seqs) or known & set(seqs):
                 raise Conflict("session_log_pkey")
-        for session_id, part in taken.items():
+        for session_id, part in accepted.items():
             for append in part:
                 self._write(self.tables.sessions[session_id], append)
-        return set(taken)
+        return set(accepted)
 
     def _follows(self, session_id: SessionId, part: list[Append]) -> bool:
         """Say whether a session's part may be written: the fence."""
@@ -300,7 +300,7 @@ class MemoryEventLog:
 
     async def heartbeat(self) -> None:
         """Say that this owner is alive; others leave its sessions alone for a while."""
-        await self._do("heartbeat", lambda: self.tables.seen.update({self._owner: self.tables.clock()}))
+        await self._do("heartbeat", lambda: self.tables.heartbeats.update({self._owner: self.tables.clock()}))
 
 
 def _storable(rows: Sequence[LogRow]) -> None:

@@ -18,7 +18,7 @@ from server.api.routes import Api, Row
 from server.http.problems import STATUS, Problem, unknown_session
 from server.http.reply import Reply
 from server.usecases.session_lookup import SessionLookup
-from storage.sessions import Naming
+from storage.sessions import RefKind
 
 Shown = tuple[str, Callable[[VisibleEvent, State], Any]]
 """What an event is called, and its data: an object, None where there is nothing to show, a list for one frame each."""
@@ -40,7 +40,7 @@ class Dialect(Api, frozen=True, kw_only=True):
     path's parameters in it, and `{detail}`; an empty one stands for that."""
 
     kind: Kind
-    named: Naming
+    named: RefKind
     own: bool = True
     """It has only sessions that were made through it: whoever made one elsewhere has not asked for its rules."""
     reference: str = ""
@@ -83,7 +83,7 @@ class Dialect(Api, frozen=True, kw_only=True):
     async def find_by_code(self, lookup: SessionLookup, code: str) -> tuple[SessionId, bool]:
         return await self._within(lookup, "code", code.upper()), False
 
-    async def _within(self, lookup: SessionLookup, named: Naming, ref: str) -> SessionId:
+    async def _within(self, lookup: SessionLookup, named: RefKind, ref: str) -> SessionId:
         return await lookup.within(self.kind, self.name if self.own else None, named, ref)
 
     def is_guess(self, ref: str) -> bool:

@@ -78,7 +78,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     stack.push_async_callback(writer.close)
     key = signing_key(settings)
     dispatcher, invitations, hooks = await dispatching(settings, dsn, key, stack)
-    log = PostgresEventLog(pool, writer, f"{socket.gethostname()}:{new_id()}", noticed=dispatcher.wake)
+    log = PostgresEventLog(pool, writer, f"{socket.gethostname()}:{new_id()}", on_outbox=dispatcher.wake)
     users, sessions = Users(pool), Sessions(pool)
     library, blobs = Library(pool), await blob_store(settings)
 

@@ -25,7 +25,7 @@ from server.outbound.dispatcher import SendResult
 from server.outbound.public_http import NotPublic, PublicHttpClient
 from server.security.rate_limit import Rate
 from server.security.secret_box import SecretBox, Unreadable
-from storage.endpoints import Aim, Endpoints
+from storage.endpoints import DeliveryTarget, Endpoints
 from storage.outbox import Delivery, Outbox
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class EventSubscriptions:
         """Read the subscriptions of one owner or of all. Raise LogUnavailable."""
         async with self._turn:
             types: dict[UserId, frozenset[str]] = {}
-            for owner, wanted in await self._endpoints.wanted(owner_id):
+            for owner, wanted in await self._endpoints.subscriptions(owner_id):
                 types[owner] = types.get(owner, frozenset()) | (frozenset(wanted) or self.every)
             if owner_id is None:
                 self._types = types
@@ -170,12 +170,12 @@ class WebhookSender:
 
     async def post(self, endpoint_id: str, message: WebhookMessage, *, disabled_too: bool = False) -> SendResult:
         """Make one attempt to send a message to an endpoint. Return failures instead of raising them."""
-        aim = await self._endpoints.aim(endpoint_id, disabled_too=disabled_too)
-        if aim is None:
+        target = await self._endpoints.target(endpoint_id, disabled_too=disabled_too)
+        if target is None:
             return SendResult(error="the endpoint is disabled or deleted", final=True)
         try:
-            headers = signature_headers(self._signing(endpoint_id, aim), message.id_, int(time.time()), message.body)
-            async with self._outward.post(aim.url, message.body, headers, timeout_s=self._attempt_s) as response:
+            headers = signature_headers(self._signing(endpoint_id, target), message.id_, int(time.time()), message.body)
+            async with self._outward.post(target.url, message.body, headers, timeout_s=self._attempt_s) as response:
                 return await self._answer(response)
         except TimeoutError:
             return SendResult(error=f"no answer within {self._attempt_s:g} s")
@@ -184,9 +184,9 @@ class WebhookSender:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return SendResult(error=failure_text(error))
 
-    def _signing(self, endpoint_id: str, aim: Aim) -> list[bytes]:
+    def _signing(self, endpoint_id: str, target: DeliveryTarget) -> list[bytes]:
         """Return the secrets to sign with. Skip an unreadable old one; raise Unreadable for the present one."""
-        present, *old = aim.secrets
+        present, *old = target.secrets
         signing = [self._secret_box.decrypt(present, endpoint_id)]
         for secret in old:
             with contextlib.suppress(Unreadable):

@@ -23,7 +23,7 @@ from actors.session import commands as c
 from actors.session.ids import Millis, SessionId
 from server.http.json_body import depth
 from server.http.problems import Problem
-from storage.inbox import Inbox, Told
+from storage.inbox import Inbox, ProviderEvent
 from storage.rooms import RoomLedger, Visit
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class DailyWebhooks:
         while True:
             self._stored.clear()
             try:
-                events = await self._inbox.take(BATCH)
+                events = await self._inbox.claim(BATCH)
                 for event in events:
                     await self._process_one(event)
             except LogUnavailable as error:
@@ -146,7 +146,7 @@ class DailyWebhooks:
                     async with asyncio.timeout(POLL_S):
                         await self._stored.wait()
 
-    async def _process_one(self, event: Told) -> None:
+    async def _process_one(self, event: ProviderEvent) -> None:
         try:
             done = await HANDLERS[event.type](self, envelope_of(event.body.encode()).payload)
         except Problem as problem:
@@ -186,7 +186,7 @@ class DailyWebhooks:
             user_id = None if visitor.user_id is None else without_nul(visitor.user_id)
             session, name = without_nul(visitor.session_id), without_nul(visitor.user_name or "")
             visit = Visit(session, user_id, name, visitor.owner, joined_at, left_at)
-            await self._ledger.visited(session_id, visit)
+            await self._ledger.record_visit(session_id, visit)
         return True
 
     async def _ignore(self, payload: msgspec.Raw) -> bool:

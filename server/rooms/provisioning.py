@@ -24,7 +24,7 @@ from server.rooms.providers import NewRoom, RoomFailed, RoomProvider, RoomTokenR
 from server.security.principal import Principal
 from server.settings.sections import RoomsSettings
 from storage.errors import Conflict
-from storage.rooms import Due, RoomLedger
+from storage.rooms import DueRoom, RoomLedger
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class RoomProvisioner:
         while True:
             self._due.clear()
             try:
-                due = await self._ledger.take(SWEEP_BATCH)
+                due = await self._ledger.claim_due(SWEEP_BATCH)
                 await asyncio.gather(*(self._delete(each) for each in due))
             except LogUnavailable as error:
                 logger.warning("rooms are deleted later: %s", error)
@@ -173,10 +173,10 @@ class RoomProvisioner:
                     async with asyncio.timeout(SWEEP_S):
                         await self._due.wait()
 
-    async def _delete(self, due: Due) -> None:
+    async def _delete(self, due: DueRoom) -> None:
         try:
             await self.provider(due.provider).delete(due.name)
         except RoomFailed as failed:
             logger.warning("room %s is not deleted yet, after %d tries: %s", due.name, due.tries, failed.why)
         else:
-            await self._ledger.gone(due.provider, due.name)
+            await self._ledger.confirm_deleted(due.provider, due.name)

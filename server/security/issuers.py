@@ -82,7 +82,7 @@ class ExternalIssuer:
             role="teacher" if role_names(claim_at(claims, issuer.role_claim)) & set(issuer.teachers) else "student",
             issued_at=float(claims.get("iat", time.time())),
         )
-        user, role_before = await self._users.sight(claimed, UserId(new_id()))
+        user, role_before = await self._users.sync_external(claimed, UserId(new_id()))
         if role_before not in (None, user.role):
             self._forget(user.user_id)
         return Principal(

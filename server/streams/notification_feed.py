@@ -56,7 +56,7 @@ class NotificationLog(Protocol[N, S]):
     async def since(self, user_id: UserId, at: Millis, seq: int) -> list[N] | None:
         """Return all notifications after a position; None if they are not all there."""
 
-    async def standing(self, user_id: UserId) -> S:
+    async def state(self, user_id: UserId) -> S:
         """Return the state that a user's notifications amount to."""
 
 
@@ -129,7 +129,7 @@ class NotificationFeed(Generic[N, S]):
         return resumed + b"".join([subscriber.encode(one) for one in missed])
 
     async def _start(self, subscriber: NotificationSubscriber[N], encode_state: Callable[[S], bytes]) -> bytes:
-        state = await self._log.standing(subscriber.user_id)
+        state = await self._log.state(subscriber.user_id)
         subscriber.seq = state.seq
         reset = b"" if subscriber.cursor is None else subscriber.encoder.reset("unknown_cursor")
         return reset + subscriber.encoder.first(Cursor(state.at, state.seq), encode_state(state))

@@ -25,7 +25,7 @@ from server.usecases.call import Call
 from server.usecases.idempotent_creation import idempotent
 from server.usecases.session_creation import CreationOptions, CreationParts, create_session_from
 from storage.bookings import Booking, Bookings
-from storage.creations import Made
+from storage.creations import KeyedCreation
 from storage.sessions import UUID, Sessions
 from storage.users import AccountRole, Users
 
@@ -100,7 +100,7 @@ async def create(parts: BookingParts, call: Call[NewBooking]) -> Seen:
         )
         return await seen(parts, booking_id, caller)
 
-    async def again(made: Made) -> Seen:
+    async def again(made: KeyedCreation) -> Seen:
         now = (await seen(parts, made.made_id, caller)).booking
         then = structs.replace(now, session_id=None, session_status=None)
         return Seen(then, can_join(then, caller, then.created_at))
@@ -145,7 +145,7 @@ async def seen(parts: BookingParts, booking_id: str, user_id: UserId) -> Seen:
         raise Problem(
             404, "unknown_booking", f"There is no booking {booking_id!r}.", field="booking_id", location="path"
         )
-    if not booking.names(user_id):
+    if not booking.involves(user_id):
         raise Problem(403, "not_permitted", "You are neither the tutor nor the student of this booking.")
     return Seen(booking, can_join(booking, user_id, now_millis()))
 
@@ -160,7 +160,7 @@ async def page(parts: BookingParts, call: Call[object, BookingQuery]) -> Listed:
     )
     if query.cursor is not None and not found:
         last = await parts.bookings.find(query.cursor)
-        if last is None or not last.names(caller):
+        if last is None or not last.involves(caller):
             raise invalid("cursor", "`cursor` must be a `next` of this list.")
     shown = [Seen(booking, can_join(booking, caller, now)) for booking in found[: query.limit]]
     return Listed(shown, found[query.limit - 1].booking_id if len(found) > query.limit else None)
@@ -169,7 +169,7 @@ async def page(parts: BookingParts, call: Call[object, BookingQuery]) -> Listed:
 def can_join(booking: Booking, user_id: UserId, now: Millis) -> bool:
     """Say whether a user may join a booking's session now, or could if it were made."""
     over = booking.session_status in CLOSED
-    return booking.names(user_id) and not over and booking.starts_at - EARLY_S * 1000 <= now < booking.ends_at
+    return booking.involves(user_id) and not over and booking.starts_at - EARLY_S * 1000 <= now < booking.ends_at
 
 
 @refuses(

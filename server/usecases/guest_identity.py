@@ -116,7 +116,7 @@ async def create_guest(parts: GuestParts, call: Call, kind: str, newcomer: Newco
     if wait := parts.guests.take(call.address):
         raise too_fast("Too many guests from this address; wait a little.", wait)
     session_id = call.session_id or SessionId(new_id())
-    user = await parts.users.take_in_guest(
+    user = await parts.users.save_guest(
         f"{kind}:{session_id}",
         newcomer.id.lower(),
         new_id=UserId(new_id()),

@@ -10,7 +10,7 @@ from actors.messages import KeyReused, Unavailable
 from actors.ports import CreationKey, NotUnique
 from server.http.problems import problem_of
 from server.usecases.call import Call
-from storage.creations import Creations, Made
+from storage.creations import Creations, KeyedCreation
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ async def idempotent(
     creations: Creations,
     call: Call,
     make: Callable[[CreationKey | None], Awaitable[T]],
-    repeat: Callable[[Made], Awaitable[T]],
+    repeat: Callable[[KeyedCreation], Awaitable[T]],
 ) -> T:
     """Return `make(key)`, or `repeat(made)` if the call's key has created something before.
 
@@ -41,7 +41,7 @@ async def idempotent(
     return await repeat(made)
 
 
-async def earlier_creation(creations: Creations, key: CreationKey) -> Made | None:
+async def earlier_creation(creations: Creations, key: CreationKey) -> KeyedCreation | None:
     """Return what a key has created, if anything. Raise Problem 422 if the key was used for a different request."""
     made = await creations.find(key.user_id, key.key)
     if made is not None and made.digest != key.digest:

@@ -28,7 +28,7 @@ from server.security.principal import Principal
 from server.settings.sections import Settings
 from server.usecases.call import Call
 from server.usecases.idempotent_creation import idempotent
-from storage.creations import Creations, Made
+from storage.creations import Creations, KeyedCreation
 from storage.log.event_log import PostgresEventLog
 from storage.sessions import UUID
 
@@ -92,7 +92,7 @@ async def create_session_idempotent(
     async def make(key: CreationKey | None) -> State:
         return await create_session_from(parts, call.principal, new, structs.replace(opening, key=key))
 
-    async def again(made: Made) -> State:
+    async def again(made: KeyedCreation) -> State:
         return machine.replay(await parts.log.read(SessionId(made.made_id), 0, made.last_seq))
 
     return await idempotent(parts.creations, call, make, again)

@@ -8,10 +8,10 @@ from collections import OrderedDict
 from actors.session.ids import SessionId
 from actors.session.state import Kind
 from server.http.problems import unknown_session
-from storage.sessions import Naming, Sessions
+from storage.sessions import RefKind, Sessions
 
 REFS_KEPT = 100_000
-SessionKey = str | tuple[Kind, str | None, Naming, str]
+SessionKey = str | tuple[Kind, str | None, RefKind, str]
 """What leads to a session: a reference by itself, or one within the sessions of a kind and a dialect."""
 
 
@@ -51,7 +51,7 @@ class SessionLookup:
                     del self._places[session_id]
         return known
 
-    async def within(self, kind: Kind, dialect: str | None, named: Naming, ref: str) -> SessionId:
+    async def within(self, kind: Kind, dialect: str | None, named: RefKind, ref: str) -> SessionId:
         """Give the id of a session of a kind, with `dialect` of one that was made through it. Raises: Problem 404."""
         place = kind, dialect, named, ref
         known = self._known.get(place)

@@ -24,7 +24,7 @@ from server.outbound.webhooks import WebhookMessage, Webhooks, new_secret, parse
 from server.security.principal import Principal
 from server.settings.sections import Settings
 from server.usecases.call import Call
-from storage.endpoints import Delivered, DeliveryStatus, TooMany, WebhookEndpoint
+from storage.endpoints import DeliveryRecord, DeliveryStatus, TooManyEndpoints, WebhookEndpoint
 from storage.outbox import Attempt
 from storage.sessions import UUID
 
@@ -112,7 +112,7 @@ async def create(parts: WebhookParts, call: Call[NewEndpoint]) -> WithSecret:
     sealed = parts.webhooks.secret_box.encrypt(secret, endpoint_id)
     try:
         await parts.webhooks.endpoints.create(endpoint_id, owner_id, url, types, body.description, sealed, most)
-    except TooMany as error:
+    except TooManyEndpoints as error:
         raise Problem(409, "too_many", f"One may have {most} webhooks; delete one first.") from error
     await noticed(parts, owner_id)
     return WithSecret(await found(parts, owner_id, endpoint_id), print_secret(secret))
@@ -246,7 +246,7 @@ async def deliveries(parts: WebhookParts, call: Call[object, DeliveryQuery]) -> 
 
 
 @refuses(disabled=409, unknown_delivery=404, unknown_webhook=404)
-async def replay(parts: WebhookParts, call: Call) -> Delivered:
+async def replay(parts: WebhookParts, call: Call) -> DeliveryRecord:
     """Have one delivery made again, or now."""
     endpoint = await own(parts, call)
     enabled(endpoint)

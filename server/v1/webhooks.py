@@ -21,7 +21,7 @@ from server.usecases.call import Call
 from server.usecases.records.log_pages import EVENT_TYPES
 from server.v1.frames import NAMES, SILENT, event_json
 from server.v1.views import Page, encode
-from storage.endpoints import Delivered, DeliveryStatus, Disabled, WebhookEndpoint
+from storage.endpoints import DeliveryRecord, DeliveryStatus, Disabled, WebhookEndpoint
 from storage.outbox import Attempt, Delivery
 
 SENT = EVENT_TYPES - {NAMES[kind].decode() for kind in SILENT}
@@ -190,7 +190,7 @@ def tested(attempt: Attempt, call: Call) -> Reply:
     return Reply(200, encode(view))
 
 
-def delivery_view(delivery: Delivered) -> DeliveryView:
+def delivery_view(delivery: DeliveryRecord) -> DeliveryView:
     """Return the view of a delivery."""
     return DeliveryView(
         id=message_id(delivery.session_id, delivery.seq),
@@ -211,7 +211,7 @@ def delivery_page(listed: Listed, call: Call) -> Page:
     return Page([delivery_view(delivery) for delivery in listed.items], listed.next)
 
 
-def replayed(delivery: Delivered, call: Call) -> Reply:
+def replayed(delivery: DeliveryRecord, call: Call) -> Reply:
     """Return a delivery that will be sent again."""
     return Reply(202, encode(delivery_view(delivery)))
 

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from storage.embedded.system_user import Account, identity, may_enter, named
+from storage.embedded.system_user import Account, describe_user, identity, may_enter
 from storage.errors import EmbeddedError
 
 # By major version, newest first: a new cluster gets the first, an existing one keeps its own.
@@ -120,7 +120,7 @@ def make_private(path: Path, account: Account | None) -> None:
         found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid:
         raise EmbeddedError(
-            f"{path} belongs to {named(found.st_uid)}: run Homeroom as that user (or root, if root made it),"
+            f"{path} belongs to {describe_user(found.st_uid)}: run Homeroom as that user (or root, if root made it),"
             " or choose another data directory with --data."
         )
     if stat.S_IMODE(found.st_mode) != 0o700:

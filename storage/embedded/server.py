@@ -31,7 +31,7 @@ from storage.embedded.cluster import (
     make_private,
     socket_directory,
 )
-from storage.embedded.system_user import account_for, identity, let_in
+from storage.embedded.system_user import account_for, ensure_reachable, identity
 from storage.errors import DataDirectoryInUse, EmbeddedError
 
 SETTINGS: Mapping[str, str] = {
@@ -152,7 +152,7 @@ def _start(directory: Path, settings: Mapping[str, str]) -> tuple[str, Path, "su
     account = account_for(home) if os.geteuid() == 0 else None
     make_private(home, account)
     if account:
-        let_in(directory, home, account)
+        ensure_reachable(directory, home, account)
     cluster = home / "cluster"
     binaries = binaries_directory(major_version(cluster), home, account)
     if not cluster.exists():

@@ -53,7 +53,7 @@ def may_enter(account: Account, directory: Path) -> bool:
     return not subprocess.run(command, check=False, capture_output=True, **identity(account)).returncode  # noqa: S603
 
 
-def let_in(directory: Path, home: Path, account: Account) -> None:
+def ensure_reachable(directory: Path, home: Path, account: Account) -> None:
     """Make sure that PostgreSQL's user can reach `home`. The data directory is ours to open, those above it are not."""
     if not may_enter(account, home):
         directory.chmod(directory.stat().st_mode | 0o011)
@@ -78,7 +78,7 @@ def identity(account: Account | None) -> ProcessIdentity:
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
-def named(uid: int) -> str:
+def describe_user(uid: int) -> str:
     try:
         return f"the user {pwd.getpwuid(uid).pw_name}"
     except KeyError:

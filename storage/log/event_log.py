@@ -46,7 +46,7 @@ _json = msgspec.json.Encoder()
 _events = msgspec.json.Decoder(DurableEvent)
 
 
-class _Head(Struct, frozen=True, gc=False):
+class _SessionHead(Struct, frozen=True, gc=False):
     session_id: SessionId
     epoch: int
     old_seq: int
@@ -54,83 +54,86 @@ class _Head(Struct, frozen=True, gc=False):
     wake_at: Millis | None
 
 
-class _Facts(Struct, frozen=True, gc=False):
+class _SessionBody(Struct, frozen=True, gc=False):
     session_id: SessionId
     body: Raw
 
 
-class _Keyed(KeyRow, frozen=True, kw_only=True):
+class _SessionKey(KeyRow, frozen=True, kw_only=True):
     session_id: SessionId
 
 
-class _Person(ParticipantRow, frozen=True, kw_only=True):
+class _SessionParticipant(ParticipantRow, frozen=True, kw_only=True):
     session_id: SessionId
 
 
-class _Redacted(Redaction, frozen=True, kw_only=True):
+class _SessionRedaction(Redaction, frozen=True, kw_only=True):
     session_id: SessionId
 
 
-class _Used(AudioUse, frozen=True, kw_only=True):
+class _SessionAudioUse(AudioUse, frozen=True, kw_only=True):
     session_id: SessionId
 
 
-class _OutboxRow(OutboxRow, frozen=True, kw_only=True):
+class _SessionOutboxRow(OutboxRow, frozen=True, kw_only=True):
     session_id: SessionId
 
 
-class _Told(NotificationRow, frozen=True, kw_only=True):
-    place: int
+class _NumberedNotification(NotificationRow, frozen=True, kw_only=True):
+    position: int
     session_id: SessionId
 
 
 class _Batch(Struct, omit_defaults=True):
-    heads: list[_Head]
+    heads: list[_SessionHead]
     rows: list[LogRow]
-    keys: list[_Keyed] = []
-    sessions: list[_Facts] = []
-    participants: list[_Person] = []
-    redactions: list[_Redacted] = []
-    audio_uses: list[_Used] = []
-    outbox_rows: list[_OutboxRow] = []
-    notifications: list[_Told] = []
+    keys: list[_SessionKey] = []
+    sessions: list[_SessionBody] = []
+    participants: list[_SessionParticipant] = []
+    redactions: list[_SessionRedaction] = []
+    audio_uses: list[_SessionAudioUse] = []
+    outbox_rows: list[_SessionOutboxRow] = []
+    notifications: list[_NumberedNotification] = []
 
 
 def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
     """Choose the statement of the group commit, and encode appends as its one parameter.
 
-    Of facts and people only the last word counts, and what is redacted in the same batch is never written in clear."""
-    heads: dict[SessionId, _Head] = {}
-    facts: dict[SessionId, _Facts] = {}
-    people: dict[tuple[SessionId, UserId], _Person] = {}
-    keys: list[_Keyed] = []
-    redactions: dict[tuple[SessionId, int], _Redacted] = {}
-    audio_uses: list[_Used] = []
-    outbox_rows: list[_OutboxRow] = []
+    Of bodies and people only the last word counts, and what is redacted in the same batch is never written in clear."""
+    heads: dict[SessionId, _SessionHead] = {}
+    bodies: dict[SessionId, _SessionBody] = {}
+    people: dict[tuple[SessionId, UserId], _SessionParticipant] = {}
+    keys: list[_SessionKey] = []
+    redactions: dict[tuple[SessionId, int], _SessionRedaction] = {}
+    audio_uses: list[_SessionAudioUse] = []
+    outbox_rows: list[_SessionOutboxRow] = []
     rows: list[LogRow] = []
-    notifications: list[_Told] = []
+    notifications: list[_NumberedNotification] = []
     for append in appends:
         sid = append.session_id
         first = heads.get(sid)
         old_seq = first.old_seq if first else append.old_seq
-        heads[sid] = _Head(sid, append.epoch, old_seq, append.new_seq, append.wake_at)
+        heads[sid] = _SessionHead(sid, append.epoch, old_seq, append.new_seq, append.wake_at)
         rows += append.rows
         if append.only_rows:
             continue
         if append.session is not None:
-            facts[sid] = _Facts(sid, append.session)
+            bodies[sid] = _SessionBody(sid, append.session)
         for p in append.participants:
-            people[sid, p.user_id] = _Person(
+            people[sid, p.user_id] = _SessionParticipant(
                 p.user_id, p.number, p.name, p.role, p.status, p.joined_at, p.left_at, session_id=sid
             )
-        keys += [_Keyed(k.user_id, k.key, k.digest, k.first_seq, k.last_seq, k.at, session_id=sid) for k in append.keys]
-        for r in append.redactions:
-            redactions[sid, r.seq] = _Redacted(r.seq, r.event, session_id=sid)
-        audio_uses += [
-            _Used(u.seq, u.audio_id, u.selected, u.sender_id, u.to_id, session_id=sid) for u in append.audio_uses
+        keys += [
+            _SessionKey(k.user_id, k.key, k.digest, k.first_seq, k.last_seq, k.at, session_id=sid) for k in append.keys
         ]
-        outbox_rows += [_OutboxRow(n.seq, n.kind, n.type, n.user_id, session_id=sid) for n in append.outbox_rows]
-        notifications += placed(append.notifications, sid, len(notifications))
+        for r in append.redactions:
+            redactions[sid, r.seq] = _SessionRedaction(r.seq, r.event, session_id=sid)
+        audio_uses += [
+            _SessionAudioUse(u.seq, u.audio_id, u.selected, u.sender_id, u.to_id, session_id=sid)
+            for u in append.audio_uses
+        ]
+        outbox_rows += [_SessionOutboxRow(n.seq, n.kind, n.type, n.user_id, session_id=sid) for n in append.outbox_rows]
+        notifications += numbered(append.notifications, sid, len(notifications))
     if redactions:
         audio_uses = [use for use in audio_uses if (use.session_id, use.seq) not in redactions]
         rows = [
@@ -139,15 +142,20 @@ def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
             else row
             for row in rows
         ]
-    projected = (list(facts.values()), list(people.values()), list(redactions.values()))
+    projected = (list(bodies.values()), list(people.values()), list(redactions.values()))
     changes = (keys, *projected, audio_uses, outbox_rows, notifications)
     statement = "append" if any(changes) else "append_rows"
     return statement, _json.encode(_Batch(list(heads.values()), rows, *changes))
 
 
-def placed(notifications: Sequence[NotificationRow], session_id: SessionId, start: int) -> list[_Told]:
+def numbered(
+    notifications: Sequence[NotificationRow], session_id: SessionId, start: int
+) -> list[_NumberedNotification]:
     """Number a commit's notifications on from `start`: a user's own are numbered in this order."""
-    return [_Told(n.user_id, n.at, n.body, place=i, session_id=session_id) for i, n in enumerate(notifications, start)]
+    return [
+        _NumberedNotification(n.user_id, n.at, n.body, position=i, session_id=session_id)
+        for i, n in enumerate(notifications, start)
+    ]
 
 
 class Summary(Struct, frozen=True):
@@ -164,12 +172,12 @@ class Summary(Struct, frozen=True):
 class PostgresEventLog:
     """The log of every session, written by `owner` ('node:incarnation')."""
 
-    def __init__(self, pool: Pool, writer: Writer, owner: str, *, noticed: Callable[[], None] = lambda: None) -> None:
-        """`noticed` is called when something may have been put into the outbox."""
+    def __init__(self, pool: Pool, writer: Writer, owner: str, *, on_outbox: Callable[[], None] = lambda: None) -> None:
+        """`on_outbox` is called when something may have been put into the outbox."""
         self._pool = pool
         self._writer = writer
         self._owner = owner
-        self._noticed = noticed
+        self._on_outbox = on_outbox
 
     async def next_number(self) -> int:
         return int((await self._pool.fetch(SQL["next_number"]))[0][0])
@@ -194,7 +202,7 @@ class PostgresEventLog:
             "rows": _json.encode(rows).decode(),
             "participants": _json.encode(creation.participants).decode(),
             "outbox_rows": _json.encode(creation.outbox_rows).decode(),
-            "notifications": _json.encode(placed(creation.notifications, session.id, 0)).decode(),
+            "notifications": _json.encode(numbered(creation.notifications, session.id, 0)).decode(),
             "provider": None if room is None else room.provider,
             "room": None if room is None else room.name,
             "key_user_id": None if key is None else key.user_id,
@@ -208,13 +216,13 @@ class PostgresEventLog:
         if not written:
             raise NotUnique("room" if creation.booking_id is None else "booking")
         if creation.outbox_rows:
-            self._noticed()
+            self._on_outbox()
 
     async def append(self, appends: Sequence[Append]) -> Collection[SessionId]:
         statement, encoded = batched(appends)
         rows = await self._writer.fetch(f"execute {statement} (%s, %s)", (encoded.decode(), self._owner))
         if any(append.outbox_rows for append in appends):
-            self._noticed()
+            self._on_outbox()
         return {row[0] for row in rows}
 
     async def claim(self, session_id: SessionId) -> Claim | None:
@@ -283,11 +291,11 @@ class PostgresEventLog:
 
     async def heartbeat(self) -> None:
         """Say that this process is alive; others leave its sessions alone for 6 s."""
-        await self._pool.execute(SQL["beat"], {"owner": self._owner})
+        await self._pool.execute(SQL["heartbeat"], {"owner": self._owner})
 
     async def deregister(self) -> None:
         """Say that this process is gone."""
-        await self._pool.execute(SQL["bury"], {"owner": self._owner})
+        await self._pool.execute(SQL["deregister"], {"owner": self._owner})
 
     async def forget_keys(self, before: Millis) -> int:
         """Drop Idempotency-Keys used before then; give how many, `FORGET_ROWS` at most."""

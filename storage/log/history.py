@@ -31,7 +31,7 @@ PART_BYTES = 1 << 18
 """Bytes of JSON in one part; a single row may be larger."""
 PEOPLE, MINUTES, POLLS = 1_000, 1_440, 1_000
 """How many lines statistics have at most."""
-TAKEN_AT_ONCE = 200
+ROWS_PER_TURN = 200
 """Rows that a state takes before others have their turn on the loop."""
 
 
@@ -45,7 +45,7 @@ class Edit(Struct, frozen=True):
     text: str | None = None
 
 
-class Chatted(Struct, frozen=True):
+class ChatRows(Struct, frozen=True):
     """A page of chat, latest first, with what it takes to print it."""
 
     rows: list[Recorded]
@@ -99,25 +99,25 @@ class Records:
             if rows:
                 yield rows
 
-    async def noted(
+    async def client_events(
         self, session_id: SessionId, *, event_type: str | None, user_id: UserId | None, limit: int
     ) -> list[Recorded]:
         """Give the latest events that clients have noted, latest first: of a type, by a user, or all."""
         params = {"session_id": session_id, "event_type": event_type, "user_id": user_id, "limit": limit}
-        return [recorded(session_id, row) for row in await self._pool.fetch(SQL["noted"], params, retry=True)]
+        return [recorded(session_id, row) for row in await self._pool.fetch(SQL["client_events"], params, retry=True)]
 
-    async def noted_counts(self, session_id: SessionId, *, user_id: UserId | None) -> dict[str, int]:
+    async def client_event_counts(self, session_id: SessionId, *, user_id: UserId | None) -> dict[str, int]:
         """Count them by type."""
         params = {"session_id": session_id, "user_id": user_id}
-        return {row[0]: row[1] for row in await self._pool.fetch(SQL["noted_counts"], params, retry=True)}
+        return {row[0]: row[1] for row in await self._pool.fetch(SQL["client_event_counts"], params, retry=True)}
 
     async def state_at(self, session_id: SessionId, seq: int) -> State | None:
         """Rebuild the state as of a row, from the snapshot if it is not later; None: there is no such row."""
         saved = await self._pool.fetch(SQL["snapshot"], {"session_id": session_id, "upto": seq}, retry=True)
         state = machine.restored(bytes(saved[0][1])) if saved else None
         async for rows in self.parts(session_id, after=0 if state is None else state.seq, upto=seq):
-            for first in range(0, len(rows), TAKEN_AT_ONCE):
-                state = machine.replay(rows[first : first + TAKEN_AT_ONCE], state)
+            for first in range(0, len(rows), ROWS_PER_TURN):
+                state = machine.replay(rows[first : first + ROWS_PER_TURN], state)
                 await asyncio.sleep(0)
         return state
 
@@ -134,7 +134,7 @@ class Records:
 
     async def chat(
         self, session_id: SessionId, viewer: UserId, *, before: int, limit: int, direct: bool = True
-    ) -> Chatted:
+    ) -> ChatRows:
         """Give the latest messages before a row that a viewer may see, latest first; `direct`: those to one, too."""
         params = {"session_id": session_id, "viewer": viewer, "before": before, "limit": limit, "direct": direct}
         rows = [recorded(session_id, row) for row in await self._pool.fetch(SQL["chat"], params, retry=True)]
@@ -149,7 +149,7 @@ class Records:
             who = list({row.actor_id for row in rows if row.actor_id is not None})
             found = await self._pool.fetch(SQL["names"], {"session_id": session_id, "user_ids": who}, retry=True)
             names = dict(found)
-        return Chatted(rows, reactions, names)
+        return ChatRows(rows, reactions, names)
 
     async def chat_count(self, session_id: SessionId, upto: int) -> int:
         """Count the messages that were for everyone."""
@@ -171,7 +171,7 @@ class Records:
         seq, author, at, whole = found[0]
         text = Rope()
         async for rows in self.parts(session_id, after=max(0, whole - 1), upto=seq, types=(e.CodeEdited,)):
-            text = edited(text, rows)
+            text = apply_edits(text, rows)
             await asyncio.sleep(0)
         made = str(text)
         return Edit(version, author, Millis(at), len(made), made)
@@ -189,7 +189,7 @@ class Records:
         text, found, size = Rope(), deque[Edit](), 0
         async for rows in self.parts(session_id, after=max(0, first[3] - 1), upto=last[0], types=(e.CodeEdited,)):
             for row in rows:
-                text = edited(text, [row])
+                text = apply_edits(text, [row])
                 edit = known.get(row.event.version) if isinstance(row.event, e.CodeEdited) else None
                 if edit is not None:
                     found.appendleft(structs.replace(edit, text=str(text)))
@@ -205,7 +205,7 @@ class Records:
         return msgspec.json.decode((await self._pool.fetch(SQL["statistics"], params, retry=True))[0][0])
 
 
-def edited(text: Rope, rows: Sequence[Recorded]) -> Rope:
+def apply_edits(text: Rope, rows: Sequence[Recorded]) -> Rope:
     for row in rows:
         if isinstance(row.event, e.CodeEdited):
             if row.event.text is not None:

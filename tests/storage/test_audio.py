@@ -220,13 +220,13 @@ async def test_what_is_on_is_what_was_selected_last_where_the_session_is_live(sh
     ann = UserId(new_id())
     session_id, one, two = await shelf.session(ann), await shelf.add(ann), await shelf.add(ann)
     await shelf.commit(session_id, shelf.row(session_id, audio_uses=[shelf.use(session_id, two)]))
-    assert await shelf.library.on_in(two.audio_id) is None
+    assert await shelf.library.playing_in(two.audio_id) is None
     await shelf.select(session_id, one)
-    assert await shelf.library.on_in(one.audio_id) == session_id
+    assert await shelf.library.playing_in(one.audio_id) == session_id
     await shelf.select(session_id, two)
-    assert [await shelf.library.on_in(each.audio_id) for each in (one, two)] == [None, session_id]
+    assert [await shelf.library.playing_in(each.audio_id) for each in (one, two)] == [None, session_id]
     await shelf.pool.execute("update sessions set status = 'ended'")
-    assert await shelf.library.on_in(two.audio_id) is None
+    assert await shelf.library.playing_in(two.audio_id) is None
 
 
 async def test_the_history_has_playback_and_nothing_else(shelf: Shelf) -> None:

@@ -70,9 +70,9 @@ async def test_a_booking_comes_back_as_it_was_made(desk: Desk) -> None:
     assert (found.tutor_id, found.tutor_name, found.student_id, found.student_name) == (TEACHER, "Tess", ANN, "Ann")
     assert (found.starts_at, found.ends_at) == (START, START + HOUR)
     assert (found.title, found.created_by, found.session_id, found.session_status) == ("Lesson 1", TEACHER, None, None)
-    assert found.names(ANN)
-    assert found.names(TEACHER)
-    assert not found.names(BEN)
+    assert found.involves(ANN)
+    assert found.involves(TEACHER)
+    assert not found.involves(BEN)
     assert await desk.bookings.find(booking_id(2)) is None
 
 

@@ -145,7 +145,7 @@ async def test_resuming_gives_what_came_after_a_place_or_nothing(place: Place) -
 
 
 async def test_what_stands_is_what_one_is_still_invited_to(place: Place) -> None:
-    assert await place.notifications.standing(ANN) == NotificationState(Millis(0), 0, [])
+    assert await place.notifications.state(ANN) == NotificationState(Millis(0), 0, [])
     first, second, over, unsaid = [await opened(place, number) for number in range(1, 5)]
     invited = e.ParticipantInvited(ANN, "Ann", 1)
     for author in (first, second, over):
@@ -154,7 +154,7 @@ async def test_what_stands_is_what_one_is_still_invited_to(place: Place) -> None
         await place.log.append([append])
     await place.log.append([unsaid.append(invited, by=TEACHER), over.append(e.SessionCancelled(), by=TEACHER)])
     await place.tells(second, place.row(second, closed=True), place.row(second))
-    standing = await place.notifications.standing(ANN)
+    standing = await place.notifications.state(ANN)
     assert (standing.at, standing.seq) == (START + 5, 5)
     assert standing.invitations == [
         Invitation(unsaid.state.session, None, None),
@@ -162,7 +162,7 @@ async def test_what_stands_is_what_one_is_still_invited_to(place: Place) -> None
         Invitation(first.state.session, invitation(first, "No. 1"), Millis(START + 1)),
     ]
     await place.log.append([second.append(e.ParticipantJoined(ANN, "Ann", 1, "member"))])
-    left = (await place.notifications.standing(ANN)).invitations
+    left = (await place.notifications.state(ANN)).invitations
     assert [one.session.id for one in left] == [unsaid.session_id, first.session_id]
 
 

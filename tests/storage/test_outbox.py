@@ -30,7 +30,7 @@ class Post:
 
     def __init__(self, pool: Pool, writer: Writer) -> None:
         self.pool = pool
-        self.log = PostgresEventLog(pool, writer, "node:1", noticed=self.noticed)
+        self.log = PostgresEventLog(pool, writer, "node:1", on_outbox=self.noticed)
         self.outbox = self.opened()
         self.calls = 0
 

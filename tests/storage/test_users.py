@@ -126,7 +126,7 @@ async def test_an_id_is_its_latest_presenter_s_until_there_is_a_login(users: Use
     presented = "6f1c1f6e-0000-4000-8000-000000000001"
 
     async def present(name: str, new_id: int, issuer: str = "interview:1") -> User | None:
-        return await users.take_in_guest(issuer, presented, new_id=user(new_id), name=name, colour="teal")
+        return await users.save_guest(issuer, presented, new_id=user(new_id), name=name, colour="teal")
 
     first = await present("Gus", 11)
     assert first is not None
@@ -143,14 +143,14 @@ async def test_an_id_is_its_latest_presenter_s_until_there_is_a_login(users: Use
 
 async def test_no_guest_has_the_id_of_a_user(users: Users) -> None:
     await users.create(ANNA)
-    assert await users.take_in_guest("interview:1", ANN, new_id=user(11), name="Mallory", colour=None) is None
+    assert await users.save_guest("interview:1", ANN, new_id=user(11), name="Mallory", colour=None) is None
 
 
 async def test_two_who_present_an_id_at_once_are_one_guest(users: Users) -> None:
     presented = "6f1c1f6e-0000-4000-8000-000000000002"
     made = await asyncio.gather(
         *(
-            users.take_in_guest("interview:1", presented, new_id=user(20 + n), name=f"Gus {n}", colour=None)
+            users.save_guest("interview:1", presented, new_id=user(20 + n), name=f"Gus {n}", colour=None)
             for n in range(8)
         )
     )

@@ -74,7 +74,7 @@ def numbered(of: Callable[[Call], int | None]) -> Callable[[NumberedAudioParts, 
 
 async def audio_id(parts: NumberedAudioParts, number: int) -> str:
     """Raises: Problem 404."""
-    found = await parts.audio.numbered(number) if 0 < number <= MOST else None
+    found = await parts.audio.id_by_number(number) if 0 < number <= MOST else None
     if found is None:
         raise library.unknown_audio(str(number))
     return found

@@ -139,7 +139,7 @@ async def remove(parts: LibraryParts, call: Call) -> None:
     audio, user_id = await find(parts, call), call.principal.user_id
     if audio.owner_id != user_id:
         raise Problem(403, "not_permitted", "Only its owner may delete a piece of audio.")
-    if session_id := await parts.audio.on_in(audio.audio_id):
+    if session_id := await parts.audio.playing_in(audio.audio_id):
         raise Problem(409, "in_use", f"It is on in the live session {session_id}; select another there first.")
     blob_key = await parts.audio.remove(audio.audio_id, user_id)
     if blob_key is None:

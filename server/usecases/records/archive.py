@@ -19,7 +19,7 @@ from server.http.timestamps import now_millis
 from server.usecases.call import Call, Download
 from server.usecases.records.recordings import Found, RecordingParts, SignedQuery, archive_path, recording_named
 from server.usecases.session_access import HistoryParts
-from storage.log.history import TAKEN_AT_ONCE
+from storage.log.history import ROWS_PER_TURN
 
 TRACKS = 1_000
 """Pieces of audio that an archive names at most."""
@@ -78,7 +78,7 @@ async def archive(parts: ArchiveParts, call: Call[object, SignedQuery], lines: A
                     machine.apply(state, row)
                     if (visible := outgoing(row, state).visible_to(NOBODY)) is not None:
                         shown.append(lines.row(visible))
-                    if index % TAKEN_AT_ONCE == TAKEN_AT_ONCE - 1:
+                    if index % ROWS_PER_TURN == ROWS_PER_TURN - 1:
                         await asyncio.sleep(0)
                 if shown:
                     yield b"".join(shown)

@@ -11,7 +11,7 @@ from actors.session.visibility import VisibleEvent, event_in_log, question_visib
 from server.http.pagination import Listed
 from server.usecases.call import Call
 from server.usecases.session_access import HistoryParts, read_state
-from storage.log.history import Chatted
+from storage.log.history import ChatRows
 
 
 class ChatQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,7 +23,7 @@ class ChatQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class ChatPage(Struct, frozen=True):
     session: Session
-    chatted: Chatted
+    chatted: ChatRows
     messages: list[VisibleEvent]
     """Latest first."""
     next: int | None

@@ -17,13 +17,15 @@ async def noted(parts: HistoryParts, call: Call[NotedQuery]) -> list[VisibleEven
     """Read what clients have noted, latest first: everybody's for owner, hosts and cohosts, one's own for others."""
     query = call.body
     whose = await noted_by(parts, call)
-    rows = await parts.records.noted(call.session_id, event_type=query.event_type, user_id=whose, limit=query.limit)
+    rows = await parts.records.client_events(
+        call.session_id, event_type=query.event_type, user_id=whose, limit=query.limit
+    )
     return [event_in_log(row, call.principal.user_id) for row in rows]
 
 
 async def noted_counts(parts: HistoryParts, call: Call) -> dict[str, int]:
     """Count by type what `noted` reads."""
-    return await parts.records.noted_counts(call.session_id, user_id=await noted_by(parts, call))
+    return await parts.records.client_event_counts(call.session_id, user_id=await noted_by(parts, call))
 
 
 async def noted_by(parts: HistoryParts, call: Call) -> UserId | None:

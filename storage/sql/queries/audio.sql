@@ -42,7 +42,7 @@ where a.audio_id = %(audio_id)s and ((a.owner_id = %(user_id)s and %(owned)s) or
     select from audio_use u where u.session_id = %(session_id)s and u.audio_id = a.audio_id
         and (u.to_id is null or %(user_id)s in (u.to_id, u.sender_id))))
 
--- name: numbered
+-- name: id_by_number
 select audio_id::text from audio where number = %(number)s
 
 -- name: page
@@ -54,7 +54,7 @@ where a.owner_id = %(owner_id)s
     and (%(before)s::int is null or a.number < %(before)s)
 order by a.number desc limit %(limit)s
 
--- name: on_in
+-- name: playing_in
 -- A live session that has the piece on: it was the last that was selected there.
 select s.session_id::text from sessions s
 where s.status = 'live' and not s.deleted

@@ -54,11 +54,11 @@ where endpoint_id = %(endpoint_id)s and disabled is null
 -- name: remove
 delete from webhook_endpoint where endpoint_id = %(endpoint_id)s and owner_id = %(owner_id)s
 
--- name: aim
+-- name: target
 select url, secret, case when old_secret_until > now() then old_secret end from webhook_endpoint
 where endpoint_id = %(endpoint_id)s and (disabled is null or %(disabled_too)s)
 
--- name: wanted
+-- name: subscriptions
 select owner_id::text, types from webhook_endpoint
 where disabled is null and (%(owner_id)s::uuid is null or owner_id = %(owner_id)s)
 

@@ -81,9 +81,9 @@ with v as (
     -- In the order in which the heads of their users are locked; see the trigger on notification.
     insert into notification (user_id, at, session_id, body)
     select n.user_id, to_timestamp(n.at / 1000.0), session_id, n.body
-    from jsonb_to_recordset($1 -> 'notifications') as n(place int, session_id uuid, user_id uuid, at bigint, body jsonb)
+    from jsonb_to_recordset($1 -> 'notifications') as n(position int, session_id uuid, user_id uuid, at bigint, body jsonb)
     join f using (session_id)
-    order by n.user_id, n.place
+    order by n.user_id, n.position
 )
 select session_id::text from f
 
@@ -160,8 +160,8 @@ with booked as (
     insert into notification (user_id, at, session_id, body)
     select n.user_id, to_timestamp(n.at / 1000.0), n.session_id, n.body
     from wanted, jsonb_to_recordset(%(notifications)s::jsonb)
-        as n(place int, session_id uuid, user_id uuid, at bigint, body jsonb)
-    order by n.user_id, n.place
+        as n(position int, session_id uuid, user_id uuid, at bigint, body jsonb)
+    order by n.user_id, n.position
 )
 insert into session_log (session_id, epoch, seq, at, actor_id, type, event)
 select r.session_id, r.epoch, r.seq, to_timestamp(r.at / 1000.0), r.actor_id, r.type, r.event
@@ -215,10 +215,10 @@ select session_id::text from session_head h
 where wake_at = '-infinity' and owner <> %(owner)s
     and not exists (select from nodes n where n.owner = h.owner and n.seen_at > now() - interval '6 s')
 
--- name: beat
+-- name: heartbeat
 insert into nodes (owner) values (%(owner)s) on conflict (owner) do update set seen_at = now()
 
--- name: bury
+-- name: deregister
 delete from nodes where owner = %(owner)s or seen_at < now() - interval '1 day'
 
 -- name: page

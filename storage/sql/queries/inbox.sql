@@ -4,7 +4,7 @@ values (%(provider)s, %(event_id)s, %(type)s, %(body)s)
 on conflict on constraint provider_events_id do nothing
 returning number
 
--- name: take
+-- name: claim
 -- Claimed by being put off, like rooms.
 update provider_events e
 set tries = e.tries + 1, due_at = now() + make_interval(secs => least(3600, 30 * 2 ^ least(e.tries, 7)))

@@ -128,7 +128,7 @@ select json_build_object(
     'polls', (select coalesce(json_agg(polls order by poll_id), '[]') from polls)
 )::text
 
--- name: noted
+-- name: client_events
 -- The latest events that clients have noted, of a type and by a user or all, latest first.
 select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text
 from session_log
@@ -137,7 +137,7 @@ where session_id = %(session_id)s and type = 'event_logged'
     and (%(user_id)s::uuid is null or actor_id = %(user_id)s)
 order by seq desc limit %(limit)s
 
--- name: noted_counts
+-- name: client_event_counts
 select event ->> 'event_type', count(*)
 from session_log
 where session_id = %(session_id)s and type = 'event_logged'

@@ -9,7 +9,7 @@ update rooms set due_at = now() where provider = %(provider)s and name = %(name)
 -- name: forget
 delete from rooms where provider = %(provider)s and name = %(name)s and session_id is null
 
--- name: take
+-- name: claim_due
 -- Claimed by being put off: whoever takes them and ends before they are deleted leaves them due again.
 update rooms r
 set tries = r.tries + 1, due_at = now() + make_interval(secs => least(3600, 30 * 2 ^ least(r.tries, 7)))
@@ -19,7 +19,7 @@ from (
 where r.provider = due.provider and r.name = due.name
 returning r.provider, r.name, r.tries
 
--- name: gone
+-- name: confirm_deleted
 with kept as (
     update rooms set gone_at = now(), due_at = null
     where provider = %(provider)s and name = %(name)s and session_id is not null
@@ -32,7 +32,7 @@ select count(*)::int from rooms where due_at is not null and tries > 0
 -- name: session_of
 select session_id::text from rooms where provider = %(provider)s and name = %(name)s and session_id is not null
 
--- name: visited
+-- name: record_visit
 -- Told twice, or its end before its beginning: what is known stays known.
 insert into room_visits as v (session_id, visit_id, user_id, name, owner, joined_at, left_at)
 values (%(session_id)s, %(visit_id)s, %(user_id)s, %(name)s, %(owner)s, to_timestamp(%(joined_at)s / 1000.0),

@@ -3,7 +3,7 @@ insert into users (user_id, name, email, phone, role, password_hash, colour)
 values (%(user_id)s, %(name)s, %(email)s, %(phone)s, %(role)s, %(password_hash)s, %(colour)s)
 returning number, (extract(epoch from created_at) * 1000)::bigint
 
--- name: take_in_guest
+-- name: save_guest
 -- An id is whose who first got a login by it; until then the latest to present it. What is an account's own is nobody's.
 insert into users (user_id, name, role, colour, issuer, subject)
 select %(user_id)s, %(name)s, 'guest', %(colour)s, %(issuer)s, %(subject)s
@@ -36,7 +36,7 @@ select user_id::text, number, name, email, phone, role, password_hash, colour,
     claimed_at > %(issued_at)s or (claimed_at = %(issued_at)s and name = %(name)s and role = %(role)s)
 from users where issuer = %(issuer)s and subject = %(subject)s
 
--- name: take_in
+-- name: save_external
 insert into users (user_id, name, email, role, issuer, subject, claimed_at)
 values (
     %(new_id)s, %(name)s,

@@ -21,6 +21,6 @@ async def test_an_invalid_dsn_is_not_quoted_in_the_message() -> None:
     """It may contain a password."""
     settings = load(None, {}, {"database.dsn": "postgresql//homeroom:secret@127.0.0.1/homeroom"})
     async with contextlib.AsyncExitStack() as stack:
-        with pytest.raises(BadSetting, match=r"database\.dsn names: it is no DSN") as refused:
+        with pytest.raises(BadSetting, match=r"database\.dsn names: this is not a DSN") as refused:
             await open_database(settings, stack, lambda text: None)
     assert "secret" not in "".join(traceback.format_exception(refused.value))

@@ -12,7 +12,7 @@ from actors.session import events as e
 from actors.session import machine
 from actors.session.ids import Millis, SessionId
 from storage.bookings import Bookings
-from storage.creations import Creations, Made
+from storage.creations import Creations, KeyedCreation
 from storage.errors import DatabaseUnavailable, StorageError, UnknownOutcome
 from storage.log.event_log import PREPARE, PostgresEventLog, Summary
 from storage.pool import Pool, Writer
@@ -55,7 +55,7 @@ class InMemory(Place):
         return BOOKING
 
     async def silence(self, owner: str) -> None:
-        self.tables.seen[owner] -= ALIVE_S
+        self.tables.heartbeats[owner] -= ALIVE_S
 
 
 class InPostgres(Place):
@@ -171,7 +171,7 @@ async def test_what_was_made_long_ago_may_be_made_again_under_its_key(postgres: 
     await log.create(structs.replace(author.creation, key=key))
     assert await creations.forget(3_600) == 0
     found = await creations.find(ANN, "k-1")
-    assert found == Made("digest", author.session_id, author.creation.rows[-1].seq)
+    assert found == KeyedCreation("digest", author.session_id, author.creation.rows[-1].seq)
     assert await creations.forget(0) == 1
     assert await creations.find(ANN, "k-1") is None
 
