@@ -1,4 +1,4 @@
-"""Who sees what: live, in snapshots, on resuming, in the state and in the log; and what is left of a deleted text."""
+"""Which viewers receive which events: live, in snapshots, on resuming, in the state and in the log. Deleted texts."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ async def resumed_texts(seat: Seat, cursor: str) -> list[str]:
         return stream.texts
 
 
-async def test_a_direct_message_is_seen_by_its_two_sides_only(town: Town) -> None:
+async def test_only_its_two_sides_receive_a_direct_message(town: Town) -> None:
     host, anna, ben, cleo = await town.classroom("Anna", "Ben", "Cleo")
     seats = (host, anna, ben, cleo)
     async with host.stream() as s0, anna.stream() as s1, ben.stream() as s2, cleo.stream() as s3:
@@ -30,7 +30,7 @@ async def test_a_direct_message_is_seen_by_its_two_sides_only(town: Town) -> Non
         sent = await anna.say("a secret", to=ben.user_id)
         await ben.do("react", message_id=sent["message_id"], emoji="👍")
         await ben.say("a reply", to=anna.user_id, reply_to=sent["message_id"])
-        # Nobody else can react to it, answer it, or learn whether it is there.
+        # Nobody else can react to it, answer it, or learn whether it exists.
         (await cleo.command("react", message_id=sent["message_id"], emoji="x")).refused(404, "unknown_message")
         (await cleo.command("send_message", text="?", reply_to=sent["message_id"])).refused(404, "unknown_message")
         await host.say("to everyone")
@@ -54,7 +54,7 @@ async def test_a_direct_message_is_seen_by_its_two_sides_only(town: Town) -> Non
     await town.passivate(host)
     from_the_log = [await resumed_texts(seat, cursor) for seat in seats]
     two_sides = ["a secret", "a reply", "to everyone"]
-    # The log tells moderators that there was one, and not what it said.
+    # The log has a row for moderators, without the text.
     said = await host.log(type="chat_message")
     assert [row["details"]["text"] for row in said] == ["", "", "to everyone"]
     assert said[0]["details"]["to"] == ben.user_id
@@ -70,7 +70,7 @@ async def test_a_direct_message_to_the_host_and_from_them(town: Town) -> None:
     assert [row["details"]["text"] for row in await host.log(type="chat_message")] == ["may I go", "you may"]
 
 
-async def test_the_lobby_sees_and_hears_nothing_of_the_class(town: Town) -> None:
+async def test_the_lobby_receives_nothing_of_the_class(town: Town) -> None:
     host, anna = await town.classroom("Anna", features={"lobby": True})
     await host.do("admit", user_id=anna.user_id)
     await anna.say("said before")
@@ -103,13 +103,13 @@ async def test_the_lobby_sees_and_hears_nothing_of_the_class(town: Town) -> None
             before = await waiting.bye("admitted")
             assert {frame.event for frame in before} <= {"role_changed", "participant_online"}
             assert waiting.seen[-1].data["retry"] == 0
-            # Being admitted starts afresh: EventSource would go on from any id it was given in the lobby.
+            # After admission a stream starts afresh: EventSource would resume from any id received in the lobby.
             assert waiting.cursor is None
         async with dan.stream() as inside:
             first = await inside.next()
             assert [m["text"] for m in first.data["chat"]] == ["said before", "said meanwhile"]
             assert {p["user_id"] for p in first.data["participants"]} == {host.user_id, anna.user_id, dan.user_id}
-        # Participants hear of those in the lobby only when they are let in.
+        # Participants learn of users in the lobby only when those are admitted.
         await hers.until("participant_joined")
         assert not {"participant_waiting", "participant_denied"} & set(hers.events)
         assert eve.user_id not in str([frame.data for frame in hers.seen])
@@ -120,7 +120,7 @@ async def test_the_lobby_sees_and_hears_nothing_of_the_class(town: Town) -> None
         (await eve.person.get(f"{eve.path}/state")).refused(403)
 
 
-async def test_someone_in_the_lobby_with_an_old_cursor_still_sees_nothing(town: Town) -> None:
+async def test_an_old_cursor_shows_nothing_in_the_lobby(town: Town) -> None:
     host, *_ = await town.classroom()
     cursor = (await host.state())["cursor"]
     await host.do("update", features={"lobby": True})
@@ -136,7 +136,7 @@ async def test_someone_in_the_lobby_with_an_old_cursor_still_sees_nothing(town: 
         assert await waiting.bye("admitted") == []
 
 
-async def test_moderation_is_seen_by_moderators_and_whom_it_concerns(town: Town) -> None:
+async def test_moderators_and_the_participant_concerned_see_moderation(town: Town) -> None:
     host, anna, ben, cleo = await town.classroom("Anna", "Ben", "Cleo")
     await host.do("set_role", user_id=cleo.user_id, role="cohost")
     async with anna.stream() as hers, ben.stream() as his, cleo.stream() as cohosts:
@@ -166,15 +166,15 @@ async def test_nobody_learns_who_is_muted_by_guessing_in_another_session(town: T
 
 
 def everything(town: Town) -> str:
-    """Every text, JSON and byte column of every table, as one string."""
+    """Return every text, JSON and byte column of every table, as one string."""
     columns = town.query(
         "select table_name, column_name, data_type from information_schema.columns where table_schema = 'public'"
     )
-    found = []
+    texts = []
     for table, column, kind in columns:
         wanted = f"encode({column}, 'escape')" if kind == "bytea" else f"{column}::text"
-        found += [str(row[0]) for row in town.query(f"select {wanted} from {table} where {column} is not null")]
-    return "\n".join(found)
+        texts += [str(row[0]) for row in town.query(f"select {wanted} from {table} where {column} is not null")]
+    return "\n".join(texts)
 
 
 async def test_a_deleted_text_is_nowhere(town: Town) -> None:
@@ -184,7 +184,7 @@ async def test_a_deleted_text_is_nowhere(town: Town) -> None:
     sent = await anna.do("send_message", text=secrets[0], idempotency_key="k-1")
     await ben.say(secrets[1], to=anna.user_id)
     last = (await ben.say(secrets[2]))["message_id"]
-    # A snapshot that holds the texts, so that there is one to be cleaned.
+    # This stores a snapshot with the texts, which has to be redacted too.
     await town.passivate(host)
     assert all(secret in everything(town) for secret in secrets)
     await host.do("delete_message", message_id=sent["events"][0]["message_id"])
@@ -211,7 +211,7 @@ async def test_a_deleted_text_is_nowhere(town: Town) -> None:
     (await anna.command("react", message_id=last, emoji="x")).refused(410)
 
 
-async def test_a_text_deleted_in_the_same_commit_never_gets_there(town: Town) -> None:
+async def test_a_text_deleted_in_the_same_commit_is_never_stored(town: Town) -> None:
     host, anna = await town.classroom("Anna")
     with town.frozen(host):
         first = asyncio.create_task(anna.say("held up"))
@@ -225,7 +225,7 @@ async def test_a_text_deleted_in_the_same_commit_never_gets_there(town: Town) ->
     assert [message["text"] for message in (await anna.state())["chat"]] == ["held up", ""]
 
 
-async def test_deleting_takes_the_author_or_a_moderator(town: Town) -> None:
+async def test_only_the_author_or_a_moderator_deletes(town: Town) -> None:
     _, anna, ben = await town.classroom("Anna", "Ben")
     sent = await anna.say("mine")
     (await ben.command("delete_message", message_id=sent["message_id"])).refused(403, "not_permitted")

@@ -1,8 +1,8 @@
-"""Presence and streams, whatever comes between: streams that open and close, people who go or are removed, commits that
-take their time and fail. Actors, hub and channels are the real ones; the log is in memory, and what happens is by lot.
+"""Presence and streams in random histories: streams open and close, participants leave or are removed, and commits are
+slow or fail. Actors, hub and channels are the real ones; the log is in memory.
 
-**Law:** once all is still, a session has those online who have a stream, and nobody has one who may not. Every stream
-got what came after its snapshot, each event once, in order.
+**Law:** when nothing is under way any more, the users with a stream are those who are online, and all of them may have
+one. Every stream has received the events after its snapshot, each once and in order.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ ROUNDS, STEPS = 25, 10
 
 
 class Wire(asyncio.WriteTransport):
-    """A connection that takes everything."""
+    """A connection that accepts all bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Wire(asyncio.WriteTransport):
 
     @property
     def seqs(self) -> list[int]:
-        """The places of what came, the snapshot's first. Everything in these sessions is for everyone."""
+        """The numbers of the events received, the snapshot's first. All events in these sessions are for everyone."""
         return [int(seq) for seq in re.findall(rb"^id: \d+-(\d+)$", self.written, re.MULTILINE)]
 
     def get_write_buffer_size(self) -> int:
@@ -59,7 +59,7 @@ class Wire(asyncio.WriteTransport):
 
 
 class Unsteady(Log):
-    """A log that takes now less, now more turns of the loop."""
+    """A log that takes a random number of turns of the loop."""
 
     lot: random.Random
 
@@ -69,7 +69,7 @@ class Unsteady(Log):
 
 
 class Busy(Process):
-    """A process whose streams are a hub's."""
+    """A process with a hub for its streams."""
 
     def __init__(self, log: Log, clock: Clock) -> None:
         super().__init__(log, clock)
@@ -87,7 +87,7 @@ class Busy(Process):
         self.wires: list[Wire] = []
 
     async def stream(self, by: c.Caller) -> None:
-        """Do what a handler of streams does."""
+        """Open a stream as its handler does, and wait until it closes."""
         subscriber = Subscriber(by.user_id, "login", FRAMES, cursor=None, expires_at=1e18, limit=1 << 20)
         self.hub.register(subscriber)
         try:
@@ -112,7 +112,7 @@ class Busy(Process):
                 await turns()
 
     async def wrong(self) -> list[tuple[str, str, bool, bool]]:
-        """Name whose presence is not what their streams say: name, status, online, has a stream."""
+        """Return participants whose presence disagrees with their streams: name, status, online, has a stream."""
         await self.still()
         await self.do(says("still"), TEACHER)
         await self.still()
@@ -120,9 +120,9 @@ class Busy(Process):
         assert isinstance(outcome, Snapshot)
         state = outcome.value
         return [
-            (place.name, place.status, place.online, user_id in users)
-            for user_id, place in state.participants.items()
-            if place.online != (user_id in users) or (user_id in users and place.status != "joined")
+            (participant.name, participant.status, participant.online, user_id in users)
+            for user_id, participant in state.participants.items()
+            if participant.online != (user_id in users) or (user_id in users and participant.status != "joined")
         ]
 
 
@@ -142,7 +142,7 @@ async def busy(lot: random.Random) -> AsyncIterator[Busy]:
 
 
 def happens(process: Busy, lot: random.Random, opening: list[asyncio.Task[None]]) -> None:
-    """Have something happen, to whomever the lot falls on."""
+    """Do something at random, on behalf of a random participant."""
     by, chance = lot.choice(PEOPLE), lot.random()
     if chance < 0.4:
         opening.append(asyncio.create_task(process.stream(by)))
@@ -164,7 +164,7 @@ def happens(process: Busy, lot: random.Random, opening: list[asyncio.Task[None]]
 
 
 @pytest.mark.parametrize("seed", range(30))
-async def test_who_has_a_stream_is_online_and_whoever_may_not_has_none(seed: int) -> None:
+async def test_users_with_a_stream_are_online_and_may_have_one(seed: int) -> None:
     lot = random.Random(seed)
     async with busy(lot) as process:
         opening: list[asyncio.Task[None]] = []

@@ -1,5 +1,5 @@
-"""The connection beside aiohttp alone: the same requests, cut anywhere, have the same answers as aiohttp gives to them
-uncut. Both serve the same sessions."""
+"""A connection compared with aiohttp alone: requests that are cut anywhere get the same answers as aiohttp gives to the
+same requests uncut. Both serve the same sessions."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PATIENCE_S = 10.0
 Answer = tuple[int, str, str, bytes]
-"""Status, content type, Retry-After, body: what must not depend on the way a request goes."""
+"""Status, content type, Retry-After and body, which must be the same from both."""
 
 BODIES = {
     "raised": b'{"type":"raise_hand"}',
@@ -62,7 +62,7 @@ async def sides(town: Town) -> AsyncIterator[Sides]:
 
 
 class Client(asyncio.Protocol):
-    """A connection that keeps all that it is sent, whatever comes after."""
+    """A connection that keeps all bytes that it receives."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -94,7 +94,7 @@ class Client(asyncio.Protocol):
 
 
 def read(received: bytes) -> list[Answer]:
-    """Read complete answers; `100 Continue` is part of the one that it precedes."""
+    """Return the complete answers. `100 Continue` counts as part of the answer that follows."""
     answers: list[Answer] = []
     while True:
         head, end, rest = received.partition(b"\r\n\r\n")
@@ -156,16 +156,16 @@ def last(anna: Seat, kind: str) -> bytes:
             return request(anna, kind, BODIES["unknown"])
 
 
-async def exchanged(port: int, pieces: list[tuple[bytes, int]], *, count: int, closes: bool) -> list[Answer]:
-    """Send pieces, each with some turns of the loop after it, and return all answers: `count`, if all is well.
+async def exchanged(port: int, parts: list[tuple[bytes, int]], *, count: int, closes: bool) -> list[Answer]:
+    """Send parts, let the loop turn after each, and return all answers: `count` if nothing is wrong.
 
     `closes`: the server closes the connection after the last of them."""
     transport, client = await asyncio.get_running_loop().create_connection(Client, "127.0.0.1", port)
     try:
-        for piece, turns in pieces:
+        for part, turns in parts:
             if client.lost:
                 break
-            transport.write(piece)
+            transport.write(part)
             for _ in range(turns):
                 await asyncio.sleep(0)
             if turns == UNTIL_ANSWERED:
@@ -176,7 +176,7 @@ async def exchanged(port: int, pieces: list[tuple[bytes, int]], *, count: int, c
 
 
 async def uncut(port: int, whole: bytes, end: bytes, *, count: int, closes: bool) -> list[Answer]:
-    """Send all requests in one piece and, once they have been answered, the end."""
+    """Send all requests at once and, when they have been answered, the end."""
     transport, client = await asyncio.get_running_loop().create_connection(Client, "127.0.0.1", port)
     try:
         if whole:
@@ -190,14 +190,14 @@ async def uncut(port: int, whole: bytes, end: bytes, *, count: int, closes: bool
 
 
 def cut(sent: bytes, data: st.DataObject) -> list[tuple[bytes, int]]:
-    """Cut bytes anywhere, mostly into small pieces, and choose how many turns of the loop pass after each."""
+    """Cut bytes anywhere, mostly into small parts, and choose how many turns of the loop pass after each."""
     sizes = data.draw(st.lists(st.one_of(st.integers(1, 30), st.integers(100, 2_000)), max_size=25), label="sizes")
     turns = data.draw(st.sampled_from([0, 1, 5, 20]), label="turns")
-    pieces, at = [], 0
+    parts, at = [], 0
     for size in sizes:
-        pieces.append((sent[at : at + size], turns))
+        parts.append((sent[at : at + size], turns))
         at += size
-    return [*pieces, (sent[at:], turns)]
+    return [*parts, (sent[at:], turns)]
 
 
 REQUESTS = st.one_of(
@@ -214,15 +214,15 @@ async def test_the_answers_are_aiohttp_s_however_requests_are_cut(
     whole = b"".join(request(sides.anna, kind, BODIES[body]) for kind, body in kinds)
     end = last(sides.anna, final)
     closes, count = final != "websocket", len(kinds) + 1
-    # aiohttp alone answers nothing of a piece with garbage in it: the end comes to it when the rest has been answered.
+    # aiohttp alone answers nothing that it receives together with garbage, so it gets the end after all answers.
     expected = await uncut(sides.alone, whole, end, count=count, closes=closes)
     assert len(expected) == count
-    # To llhttp a long line is no error: the gate does not see that aiohttp should get separately what comes before it.
+    # To llhttp a long line is not an error, so the gate does not separate it from the requests before it.
     between = [(b"", UNTIL_ANSWERED)] if final in LONG else []
-    pieces = [*cut(whole, data), *between, *cut(end, data)] if between else cut(whole + end, data)
-    got = await exchanged(sides.connection, pieces, count=count, closes=closes)
+    parts = [*cut(whole, data), *between, *cut(end, data)] if between else cut(whole + end, data)
+    got = await exchanged(sides.connection, parts, count=count, closes=closes)
     if final in LONG:
-        # aiohttp refuses a long line, the gate before it a long head: in other words, and both close.
+        # aiohttp refuses a long line, and the gate, before that, a long head. Both close.
         assert expected[-1][0] == 400
         assert got.pop()[0] in (400, 431)
         expected.pop()

@@ -1,4 +1,4 @@
-"""The gate alone, without a loop or a socket: every byte goes one way, in order, whatever happens in between."""
+"""The gate alone, without a loop or a socket: every byte goes to exactly one side, in order, whatever else happens."""
 
 from itertools import pairwise
 
@@ -40,11 +40,11 @@ FAST = st.one_of(st.just(b""), BODIES).map(fast)
 REQUESTS = st.one_of(FAST, FAST, st.one_of(st.just(b""), BODIES).map(slow), BODIES.map(chunked), GET)
 
 AT_ONCE = st.sampled_from(["now", "now", "later", "unread"])
-"""When the fast lane answers: while it takes a request, later, or at once so that the client has not read it yet."""
+"""When the fast lane answers: while it takes a request, later, or at once but the client does not read the answer."""
 
 
 def offer(data: bytes) -> int | None:
-    """Do what a fast lane does that takes each `POST /fast`."""
+    """Do as a fast lane that takes each `POST /fast`."""
     head, end, _ = data.partition(HEAD_END)
     if not end or not head.startswith(b"POST /fast "):
         return None
@@ -54,14 +54,14 @@ def offer(data: bytes) -> int | None:
 
 
 class Crossing(RuleBasedStateMachine):
-    """A connection whose client, fast lane, aiohttp and clock do what they like, in any order."""
+    """A connection whose client, fast lane, aiohttp and clock act in any order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 100.0
         self.gate = Gate(LIMITS, self.now)
         self.sent = b""
-        """All that the client sends; up to `arrived` it has been received."""
+        """All bytes from the client. The server has received those up to `arrived`."""
         self.arrived = 0
         self.ends = {0}
         """Where in `sent` requests begin and end."""
@@ -76,7 +76,7 @@ class Crossing(RuleBasedStateMachine):
         withheld = self.gate.withheld
         self.do(step)
         if withheld and (self.pending or self.turn) and len(self.gate.buffer) > LIMITS.body_bytes:
-            assert self.gate.withheld, "no answer lets in more than it used"
+            assert self.gate.withheld, "one answer must not make room for more bytes than its request had"
 
     def do(self, step: Step) -> None:
         while step == "fast":
@@ -84,7 +84,7 @@ class Crossing(RuleBasedStateMachine):
             assert not self.turn
             assert not self.paused
             assert self.resting, "aiohttp has not answered everything"
-            assert self.taken in self.ends, "the fast lane is offered something that does not begin as a request"
+            assert self.taken in self.ends, "the fast lane is offered bytes that do not begin a request"
             size = offer(self.gate.buffer)
             if size:
                 self.to_fast.append(self.gate.buffer[:size])
@@ -110,9 +110,9 @@ class Crossing(RuleBasedStateMachine):
 
     def hand_over(self) -> None:
         assert not self.pending, "aiohttp would answer first"
-        for piece in self.gate.release():
-            self.to_aiohttp.append(piece)
-            self.taken += len(piece)
+        for part in self.gate.release():
+            self.to_aiohttp.append(part)
+            self.taken += len(part)
         self.resting = False
         assert not self.gate.invalid
 
@@ -129,11 +129,11 @@ class Crossing(RuleBasedStateMachine):
     @precondition(lambda self: self.arrived < len(self.sent) and not self.gate.withheld)
     @rule(size=st.one_of(st.integers(1, 150), st.just(10_000)), at_once=AT_ONCE)
     def arrive(self, size: int, at_once: str) -> None:
-        piece = self.sent[self.arrived : self.arrived + size]
-        self.arrived += len(piece)
+        part = self.sent[self.arrived : self.arrived + size]
+        self.arrived += len(part)
         self.at_once = at_once
         occupied = self.pending or self.turn or self.paused
-        self.run_steps(self.gate.receive(piece, self.now, resting=self.resting))
+        self.run_steps(self.gate.receive(part, self.now, resting=self.resting))
         if occupied and len(self.gate.buffer) > LIMITS.body_bytes:
             assert self.gate.withheld
 
@@ -148,13 +148,13 @@ class Crossing(RuleBasedStateMachine):
     @precondition(lambda self: not self.resting)
     @rule()
     def aiohttp_answers(self) -> None:
-        """It rests then, though it may have been given part of a head as well."""
+        """It is resting then, although it may also have received part of a head."""
         self.resting = True
 
     @open
     @precondition(lambda self: self.turn)
     @rule()
-    def others_had_their_turn(self) -> None:
+    def other_connections_had_their_turn(self) -> None:
         self.turn = False
         self.run_steps(self.gate.next_turn())
 
@@ -181,7 +181,7 @@ class Crossing(RuleBasedStateMachine):
         if self.closed:
             assert self.paused or idle >= LIMITS.header_timeout_s
         elif idle >= LIMITS.header_timeout_s and not (self.pending or self.turn or self.paused):
-            assert self.gate.buffer == b"", "a late request stays neither here nor open"
+            assert self.gate.buffer == b"", "a late request is handed over, or its connection closed"
 
     @precondition(lambda self: self.closed)
     @rule(data=st.binary(min_size=1, max_size=30))
@@ -190,19 +190,19 @@ class Crossing(RuleBasedStateMachine):
         assert self.gate.buffer == b""
 
     @invariant()
-    def every_byte_goes_one_way_in_order(self) -> None:
+    def every_byte_goes_to_one_side_in_order(self) -> None:
         if not self.closed:
             assert self.sent[: self.arrived] == self.sent[: self.taken] + self.gate.buffer
             assert sum(map(len, self.to_fast + self.to_aiohttp)) == self.taken
         assert all(offer(request) == len(request) for request in self.to_fast)
 
     @invariant()
-    def nothing_is_read_for_a_client_that_does_not_read(self) -> None:
+    def nothing_is_read_from_a_client_that_does_not_read(self) -> None:
         if self.paused and not self.closed and not self.to_aiohttp:
             assert self.gate.withheld
 
     @invariant()
-    def it_never_stands_still(self) -> None:
+    def it_never_stalls(self) -> None:
         if self.closed or self.pending or self.turn or self.paused:
             return
         assert not self.gate.withheld
@@ -232,8 +232,8 @@ def test_the_boundary_is_where_requests_end(requests: list[bytes], data: st.Data
 
 
 @given(st.lists(REQUESTS, min_size=1, max_size=6), st.data())
-def test_garbage_comes_in_a_piece_of_its_own(requests: list[bytes], data: st.DataObject) -> None:
-    """aiohttp answers nothing of a piece with garbage in it: what comes before the garbage has to come separately."""
+def test_garbage_is_separated_from_requests(requests: list[bytes], data: st.DataObject) -> None:
+    """aiohttp answers none of the requests that it receives together with garbage: pass them separately."""
     whole = b"".join(requests)
     cuts = sorted({0, *data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=4))})
     boundary = RequestBoundary()
@@ -245,7 +245,7 @@ def test_garbage_comes_in_a_piece_of_its_own(requests: list[bytes], data: st.Dat
     assert boundary.feed(GARBAGE) == 0
 
 
-def test_a_body_that_goes_on_as_garbage_is_broken() -> None:
+def test_a_body_that_continues_as_garbage_is_invalid() -> None:
     gate = Gate(LIMITS, 0.0)
     assert gate.receive(b"POST /slow HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 0.0, resting=True) == "fast"
     assert gate.took(None) == "hand_over"
@@ -257,7 +257,7 @@ def test_a_body_that_goes_on_as_garbage_is_broken() -> None:
 
 
 @pytest.mark.parametrize("end", [b"", HEAD_END])
-def test_a_head_has_a_size(end: bytes) -> None:
+def test_a_head_has_a_maximum_size(end: bytes) -> None:
     gate = Gate(LIMITS, 0.0)
     start = b"GET /slow HTTP/1.1\r\nX-Long: "
     fits = start + b"x" * (LIMITS.header_bytes - len(start))
@@ -275,7 +275,7 @@ def test_a_connection_that_sends_nothing_is_closed_when_a_head_is_late() -> None
     assert gate.check(10.0) == "close"
 
 
-def test_a_client_that_reads_nothing_is_cut_off_however_busy_it_is() -> None:
+def test_a_client_that_reads_nothing_is_disconnected_however_busy_it_is() -> None:
     gate = Gate(LIMITS, 0.0)
     assert gate.receive(fast(b""), 0.0, resting=True) == "fast"
     assert gate.took(len(fast(b""))) == "wait"
@@ -285,7 +285,7 @@ def test_a_client_that_reads_nothing_is_cut_off_however_busy_it_is() -> None:
     assert gate.check(76.0) == "abort"
 
 
-def test_many_requests_at_once_leave_others_their_turn() -> None:
+def test_many_requests_at_once_let_other_connections_have_their_turn() -> None:
     gate = Gate(LIMITS, 0.0)
     one = fast(b"")
     step, answers = gate.receive(one * 100, 0.0, resting=True), []
@@ -302,7 +302,7 @@ def test_many_requests_at_once_leave_others_their_turn() -> None:
     assert turns >= 100 // 16
 
 
-def test_a_connection_of_a_stream_takes_nothing_more() -> None:
+def test_a_connection_of_a_stream_ignores_further_bytes() -> None:
     gate = Gate(LIMITS, 0.0)
     gate.receive(b"GET /slow HTTP/1.1\r\n\r\n", 0.0, resting=True)
     gate.took(None)

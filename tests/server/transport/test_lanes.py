@@ -1,4 +1,4 @@
-"""The fast lane and aiohttp on one connection: each request has its answer, in order, whichever way it went."""
+"""The fast lane and aiohttp on one connection: every request is answered, in order, whichever of the two takes it."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ def head(method: str, path: str, seat: Seat, *lines: str) -> bytes:
 
 
 def numbered(seat: Seat, kind: str, number: int) -> bytes:
-    """Return a request of which the answer shows the number: by one way, by the other, or by the other in chunks."""
+    """Return a request whose answer contains the number: for the fast lane, or for aiohttp, also chunked."""
     body = json.dumps({"type": "send_message", "text": str(number)}).encode()
     return {
         "fast": post(seat, str(number)),
@@ -55,7 +55,7 @@ def numbered(seat: Seat, kind: str, number: int) -> bytes:
 
 
 class Connection:
-    """One connection, on which requests are sent as they are."""
+    """One connection that sends requests byte for byte."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -83,12 +83,12 @@ async def connected(town: Town) -> Connection:
 
 
 def way(headers: dict[str, str]) -> str:
-    """Say which way an answer came: only the fast lane names no server."""
+    """Return who answered: only aiohttp sends a `Server` header."""
     return "aiohttp" if "server" in headers else "fast"
 
 
-async def test_a_connection_that_has_done_something_else_is_fast_again(town: Town) -> None:
-    """As a browser's, or a proxy's, which ask for this and that on each."""
+async def test_a_connection_is_fast_again_after_other_requests(town: Town) -> None:
+    """Browsers and proxies use each connection for all kinds of requests."""
     host, *_ = await town.classroom()
     connection = await connected(town)
     ways = []
@@ -112,20 +112,20 @@ async def test_a_connection_in_use_is_not_idle_whichever_way_its_requests_go(dsn
         while asyncio.get_running_loop().time() < ends:
             status, headers, _ = await connection.ask(post(host, "still here"))
             assert (status, way(headers)) == (200, "fast")
-        # And then it is.
+        # Then it is idle, and closed.
         with pytest.raises(asyncio.IncompleteReadError):
             await connection.answer()
         connection.close()
 
 
-async def test_only_a_row_of_commands_as_they_are_sent_has_a_fast_lane(town: Town) -> None:
+async def test_only_direct_commands_have_a_fast_lane(town: Town) -> None:
     services = town.server.services
     assert [lane.route for lane in fast_routes((API,), services)] == ["/v1/sessions/{ref}/commands"]
     others = tuple(row for row in API.rows if not isinstance(row, DirectCommandRoute))
     assert fast_routes((structs.replace(API, rows=others),), services) == ()
 
 
-async def test_what_browsers_and_proxies_add_is_nothing_unusual(town: Town) -> None:
+async def test_headers_of_browsers_and_proxies_are_not_unusual(town: Town) -> None:
     host, *_ = await town.classroom()
     connection = await connected(town)
     for lines in (BROWSER, PROXY, BROWSER + PROXY):
@@ -140,8 +140,8 @@ async def test_what_browsers_and_proxies_add_is_nothing_unusual(town: Town) -> N
     ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"),
     ("Connection: upgrade", "Upgrade: websocket"),
 ])  # fmt: skip
-async def test_who_offers_another_protocol_is_answered_in_this_one(town: Town, lines: tuple[str, ...]) -> None:
-    """As Java's HTTP client and `curl --http2` do with their first request."""
+async def test_an_offer_to_upgrade_is_ignored(town: Town, lines: tuple[str, ...]) -> None:
+    """Java's HTTP client and `curl --http2` offer it with their first request."""
     host, *_ = await town.classroom()
     connection = await connected(town)
     status, _, body = await connection.ask(post(host, "hello", *lines))
@@ -150,9 +150,7 @@ async def test_who_offers_another_protocol_is_answered_in_this_one(town: Town, l
 
 
 @pytest.mark.parametrize("origins", [("https://school.example",), ("*",), ()])
-async def test_pages_from_elsewhere_are_told_the_same_either_way(
-    dsn: str, data: Path, origins: tuple[str, ...]
-) -> None:
+async def test_both_ways_send_the_same_cors_headers(dsn: str, data: Path, origins: tuple[str, ...]) -> None:
     async with serving(dsn, data, server={"cors_origins": origins}) as town:
         host, *_ = await town.classroom()
         connection = await connected(town)
@@ -169,17 +167,15 @@ async def test_pages_from_elsewhere_are_told_the_same_either_way(
 
 @pytest.mark.parametrize("key", [(), ("Idempotency-Key: " + "k" * 65,)])
 @pytest.mark.parametrize("body", [b"{", b"{}", b'{"type": "raise_hand"}'])
-async def test_of_several_mistakes_the_same_one_is_told_either_way(
-    town: Town, body: bytes, key: tuple[str, ...]
-) -> None:
-    """A token for another session, with what cannot be read: the steps are taken in the same order."""
+async def test_both_ways_report_the_same_of_several_errors(town: Town, body: bytes, key: tuple[str, ...]) -> None:
+    """A token for another session, and a body or key that is not valid: the steps are taken in the same order."""
     host, *_ = await town.classroom()
     other, *_ = await town.classroom()
     token = (await host.person.post(f"{host.path}/tokens")).ok(201)["token"]
     await other.do("raise_hand")
     lines = (f"POST {other.path}/commands HTTP/1.1", "Host: x", f"Authorization: Bearer {token}")
     connection, said = await connected(town), []
-    # The first shows the token.
+    # After the first request the token is cached.
     for odd in (("X-Odd: 1",), (), ("X-Odd: 1",)):
         head = "\r\n".join((*lines, f"Content-Length: {len(body)}", *key, *odd, "", "")).encode()
         status, headers, answer = await connection.ask(head + body)
@@ -197,7 +193,7 @@ async def test_of_several_mistakes_the_same_one_is_told_either_way(
 async def test_answers_come_in_order_however_requests_are_cut(
     town: Town, kinds: list[str], cuts: list[tuple[int, int]]
 ) -> None:
-    """Requests of both ways, pipelined. `cuts`: the size of each piece, and the turns of the loop after it."""
+    """Requests of both ways, pipelined. `cuts`: the size of each part, and the turns of the loop after it."""
     host, *_ = await town.classroom()
     sent = b"".join(numbered(host, kind, number) for number, kind in enumerate(kinds))
     connection = await connected(town)
@@ -224,15 +220,15 @@ async def test_answers_come_in_order_however_requests_are_cut(
 
 
 @pytest.mark.parametrize("length", ["Content-Length: {}", "Transfer-Encoding: chunked"])
-async def test_a_body_is_never_taken_for_a_command(town: Town, length: str) -> None:
-    """A command within a body, where a connection that aiohttp has would be looked at again if it were a request."""
+async def test_a_body_is_never_read_as_a_command(town: Town, length: str) -> None:
+    """A body that contains a command arrives where a connection of aiohttp's could become fast again."""
     host, *_ = await town.classroom()
     inner = post(host, "smuggled")
     framed = inner if "{" in length else b"%x\r\n%b\r\n" % (len(inner), inner) + b"0\r\n\r\n"
     outer = head("POST", "/v1/sessions", host, length.format(len(inner)))
     connection = await connected(town)
     await connection.ask(get(host))
-    # The head alone first: its answer has to wait for the body.
+    # The head alone goes first: its answer has to wait for the body.
     status, headers, _ = await connection.ask(outer, framed)
     assert (status, way(headers)) == (400, "aiohttp")
     assert (await connection.ask(get(host)))[0] == 200
@@ -240,8 +236,8 @@ async def test_a_body_is_never_taken_for_a_command(town: Town, length: str) -> N
     assert await host.log(type="chat_message") == []
 
 
-async def test_half_a_request_is_never_gone_on_with_as_another(town: Town) -> None:
-    """What comes after half a head, that came with something whole, is the rest of it, whatever it looks like."""
+async def test_half_a_head_is_never_continued_as_another_request(town: Town) -> None:
+    """When half a head has arrived after a complete request, the next bytes belong to that head."""
     host, *_ = await town.classroom()
     connection = await connected(town)
     half = b"GET /v1/me HTTP/1.1\r\nX-Text: "
@@ -259,7 +255,7 @@ async def test_a_quick_answer_waits_for_a_slow_one_before_it(town: Town) -> None
     body = b'{"type":"dance"}'
     refused = head("POST", f"{host.path}/commands", host, f"Content-Length: {len(body)}") + body
     for _ in range(10):
-        # In pieces of their own, so that the second comes while the first is being worked on.
+        # Separately, so that the second arrives while the first is being answered.
         await connection.send(get(host, "/v1/sessions"))
         for _ in range(5):
             await asyncio.sleep(0)
@@ -269,11 +265,11 @@ async def test_a_quick_answer_waits_for_a_slow_one_before_it(town: Town) -> None
 
 
 async def test_a_body_may_come_after_its_head(town: Town) -> None:
-    """As many clients send it, on a connection that has done something else as on a new one."""
+    """Many clients send it so, on new connections and on used ones."""
     host, *_ = await town.classroom()
     connection = await connected(town)
     for _ in range(2):
-        request = post(host, "in two pieces")
+        request = post(host, "in two parts")
         middle = request.index(b"\r\n\r\n") + 4
         await connection.send(request[:middle])
         for _ in range(5):
@@ -285,7 +281,7 @@ async def test_a_body_may_come_after_its_head(town: Town) -> None:
 
 
 @pytest.mark.parametrize("before", ["nothing", "something else"])
-async def test_a_body_that_is_late_has_an_answer_all_the_same(dsn: str, data: Path, before: str) -> None:
+async def test_a_late_body_is_refused_with_an_answer(dsn: str, data: Path, before: str) -> None:
     async with serving(dsn, data, limits={"header_timeout_s": 0.4, "body_timeout_s": 0.5}) as town:
         host, *_ = await town.classroom()
         connection = await connected(town)
@@ -296,8 +292,8 @@ async def test_a_body_that_is_late_has_an_answer_all_the_same(dsn: str, data: Pa
         connection.close()
 
 
-async def test_who_reads_slowly_gets_every_answer(town: Town) -> None:
-    """More than is held for a reader: the server stops reading, and goes on when its answers have been read."""
+async def test_a_slow_reader_gets_every_answer(town: Town) -> None:
+    """The server stops reading when too many answers wait, and goes on when they have been read."""
     host, *_ = await town.classroom()
     connection = Connection(*await town.open_socket(receive_buffer=4_096))
     await connection.ask(get(host))
@@ -317,10 +313,10 @@ CHUNKED = b"2\r\n{}\r\n0;last\r\n\r\n"
 
 @pytest.mark.parametrize("after", [b"", b"HELLO\r\n\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"])
 @pytest.mark.parametrize("kind", ["command", "get", "chunked"])
-async def test_the_last_request_of_a_connection_is_answered_whatever_comes_after_it(
+async def test_the_last_request_of_a_connection_is_answered_whatever_follows(
     town: Town, kind: str, after: bytes
 ) -> None:
-    """In one piece: what follows `Connection: close` is not looked at."""
+    """Bytes that arrive together with `Connection: close` and follow it are ignored."""
     host, *_ = await town.classroom()
     last = "Connection: close"
     sent, status = {
@@ -329,7 +325,7 @@ async def test_the_last_request_of_a_connection_is_answered_whatever_comes_after
         "chunked": (head("POST", f"{host.path}/commands", host, last, "Transfer-Encoding: chunked") + CHUNKED, 422),
     }[kind]
     connection = await connected(town)
-    # With one before it that was answered, and one that was not.
+    # Before it: one request that has been answered, and one that has not.
     await connection.ask(get(host))
     assert (await connection.ask(get(host) + sent + after))[0] == 200
     answered, headers, _ = await connection.answer()
@@ -340,8 +336,8 @@ async def test_the_last_request_of_a_connection_is_answered_whatever_comes_after
     assert len(await host.log(type="chat_message")) == (kind == "command")
 
 
-async def test_what_is_no_request_costs_only_itself(town: Town) -> None:
-    """What came before it, in the same piece, has its answer."""
+async def test_bytes_that_are_not_a_request_affect_no_request_before_them(town: Town) -> None:
+    """Requests that arrive together with them are answered."""
     host, *_ = await town.classroom()
     connection = await connected(town)
     assert (await connection.ask(get(host) + post(host, "odd", "X-Odd: 1") + b"HELLO\r\n\r\n"))[0] == 200

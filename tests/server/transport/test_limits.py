@@ -1,4 +1,4 @@
-"""Bounds: what is too much, too fast, too slow or too large is refused in words, and harms nobody else."""
+"""Limits: too many, too fast, too slow or too large requests are refused, and other clients are served."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ async def test_a_user_has_a_rate_of_commands(dsn: str, data: Path) -> None:
         limited = next(reply for reply in replies if reply.status == 429)
         limited.refused(429, "too_fast")
         assert int(limited.headers["Retry-After"]) >= 1
-        # Others are not slower for it.
+        # Other users are not affected.
         await host.say("hello")
 
 
@@ -56,14 +56,14 @@ async def test_a_user_has_a_rate_of_reads(dsn: str, data: Path) -> None:
         assert int(replies[-1].headers["Retry-After"]) >= 1
         for path in ("/v1/sessions", f"{anna.path}/state", f"{anna.path}/events", "/v1/me/events"):
             (await anna.person.get(path)).refused(429, "too_fast")
-        # Others read on, and what she does has a rate of its own.
+        # Other users still read, and commands have a rate of their own.
         (await host.person.get("/v1/me")).ok()
         await anna.do("raise_hand")
         for path in ("/livez", "/readyz", "/metrics", "/", "/openapi.json"):
             assert {(await anna.person.get(path)).status for _ in range(15)} == {200}, path
 
 
-async def test_who_has_no_token_is_counted_by_address(dsn: str, data: Path) -> None:
+async def test_callers_without_a_token_are_counted_by_address(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"address_reads_per_s": 1}) as town:
         host, *_ = await town.classroom()
         path = f"{host.path}/events?ticket=x"
@@ -74,7 +74,7 @@ async def test_who_has_no_token_is_counted_by_address(dsn: str, data: Path) -> N
         (await host.person.get("/v1/me")).ok()
 
 
-async def test_whatever_changes_something_counts(dsn: str, data: Path) -> None:
+async def test_every_route_that_changes_something_counts(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"user_commands_per_s": 1, "user_burst": 3}) as town:
         tess, anna, ben, cem = await town.teacher(), await town.student(), await town.student(), await town.student()
         booking = {"tutor_id": tess.id, "student_id": anna.id, **hour()}
@@ -90,7 +90,7 @@ async def test_whatever_changes_something_counts(dsn: str, data: Path) -> None:
             assert (await person.get("/v1/me")).status == 200, "looking does not"
 
 
-async def test_a_session_has_a_rate_of_commands_and_still_notices_who_leaves(dsn: str, data: Path) -> None:
+async def test_a_session_has_a_rate_of_commands_and_still_notices_a_departure(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"session_commands_per_s": 8}) as town:
         host, anna = await town.classroom("Anna")
         async with anna.stream() as stream:
@@ -100,13 +100,13 @@ async def test_a_session_has_a_rate_of_commands_and_still_notices_who_leaves(dsn
             limited = next(reply for reply in replies if reply.status == 429)
             limited.refused(429, "busy")
             assert limited.headers["Retry-After"]
-        # Closing her only stream came in the middle of that; the session learns of it as soon as it listens again.
+        # Her only stream closed in the middle of that; the session learns of it once it accepts commands again.
         async with asyncio.timeout(PATIENCE_S):
             while (await host.state())["session"]["counts"]["online"]:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.05)
 
 
-async def test_a_mailbox_holds_so_many_commands(dsn: str, data: Path) -> None:
+async def test_a_mailbox_holds_a_limited_number_of_commands(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"mailbox": 5}) as town:
         host, anna = await town.classroom("Anna")
         with town.frozen(host):
@@ -121,7 +121,7 @@ async def test_a_mailbox_holds_so_many_commands(dsn: str, data: Path) -> None:
         assert len(await host.log(type="chat_message")) == len(accepted)
 
 
-async def test_the_way_to_the_log_holds_so_many_rows(dsn: str, data: Path) -> None:
+async def test_the_queue_of_the_log_holds_a_limited_number_of_rows(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"log_queue_rows": 3}) as town:
         host, anna = await town.classroom("Anna")
         with town.frozen(host):
@@ -151,23 +151,23 @@ async def test_guessing_codes_is_slow_by_every_route(dsn: str, data: Path) -> No
             limited.refused(429, "too_fast")
             assert int(limited.headers["Retry-After"]) >= 1
         (await anna.person.post("/v1/sessions/join", {"code": "AAAAA6"})).refused(429, "too_fast")
-        # Another account from the same address does not help; codes that lead somewhere still do.
+        # Another account from the same address does not help. Valid codes still work.
         ben = (await town.student("Ben")).at(host)
         (await ben.person.post("/v1/sessions/join", {"code": "AAAAA7"})).refused(429, "too_fast")
         await ben.join()
 
 
-async def test_bodies_have_a_size(town: Town) -> None:
+async def test_bodies_have_a_maximum_size(town: Town) -> None:
     host, *_ = await town.classroom()
     body = json.dumps({"type": "send_message", "text": "x" * 65_536}).encode()
     large = await host.person.call("POST", f"{host.path}/commands", raw=body)
     large.refused(413, "too_large")
 
-    async def pieces() -> Any:
+    async def parts() -> Any:
         for start in range(0, len(body), 8_192):
             yield body[start : start + 8_192]
 
-    (await host.person.call("POST", f"{host.path}/commands", raw=pieces())).refused(413, "too_large")
+    (await host.person.call("POST", f"{host.path}/commands", raw=parts())).refused(413, "too_large")
     just = b'{"type":"signal","to":"%b","payload":"' % host.user_id.encode()
     just += b"x" * (65_536 - len(just) - 2) + b'"}'
     assert len(just) == 65_536
@@ -176,7 +176,7 @@ async def test_bodies_have_a_size(town: Town) -> None:
     assert problem(announced) == (413, "too_large")
 
 
-async def test_bodies_come_unencoded(town: Town) -> None:
+async def test_encoded_bodies_are_refused(town: Town) -> None:
     host, *_ = await town.classroom()
     body = b'{"type":"lock"}'
     for encoding, encoded in (
@@ -195,7 +195,7 @@ async def test_bodies_come_unencoded(town: Town) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/sessions", "/v1/audio"])
-async def test_a_body_that_breaks_off_into_something_else_is_refused_at_once(town: Town, path: str) -> None:
+async def test_a_body_that_continues_as_something_else_is_refused_at_once(town: Town, path: str) -> None:
     host, *_ = await town.classroom()
     lines = "Transfer-Encoding: chunked", "Content-Type: multipart/form-data; boundary=b"
     sent = head(host, *lines).replace(f"{host.path}/commands".encode(), path.encode())
@@ -211,7 +211,7 @@ async def test_a_body_that_breaks_off_into_something_else_is_refused_at_once(tow
 
 
 @pytest.mark.parametrize("path", ["/v1/me", "/nowhere", "/seeds/nowhere", "/livez"])
-async def test_who_expects_what_nobody_promised_is_told_so(town: Town, path: str) -> None:
+async def test_an_unknown_expectation_is_refused(town: Town, path: str) -> None:
     host, *_ = await town.classroom()
     sent = head(host, "Expect: miracles").replace(f"POST {host.path}/commands".encode(), f"GET {path}".encode())
     answer = await town.exchange(sent)
@@ -228,12 +228,12 @@ async def test_who_expects_what_nobody_promised_is_told_so(town: Town, path: str
     writer.close()
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(dsn: str, data: Path) -> None:
+async def test_a_body_has_to_arrive_in_time(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"body_timeout_s": 0.3, "header_timeout_s": 0.4}) as town:
         host, *_ = await town.classroom()
         slow = await town.exchange(head(host, "Content-Length: 15") + b'{"type":')
         assert problem(slow) == (408, "too_slow")
-        # The same by the other way in, which the fast lane leaves at once.
+        # The same for a request that is not for the fast lane.
         slow = await town.exchange(head(host, "Content-Length: 15", "X-Other: 1") + b'{"type":')
         assert problem(slow) == (408, "too_slow")
         slow = await town.exchange(head(host, "Transfer-Encoding: chunked") + b"8\r\n{")
@@ -241,7 +241,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(dsn: str, data: Path)
         await host.say("others are served")
 
 
-async def test_a_head_that_does_not_come_is_not_waited_for(dsn: str, data: Path) -> None:
+async def test_a_head_has_to_arrive_in_time(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"header_timeout_s": 0.4}) as town:
         for sent in (b"", b"GET /liv", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow"):
             reader, writer = await town.open_socket()
@@ -249,7 +249,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for(dsn: str, data: Path)
             async with asyncio.timeout(PATIENCE_S):
                 assert await reader.read() == b""
             writer.close()
-        # Nor is the next one, on a connection that has had an answer.
+        # So does the next one, on a connection that has had an answer.
         reader, writer = await town.open_socket()
         writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         async with asyncio.timeout(PATIENCE_S):
@@ -259,7 +259,28 @@ async def test_a_head_that_does_not_come_is_not_waited_for(dsn: str, data: Path)
         writer.close()
 
 
-async def test_heads_have_a_size(town: Town) -> None:
+@pytest.mark.parametrize("drip", [b"", b"x"])
+async def test_a_head_that_aiohttp_has_has_to_arrive_in_time(dsn: str, data: Path, drip: bytes) -> None:
+    """It began in the same part as a complete request, so that the gate handed both over."""
+    async with serving(dsn, data, limits={"header_timeout_s": 0.4, "keepalive_s": 0.6}) as town:
+        reader, writer = await town.open_socket()
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nX-Slow: ")
+
+        async def send() -> None:
+            while drip:
+                writer.write(drip)
+                await asyncio.sleep(0.1)
+
+        sending = asyncio.create_task(send())
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await read_answer(reader))[0] == 200
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        sending.cancel()
+        writer.close()
+
+
+async def test_heads_have_a_maximum_size(town: Town) -> None:
     for lines in (
         "X-Large: " + "x" * 20_000,
         "\r\n".join(f"X-{number}: {'y' * 500}" for number in range(100)),
@@ -288,7 +309,9 @@ async def test_heads_have_a_size(town: Town) -> None:
         b"GET /v1/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\x00b\r\n\r\n",
     ],
 )
-async def test_what_is_no_request_is_refused(town: Town, sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_bytes_that_are_not_a_request_are_refused(
+    town: Town, sent: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
     status, headers, body = await town.exchange(sent)
     assert 400 <= status < 500
     assert b"Traceback" not in body
@@ -299,7 +322,7 @@ async def test_what_is_no_request_is_refused(town: Town, sent: bytes, capfd: pyt
 
 
 async def test_two_requests_are_never_read_as_one_nor_one_as_two(town: Town) -> None:
-    """Request smuggling: where a body ends is the same for the fast lane and for what is behind it."""
+    """Request smuggling: the fast lane and aiohttp agree on where a body ends."""
     host, *_ = await town.classroom()
     body = b'{"type":"send_message","text":"one"}'
     inner = head(host, "Content-Length: 15") + b'{"type":"lock"}'
@@ -334,9 +357,9 @@ async def test_pipelined_commands_are_answered_in_order(town: Town) -> None:
 
 
 async def flooded(town: Town, host: Seat, before: str, drain: Drain) -> int:
-    """Send commands down a connection, one after the other, and read no answer; give how many bytes, 64 MB at most.
+    """Send commands on one connection without reading any answer. Return the number of bytes sent, at most 64 MB.
 
-    `drain` waits until there is room for more, and raises when there will be none."""
+    `drain` waits until there is room for more, and raises if there will be none."""
     reader, writer = await town.open_socket(receive_buffer=4_096)
     if before == "something else":
         writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -356,7 +379,7 @@ async def flooded(town: Town, host: Seat, before: str, drain: Drain) -> int:
 
 
 @pytest.mark.parametrize("before", ["nothing", "something else"])
-async def test_who_does_not_read_answers_is_not_given_more(town: Town, before: str) -> None:
+async def test_a_client_that_does_not_read_is_not_read_from(town: Town, before: str) -> None:
     host, *_ = await town.classroom()
 
     async def soon(writer: asyncio.StreamWriter) -> None:
@@ -364,12 +387,12 @@ async def test_who_does_not_read_answers_is_not_given_more(town: Town, before: s
             await writer.drain()
 
     sent = await flooded(town, host, before, soon)
-    # What the kernel holds for both sides is a few megabytes; the server itself stopped reading.
+    # The kernel buffers a few megabytes for both sides; the server itself has stopped reading.
     assert sent < 32_000_000
     await host.say("others are served")
 
 
-async def test_who_sends_commands_by_the_thousand_holds_nobody_up(town: Town) -> None:
+async def test_a_client_that_sends_thousands_of_commands_delays_nobody(town: Town) -> None:
     host, *_ = await town.classroom()
     reader, writer = await town.open_socket()
     body = b'{"type":"dance"}'
@@ -390,18 +413,18 @@ async def test_who_sends_commands_by_the_thousand_holds_nobody_up(town: Town) ->
         meanwhile = answers
         await reading
     writer.close()
-    assert meanwhile < count / 8, "that took a few turns of the loop, and a few of these are done in each"
+    assert meanwhile < count / 8, "each turn of the loop answers a few of them, and the other request took few turns"
 
 
 @pytest.mark.parametrize("before", ["nothing", "something else"])
-async def test_who_never_reads_answers_is_let_go(dsn: str, data: Path, before: str) -> None:
+async def test_a_client_that_never_reads_is_disconnected(dsn: str, data: Path, before: str) -> None:
     async with serving(dsn, data, limits={"header_timeout_s": 0.4, "keepalive_s": 0.5}) as town:
         host, *_ = await town.classroom()
         async with asyncio.timeout(PATIENCE_S):
             assert await flooded(town, host, before, asyncio.StreamWriter.drain) < 32_000_000
 
 
-async def test_a_stream_that_is_over_does_not_wait_for_who_reads_nothing(dsn: str, data: Path) -> None:
+async def test_a_stream_that_has_ended_does_not_wait_for_a_client_that_does_not_read(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"keepalive_s": 0.3}, streams={"send_buffer_bytes": 4_096}) as town:
         host, anna = await town.classroom("Anna")
         _, writer = await town.open_socket(receive_buffer=4_096)
@@ -414,13 +437,13 @@ async def test_a_stream_that_is_over_does_not_wait_for_who_reads_nothing(dsn: st
         await host.do("kick", user_id=anna.user_id)
 
         def gone() -> bool:
-            writer.write(b" ")  # who reads nothing learns of it only so
+            writer.write(b" ")  # a client that does not read notices only when it writes
             return writer.transport.is_closing()
 
         await wait_for(gone)
 
 
-async def test_who_sends_commands_faster_than_they_are_done_is_not_read_ahead_of(town: Town) -> None:
+async def test_commands_are_not_read_far_ahead_of_their_answers(town: Town) -> None:
     host, *_ = await town.classroom()
     reader, writer = await town.open_socket()
     body = b'{"type":"raise_hand"}'
@@ -441,11 +464,11 @@ async def test_who_sends_commands_faster_than_they_are_done_is_not_read_ahead_of
             assert (await read_answer(reader))[0] == 200
     sending.cancel()
     writer.transport.abort()
-    # What the kernel holds for both sides is a few megabytes.
+    # The kernel buffers a few megabytes for both sides.
     assert sent - count * len(one) < 16_000_000
 
 
-async def test_an_address_has_so_many_connections(dsn: str, data: Path) -> None:
+async def test_an_address_has_a_limited_number_of_connections(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"connections_per_ip": 3}) as town:
         open_ = [await town.open_socket() for _ in range(3)]
         answer = await town.exchange(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -477,8 +500,8 @@ async def test_forwarded_for_counts_only_from_a_trusted_proxy(dsn: str, data: Pa
         assert statuses == [401, 401, 429]
 
 
-async def test_a_proxy_s_word_is_the_last_one(dsn: str, data: Path) -> None:
-    """What a client puts there itself comes before what the proxy adds, in the same line or in one of its own."""
+async def test_the_last_address_is_the_proxy_s(dsn: str, data: Path) -> None:
+    """Addresses from the client precede the one that the proxy appends, on the same line or on a line of its own."""
     server = {"trusted_proxies": ("127.0.0.1",)}
     async with serving(dsn, data, auth={"address_attempts_per_minute": 2}, server=server) as town:
         statuses = []
@@ -491,7 +514,7 @@ async def test_a_proxy_s_word_is_the_last_one(dsn: str, data: Path) -> None:
         assert statuses == [401, 401, 429, 429]
 
 
-async def test_a_user_has_so_many_streams(dsn: str, data: Path) -> None:
+async def test_a_user_has_a_limited_number_of_streams(dsn: str, data: Path) -> None:
     async with serving(dsn, data, limits={"streams_per_user": 2}) as town:
         host, anna = await town.classroom("Anna")
         async with anna.stream() as one, anna.stream() as two:
