@@ -356,16 +356,20 @@ async def test_pipelined_commands_are_answered_in_order(town: Town) -> None:
     writer.close()
 
 
+READ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
 async def flooded(town: Town, host: Seat, before: str, drain: Drain) -> int:
-    """Send commands on one connection without reading any answer. Return the number of bytes sent, at most 64 MB.
+    """Send commands (or reads, as `before` says) without reading any answer. Return how many bytes, at most 64 MB.
 
     `drain` waits until there is room for more, and raises if there will be none."""
     reader, writer = await town.open_socket(receive_buffer=4_096)
     if before == "something else":
-        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(READ)
         assert (await read_answer(reader))[0] == 200
     body = b'{"type":"dance"}'
-    many = (head(host, f"Content-Length: {len(body)}") + body) * 200
+    one = READ if before == "reads" else head(host, f"Content-Length: {len(body)}") + body
+    many = one * 200
     sent = 0
     try:
         with contextlib.suppress(TimeoutError, ConnectionError):
@@ -378,7 +382,7 @@ async def flooded(town: Town, host: Seat, before: str, drain: Drain) -> int:
     return sent
 
 
-@pytest.mark.parametrize("before", ["nothing", "something else"])
+@pytest.mark.parametrize("before", ["nothing", "something else", "reads"])
 async def test_a_client_that_does_not_read_is_not_read_from(town: Town, before: str) -> None:
     host, *_ = await town.classroom()
 
@@ -416,7 +420,7 @@ async def test_a_client_that_sends_thousands_of_commands_delays_nobody(town: Tow
     assert meanwhile < count / 8, "each turn of the loop answers a few of them, and the other request took few turns"
 
 
-@pytest.mark.parametrize("before", ["nothing", "something else"])
+@pytest.mark.parametrize("before", ["nothing", "something else", "reads"])
 async def test_a_client_that_never_reads_is_disconnected(dsn: str, data: Path, before: str) -> None:
     async with serving(dsn, data, limits={"header_timeout_s": 0.4, "keepalive_s": 0.5}) as town:
         host, *_ = await town.classroom()
