@@ -1,6 +1,6 @@
 """Which refusals a function can come to, by reading its source and that of the project's functions which it mentions.
 
-It follows names, module attributes, `services.part.method` and `self.method`. What it cannot follow, a reason that is
+It follows names, module attributes, `parts.part.method` and `self.method`. What it cannot follow, a reason that is
 computed, is listed in `COMPUTED`.
 """
 
@@ -21,6 +21,7 @@ from server.http import problems
 from server.http.problems import Problem
 from server.http.refusals import READING
 from server.usecases.command_inputs import load_inputs
+from server.usecases.session_access import read_state, require_membership
 
 PARTS = get_type_hints(Services)
 Refusal = tuple[str, int]
@@ -31,8 +32,16 @@ COMPUTED: dict[str, set[Refusal]] = {
     "actors.session.aspects.lifecycle.closed_rejection": {("ended", 410), ("cancelled", 410)},
 }
 """Reasons that the source names by an expression."""
-OPAQUE: set[Any] = {machine.decide, machine.apply, load_inputs, problems.problem_of}
-"""The first three refuse by the command, for which there is a table; `problem_of` passes on what others raise."""
+OPAQUE: set[Any] = {
+    machine.decide,
+    machine.apply,
+    load_inputs,
+    problems.problem_of,
+    read_state,
+    require_membership,
+}
+"""The first three refuse by the command, for which there is a table; `problem_of` passes on what others raise,
+`read_state` what its view raises. `require_membership` refuses by what is asked for, for which there is a table, too."""
 
 
 def commands(function: Callable[..., Any]) -> frozenset[type[c.Command]]:
@@ -117,12 +126,8 @@ def owner_of(function: types.FunctionType) -> Any:
 def refusals(call: ast.Call, names: dict[str, Any]) -> Iterator[Refusal]:
     """Yield the refusals that a call makes."""
     made = names.get(call.func.id) if isinstance(call.func, ast.Name) else None
-    if (
-        isinstance(call.func, ast.Attribute)
-        and call.func.attr == "readable"
-        and isinstance(call.args[0], ast.Attribute)
-    ):
-        yield from READING[Ask[call.args[0].attr]].items()
+    if made is require_membership and isinstance(call.args[1], ast.Attribute):
+        yield from READING[Ask[call.args[1].attr]].items()
     if made is Problem and isinstance(call.args[1], ast.Constant) and isinstance(call.args[0], ast.Constant):
         yield str(call.args[1].value), int(str(call.args[0].value))
     elif made is problems.unauthenticated:
@@ -143,11 +148,8 @@ def targets(node: ast.Name | ast.Attribute, names: dict[str, Any], owner: Any) -
             if isinstance(target, Mapping):
                 # A table of functions.
                 yield from [value for value in target.values() if callable(value)]
-        case ast.Attribute(value=ast.Attribute(value=ast.Name(id="services"), attr=part), attr=method):
+        case ast.Attribute(value=ast.Attribute(value=ast.Name(id="parts" | "services"), attr=part), attr=method):
             yield getattr(PARTS.get(part), method, None)
-        case ast.Attribute(value=ast.Name(id="services"), attr=method):
-            # Looking at a session raises what the view raises, which is in the function that passes it.
-            yield getattr(Services, method, None) if method not in ("readable", "look") else None
         case ast.Attribute(value=ast.Name(id="self"), attr=method):
             yield getattr(owner, method, None)
         case ast.Attribute(value=ast.Name(id=module), attr=name) if isinstance(names.get(module), types.ModuleType):
