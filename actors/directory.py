@@ -40,6 +40,9 @@ FENCED_TRIES = 3
 RECOVERIES_AT_ONCE = 16
 WAKE_EVERY_S = 5.0
 
+Tell = Callable[[SessionId, Execute | ReadState | Subscribe], Unavailable | None]
+"""`Directory.tell`, which each channel gets: it tells its session of users whose last stream has closed."""
+
 
 class Directory:
     """All live sessions of this process."""
@@ -48,7 +51,7 @@ class Directory:
         self,
         log: EventLog,
         *,
-        channel: Callable[[SessionId], SessionChannel],
+        channel: Callable[[SessionId, Tell], SessionChannel],
         release: Callable[[SessionId], None],
         shared: Shared,
         mailbox: int,
@@ -108,7 +111,7 @@ class Directory:
         return None
 
     def _start(self, session_id: SessionId) -> SessionActor:
-        channel = self._channel(session_id)
+        channel = self._channel(session_id, self.tell)
         actor = SessionActor(session_id, channel, self._shared, self._on_stop).begin()
         self._actors[session_id] = actor
         self.spawn(self._restore(actor.actor_ref, session_id, channel))
@@ -148,7 +151,9 @@ class Directory:
     async def _revive(self, session_id: SessionId) -> None:
         delay = 0.05
         try:
-            while not self._draining and session_id not in self._actors and self._channel(session_id).users():
+            while (
+                not self._draining and session_id not in self._actors and self._channel(session_id, self.tell).users()
+            ):
                 outcome = await self.ask(session_id, Execute(c.Tick(), SYSTEM))
                 if not isinstance(outcome, Unavailable) and session_id in self._actors:
                     return

@@ -88,6 +88,12 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     notifications = Notifications(pool)
     user_streams = NotificationFeed(notifications, page=PAGE, poll_s=settings.streams.notifications_look_s)
 
+    tokens = await verifying(settings, key, users, stack)
+    ledger = RoomLedger(pool)
+    rooms = RoomProvisioner(ledger, await room_providers(settings, tokens, stack), settings.rooms)
+    relay = ProviderRelay(rooms)
+    stack.push_async_callback(relay.finish, SENDING_S)
+
     shared = Shared(
         persistence=persistence.actor_ref,
         scheduler=LoopScheduler(),
@@ -97,7 +103,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         commands_per_s=settings.limits.session_commands_per_s,
         webhook_types=hooks.wanted,
         notify=user_streams.notify,
-        on_room_event=lambda session_id, room, event: relay.send(session_id, room, event),
+        on_room_event=relay.send,
     )
 
     directory = Directory(
@@ -108,18 +114,12 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         mailbox=settings.limits.mailbox,
         passivate_after_s=settings.sessions.passivate_after_s,
     )
-    hub.tell = directory.tell
 
     async def report(session_id: SessionId, command: ReportRecording) -> bool:
-        """Tell a session what a provider says of a recording; False: it could not listen now."""
+        """Report a recording to its session. Return whether the session accepted it; if not, try again later."""
         outcome = await directory.ask(session_id, Execute(command, SYSTEM))
         return not isinstance(outcome, Unavailable)
 
-    tokens = await verifying(settings, key, users, stack)
-    ledger = RoomLedger(pool)
-    rooms = RoomProvisioner(ledger, await room_providers(settings, tokens, stack), settings.rooms)
-    relay = ProviderRelay(rooms, report)
-    stack.push_async_callback(relay.finish, SENDING_S)
     inbox = Inbox(pool)
     daily_webhooks = DailyWebhooks(inbox, ledger, settings.rooms.daily_webhook_secret.reveal(), report)
     passwords = Passwords(settings.auth)
@@ -166,7 +166,8 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
     )
     registry.register(metrics.LiveMetrics(services, persistence))
     await log.heartbeat()
-    start_all(stack, works(services, notifications, inbox))
+    failures = {"reporting recordings that could not be started": partial(relay.report_failures, report)}
+    start_all(stack, {**works(services, notifications, inbox), **failures})
     return services, persistence
 
 
@@ -182,7 +183,7 @@ def committing(settings: Settings, log: PostgresEventLog, observe: metrics.Commi
 
 
 def works(services: Services, notifications: Notifications, inbox: Inbox) -> Mapping[str, Work]:
-    """Name what goes on by itself."""
+    """Return the background work of a server, by name."""
     log, users, keys_kept_s = services.log, services.users, services.settings.sessions.idempotency_ttl_s
     forgetting = (
         lambda: log.forget_keys(Millis(now_millis() - keys_kept_s * 1000)),

@@ -27,9 +27,9 @@ Report = Callable[[SessionId, c.ReportRecording], Awaitable[object]]
 class ProviderRelay:
     """Calls providers in the background, in order for each room."""
 
-    def __init__(self, rooms: RoomProvisioner, report: Report) -> None:
+    def __init__(self, rooms: RoomProvisioner) -> None:
         self._rooms = rooms
-        self._report = report
+        self._failures: asyncio.Queue[tuple[SessionId, c.ReportRecording]] = asyncio.Queue(MAX_RUNNING)
         self._running: set[asyncio.Task[None]] = set()
         self._last: dict[str, asyncio.Task[None]] = {}
         """The latest call for each room. The next one waits for it: a stop must not overtake its start."""
@@ -77,9 +77,15 @@ class ProviderRelay:
             logger.warning("%s at room %s: %s", type(event).__name__, room.name, failed.why)
             if isinstance(event, e.RecordingStarted):
                 failure = c.ReportRecording(status="failed", recording_id=event.recording_id, reason=failed.why)
-                await self._report(session_id, failure)
+                await self._failures.put((session_id, failure))
         except Exception:
             logger.exception("%s at room %s was not passed on", type(event).__name__, room.name)
+
+    async def report_failures(self, report: Report) -> None:
+        """Tell sessions of recordings that could not be started, until cancelled."""
+        while True:
+            session_id, failure = await self._failures.get()
+            await report(session_id, failure)
 
     async def finish(self, seconds: float) -> None:
         """Wait up to `seconds` for running calls, then cancel the rest."""

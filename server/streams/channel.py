@@ -33,18 +33,19 @@ class ChannelOwner(Protocol):
     published: int
     delivered: int
 
-    def disconnected(self, session_id: SessionId, user_id: UserId) -> None:
-        """Note that a user's last stream of a session has closed."""
-
 
 class Channel:
-    """The streams of one session, and its latest events for subscribers that reconnect."""
+    """The streams of one session, and its latest events for subscribers that reconnect.
+
+    `disconnected` is called with a user whose last stream has closed."""
 
     __slots__ = (
-        "_anonymous_viewers", "_hub", "_lobby", "_subscribers", "_tail", "_users", "last_seq", "session_id",
+        "_anonymous_viewers", "_disconnected", "_hub", "_lobby", "_subscribers", "_tail", "_users", "last_seq",
+        "session_id",
     )  # fmt: skip
 
-    def __init__(self, session_id: SessionId, hub: ChannelOwner) -> None:
+    def __init__(self, session_id: SessionId, hub: ChannelOwner, disconnected: Callable[[UserId], None]) -> None:
+        self._disconnected = disconnected
         self.session_id = session_id
         self.last_seq = 0
         self._hub = hub
@@ -179,7 +180,7 @@ class Channel:
         self._users[subscriber.user_id] -= 1
         if not self._users[subscriber.user_id]:
             del self._users[subscriber.user_id]
-            self._hub.disconnected(self.session_id, subscriber.user_id)
+            self._disconnected(subscriber.user_id)
 
     # Writing
 
@@ -250,7 +251,7 @@ class Channel:
     def _disconnect(self, subscriber: Subscriber) -> None:
         """Tell the session that a stream ended before it was attached: it counts its user as connected."""
         if subscriber.user_id not in self._users:
-            self._hub.disconnected(self.session_id, subscriber.user_id)
+            self._disconnected(subscriber.user_id)
 
     def _close_streams(self, event: Any, reason: Bye) -> None:
         """Close all streams, or those of the event's participant (`EventRule.streams`). Admission closes only those in

@@ -6,6 +6,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 
 from actors.messages import Execute, Fenced, Outcome, Unavailable
 from actors.session.commands import Caller, Disconnect
@@ -16,14 +17,17 @@ from server.streams.format import StreamEncoder
 from server.streams.subscriber import Subscriber
 
 HEARTBEAT_SLICES = 15
+Tell = Callable[[SessionId, Execute], Unavailable | None]
+"""Sends a command to a session; returns why it is not accepted now, if so."""
 
 
 class _Departure:
     """Tells a session that a user's last stream has closed, and repeats it while the session is too busy."""
 
-    __slots__ = ("_hub", "_pause_s", "_session_id", "_user_id")
+    __slots__ = ("_hub", "_pause_s", "_session_id", "_tell", "_user_id")
 
-    def __init__(self, hub: "Hub", session_id: SessionId, user_id: UserId) -> None:
+    def __init__(self, hub: "Hub", tell: Tell, session_id: SessionId, user_id: UserId) -> None:
+        self._tell = tell
         self._hub = hub
         self._session_id = session_id
         self._user_id = user_id
@@ -32,7 +36,7 @@ class _Departure:
     def tell(self) -> None:
         if not self._hub.listens(self._session_id, self._user_id):
             message = Execute(Disconnect(), Caller(self._user_id, ""), self)
-            if refusal := self._hub.tell(self._session_id, message):
+            if refusal := self._tell(self._session_id, message):
                 self.set_result(refusal)
 
     def done(self) -> bool:
@@ -52,8 +56,6 @@ class Hub:
         self.clock = clock
         self.published = 0
         self.delivered = 0
-        self.tell: Callable[[SessionId, Execute], Unavailable | None] = lambda session_id, message: None
-        """Sends a command to a session. Set once, by the composition root: the directory needs the hub first."""
         self._streams_per_user = streams_per_user
         self._channels: dict[SessionId, Channel] = {}
         self._by_user: defaultdict[UserId, dict[Subscriber, None]] = defaultdict(dict)
@@ -64,11 +66,13 @@ class Hub:
     def __len__(self) -> int:
         return sum(len(slice) for slice in self._slices)
 
-    def channel(self, session_id: SessionId) -> Channel:
-        """Return a session's channel, made if need be."""
+    def channel(self, session_id: SessionId, tell: Tell) -> Channel:
+        """Return a session's channel, made if need be. It reports by `tell` that a user's last stream has closed."""
         channel = self._channels.get(session_id)
         if channel is None:
-            channel = self._channels[session_id] = Channel(session_id, self)
+            channel = self._channels[session_id] = Channel(
+                session_id, self, partial(self._disconnected, tell, session_id)
+            )
         return channel
 
     def forget(self, session_id: SessionId) -> None:
@@ -101,9 +105,8 @@ class Hub:
         if subscriber.leave is not None:
             subscriber.leave(subscriber)
 
-    def disconnected(self, session_id: SessionId, user_id: UserId) -> None:
-        """Tell a session that a user's last stream has closed."""
-        _Departure(self, session_id, user_id).tell()
+    def _disconnected(self, tell: Tell, session_id: SessionId, user_id: UserId) -> None:
+        _Departure(self, tell, session_id, user_id).tell()
 
     def listens(self, session_id: SessionId, user_id: UserId) -> bool:
         """Return whether a user has a stream of a session open. While draining, everyone counts as having one."""

@@ -41,7 +41,7 @@ OPAQUE: set[Any] = {
     require_membership,
 }
 """The first three refuse by the command, for which there is a table; `problem_of` passes on what others raise,
-`read_state` what its view raises. `require_membership` refuses by what is asked for, for which there is a table, too."""
+`read_state` what its view raises. `require_membership` refuses by what is asked for: for that there is a table, too."""
 
 
 def commands(function: Callable[..., Any]) -> frozenset[type[c.Command]]:

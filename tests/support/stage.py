@@ -267,7 +267,7 @@ class Process:
             wake_every_s=settings["wake_every_s"],
         )
 
-    def channel(self, session_id: SessionId) -> Streams:
+    def channel(self, session_id: SessionId, tell: object = None) -> Streams:
         return self.channels.setdefault(session_id, Streams(self.diary))
 
     def release(self, session_id: SessionId) -> None:

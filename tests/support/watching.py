@@ -20,7 +20,7 @@ from actors.session import machine
 from actors.session.aspects import chat, lifecycle
 from actors.session.errors import Rejected
 from actors.session.event_rules import audience, new_view
-from actors.session.ids import Millis, SessionId, UserId
+from actors.session.ids import Millis, UserId
 from actors.session.state import Room, State
 from actors.session.visibility import Published, published_event
 from server.settings.sections import StreamsSettings
@@ -115,9 +115,6 @@ class Hub:
         self.published = self.delivered = 0
         self.gone: list[UserId] = []
 
-    def disconnected(self, session_id: SessionId, user_id: UserId) -> None:
-        self.gone.append(user_id)
-
 
 class Watched:
     """A session, its log, its channel and its clients. It plays the actor's part: turns, and what follows them."""
@@ -130,7 +127,7 @@ class Watched:
         created = lifecycle.create(structs.replace(creation(**new), room=ROOM), TEACHER, self.now)
         self.log = machine.record(SESSION, 1, 0, self.now, TEACHER.user_id, created)
         self.state: State = machine.replay(self.log)
-        self.channel = Channel(SESSION, self.hub)
+        self.channel = Channel(SESSION, self.hub, self.hub.gone.append)
         self.channel.restored(self.state)
         self.turn: list[Published] = []
 
@@ -245,7 +242,7 @@ class Watched:
         for client in self.clients.values():
             client.subscriber = None
         self.state = machine.restored(machine.snapshot(self.state))
-        self.channel = Channel(SESSION, self.hub)
+        self.channel = Channel(SESSION, self.hub, self.hub.gone.append)
         self.channel.restored(self.state)
         self.hub.gone.clear()
         online = [one.user_id for one in self.state.participants.values() if one.online]

@@ -562,5 +562,5 @@ async def test_a_closed_socket_leaves_its_channel(town: Town) -> None:
         await one.ws.close()
         with pytest.raises(Closed):
             await one.next()
-    channel = town.server.services.hub.channel(SessionId(anna.id))
+    channel = town.server.services.hub.channel(SessionId(anna.id), town.server.services.directory.tell)
     await wait_for(lambda: UserId(anna.user_id) not in channel.users())

@@ -139,7 +139,7 @@ async def test_online_is_who_has_joined_and_not_lost_touch(dsn: str, data: Path)
 async def test_a_short_absence_is_not_told_but_seen(town: Town) -> None:
     ivy, carl = await pair(town)
     session_id = town.query("select session_id::text from sessions where name = %s", ivy.ref)[0][0]
-    channel = town.server.services.hub.channel(session_id)
+    channel = town.server.services.hub.channel(session_id, town.server.services.directory.tell)
     async with ivy.talk() as talk:
         async with carl.talk():
             pass

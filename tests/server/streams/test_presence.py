@@ -82,7 +82,6 @@ class Busy(Process):
             mailbox=10_000,
             passivate_after_s=3_600.0,
         )
-        self.hub.tell = self.directory.tell
         self.streams_open: list[Subscriber] = []
         self.wires: list[Wire] = []
 
@@ -116,7 +115,10 @@ class Busy(Process):
         await self.still()
         await self.do(says("still"), TEACHER)
         await self.still()
-        outcome, users = await self.read(lambda state: state).came(), self.hub.channel(SESSION).users()
+        outcome, users = (
+            await self.read(lambda state: state).came(),
+            self.hub.channel(SESSION, self.directory.tell).users(),
+        )
         assert isinstance(outcome, Snapshot)
         state = outcome.value
         return [
