@@ -21,6 +21,8 @@ from server.settings.schema import ANY, FIELDS, FROM_FILE, SECTIONS, SHAPES, sec
 from server.settings.sections import BadSetting, Settings
 from server.settings.types import Secret
 
+CREDENTIALS = re.compile(r"(://)[^/?#\s]*@")
+"""The user and the password in a URL."""
 ENV_PREFIX = "HOMEROOM_"
 COMMAND_LINE = "the command line"
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -285,4 +287,6 @@ def _toml(value: object) -> str:
     """Print a value as TOML. For these types it is the same as JSON."""
     if isinstance(value, Secret):
         value = "(hidden)" if value else ""
+    elif isinstance(value, str):
+        value = CREDENTIALS.sub(r"\1(hidden)@", value)
     return json.dumps(value, ensure_ascii=False, default=str)

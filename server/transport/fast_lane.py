@@ -164,7 +164,8 @@ class FastLane:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             return None
         length = head.headers.get(b"content-length", b"")
-        if head.unusual or not length.isdigit() or not parser.should_keep_alive():
+        # aiohttp refuses a request without a host.
+        if head.unusual or b"host" not in head.headers or not length.isdigit() or not parser.should_keep_alive():
             return None
         key = head.headers.get(b"idempotency-key")
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from msgspec import inspect
+from msgspec import inspect, structs
 
 from server.settings.loader import NAMED_SECTIONS, Given, load, render
 from server.settings.schema import FIELDS, SECTIONS
@@ -363,3 +363,15 @@ def test_render_prints_what_load_reads(file: Path) -> None:
 def test_render_says_that_a_secret_is_set() -> None:
     assert 'dsn = "(hidden)"' in render(load(None, {"HOMEROOM_DATABASE__DSN": DSN}, {}))
     assert 'dsn = ""' in render(Settings())
+
+
+@pytest.mark.parametrize(
+    "url", ["https://ops:hunter2@school.example", "https://hunter2@school.example/a", "x://a:hunter2@"]
+)
+def test_credentials_in_a_url_are_printed_nowhere(url: str) -> None:
+    settings = structs.replace(Settings(), server=structs.replace(Settings().server, public_url=url))
+    assert "hunter2" not in render(settings)
+    with pytest.raises(BadSetting) as refused:
+        load(None, {"HOMEROOM_ROOMS__DAILY_API_URL": f"ftp{url}"}, {})
+    assert "hunter2" not in str(refused.value)
+    assert "(hidden)@" in str(refused.value)

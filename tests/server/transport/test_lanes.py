@@ -343,3 +343,14 @@ async def test_bytes_that_are_not_a_request_affect_no_request_before_them(town: 
     assert (await connection.ask(get(host) + post(host, "odd", "X-Odd: 1") + b"HELLO\r\n\r\n"))[0] == 200
     assert [(await connection.answer())[0] for _ in range(2)] == [200, 400]
     connection.close()
+
+
+async def test_a_request_without_a_host_is_not_for_the_fast_lane(town: Town) -> None:
+    host, *_ = await town.classroom()
+    connection = await connected(town)
+    request = post(host, "hello")
+    status, headers, _ = await connection.ask(request)
+    assert (status, way(headers)) == (200, "fast")
+    status, headers, body = await connection.ask(request.replace(b"Host: x\r\n", b""))
+    assert (status, way(headers)) == (400, "aiohttp"), body
+    connection.close()
