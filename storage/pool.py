@@ -16,20 +16,20 @@ from storage.errors import DatabaseUnavailable, StorageError, UnknownOutcome
 
 
 class Transaction:
-    """An open transaction: one statement at a time, in order. Made by `Pool.transaction`."""
+    """An open transaction: one statement at a time, in order. `Pool.transaction` creates it."""
 
     def __init__(self, connection: AiopgConnection) -> None:
         self._connection = connection
 
     async def fetch(self, sql: str, params: Params = ()) -> list[Row]:
-        """Run a statement and give its rows.
+        """Run a statement and return its rows.
 
-        Raises: DatabaseUnavailable (also when the connection is lost: that rolls back), Conflict, StorageError.
+        Raise DatabaseUnavailable (also if the connection is lost, which rolls back), Conflict, StorageError.
         """
         return (await self._run(sql, params))[0]
 
     async def execute(self, sql: str, params: Params = ()) -> int:
-        """Run a statement and give the number of rows that it touched. Raises: as `fetch`."""
+        """Run a statement and return the number of rows that it affected. Raise as `fetch` does."""
         return (await self._run(sql, params))[1]
 
     async def _run(self, sql: str, params: Params) -> tuple[list[Row], int]:
@@ -40,10 +40,11 @@ class Transaction:
 
 
 class Pool:
-    """At most `size` connections, made when needed and kept; a restart of PostgreSQL is survived without being told.
+    """At most `size` connections, opened when needed and kept. Callers do not notice a restart of PostgreSQL.
 
-    Not aiopg's own pool: that one connects under the lock that givers-back need, hands out connections that the server
-    has closed, and raises its time-outs bare. Any task of the loop may call; `async with` closes it.
+    This replaces aiopg's pool, which connects while holding the lock that is needed to return a connection, hands out
+    connections that the server has closed, and raises bare time-outs. Any task of the loop may call; `async with`
+    closes the pool.
     """
 
     def __init__(self, dsn: str, *, size: int, connect_timeout_s: float, statement_timeout_s: float) -> None:
@@ -64,11 +65,11 @@ class Pool:
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         statement_timeout_s: float = STATEMENT_TIMEOUT_S,
     ) -> Self:
-        """Open a pool, with one connection made to see that it works.
+        """Return a new pool after opening one connection, so that a wrong DSN fails here.
 
         `connect_timeout_s` bounds the whole wait for a connection, free or new, and with it for a restarting server.
-        A host name in `dsn` is resolved on the loop (libpq cannot do otherwise): give an address or a socket.
-        Raises: DatabaseUnavailable.
+        libpq resolves a host name in `dsn` on the loop and blocks it: use an address or a socket.
+        Raise DatabaseUnavailable.
         """
         pool = cls(dsn, size=size, connect_timeout_s=connect_timeout_s, statement_timeout_s=statement_timeout_s)
         async with pool._connection():
@@ -97,32 +98,32 @@ class Pool:
         await self.close()
 
     async def fetch(self, sql: str, params: Params = (), *, retry: bool = False) -> list[Row]:
-        """Run one statement, in its own transaction, and give its rows ([] for a statement without rows).
+        """Run one statement, in its own transaction, and return its rows ([] for a statement without rows).
 
-        `retry`: the statement only reads, so run it once more if the connection is lost under it.
-        Raises: DatabaseUnavailable, UnknownOutcome, Conflict, StorageError.
+        `retry`: the statement only reads, so repeat it once if the connection is lost meanwhile.
+        Raise DatabaseUnavailable, UnknownOutcome, Conflict, StorageError.
         """
         try:
             async with self._connection() as connection:
                 return (await connection.run(sql, params))[0]
         except UnknownOutcome as error:
-            # Out of time is out of time: a second attempt would double the caller's wait.
+            # A time-out is not retried: a second attempt would double the caller's wait.
             if not retry or isinstance(error.__cause__, TimeoutError):
                 raise
         async with self._connection() as connection:
             return (await connection.run(sql, params))[0]
 
     async def execute(self, sql: str, params: Params = ()) -> int:
-        """Run one statement, in its own transaction, and give the number of rows that it touched.
+        """Run one statement, in its own transaction, and return the number of rows that it affected.
 
-        Raises: DatabaseUnavailable, UnknownOutcome, Conflict, StorageError.
+        Raise DatabaseUnavailable, UnknownOutcome, Conflict, StorageError.
         """
         async with self._connection() as connection:
             return (await connection.run(sql, params))[1]
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Open a transaction: committed when the block ends, rolled back when it raises.
+        """Open a transaction. It is committed when the block ends, and rolled back when the block raises.
 
         Raise DatabaseUnavailable on entry. At the end, raise UnknownOutcome if the connection is lost during the
         commit, and Conflict or StorageError if a deferred constraint fails or the block ignored a failed statement.
@@ -177,7 +178,7 @@ class Pool:
 
 
 async def _rolled_back(connection: AiopgConnection) -> None:
-    """Roll back, or close: either way the server undoes it. A failure is not news: the caller has an error to raise."""
+    """Roll back, or close the connection, which has the same effect. The caller already has an error to raise."""
     try:
         await connection.run("rollback", ())
     except StorageError:
@@ -185,10 +186,10 @@ async def _rolled_back(connection: AiopgConnection) -> None:
 
 
 class Writer:
-    """One connection of its own, with statements prepared on it; for the group commit.
+    """One connection with prepared statements, for the group commit.
 
-    It connects on first use and again after a failure, and waits for a restarting server within `connect_timeout_s`.
-    One statement at a time: further callers queue.
+    It connects on first use and again after a failure, and waits up to `connect_timeout_s` for a restarting server.
+    It runs one statement at a time; further callers wait.
     """
 
     def __init__(
@@ -207,9 +208,9 @@ class Writer:
         self._connection: AiopgConnection | None = None
 
     async def fetch(self, sql: str, params: Params = ()) -> list[Row]:
-        """Run one statement, in its own transaction, and give its rows.
+        """Run one statement, in its own transaction, and return its rows.
 
-        Raises: DatabaseUnavailable, UnknownOutcome, Conflict, StorageError.
+        Raise DatabaseUnavailable, UnknownOutcome, Conflict, StorageError.
         """
         async with self._turn:
             if self._connection is None or not self._connection.idle:
@@ -219,7 +220,7 @@ class Writer:
             return (await self._connection.run(sql, params))[0]
 
     async def close(self) -> None:
-        """Close the connection, after the statement that runs. A later use opens it again."""
+        """Close the connection after the current statement. A later use opens it again."""
         async with self._turn:
             self._drop()
 

@@ -1,6 +1,6 @@
-"""An `EventLog` without a database, for tests: the same promises as PostgreSQL's, and trouble on request.
+"""The in-memory double of the `EventLog`, for tests only: it keeps the same promises, and fails on request.
 
-**Law:** `tests/storage/test_event_log.py` holds it to the contract that it holds `PostgresEventLog` to.
+**Law:** `tests/storage/log/test_event_log.py` runs the same contract tests against it and against `PostgresEventLog`.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ Call = Literal[
     "next_number", "create", "append", "claim", "read", "find_key", "save_snapshot", "due", "interrupted", "heartbeat"
 ]
 Trouble = Literal["before", "after", "refused"]
-"""DatabaseUnavailable with nothing done; away after it was done, which nobody can tell from `before`; a plain error."""
+"""Unavailable and nothing done; unknown outcome but done; a plain error."""
 
 KEYS_KEPT = 1_000
 ALIVE_S = 6.0
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-"""A character that PostgreSQL keeps in no text."""
+"""A character that PostgreSQL stores in no text."""
 _DELETED: str = str(MessageDeleted.__struct_config__.tag)
 
 _events = msgspec.json.Decoder(DurableEvent)
@@ -42,7 +42,7 @@ class SessionHead(Struct):
 
 
 class Stored(Struct):
-    """All there is of one session."""
+    """All stored rows of one session."""
 
     name: str
     code: str
@@ -58,15 +58,15 @@ class Stored(Struct):
 
 
 class Tables:
-    """What several logs, of several owners, share as they would a database."""
+    """The tables that several logs, of several owners, share like a database."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self.sessions: dict[SessionId, Stored] = {}
         self.bookings: dict[str, SessionId | None] = {}
-        """Those there are, and the session that each has."""
+        """The bookings, each with its session, if it has one."""
         self.creations: set[tuple[UserId, str]] = set()
-        """Idempotency-Keys that have made something."""
+        """The Idempotency-Keys under which something was created."""
         self.heartbeats: dict[str, float] = {}
         self.numbers = 0
 
@@ -75,7 +75,7 @@ class Tables:
 
 
 class Held:
-    """A commit that has come and waits to be told how it goes."""
+    """A commit that waits until a test decides its outcome."""
 
     def __init__(self, appends: Sequence[Append]) -> None:
         self.appends = list(appends)
@@ -100,19 +100,19 @@ class MemoryEventLog:
         """The appends of every commit that was asked for, in order."""
         self.calls: Counter[str] = Counter()
         self.holding = False
-        """Whether commits wait in `waiting` until a test has said how they go."""
+        """Whether commits wait in `waiting` until a test decides their outcome."""
         self.waiting: asyncio.Queue[Held] = asyncio.Queue()
         self._owner = owner
         self._trouble: dict[str, deque[Trouble]] = {}
 
-    # What a test may ask for
+    # For tests
 
     def fail(self, call: Call, trouble: Trouble = "before", times: int = 1) -> None:
-        """Have the next calls of one kind fail."""
+        """Make the next calls of one kind fail."""
         self._trouble.setdefault(call, deque()).extend([trouble] * times)
 
     def recover(self) -> None:
-        """Let all calls succeed again."""
+        """Make all calls succeed again."""
         self._trouble.clear()
 
     def recorded(self, session_id: SessionId, after: int = 0, limit: int | None = None) -> list[Recorded]:
@@ -125,22 +125,22 @@ class MemoryEventLog:
         ]
 
     def seize(self, session_id: SessionId) -> None:
-        """Claim a session at once, in the middle of another owner's call."""
+        """Claim a session at once, even in the middle of another owner's call."""
         self._claim(session_id)
 
     async def _do(self, call: Call, work: Callable[[], T], trouble: Trouble | None = None) -> T:
         self.calls[call] += 1
         queue = self._trouble.get(call)
         trouble = trouble or (queue.popleft() if queue else None)
-        # A store never answers within the turn that asked.
+        # No store answers within the same turn of the loop.
         await asyncio.sleep(0)
         if trouble == "before":
-            raise DatabaseUnavailable(f"{call}: told to fail")
+            raise DatabaseUnavailable(f"{call}: failed on request")
         if trouble == "refused":
-            raise StorageError(f"{call}: told to refuse")
+            raise StorageError(f"{call}: refused on request")
         result = work()
         if trouble == "after":
-            raise UnknownOutcome(f"{call}: told to fail, afterwards")
+            raise UnknownOutcome(f"{call}: failed on request, afterwards")
         return result
 
     # The protocol
@@ -195,7 +195,7 @@ class MemoryEventLog:
             parts.setdefault(append.session_id, []).append(append)
             _storable(append.rows)
         accepted = {session_id: part for session_id, part in parts.items() if self._follows(session_id, part)}
-        # All that can be refused is refused before anything is changed.
+        # Check everything before changing anything.
         for session_id, part in accepted.items():
             keys = [(key.user_id, key.key) for append in part for key in append.keys]
             if len(set(keys)) < len(keys):
@@ -210,7 +210,7 @@ class MemoryEventLog:
         return set(accepted)
 
     def _follows(self, session_id: SessionId, part: list[Append]) -> bool:
-        """Say whether a session's part may be written: the fence."""
+        """Return whether a session's part may be written: the fence."""
         stored = self.tables.sessions.get(session_id)
         if stored is None:
             return False
@@ -299,7 +299,7 @@ class MemoryEventLog:
         return head.owner != self._owner and self.tables.alive(head.owner)
 
     async def heartbeat(self) -> None:
-        """Say that this owner is alive; others leave its sessions alone for a while."""
+        """Record that this owner is alive. For a while, others do not claim its sessions."""
         await self._do("heartbeat", lambda: self.tables.heartbeats.update({self._owner: self.tables.clock()}))
 
 

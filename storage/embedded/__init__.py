@@ -1,1 +1,1 @@
-"""PostgreSQL inside the data directory, run by Homeroom."""
+"""PostgreSQL as a child process of Homeroom, with its data in the data directory."""

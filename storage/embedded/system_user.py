@@ -1,4 +1,4 @@
-"""Whom the embedded PostgreSQL runs as, which refuses to be root: a user of the system's, and where that one may go."""
+"""The system user that the embedded PostgreSQL runs as if Homeroom is root, and the directories it may enter."""
 
 import contextlib
 import pwd
@@ -8,11 +8,11 @@ from typing import NamedTuple, TypedDict
 
 from storage.errors import EmbeddedError
 
-NAMES = ("homeroom", "postgres")  # the first that exists; the very first is made if none does
+NAMES = ("homeroom", "postgres")  # the first that exists; if none does, the first is created
 
 
 class Account(NamedTuple):
-    """The system user that PostgreSQL runs as when we are root: it refuses to run as root itself."""
+    """The system user that PostgreSQL runs as if Homeroom is root: PostgreSQL refuses to run as root."""
 
     name: str
     uid: int
@@ -20,7 +20,7 @@ class Account(NamedTuple):
 
 
 def account_for(home: Path) -> Account:
-    """Choose whom PostgreSQL runs as: the owner of what exists, else a system user."""
+    """Return the owner of `home` if it exists, else a system user, created if need be. Raise EmbeddedError."""
     with contextlib.suppress(FileNotFoundError, KeyError):
         if owner := home.lstat().st_uid:
             entry = pwd.getpwuid(owner)
@@ -42,43 +42,47 @@ def account_for(home: Path) -> Account:
             entry = pwd.getpwnam(name or NAMES[0])
             return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
     raise EmbeddedError(
-        f"PostgreSQL refuses to run as root, and the system user {NAMES[0]} could not be made: "
+        f"PostgreSQL refuses to run as root, and the system user {NAMES[0]} could not be created: "
         f"create it (useradd --system {NAMES[0]}), or run Homeroom as a normal user."
     )
 
 
 def may_enter(account: Account, directory: Path) -> bool:
-    """Try, rather than read the modes: an access control list may say otherwise."""
+    """Return whether an account can enter a directory. Try it: the mode does not show access control lists."""
     command = ["/bin/sh", "-c", 'cd "$0"', str(directory)]
     return not subprocess.run(command, check=False, capture_output=True, **identity(account)).returncode  # noqa: S603
 
 
 def ensure_reachable(directory: Path, home: Path, account: Account) -> None:
-    """Make sure that PostgreSQL's user can reach `home`. The data directory is ours to open, those above it are not."""
+    """Let PostgreSQL's user reach `home`: open the data directory, but change nothing above it. Raise EmbeddedError."""
     if not may_enter(account, home):
         directory.chmod(directory.stat().st_mode | 0o011)
     if not may_enter(account, home):
         closed = next((path for path in reversed(home.parents) if not may_enter(account, path)), home)
         raise EmbeddedError(
             f"PostgreSQL refuses to run as root, and the system user {account.name} may not enter {closed}. "
-            f"Choose a data directory elsewhere with --data (/var/lib/homeroom, say), run `chmod o+x {closed}`, "
+            f"Choose another data directory with --data, such as /var/lib/homeroom, run `chmod o+x {closed}`, "
             "or run Homeroom as a normal user."
         )
 
 
 class ProcessIdentity(TypedDict):
+    """The arguments of `subprocess` that choose the user of a child process."""
+
     user: int | None
     group: int | None
     extra_groups: list[str | int] | None
 
 
 def identity(account: Account | None) -> ProcessIdentity:
+    """Return the arguments that run a child process as an account; None: as the current user."""
     if account is None:
         return {"user": None, "group": None, "extra_groups": None}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 def describe_user(uid: int) -> str:
+    """Return "the user NAME", or "the user UID" if the id has no name."""
     try:
         return f"the user {pwd.getpwuid(uid).pw_name}"
     except KeyError:

@@ -1,1 +1,1 @@
-"""The log of the sessions: writing it, and the readings made from it."""
+"""The log of all sessions: its commits, and what is read from it."""

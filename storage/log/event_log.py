@@ -1,7 +1,7 @@
-"""The log in PostgreSQL: the actors' `EventLog`, and what records are read from.
+"""The log in PostgreSQL: implements the actors' `EventLog`, and pages of rows for clients.
 
-**Law:** `append` commits a session's part of a batch whole or not at all, and only for the owner and epoch that the
-head row names (`sql/queries/event_log.sql`).
+**Law:** `append` commits a session's part of a batch completely or not at all, and only for the owner and epoch in the
+session's head row (`sql/queries/event_log.sql`).
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -32,9 +32,9 @@ from storage.pool import Pool, Writer
 SQL = queries.load("event_log")
 KEYS_KEPT = 1_000
 TAIL_ROWS = 2_000
-"""Rows read at once while a session is restored."""
+"""The most rows that one statement reads while a session is restored."""
 
-# The writer's only statement is planned once, and never for the empty tables of a first start.
+# The writer's statements are planned once, with settings that suit full tables: at a first start they are empty.
 PREPARE = (
     "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; "
     "set enable_hashjoin = off; set enable_mergejoin = off; set jit = off",
@@ -97,9 +97,11 @@ class _Batch(Struct, omit_defaults=True):
 
 
 def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
-    """Choose the statement of the group commit, and encode appends as its one parameter.
+    """Return the name of the group commit's statement, and its one parameter: the appends as JSON.
 
-    Of bodies and people only the last word counts, and what is redacted in the same batch is never written in clear."""
+    Only the last state of a session and of each participant is written. An event that is redacted in the same batch is
+    written redacted.
+    """
     heads: dict[SessionId, _SessionHead] = {}
     bodies: dict[SessionId, _SessionBody] = {}
     people: dict[tuple[SessionId, UserId], _SessionParticipant] = {}
@@ -151,7 +153,7 @@ def batched(appends: Sequence[Append]) -> tuple[str, bytes]:
 def numbered(
     notifications: Sequence[NotificationRow], session_id: SessionId, start: int
 ) -> list[_NumberedNotification]:
-    """Number a commit's notifications on from `start`: a user's own are numbered in this order."""
+    """Number a commit's notifications from `start`, which fixes the order of those of one user."""
     return [
         _NumberedNotification(n.user_id, n.at, n.body, position=i, session_id=session_id)
         for i, n in enumerate(notifications, start)
@@ -159,7 +161,7 @@ def numbered(
 
 
 class Summary(Struct, frozen=True):
-    """What a session's log adds up to. `joined`: different people; `left`: departures."""
+    """Totals of a session's log. `joined`: the number of different users; `left`: the number of departures."""
 
     total: int
     by_type: dict[str, int]
@@ -173,7 +175,7 @@ class PostgresEventLog:
     """The log of every session, written by `owner` ('node:incarnation')."""
 
     def __init__(self, pool: Pool, writer: Writer, owner: str, *, on_outbox: Callable[[], None] = lambda: None) -> None:
-        """`on_outbox` is called when something may have been put into the outbox."""
+        """Create the log. It calls `on_outbox` after a commit that may have added rows to the outbox."""
         self._pool = pool
         self._writer = writer
         self._owner = owner
@@ -183,7 +185,7 @@ class PostgresEventLog:
         return int((await self._pool.fetch(SQL["next_number"]))[0][0])
 
     async def create(self, creation: Creation) -> None:
-        """Commit a new session, with the room that was announced for it. Raises: NotUnique."""
+        """Commit a new session, with the room that was announced for it. Raise NotUnique."""
         session, rows, room, key = creation.session, creation.rows, creation.session.room, creation.key
         values = {
             "booking_id": creation.booking_id,
@@ -227,7 +229,7 @@ class PostgresEventLog:
 
     async def claim(self, session_id: SessionId) -> Claim | None:
         this = {"session_id": session_id}
-        # Two steps: the first waits for an open commit of the last owner, and the second has to see it.
+        # Two statements: the first waits for an open commit of the previous owner; only the second sees its rows.
         claimed = await self._pool.fetch(SQL["claim"], {**this, "owner": self._owner})
         if not claimed:
             return None
@@ -257,7 +259,7 @@ class PostgresEventLog:
         until: Millis | None = None,
         descending: bool = False,
     ) -> list[Recorded]:
-        """Give rows in order of `seq`, those that match everything that is not None. `after` is that order's."""
+        """Return rows that match every filter that is not None, in order of `seq`. `after` follows the same order."""
         params = {
             "session_id": session_id, "after": after, "limit": limit, "user_id": user_id,
             "types": None if types is None else list(types), "since": since, "until": until,
@@ -266,7 +268,7 @@ class PostgresEventLog:
         return [recorded(session_id, row) for row in await self._pool.fetch(page, params, retry=True)]
 
     async def summary(self, session_id: SessionId) -> Summary:
-        """Add a session's log up, in the database."""
+        """Return the totals of a session's log, computed by the database."""
         row = (await self._pool.fetch(SQL["summary"], {"session_id": session_id}, retry=True))[0]
         return Summary(row[0], msgspec.json.decode(row[1]), *row[2:])
 
@@ -286,22 +288,23 @@ class PostgresEventLog:
         return [row[0] for row in await self._pool.fetch(SQL["interrupted"], {"owner": self._owner}, retry=True)]
 
     async def ping(self) -> None:
-        """See whether the database answers."""
+        """Run an empty statement. Raise StorageError if the database does not answer."""
         await self._pool.fetch("select 1", retry=True)
 
     async def heartbeat(self) -> None:
-        """Say that this process is alive; others leave its sessions alone for 6 s."""
+        """Record that this process is alive. For 6 s, other processes do not claim its sessions."""
         await self._pool.execute(SQL["heartbeat"], {"owner": self._owner})
 
     async def deregister(self) -> None:
-        """Say that this process is gone."""
+        """Record that this process has stopped."""
         await self._pool.execute(SQL["deregister"], {"owner": self._owner})
 
     async def forget_keys(self, before: Millis) -> int:
-        """Drop Idempotency-Keys used before then; give how many, `FORGET_ROWS` at most."""
+        """Delete Idempotency-Keys used before a time. Return their number, at most `FORGET_ROWS`."""
         return await self._pool.execute(SQL["forget_keys"], {"before": before, "limit": queries.FORGET_ROWS})
 
 
 def recorded(session_id: SessionId, row: Row) -> Recorded:
+    """Return a row (epoch, seq, at, actor_id, event) of a session's log as a value."""
     epoch, seq, at, actor_id, event = row
     return Recorded(session_id, epoch, seq, at, actor_id, _events.decode(event))

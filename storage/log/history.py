@@ -1,6 +1,6 @@
-"""What records are made from: a session's log read in parts that fit into memory, and sums made in the database.
+"""Reads a session's log in parts that fit into memory, and totals that the database computes.
 
-**Law:** nothing here holds more than one part of a log, whatever the log's length; a part is bounded in rows and bytes.
+**Law:** nothing here holds more than one part of a log, whatever its length. A part is bounded in rows and bytes.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ from storage.pool import Pool
 SQL = queries.load("records")
 PART_ROWS = 500
 TYPED_ROWS = 100
-"""The same for rows of some types, which are looked for one after the other."""
+"""The same for rows of some types, which are searched one after the other."""
 STRETCH_ROWS = 20_000
-"""How far one statement looks for rows of some types."""
+"""How many rows one statement searches for rows of some types."""
 PART_BYTES = 1 << 18
 """Bytes of JSON in one part; a single row may be larger."""
 PEOPLE, MINUTES, POLLS = 1_000, 1_440, 1_000
-"""How many lines statistics have at most."""
+"""The most entries of each list in the statistics."""
 ROWS_PER_TURN = 200
-"""Rows that a state takes before others have their turn on the loop."""
+"""How many rows are applied to a state before other tasks run."""
 
 
 class Edit(Struct, frozen=True):
-    """A version of the code. `size` is in characters."""
+    """A version of the code. `size` in characters."""
 
     version: int
     author: UserId | None
@@ -46,7 +46,7 @@ class Edit(Struct, frozen=True):
 
 
 class ChatRows(Struct, frozen=True):
-    """A page of chat, latest first, with what it takes to print it."""
+    """Rows of chat, latest first, with their reactions and the names of their senders."""
 
     rows: list[Recorded]
     reactions: dict[MessageId, dict[str, list[UserId]]]
@@ -58,6 +58,7 @@ class Records:
         self._pool = pool
 
     async def last_seq(self, session_id: SessionId) -> int:
+        """Return the `seq` of the last row; 0 if there is none."""
         rows = await self._pool.fetch(SQL["last_seq"], {"session_id": session_id}, retry=True)
         return int(rows[0][0]) if rows else 0
 
@@ -70,9 +71,10 @@ class Records:
         types: Collection[type[e.Event]] | None = None,
         limit: int = PART_ROWS,
     ) -> list[Recorded]:
-        """Give the first rows after one and up to another, of some types or all, in order; [] when there are none.
+        """Return the first rows after `after` and up to `upto`, of some types or all, in order.
 
-        Looks no further than `STRETCH_ROWS`, whatever the planner thinks of the table; of all types, than `limit`."""
+        Search at most `STRETCH_ROWS` rows, whatever plan the database chooses; for all types, at most `limit`.
+        """
         upto = min(upto, after + (limit if types is None else STRETCH_ROWS))
         tags = None if types is None else [str(kind.__struct_config__.tag) for kind in types]
         params = {
@@ -83,7 +85,7 @@ class Records:
     async def parts(
         self, session_id: SessionId, *, after: int = 0, upto: int, types: Collection[type[e.Event]] | None = None
     ) -> AsyncGenerator[list[Recorded], None]:
-        """Give all rows after one and up to another, part by part: the next is read when this one has been used."""
+        """Return all rows after `after` and up to `upto`, part by part. Each part is read when it is needed."""
         limit = PART_ROWS if types is None else TYPED_ROWS
         reach = limit
         while after < upto:
@@ -91,10 +93,10 @@ class Records:
             rows = await self.part(session_id, after=after, upto=end, types=types, limit=limit)
             after = rows[-1].seq if rows else end
             if types is None:
-                # Where rows are large, fewer are looked at for the next part.
+                # If rows are large, the next part asks for fewer.
                 limit = reach = PART_ROWS if len(rows) == limit else max(8, min(PART_ROWS, 2 * len(rows)))
             else:
-                # Where rows of the types are few, more of the log is.
+                # If rows of the types are rare, the next part searches more of the log.
                 reach = max(limit, reach // 2) if len(rows) == limit else min(2 * reach, STRETCH_ROWS)
             if rows:
                 yield rows
@@ -102,17 +104,17 @@ class Records:
     async def client_events(
         self, session_id: SessionId, *, event_type: str | None, user_id: UserId | None, limit: int
     ) -> list[Recorded]:
-        """Give the latest events that clients have noted, latest first: of a type, by a user, or all."""
+        """Return the latest `event_logged` rows, latest first, of a client event type and a user, or all."""
         params = {"session_id": session_id, "event_type": event_type, "user_id": user_id, "limit": limit}
         return [recorded(session_id, row) for row in await self._pool.fetch(SQL["client_events"], params, retry=True)]
 
     async def client_event_counts(self, session_id: SessionId, *, user_id: UserId | None) -> dict[str, int]:
-        """Count them by type."""
+        """Return the number of client events by type, of a user or all."""
         params = {"session_id": session_id, "user_id": user_id}
         return {row[0]: row[1] for row in await self._pool.fetch(SQL["client_event_counts"], params, retry=True)}
 
     async def state_at(self, session_id: SessionId, seq: int) -> State | None:
-        """Rebuild the state as of a row, from the snapshot if it is not later; None: there is no such row."""
+        """Return the state as of a row, from the snapshot if it is not later; None if there is no such row."""
         saved = await self._pool.fetch(SQL["snapshot"], {"session_id": session_id, "upto": seq}, retry=True)
         state = machine.restored(bytes(saved[0][1])) if saved else None
         async for rows in self.parts(session_id, after=0 if state is None else state.seq, upto=seq):
@@ -122,11 +124,12 @@ class Records:
         return state
 
     async def started(self, session_id: SessionId) -> Millis | None:
+        """Return when the session went live; None if it has not."""
         rows = await self._pool.fetch(SQL["started"], {"session_id": session_id}, retry=True)
         return Millis(rows[0][0]) if rows else None
 
     async def at_position(self, session_id: SessionId, at: Millis, upto: int) -> int:
-        """Give the last row at or before a moment; 0: there is none."""
+        """Return the `seq` of the last row at or before a time; 0 if there is none."""
         params = {"session_id": session_id, "at": at, "upto": upto}
         return int((await self._pool.fetch(SQL["at_position"], params, retry=True))[0][0])
 
@@ -135,7 +138,7 @@ class Records:
     async def chat(
         self, session_id: SessionId, viewer: UserId, *, before: int, limit: int, direct: bool = True
     ) -> ChatRows:
-        """Give the latest messages before a row that a viewer may see, latest first; `direct`: those to one, too."""
+        """Return the latest messages before a row that a viewer may read, latest first; `direct`: direct ones too."""
         params = {"session_id": session_id, "viewer": viewer, "before": before, "limit": limit, "direct": direct}
         rows = [recorded(session_id, row) for row in await self._pool.fetch(SQL["chat"], params, retry=True)]
         reactions: dict[MessageId, dict[str, list[UserId]]] = {}
@@ -152,19 +155,19 @@ class Records:
         return ChatRows(rows, reactions, names)
 
     async def chat_count(self, session_id: SessionId, upto: int) -> int:
-        """Count the messages that were for everyone."""
+        """Return the number of messages that were for everyone."""
         params = {"session_id": session_id, "upto": upto}
         return int((await self._pool.fetch(SQL["chat_count"], params, retry=True))[0][0])
 
     # Code
 
     async def edits(self, session_id: SessionId, *, before: int, limit: int) -> list[Edit]:
-        """Give versions of the code below one, latest first."""
+        """Return versions of the code below `before`, latest first, without texts."""
         params = {"session_id": session_id, "before": before, "limit": limit}
         return [Edit(*row) for row in await self._pool.fetch(SQL["edits"], params, retry=True)]
 
     async def edit(self, session_id: SessionId, version: int) -> Edit | None:
-        """Rebuild a version's text: the last whole one before it, and every change since."""
+        """Return a version with its text, rebuilt from the last full text and later changes; None if there is none."""
         found = await self._pool.fetch(SQL["edit_at"], {"session_id": session_id, "version": version}, retry=True)
         if not found:
             return None
@@ -177,8 +180,9 @@ class Records:
         return Edit(version, author, Millis(at), len(made), made)
 
     async def with_texts(self, session_id: SessionId, edits: Sequence[Edit], most: int) -> list[Edit]:
-        """Give versions, latest first and without a gap, with their texts: of the first as many as together have `most`
-        characters, one at least."""
+        """Return `edits` (latest first, without gaps) with their texts: the first ones (at least one) with
+        at most `most` characters together.
+        """
         if not edits:
             return []
         first, last = [
@@ -200,12 +204,13 @@ class Records:
         return list(found)
 
     async def statistics(self, session_id: SessionId) -> Any:
-        """Add a session's log up, in the database."""
+        """Return statistics of a session's log as JSON, computed by the database."""
         params = {"session_id": session_id, "people": PEOPLE, "minutes": MINUTES, "polls": POLLS}
         return msgspec.json.decode((await self._pool.fetch(SQL["statistics"], params, retry=True))[0][0])
 
 
 def apply_edits(text: Rope, rows: Sequence[Recorded]) -> Rope:
+    """Return a text after the code edits among some rows."""
     for row in rows:
         if isinstance(row.event, e.CodeEdited):
             if row.event.text is not None:

@@ -1,6 +1,6 @@
-"""Classrooms' logs as operators and the product's own clients read them: the view `logs`.
+"""The logs of classrooms in the terms of the Seeds product, for operators and its clients: the view `logs`.
 
-**Law:** what events are in that product's words stands in the view alone (`sql/migrations/0010_seeds.sql`).
+**Law:** only the view translates events into that product's terms (`sql/migrations/0010_seeds.sql`).
 """
 
 from collections.abc import Collection
@@ -17,7 +17,7 @@ SQL = queries.load("logs")
 
 
 class Line(Struct, frozen=True):
-    """A row of the view. `details` is JSON as it stands there."""
+    """A row of the view. `details`: JSON, unchanged."""
 
     log_id: int
     event_type: str
@@ -31,12 +31,12 @@ class Logs:
         self._pool = pool
 
     async def latest(self, number: int, *, types: Collection[str] | None, limit: int) -> list[Line]:
-        """Give a session's rows of some types, or of all, newest first. `number` is the session's."""
+        """Return rows of the session with a number, of some types or all, newest first."""
         params = {"number": number, "types": None if types is None else list(types), "limit": limit}
         rows = await self._pool.fetch(SQL["latest"], params, retry=True)
         return [Line(log_id, kind, user, Raw(details.encode()), Millis(at)) for log_id, kind, user, details, at in rows]
 
     async def summary(self, number: int) -> Summary:
-        """Add all rows of a session up."""
+        """Return the totals of all rows of the session with a number."""
         total, by_type, *rest = (await self._pool.fetch(SQL["summary"], {"number": number}, retry=True))[0]
         return Summary(total, msgspec.json.decode(by_type, type=dict[str, int]), *rest)

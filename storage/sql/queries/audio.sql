@@ -2,14 +2,14 @@
 insert into loose_blob (blob_key, due_at) values (%(blob_key)s, now() + make_interval(secs => %(seconds)s))
 
 -- name: hold
--- One user's uploads are added up one after the other.
+-- Serialise the uploads of one user, so that their total is exact.
 select pg_advisory_xact_lock(hashtextextended(%(owner_id)s, 0))
 
 -- name: used
 select coalesce(sum(size_bytes), 0)::bigint from audio where owner_id = %(owner_id)s
 
 -- name: add
--- The blob gets its owner: no longer loose. One that is not loose any more has been swept, and gets none.
+-- The blob gets its owner and is no longer loose. If it is not in loose_blob, it was deleted meanwhile: add nothing.
 with owned as (
     delete from loose_blob where blob_key = %(blob_key)s and due_at > now() returning blob_key
 )
@@ -22,7 +22,7 @@ from owned
 returning number
 
 -- name: find
--- One's own, or what a session that one has a part in has shown.
+-- The user's own audio, or audio that was used in a session of the user.
 select a.audio_id::text, a.number, a.owner_id::text, a.session_id::text, a.title, a.content_type, a.size_bytes,
     a.duration_s, a.tags::text, a.sha256, a.blob_key, (extract(epoch from a.created_at) * 1000)::bigint
 from audio a
@@ -35,7 +35,7 @@ where a.audio_id = %(audio_id)s and ((a.owner_id = %(user_id)s and %(scope)s::uu
                 and p.status in ('joined', 'left') and p.joined_at is not null))))
 
 -- name: track
--- One's own, or what this session has shown one: whether one still has a part in it the session itself decides.
+-- The user's own audio, or audio shared with the user in this session. The session itself checks the membership.
 select a.audio_id::text, a.title, a.duration_s, a.number
 from audio a
 where a.audio_id = %(audio_id)s and ((a.owner_id = %(user_id)s and %(owned)s) or exists (
@@ -55,7 +55,7 @@ where a.owner_id = %(owner_id)s
 order by a.number desc limit %(limit)s
 
 -- name: playing_in
--- A live session that has the piece on: it was the last that was selected there.
+-- A live session in which this audio was selected last.
 select s.session_id::text from sessions s
 where s.status = 'live' and not s.deleted
     and s.session_id in (select u.session_id from audio_use u where u.audio_id = %(audio_id)s and u.selected)
@@ -64,7 +64,7 @@ where s.status = 'live' and not s.deleted
 limit 1
 
 -- name: remove
--- Out of the library, and its blob loose, in one statement.
+-- Remove the audio from the library and make its blob loose, in one statement.
 with gone as (
     delete from audio where audio_id = %(audio_id)s and owner_id = %(owner_id)s returning audio_id, blob_key
 ), uses as (
@@ -73,11 +73,11 @@ with gone as (
 insert into loose_blob (blob_key, due_at) select blob_key, now() from gone returning blob_key
 
 -- name: due
--- A minute after their time: nobody gives them an owner any more.
+-- One minute after they fell due: by then no upload can give them an owner.
 select blob_key from loose_blob where due_at <= now() - interval '1 minute' order by due_at limit %(limit)s
 
 -- name: postpone
--- A deletion that failed is tried again later, and does not hold up the others.
+-- Retry a failed deletion later, without delaying the others.
 update loose_blob set due_at = now() + interval '10 minutes' where blob_key = %(blob_key)s
 
 -- name: deleted

@@ -1,6 +1,6 @@
 -- name: create
 with keyed as (
-    -- Of several at once under one Idempotency-Key all but one fail here.
+    -- Of concurrent requests with one Idempotency-Key, all but one fail here.
     insert into creation (user_id, key, digest, made_id, last_seq)
     select %(created_by)s, %(key)s, %(key_digest)s, %(booking_id)s, 0 where %(key)s::text is not null
     returning key
@@ -21,7 +21,7 @@ left join sessions s on s.session_id = b.session_id
 where b.booking_id = %(booking_id)s
 
 -- name: page
--- One arm for each part that a user may have in a booking, so that each is read from its index.
+-- One branch for tutors and one for students, so that each uses its index.
 with mine as (
     select booking_id, starts_at, ends_at from bookings where tutor_id = %(user_id)s
     union all

@@ -1,5 +1,5 @@
 -- name: put
--- The oldest beyond the bound drop out. Two that come at once may leave one more; the next drops it, and it is not read.
+-- Drop the oldest above the limit. Two concurrent calls may leave one too many: it is not read, and dropped next time.
 with mine as (
     insert into device as d (token, user_id, login, platform)
     select %(token)s, %(user_id)s, %(login)s, %(platform)s
@@ -25,7 +25,7 @@ select token, platform, (extract(epoch from registered_at) * 1000)::bigint
 from device where user_id = %(user_id)s order by registered_at desc, token limit %(most)s
 
 -- name: waiting
--- Devices that an invitation has yet to get to, as long as it stands.
+-- Devices that have not received an invitation yet, while it is open.
 select d.token from device d
 where d.user_id = %(user_id)s
     and exists (select from participants p

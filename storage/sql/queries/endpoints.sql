@@ -1,5 +1,5 @@
 -- name: hold
--- One user's endpoints are counted one after the other.
+-- Serialise the creations of one user, so that the count is exact.
 select pg_advisory_xact_lock(hashtextextended(%(owner_id)s, 6))
 
 -- name: count
@@ -21,7 +21,7 @@ where w.owner_id = %(owner_id)s and (%(endpoint_id)s::uuid is null or w.endpoint
 order by w.number desc limit %(limit)s
 
 -- name: change
--- What is null stays. One that is enabled again begins anew.
+-- Null means unchanged. Enabling an endpoint resets its failures.
 with well as (
     delete from outbox_failing where kind = 'webhook' and target_id = %(endpoint_id)s and %(enabled)s
 ), sooner as (
@@ -43,7 +43,7 @@ select endpoint_id::text, secret, old_secret from webhook_endpoint
 where %(after)s::uuid is null or endpoint_id > %(after)s order by endpoint_id limit %(limit)s
 
 -- name: reencrypt
--- Unless it has been rotated meanwhile.
+-- Only if the secret was not rotated meanwhile.
 update webhook_endpoint set secret = %(secret)s, old_secret = %(old_secret)s
 where endpoint_id = %(endpoint_id)s and secret = %(before)s
 
@@ -63,7 +63,7 @@ select owner_id::text, types from webhook_endpoint
 where disabled is null and (%(owner_id)s::uuid is null or owner_id = %(owner_id)s)
 
 -- name: deliveries
--- Of one endpoint, latest first.
+-- The deliveries of one endpoint, latest first.
 select o.id, o.session_id::text, o.seq, l.type, o.status, o.attempts, (extract(epoch from o.created_at) * 1000)::bigint,
     case when o.status = 'pending' then (extract(epoch from o.next_at) * 1000)::bigint end,
     (extract(epoch from o.done_at) * 1000)::bigint, o.history::text
@@ -74,15 +74,15 @@ where o.kind = 'webhook' and o.target_id = %(endpoint_id)s
 order by o.id desc limit %(limit)s
 
 -- name: replay
--- One that waits is due now; one that is done waits again. None in hand is touched.
+-- A pending delivery becomes due now; a finished one becomes pending again. A leased one is left alone.
 update outbox set status = 'pending', next_at = now(), done_at = null,
     first_at = case when status = 'pending' then first_at end
 where kind = 'webhook' and target_id = %(endpoint_id)s and session_id = %(session_id)s and seq = %(seq)s
     and (leased_until is null or leased_until <= now())
 
 -- name: replay_since
--- From the log, so that what was never in the outbox is in it too: what happened before the endpoint was there, while it
--- was disabled, or so long ago that the delivery log has forgotten it. Sessions without a row since are passed over.
+-- Read the log and not the outbox, to include events from before the endpoint existed, from while it was disabled, and
+-- from before the delivery log begins. Sessions without a row since then are skipped.
 with past as (
     select l.session_id, l.seq, l.at
     from webhook_endpoint w

@@ -1,6 +1,6 @@
 -- name: append
 -- The group commit: one statement for a whole batch. A session that another owner has claimed, or whose
--- Idempotency-Key is in use, drops out in f, and with it everything of its own in this batch.
+-- Idempotency-Key is in use, drops out in f, with all its rows in this batch.
 prepare append (jsonb, text) as
 with v as (
     select * from jsonb_to_recordset($1 -> 'heads')
@@ -35,7 +35,7 @@ with v as (
     where s.session_id = b.session_id
     returning s.session_id, s.status, s.deleted
 ), vacated as (
-    -- Nobody is to be in its room any more.
+    -- The session has ended: its room is due for deletion.
     update rooms r set due_at = now() from facts
     where r.session_id = facts.session_id and r.due_at is null and r.gone_at is null
         and (facts.deleted or facts.status in ('ended', 'cancelled'))
@@ -78,7 +78,7 @@ with v as (
     using jsonb_to_recordset($1 -> 'redactions') as r(session_id uuid, seq int) join f using (session_id)
     where s.session_id = r.session_id and s.seq >= r.seq
 ), notified as (
-    -- In the order in which the heads of their users are locked; see the trigger on notification.
+    -- The order in which the heads of the users are locked; see the trigger on notification.
     insert into notification (user_id, at, session_id, body)
     select n.user_id, to_timestamp(n.at / 1000.0), session_id, n.body
     from jsonb_to_recordset($1 -> 'notifications') as n(position int, session_id uuid, user_id uuid, at bigint, body jsonb)
@@ -88,7 +88,7 @@ with v as (
 select session_id::text from f
 
 -- name: append_rows
--- The same for a batch of nothing but rows, which most are: `append` takes a fifth longer to find that the rest is empty.
+-- The same for a batch of rows alone, as most are. `append` takes a fifth longer, even if the other lists are empty.
 prepare append_rows (jsonb, text) as
 with f as (
     update session_head h set last_seq = v.new_seq,
@@ -110,9 +110,9 @@ select session_id::text from f
 select nextval('session_number')
 
 -- name: create
--- Head, facts, first rows and first places together. A session for a booking is made only if that has none yet: of
--- several at once all but one wait here for the first, find that it has one now, and write nothing. A room is the session's
--- from now on; one that is about to be deleted gets no session, and there is none: a minute is more than this takes.
+-- Head, list row, first log rows and first participants together. A booking gets a session only if it has none: of
+-- concurrent statements, all but one wait here for the first and then write nothing. The session claims its room. One
+-- that is about to be deleted gets no session, and nothing is written; a minute is more than this takes.
 with booked as (
     update bookings set session_id = %(session_id)s
     where booking_id = %(booking_id)s and session_id is null
@@ -126,7 +126,7 @@ with booked as (
     select where (%(booking_id)s::uuid is null or exists (select from booked))
         and (%(room)s::text is null or exists (select from housed))
 ), keyed as (
-    -- Before all else: of several at once under one Idempotency-Key all but one fail here.
+    -- First of all: of concurrent requests with one Idempotency-Key, all but one fail here.
     insert into creation (user_id, key, digest, made_id, last_seq)
     select %(key_user_id)s, %(key)s, %(key_digest)s, %(session_id)s, %(last_seq)s
     from free where %(key)s::text is not null
@@ -177,7 +177,7 @@ select seq, body from session_snapshot where session_id = %(session_id)s
 -- name: read
 select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text
 from session_log where session_id = %(session_id)s and seq > %(after)s
-    -- Rows are dense: this asks for no fewer, and keeps a planner without statistics from sorting the whole log.
+    -- `seq` has no gaps, so this excludes nothing. It keeps a planner without statistics from sorting the whole log.
     and seq <= %(after)s::bigint + %(limit)s
 order by seq limit %(limit)s
 
@@ -195,7 +195,7 @@ delete from command_key where ctid = any(array(
     select ctid from command_key where at < to_timestamp(%(before)s / 1000.0) order by at limit %(limit)s))
 
 -- name: save_snapshot
--- Never ahead of the log, and only while the log has no later word: a redaction since then would be undone by it.
+-- Never ahead of the log, and only if nothing after `seq` was redacted: the snapshot would undo the redaction.
 insert into session_snapshot as s (session_id, seq, body)
 select h.session_id, %(seq)s, %(body)s from session_head h
 where h.session_id = %(session_id)s and h.last_seq >= %(seq)s

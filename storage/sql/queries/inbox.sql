@@ -5,7 +5,7 @@ on conflict on constraint provider_events_id do nothing
 returning number
 
 -- name: claim
--- Claimed by being put off, like rooms.
+-- A claim postpones the row, as for rooms.
 update provider_events e
 set tries = e.tries + 1, due_at = now() + make_interval(secs => least(3600, 30 * 2 ^ least(e.tries, 7)))
 from (

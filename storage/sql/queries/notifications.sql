@@ -1,5 +1,5 @@
 -- name: after
--- Of several users at once: %(user_ids)s and %(seqs)s go together.
+-- For several users at once: `seqs` holds the cursor of each of `user_ids`.
 select n.user_id::text, n.seq, (extract(epoch from n.at) * 1000)::bigint, n.body::text
 from unnest(%(user_ids)s::uuid[], %(seqs)s::int[]) as since(user_id, seq)
 cross join lateral (
@@ -8,18 +8,18 @@ cross join lateral (
 order by n.user_id, n.seq
 
 -- name: newer
--- Who has notifications after these.
+-- The users with notifications after their cursors.
 select h.user_id::text
 from unnest(%(user_ids)s::uuid[], %(seqs)s::int[]) as since(user_id, seq)
 join notification_head h on h.user_id = since.user_id and h.last_seq > since.seq
 
 -- name: since
--- A place's own row, and what came after it.
+-- The cursor's own row, and the rows after it.
 select user_id::text, seq, (extract(epoch from at) * 1000)::bigint, body::text
 from notification where user_id = %(user_id)s and seq >= %(seq)s order by seq limit %(limit)s
 
 -- name: open
--- One snapshot of both: the last notification (a row in any case), and the invitations that still stand, newest first.
+-- Both in one snapshot: the last notification (always one row), and the open invitations, newest first.
 with here as (
     select coalesce((select (extract(epoch from n.at) * 1000)::bigint from notification n
         join notification_head h on h.user_id = n.user_id and h.last_seq = n.seq where n.user_id = %(user_id)s), 0) as at,
@@ -40,7 +40,7 @@ select here.at, here.seq, invited.session, invited.notification, invited.at from
 order by invited.number desc
 
 -- name: forget
--- What is old goes, and of what there is too much of; the last one stays, to know a place by.
+-- Delete old rows, and those above the limit. The last row of a user stays, so that its cursor remains valid.
 delete from notification where (user_id, seq) in (
     (select n.user_id, n.seq from notification n join notification_head h using (user_id)
         where n.at < now() - make_interval(secs => %(seconds)s) and n.seq < h.last_seq order by n.at limit %(limit)s)

@@ -1,6 +1,6 @@
 -- name: claim
--- The first pending row of each lane that is due and that nobody has in hand, for targets that have a place free. Walks
--- from lane to lane and from target to target by the index: what waits behind a first row is not looked at.
+-- The first pending row of each queue, if it is due and not leased, for targets below their limit. It uses the
+-- index to go from queue to queue and from target to target, and never reads the rows behind a first one.
 with recursive target as (
     (select kind, target_id from outbox where status = 'pending' order by kind, target_id limit 1)
     union all
@@ -11,7 +11,7 @@ with recursive target as (
     ) n
 ), open as (
     select t.kind, t.target_id,
-        -- One that fails gets one attempt at a time, until one goes well.
+        -- A failing target gets one attempt at a time, until one succeeds.
         case when f.failures >= %(pause_after)s then 1 else %(per_target)s end - (
             select count(*) from outbox l
             where l.kind = t.kind and l.target_id = t.target_id and l.leased_until > now()
@@ -36,7 +36,7 @@ with recursive target as (
     ) h
 ), picked as (
     select o.id from outbox o join head using (id)
-    -- Again, of the row as it is once it is locked.
+    -- Checked again after the row is locked.
     where o.status = 'pending' and o.next_at <= now() and (o.leased_until is null or o.leased_until <= now())
     order by o.next_at limit %(limit)s
     for update of o skip locked
@@ -49,8 +49,8 @@ returning o.id, o.kind, o.target_id::text, o.attempts, (extract(epoch from o.fir
     s.body::text, l.epoch, l.seq, (extract(epoch from l.at) * 1000)::bigint, l.actor_id::text, l.event::text
 
 -- name: delivered
--- With `advance`, the next row of the lane is claimed at once. A target that had been failing is well again: the first
--- rows of its other lanes need not wait for their times.
+-- With `advance`, the next row of the queue is leased at once. A failing target has recovered: the first rows
+-- of its other queues become due.
 with done as (
     update outbox set status = 'delivered', done_at = now(), leased_until = null,
         history = (case when jsonb_array_length(history) < %(kept)s then history else history - 0 end) || %(tried)s::jsonb
@@ -78,7 +78,7 @@ returning o.id, o.kind, o.target_id::text, o.attempts, (extract(epoch from o.fir
     s.body::text, l.epoch, l.seq, (extract(epoch from l.at) * 1000)::bigint, l.actor_id::text, l.event::text
 
 -- name: failed
--- Due again after `delay_s`, or with null a dead letter. Gives for how long the target has been failing.
+-- Due again after `delay_s`; null makes it a dead letter. Returns for how long the target has been failing.
 with failed as (
     update outbox set leased_until = null,
         status = case when %(delay_s)s::float is null then 'dead' else 'pending' end,
@@ -98,7 +98,7 @@ returning extract(epoch from now() - t.since)::float
 update outbox set leased_until = null where id = %(id)s and attempts = %(attempt)s and status = 'pending'
 
 -- name: abandon
--- Nothing more is tried for a target: what waits for it is dead.
+-- Give up on a target: its pending rows become dead letters.
 with forgotten as (
     delete from outbox_failing where kind = %(kind)s and target_id = %(target_id)s
 )
@@ -106,7 +106,7 @@ update outbox set status = 'dead', done_at = now(), leased_until = null
 where kind = %(kind)s and target_id = %(target_id)s and status = 'pending'
 
 -- name: forget
--- One arm for each, so that dead letters, which stay longer, are not walked over for the others.
+-- One branch per status, so that dead letters, which stay longer, are not scanned for the others.
 delete from outbox where id = any(array(
     (select id from outbox where status = 'delivered' and done_at < now() - %(delivered_s)s * interval '1 s'
         order by done_at limit %(limit)s)
@@ -115,7 +115,7 @@ delete from outbox where id = any(array(
         order by done_at limit %(limit)s)))
 
 -- name: forget_failing
--- A target without anything pending is not failing: nothing is tried for it.
+-- A target without pending rows gets no attempts, so it does not count as failing.
 delete from outbox_failing f where not exists (
     select from outbox o where o.kind = f.kind and o.target_id = f.target_id and o.status = 'pending')
 
@@ -125,6 +125,6 @@ select kind, count(*), extract(epoch from now() - min(created_at))::float,
 from outbox o where status = 'pending' group by kind
 
 -- name: behind
--- Targets that more waits for than is allowed.
+-- Targets with more pending rows than allowed.
 select kind, target_id::text from outbox where status = 'pending'
 group by kind, target_id having count(*) > %(limit)s

@@ -1,5 +1,5 @@
 -- name: rows
--- Rows, of some types or all, as many as fit into so many bytes, the first whatever its size.
+-- Rows of some types or all, as many as fit into `bytes`; the first row always.
 select epoch, seq, at, actor_id, event from (
     select epoch, seq, (extract(epoch from at) * 1000)::bigint as at, actor_id::text, event,
         sum(octet_length(event)) over (order by seq) - octet_length(event) as before
@@ -17,7 +17,7 @@ order by seq
 select last_seq from session_head where session_id = %(session_id)s
 
 -- name: at_position
--- The last row at or before a moment.
+-- The last row at or before a time.
 select coalesce(max(seq), 0) from session_log
 where session_id = %(session_id)s and seq <= %(upto)s and at <= to_timestamp(%(at)s / 1000.0)
 
@@ -29,7 +29,7 @@ where session_id = %(session_id)s and type = 'session_started' order by seq limi
 select seq, body from session_snapshot where session_id = %(session_id)s and seq <= %(upto)s
 
 -- name: chat
--- The latest messages before a row that a viewer may see, latest first.
+-- The latest messages before a row that a viewer may read, latest first.
 select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text
 from session_log
 where session_id = %(session_id)s and type = 'chat_message' and seq < %(before)s
@@ -37,7 +37,7 @@ where session_id = %(session_id)s and type = 'chat_message' and seq < %(before)s
 order by seq desc limit %(limit)s
 
 -- name: reactions
--- Who has which emoji on these messages; the last word of each counts.
+-- The users of each emoji on these messages; the last row of a user decides.
 select message_id, emoji, actor_id from (
     select distinct on (event -> 'message_id', event ->> 'emoji', actor_id)
         (event ->> 'message_id')::int as message_id, event ->> 'emoji' as emoji, actor_id::text,
@@ -59,8 +59,8 @@ select count(*) from session_log
 where session_id = %(session_id)s and seq <= %(upto)s and type = 'chat_message' and event -> 'to' is null
 
 -- name: edits
--- Versions of the code, latest first, with their sizes in characters: that of the last whole text before, and what
--- every change since has added and taken.
+-- Versions of the code, latest first, with their sizes in characters: the size of the last full text before, plus the
+-- difference of every change since.
 with page as (
     select seq from session_log
     where session_id = %(session_id)s and type = 'code_edited' and (event ->> 'version')::int < %(before)s
@@ -86,7 +86,7 @@ from sized where seq in (select seq from page)
 order by version desc
 
 -- name: edit_at
--- The row of a version, and that of the last whole text at or before it (0: there is none).
+-- The row of a version, and the row of the last full text at or before it (0: none).
 select v.seq, v.actor_id::text, (extract(epoch from v.at) * 1000)::bigint, coalesce((
     select max(w.seq) from session_log w
     where w.session_id = v.session_id and w.type = 'code_edited' and w.seq <= v.seq and w.event -> 'text' is not null
@@ -129,7 +129,7 @@ select json_build_object(
 )::text
 
 -- name: client_events
--- The latest events that clients have noted, of a type and by a user or all, latest first.
+-- The latest client events, of a type and a user or all, latest first.
 select epoch, seq, (extract(epoch from at) * 1000)::bigint, actor_id::text, event::text
 from session_log
 where session_id = %(session_id)s and type = 'event_logged'

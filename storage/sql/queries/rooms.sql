@@ -3,14 +3,14 @@ insert into rooms (provider, name, due_at)
 values (%(provider)s, %(name)s, now() + make_interval(secs => %(seconds)s))
 
 -- name: release
--- No session holds it: it need not wait for its time.
+-- If no session holds the room, it is due now.
 update rooms set due_at = now() where provider = %(provider)s and name = %(name)s and session_id is null and tries = 0
 
 -- name: forget
 delete from rooms where provider = %(provider)s and name = %(name)s and session_id is null
 
 -- name: claim_due
--- Claimed by being put off: whoever takes them and ends before they are deleted leaves them due again.
+-- A claim postpones the rows: if the process ends before it has deleted the rooms, they become due again.
 update rooms r
 set tries = r.tries + 1, due_at = now() + make_interval(secs => least(3600, 30 * 2 ^ least(r.tries, 7)))
 from (
@@ -33,7 +33,7 @@ select count(*)::int from rooms where due_at is not null and tries > 0
 select session_id::text from rooms where provider = %(provider)s and name = %(name)s and session_id is not null
 
 -- name: record_visit
--- Told twice, or its end before its beginning: what is known stays known.
+-- A provider may repeat an event, or report the end before the beginning: an end that is stored stays.
 insert into room_visits as v (session_id, visit_id, user_id, name, owner, joined_at, left_at)
 values (%(session_id)s, %(visit_id)s, %(user_id)s, %(name)s, %(owner)s, to_timestamp(%(joined_at)s / 1000.0),
     to_timestamp(%(left_at)s::bigint / 1000.0))

@@ -20,8 +20,8 @@ from sessions s left join participants p on p.session_id = s.session_id and p.us
 where s.session_id = %(session_id)s and not s.deleted
 
 -- name: page
--- What a user owns or has a place in, newest first. Their places as an array: it leads from them to the sessions, where
--- `exists` beside an `or` walks through everybody's.
+-- Sessions that a user owns or participates in, newest first. The array makes PostgreSQL start at the user's rows of
+-- participants; `exists` beside an `or` would scan all sessions.
 select s.number, s.body::text
 from sessions s
 where not s.deleted

@@ -4,7 +4,8 @@ values (%(user_id)s, %(name)s, %(email)s, %(phone)s, %(role)s, %(password_hash)s
 returning number, (extract(epoch from created_at) * 1000)::bigint
 
 -- name: save_guest
--- An id is whose who first got a login by it; until then the latest to present it. What is an account's own is nobody's.
+-- An id belongs to the first guest who got a login with it; until then, to the last one who presented it. The id of a
+-- user belongs to no guest.
 insert into users (user_id, name, role, colour, issuer, subject)
 select %(user_id)s, %(name)s, 'guest', %(colour)s, %(issuer)s, %(subject)s
 where not exists (select from users where user_id = %(subject)s)
@@ -30,7 +31,7 @@ select user_id::text, number, name, email, phone, role, password_hash, colour,
 from users where number = %(number)s
 
 -- name: find_subject
--- The last column: nothing that the token says is news.
+-- The last column: whether the row is as new as the token, so that nothing has to be stored.
 select user_id::text, number, name, email, phone, role, password_hash, colour,
     (extract(epoch from created_at) * 1000)::bigint,
     claimed_at > %(issued_at)s or (claimed_at = %(issued_at)s and name = %(name)s and role = %(role)s)
@@ -70,7 +71,7 @@ values (%(user_id)s, %(user_id)s, %(digest)s, to_timestamp(%(expires_at)s / 1000
 on conflict (login_id) do nothing
 
 -- name: rotate
--- One winner: the digest changes only while it is still the current one.
+-- One concurrent request wins: the digest changes only while it is the current one.
 update logins set refresh_digest = %(new_digest)s, expires_at = to_timestamp(%(expires_at)s / 1000.0),
     used_digests = (used_digests || refresh_digest)[greatest(1, cardinality(used_digests) + 2 - %(kept)s):]
 where login_id = %(login_id)s and refresh_digest = %(digest)s and revoked_at is null and expires_at > now()
@@ -80,7 +81,7 @@ returning user_id::text
 select 1 from logins where login_id = %(login_id)s and %(digest)s = any(used_digests)
 
 -- name: revoke
--- Devices registered under a login get nothing more once it is over.
+-- Devices registered under a login are deleted when it ends.
 with over as (
     update logins set revoked_at = now() where login_id = %(login_id)s and revoked_at is null returning login_id
 ), silenced as (
@@ -113,7 +114,7 @@ where revoked_at > now() - make_interval(secs => %(seconds)s)
     or (revoked_at is not null and refresh_digest is null and expires_at > now())
 
 -- name: forget_logins
--- Their devices go with them, as with those that are revoked.
+-- Their devices are deleted too, as for revoked logins.
 with over as (
     delete from logins where ctid = any(array(
         select ctid from logins where expires_at < now() - interval '7 days' order by expires_at limit %(limit)s))

@@ -205,7 +205,7 @@ def test_a_directory_of_a_newer_postgres_is_left_alone(empty_data: Path) -> None
     cluster = empty_data / "postgres/cluster"
     cluster.mkdir(parents=True)
     (cluster / "PG_VERSION").write_text("99\n")
-    with pytest.raises(EmbeddedError, match=r"a newer PostgreSQL \(99\).*Install the Homeroom that made it"):
+    with pytest.raises(EmbeddedError, match=r"a newer PostgreSQL \(99\).*Install the Homeroom that created it"):
         embedded.start(empty_data)
     (cluster / "PG_VERSION").unlink()
     with pytest.raises(EmbeddedError, match="not a PostgreSQL data directory"):
@@ -232,7 +232,7 @@ def test_an_older_cluster_keeps_its_postgres(empty_data: Path) -> None:
 
 def test_a_file_is_no_data_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(EmbeddedError, match=r"file is no directory; choose one for the data with --data"):
+    with pytest.raises(EmbeddedError, match=r"file is not a directory: choose one for the data with --data"):
         embedded.start(tmp_path / "file")
 
 
