@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
 
 import server
 from server.bootstrap import logging
@@ -95,7 +94,7 @@ def say(text: str) -> None:
     print(f"homeroom: {text}", flush=True)
 
 
-def run(work: Coroutine[Any, Any, int | None]) -> int:
+def run(work: Coroutine[None, None, int | None]) -> int:
     """Run a coroutine, on uvloop except on Windows. Return its exit status."""
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     if sys.platform != "win32":

@@ -20,6 +20,7 @@ from server.http.reply import Reply
 from server.usecases.session_lookup import SessionLookup
 from storage.sessions import RefKind
 
+# Any: each dialect has its own shapes, which only its own functions read.
 Shown = tuple[str, Callable[[VisibleEvent, State], Any]]
 """What an event is called, and its data: an object, None where there is nothing to show, a list for one frame each."""
 
@@ -28,6 +29,7 @@ Told = Shown | list[Shown]
 """What is told of an event: one thing, or several."""
 
 
+# Any: each dialect has its own shapes, which only its own functions read.
 Relayed = Callable[[Any, UserId, Millis, State], tuple[str, Any] | None]
 
 
@@ -47,6 +49,7 @@ class Dialect(Api, frozen=True, kw_only=True):
     inviting: bool = False
     errors: Mapping[Reason, tuple[int, str]]
     problems: Mapping[str, tuple[int, str]] = {}
+    # Any: each dialect has its own shapes, which only its own functions read.
     error_body: Callable[[int, str, Problem], Any]
     events: Mapping[type[Event], Told] = {}
     silent: frozenset[type[Event]] = frozenset()
@@ -54,6 +57,7 @@ class Dialect(Api, frozen=True, kw_only=True):
     tickets: bool = False
     redoc: bool = False
     about: str = "An older product's API, over the same sessions."
+    # Any: each dialect has its own shapes, which only its own functions read.
     refused: Any = dict[str, Any]
     refused_as: str = "application/json"
 
@@ -107,6 +111,7 @@ class Dialect(Api, frozen=True, kw_only=True):
         return problem.status, ""
 
 
+# Any: each dialect has its own shapes, which only its own functions read.
 def detailed(status: int, text: str, problem: Problem) -> Any:
     """Print `{"detail": …}`: a text, or of what is no valid body or query the places that are wrong."""
     if status != 422:

@@ -19,6 +19,7 @@ from server.streams.wire import message, payload, sse_chunk
 
 _encode = msgspec.json.Encoder().encode
 
+# Any: each dialect has its own shapes, which only its encoder reads.
 Named = tuple[str, Any]
 First = Callable[[State, UserId, Millis], list[Named]]
 """What a newcomer gets first: frames, by name."""

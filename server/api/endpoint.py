@@ -181,6 +181,7 @@ class Endpoint:
 
     # Which session
 
+    # Any: the row says what type the query and the body are decoded to.
     async def session(self, request: web.Request, principal: Principal | None, body: Any) -> tuple[SessionId, bool]:
         """Return the id of the session that a request names, and whether by its join code. Raise Problem 404, 429."""
         code, lookup = self._row.code, self._services.session_lookup
@@ -197,6 +198,7 @@ class Endpoint:
 
     # What was sent
 
+    # Any: the row says what type the query and the body are decoded to.
     def query(self, request: web.Request) -> Any:
         """Return the decoded query. Raise Problem 422."""
         row = self._row
@@ -210,6 +212,7 @@ class Endpoint:
         fields = {name: ",".join(request.query.getall(name)) for name in request.query}
         return from_query(fields if self._api.strict else known_fields(fields, row.query), row.query)
 
+    # Any: the row says what type the query and the body are decoded to.
     def decoded_body(self, sent: Sent) -> Any:
         """Return the decoded body, or None if the row takes none. Raise Problem 400, 422."""
         row = self._row
@@ -220,6 +223,7 @@ class Endpoint:
             return from_query(known_fields(sent.fields, row.body), row.body, "body")
         return self.decoded(b"{}" if row.bare and not sent.raw else sent.raw)
 
+    # Any: the row says what type the query and the body are decoded to.
     def decoded(self, raw: bytes) -> Any:
         """Return a decoded body of JSON. Raise Problem 400, 422."""
         return None if self._decode is None else self._decode(raw)
@@ -288,10 +292,12 @@ class Endpoint:
         text = self.key_text(request)
         return None if text is None else Key(text, digest(asked))
 
+    # Any: the row says what type the query and the body are decoded to.
     def request_asked(self, request: web.Request, body: Any) -> object:
         """Return what a request asks for, where no command says it alone: this route, its parameters and this body."""
         return [self._row.method, self._row.path, dict(request.match_info), body]
 
+    # Any: the row says what type the query and the body are decoded to.
     def response(self, request: web.Request, value: Any) -> web.Response:
         """Return what a row has come to, as its API prints it."""
         return response(self._api.printed(self._row, value, camel=request.get(CAMEL, False)))

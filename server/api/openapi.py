@@ -32,12 +32,14 @@ from server.http.refusals import READING, refusals_of
 from server.usecases.command_inputs import LOOKUPS
 from server.usecases.session_creation import create_session_idempotent
 
+# Any: JSON of any shape.
+Json = dict[str, Any]
 STREAMS = (StreamRoute, ReplayRoute)
 REF_TEMPLATE = "#/components/schemas/{name}"
 BINARY = {"audio/*": {"schema": {"type": "string", "format": "binary"}}}
 
 
-def document(api: Api) -> dict[str, Any]:
+def document(api: Api) -> Json:
     """Describe an API."""
     types = [
         api.refused,
@@ -45,7 +47,7 @@ def document(api: Api) -> dict[str, Any]:
     ]
     schemas, components = msgspec.json.schema_components(types, ref_template=REF_TEMPLATE)
     known = dict(zip(map(id, types), schemas, strict=True))
-    paths: dict[str, dict[str, Any]] = {}
+    paths: dict[str, Json] = {}
     for row in api.rows:
         paths.setdefault(api.prefix + row.path, {})[row.method.lower()] = operation(api, row, known, components)
     return {
@@ -59,8 +61,9 @@ def document(api: Api) -> dict[str, Any]:
     }
 
 
-def operation(api: Api, row: Row, known: dict[int, Any], components: dict[str, Any]) -> dict[str, Any]:
-    described: dict[str, Any] = {
+# Any: JSON of any shape.
+def operation(api: Api, row: Row, known: dict[int, Any], components: Json) -> Json:
+    described: Json = {
         "summary": row.summary,
         "operationId": operation_id(row),
         "security": [] if row.public else [{"bearer": []}],
@@ -84,7 +87,8 @@ def operation(api: Api, row: Row, known: dict[int, Any], components: dict[str, A
     return described
 
 
-def body(api: Api, row: Row, known: dict[int, Any]) -> dict[str, Any]:
+# Any: JSON of any shape.
+def body(api: Api, row: Row, known: dict[int, Any]) -> Json:
     schema = {"schema": known[id(row.body)]}
     if not (api.forms or row.forms):
         return {"required": not row.bare, "content": {"application/json": schema}}
@@ -92,7 +96,8 @@ def body(api: Api, row: Row, known: dict[int, Any]) -> dict[str, Any]:
     return {"required": False, "content": dict.fromkeys(kinds, schema)}
 
 
-def refusals(api: Api, row: Row, known: dict[int, Any]) -> dict[str, Any]:
+# Any: JSON of any shape.
+def refusals(api: Api, row: Row, known: dict[int, Any]) -> Json:
     """Describe every status that a refusal of a row may have."""
     texts: dict[int, set[str]] = {}
     for problem in [*possible(api, row), *[Problem(422, "invalid", "invalid") for _ in cased(api, row)]]:
@@ -198,6 +203,7 @@ def functions(row: Row) -> list[Callable[..., Any]]:  # Any: functions of every 
     return [function for name in names if (function := getattr(row, name, None)) is not None]
 
 
+# Any: JSON of any shape.
 def form(row: Row) -> Any:
     return row.form if isinstance(row, UploadRoute) else None
 
@@ -207,8 +213,9 @@ def operation_id(row: Row) -> str:
     return "_".join([row.method.lower(), *words])
 
 
-def answer(row: Row, known: dict[int, Any]) -> dict[str, Any]:
-    described: dict[str, Any] = {"description": row.summary}
+# Any: JSON of any shape.
+def answer(row: Row, known: dict[int, Any]) -> Json:
+    described: Json = {"description": row.summary}
     if isinstance(row, SocketRoute):
         return described
     if isinstance(row, DownloadRoute):
@@ -224,7 +231,7 @@ def answer(row: Row, known: dict[int, Any]) -> dict[str, Any]:
     return described
 
 
-def path_parameters(api: Api, row: Row) -> list[dict[str, Any]]:
+def path_parameters(api: Api, row: Row) -> list[Json]:
     return [
         {
             "name": name,
@@ -237,7 +244,8 @@ def path_parameters(api: Api, row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def query_parameters(api: Api, row: Row, known: dict[int, Any], components: dict[str, Any]) -> list[dict[str, Any]]:
+# Any: JSON of any shape.
+def query_parameters(api: Api, row: Row, known: dict[int, Any], components: Json) -> list[Json]:
     described = [text("token", "Instead of the `Authorization` header")] if row.query_token else []
     if isinstance(row, StreamRoute):
         described.append(text("cursor", "Where to resume"))
@@ -250,11 +258,11 @@ def query_parameters(api: Api, row: Row, known: dict[int, Any], components: dict
     return described
 
 
-def text(name: str, description: str) -> dict[str, Any]:
+def text(name: str, description: str) -> Json:
     return {"name": name, "in": "query", "schema": {"type": "string"}, "description": description}
 
 
-def cased(api: Api, row: Row) -> list[dict[str, Any]]:
+def cased(api: Api, row: Row) -> list[Json]:
     if not api.cased or isinstance(row, STREAMS):
         return []
     schema = {"enum": ["snake", "camel"], "default": "snake"}
@@ -268,7 +276,7 @@ def cased(api: Api, row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def header(name: str, description: str, length: int) -> dict[str, Any]:
+def header(name: str, description: str, length: int) -> Json:
     return {"name": name, "in": "header", "schema": {"type": "string", "maxLength": length}, "description": description}
 
 

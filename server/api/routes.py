@@ -34,14 +34,17 @@ from storage.notifications import NotificationState, StoredNotification
 from storage.sessions import CODE
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+# Any: the functions of one row agree on this type; each row has its own.
 UseCase = Callable[[Services, Call], Awaitable[Any]]
 OwnRule = Literal["its own functions"]
 OWN_RULE: OwnRule = "its own functions"
 """Decide who may read, for a row that a ticket or a signed URL opens, too, or that others than participants may use."""
+# Any: the functions of one row agree on this type; each row has its own.
 View = Callable[[Any, Call], Any]
 """Makes what the API prints of the value that a row has come to: a Struct, plain data, or a whole `Reply`."""
 
 
+# Any: the functions of one row agree on this type; each row has its own.
 def as_it_is(value: Any, call: Call) -> Any:
     return value
 
@@ -71,16 +74,21 @@ class Row(Struct, frozen=True, kw_only=True):
     teachers: bool = False
     identify: Callable[[Services, Call], Awaitable[Principal]] | None = None
     reads: Ask | OwnRule | None = None
+    # Any: the functions of one row agree on this type; each row has its own.
     code: Callable[[Any], str] | None = None
     keyed: bool = False
+    # Any: the functions of one row agree on this type; each row has its own.
     query: Any = None
+    # Any: the functions of one row agree on this type; each row has its own.
     body: Any = None
     bare: bool = False
     forms: bool = False
     status: int = 200
+    # Any: the functions of one row agree on this type; each row has its own.
     answer: Any = None
     headers: Mapping[str, str] = {}
     errors: Mapping[str, tuple[int, str]] = {}
+    # Any: the functions of one row agree on this type; each row has its own.
     error_body: Callable[[int, str], Any] | None = None
 
     @property
@@ -131,6 +139,7 @@ class CreateRoute(Row, frozen=True, kw_only=True):
     new: Callable[[Call], c.NewSession]
     options: Callable[[Call], CreationOptions] = lambda call: CreationOptions()
     see: See | None = None
+    # Any: the functions of one row agree on this type; each row has its own.
     then: Callable[[Services, Call, State], Awaitable[Any]] | None = None
     view: View = as_it_is
 
@@ -152,6 +161,7 @@ class ActionRoute(Row, frozen=True, kw_only=True):
     `text_types`: what the answer may be besides JSON, where the query asks for it: `text/csv`."""
 
     act: UseCase
+    # Any: the functions of one row agree on this type; each row has its own.
     into: Callable[[Call], Any] | None = None
     view: View = as_it_is
     text_types: tuple[str, ...] = ()
@@ -161,7 +171,9 @@ class UploadRoute(Row, frozen=True, kw_only=True):
     """A form with a file, read as it comes. `form` documents its fields."""
 
     method: Method = "POST"
+    # Any: the functions of one row agree on this type; each row has its own.
     form: Any
+    # Any: the functions of one row agree on this type; each row has its own.
     act: Callable[[Services, Call, Form], Awaitable[Any]]
     view: View = as_it_is
 
@@ -236,6 +248,7 @@ class CommandSocketRoute(SocketRoute, frozen=True, kw_only=True):
 class Frame(Struct, frozen=True):
     """A type of message that a socket takes. `ask` makes the command of it, the message's data being `call.body`."""
 
+    # Any: the functions of one row agree on this type; each row has its own.
     body: Any
     ask: Callable[[Call], c.Command]
     find: See | None = None
@@ -280,6 +293,7 @@ class Api(Struct, frozen=True, kw_only=True):
     """The user field is believed from clients that have no token."""
 
     about: str = "Refusals are problem+json (RFC 9457) with a `reason` for programs."
+    # Any: the functions of one row agree on this type; each row has its own.
     refused: Any = ProblemBody
     """Documents the body of a refusal."""
     refused_as: str = "application/problem+json"
@@ -316,6 +330,7 @@ class Api(Struct, frozen=True, kw_only=True):
         """Return whether a reference that led nowhere may have been a guess at a join code."""
         return CODE.fullmatch(ref) is not None
 
+    # Any: the functions of one row agree on this type; each row has its own.
     def printed(self, row: Row, value: Any, *, camel: bool = False) -> Reply:
         """Print what a row has come to. `camel`: with keys in camelCase."""
         if isinstance(value, Reply):

@@ -45,6 +45,7 @@ from server.api.services import Services
 from server.api.sse import StreamEndpoint
 from server.bootstrap import health, metrics
 
+# Any: each endpoint takes its own type of row.
 ENDPOINTS: Mapping[type[Row], Callable[[Api, Any, Services], Endpoint]] = {
     ActionRoute: ActionEndpoint,
     CommandRoute: CommandEndpoint,

@@ -217,6 +217,7 @@ class FakeDaily:
         if self.hook:
             self.told.append((kind, await self.say(kind, payload)))
 
+    # Any: JSON of any shape.
     async def say(self, kind: str, payload: object, **changed: Any) -> int:
         """Send a webhook and return the status of its response. `changed` replaces fields of the envelope."""
         number = next(self._numbers)

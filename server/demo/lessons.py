@@ -15,6 +15,7 @@ class Cue(Struct, frozen=True):
     A name in `user_id` or `to` stands for that user, one in `message_id` or `reply_to` for their latest message."""
 
     who: str
+    # Any: JSON of any shape.
     do: dict[str, Any]
 
 

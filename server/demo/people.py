@@ -28,6 +28,7 @@ class StreamFrame(Struct, frozen=True):
     """One frame of a stream."""
 
     event: str
+    # Any: JSON of any shape.
     body: dict[str, Any]
     cursor: str | None
 
@@ -77,6 +78,7 @@ class DemoUser:
         self._headers = {"Authorization": f"Bearer {login['access_token']}"}
         self.user_id = login["user"]["id"]
 
+    # Any: JSON of any shape.
     async def call(self, method: str, path: str, body: object = None) -> Any:
         """Call the API. Log in again if the token has expired, and repeat the call if the server asks to wait.
 
@@ -105,6 +107,7 @@ class DemoUser:
                 await asyncio.sleep(min(float(response.headers.get("Retry-After", 1)), LONGEST_WAIT_S))
             raise Refused(response.status, problem["reason"], problem["detail"])
 
+    # Any: JSON of any shape.
     async def command(self, ref: str, command: dict[str, Any]) -> list[dict[str, Any]]:
         """Send a command to a session and return its events. Raise Refused, aiohttp.ClientError."""
         answer = await self.call("POST", f"/v1/sessions/{ref}/commands", command)

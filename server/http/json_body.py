@@ -23,11 +23,13 @@ _FIELD_NAME = re.compile(r"(?:unknown|required) field `([^`]+)`")
 class Decoder:
     """Decodes JSON into one type, nested at most `max_depth` levels deep."""
 
+    # Any: a type to decode to, or a value of it; the type checker has no word for a type form.
     def __init__(self, type_: Any, *, max_depth: int) -> None:
         self._type = type_
         self._max_depth = max_depth
         self._decoder = msgspec.json.Decoder(type_)
 
+    # Any: a type to decode to, or a value of it; the type checker has no word for a type form.
     def __call__(self, raw: bytes) -> Any:
         """Return the value. Raise Problem 400 if `raw` is not JSON, 422 if it does not fit the type."""
         if raw.count(b"{") + raw.count(b"[") > self._max_depth and depth(raw) > self._max_depth:
@@ -44,6 +46,7 @@ class Decoder:
         return value
 
 
+# Any: a type to decode to, or a value of it; the type checker has no word for a type form.
 def from_query(query: Mapping[str, str], type_: Any, where: Literal["body", "query"] = "query") -> Any:
     """Decode a query string's parameters or a form's fields. Raise Problem 422 if they do not fit the type."""
     try:
@@ -89,6 +92,7 @@ def fields_with_nul(value: object, field: str = "") -> Iterator[str]:
                 yield from fields_with_nul(inner, f"{field}[{index}]")
 
 
+# Any: a type to decode to, or a value of it; the type checker has no word for a type form.
 def invalid(error: msgspec.ValidationError, type_: Any, where: Literal["body", "query"] = "body") -> Problem:
     """Return problem 422 for a value that does not fit: which field is wrong, and what is allowed there."""
     text = str(error)
@@ -109,6 +113,7 @@ def invalid(error: msgspec.ValidationError, type_: Any, where: Literal["body", "
     return Problem(422, "invalid", detail, field=field or None, location=where)
 
 
+# Any: a type to decode to, or a value of it; the type checker has no word for a type form.
 def allowed_at(type_: Any, field: str) -> str:
     """Return the values allowed at a field such as `features.chat`, or an empty string if there is no finite list."""
     values: list[str] = []
@@ -118,6 +123,7 @@ def allowed_at(type_: Any, field: str) -> str:
     return ", ".join(dict.fromkeys(values))
 
 
+# Any: a type to decode to, or a value of it; the type checker has no word for a type form.
 def pattern_in_words(type_: Any, field: str, fault: str) -> str:
     """Return the description of the pattern that `fault` quotes: people cannot be expected to read patterns."""
     for kind in alternatives(kinds_at(type_, field)):
@@ -127,6 +133,7 @@ def pattern_in_words(type_: Any, field: str, fault: str) -> str:
     return ""
 
 
+# Any: a type to decode to, or a value of it; the type checker has no word for a type form.
 def kinds_at(type_: Any, field: str) -> list[inspect.Type]:
     """Return the types that a value may have at a field such as `features.chat` or `options[0]`."""
     kinds = [kind_of(type_)]
@@ -136,6 +143,7 @@ def kinds_at(type_: Any, field: str) -> list[inspect.Type]:
 
 
 @lru_cache(maxsize=256)
+# Any: a type to decode to, or a value of it; the type checker has no word for a type form.
 def kind_of(type_: Any) -> inspect.Type:
     """Return the description of a type. Cached: for a union of many Structs it takes milliseconds."""
     return inspect.type_info(type_)

@@ -18,6 +18,7 @@ def wanted(query: Mapping[str, str]) -> bool:
     return case == "camel"
 
 
+# Any: JSON of any shape.
 def camel(value: Any) -> Any:
     """Return plain values with all keys in camelCase."""
     return renamed(value, lambda key: re.sub(r"_([a-z0-9])", lambda letter: letter[1].upper(), key))
@@ -34,6 +35,7 @@ def snake(raw: bytes, max_depth: int) -> bytes:
     return msgspec.json.encode(renamed(value, lambda key: re.sub(r"(?<=[a-z0-9])[A-Z]", r"_\g<0>", key).lower()))
 
 
+# Any: JSON of any shape.
 def renamed(value: Any, rename: Callable[[str], str]) -> Any:
     """Return plain values with all keys renamed, at every depth."""
     match value:

@@ -23,6 +23,7 @@ IdCursor = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)", description=_
 class Listed(Struct, frozen=True):
     """A page. `next` is the cursor of the next page, None on the last one."""
 
+    # Any: each list has its own type of items.
     items: list[Any]
     next: str | None
 

@@ -53,6 +53,7 @@ class ProblemBody(Struct, frozen=True, omit_defaults=True):
     detail: str
     reason: str
     field: str | None = None
+    # Any: JSON of any shape.
     current: dict[str, Any] | None = None
 
 

@@ -166,6 +166,7 @@ def login_of(token: str) -> str:
     return str(uuid.UUID(bytes=hashlib.blake2b(signed.encode(), digest_size=16, person=b"outside").digest()))
 
 
+# Any: claims of a token, JSON of any shape.
 def claim_at(claims: Mapping[str, Any], name: str) -> Any:
     """Return a claim by its name, or by a path of names such as `profile.id`; None if there is none."""
     if name in claims:
@@ -189,6 +190,7 @@ def printable(value: object, max_length: int, *, cut: bool = False) -> str | Non
     return value if value.isprintable() and 0 < len(value) <= max_length else None
 
 
+# Any: claims of a token, JSON of any shape.
 def verified_email(claims: Mapping[str, Any], issuer: IssuerSettings) -> str | None:
     """Return the email address in lower case; None if there is none, or if the issuer has not verified it."""
     value = printable(claim_at(claims, issuer.email_claim), EMAIL_LENGTH)

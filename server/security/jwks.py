@@ -33,6 +33,7 @@ EDWARDS = frozenset({"EdDSA"})
 CURVES = {"secp256r1": frozenset({"ES256"}), "secp384r1": frozenset({"ES384"}), "secp521r1": frozenset({"ES512"})}
 RSA_BITS = 2048
 """The minimum of RFC 7518, section 3.3."""
+# Any: a JWK, or PyJWT's key made of it, which has no common type.
 JWK_PARSERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "RSA": RSAAlgorithm.from_jwk,
     "EC": ECAlgorithm.from_jwk,
@@ -47,6 +48,7 @@ class VerificationKey(Struct, frozen=True):
     """One key. `name` is its `kid`; a key without one (None) is tried for every token."""
 
     name: str | None
+    # Any: a JWK, or PyJWT's key made of it, which has no common type.
     value: Any
     algorithms: frozenset[str]
 
@@ -181,6 +183,7 @@ def matching_keys(keys: Sequence[VerificationKey], name: str | None, algorithm: 
 class KeySet(Struct, frozen=True):
     """A JSON Web Key Set (RFC 7517, section 5)."""
 
+    # Any: a JWK, or PyJWT's key made of it, which has no common type.
     keys: list[dict[str, Any]]
 
 
@@ -195,6 +198,7 @@ def keys_from_jwks(body: bytes) -> list[VerificationKey]:
     return [key for jwk in jwks if (key := key_from_jwk(jwk)) is not None]
 
 
+# Any: a JWK, or PyJWT's key made of it, which has no common type.
 def key_from_jwk(jwk: dict[str, Any]) -> VerificationKey | None:
     """Return a key, or None if it is not a public key for signatures of a supported type."""
     name, only = jwk.get("kid"), jwk.get("alg")

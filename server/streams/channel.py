@@ -119,6 +119,7 @@ class Channel:
             if ready := frames[encoder]:
                 subscriber.relay(type(event), by, *ready)
 
+    # Any: the actor's port has no type for subscribers, which only channels know.
     def admit(self, subscribers: Sequence[Any], state: State) -> Callable[[], None]:
         """Encode the first frames of new subscribers from the state as it is now. Return a function that attaches them.
 
@@ -147,6 +148,7 @@ class Channel:
 
         return attach
 
+    # Any: the actor's port has no type for subscribers, which only channels know.
     def refresh(self, user_ids: Collection[UserId], arriving: Sequence[Any], state: State) -> Callable[[], None] | None:
         """Encode new snapshots for users whose view of the session has changed otherwise than by the frames.
 

@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -197,7 +197,7 @@ async def stolen(parts: AccountParts, login_id: str) -> None:
         parts.hub.close_login(None, login_id)
 
 
-async def whole(work: Coroutine[Any, Any, T]) -> T:
+async def whole(work: Coroutine[None, None, T]) -> T:
     """Do what must not stop half-way, though its client goes: what the database has ended has to end here, too."""
     return await asyncio.shield(asyncio.create_task(work))
 

@@ -18,6 +18,7 @@ from storage.audio import Library
 from storage.sessions import UUID
 from storage.users import Users
 
+# Any: each field of `Caller` has its own type.
 Fields = Mapping[str, Any]
 """Fields of `Caller`, by name."""
 NOTHING: Fields = {}
@@ -31,6 +32,7 @@ class InputParts(HistoryParts):
     audio: Library
 
 
+# Any: each field of `Caller` has its own type.
 LookUp = Callable[[InputParts, SessionId, Principal, Any], Awaitable[Fields]]
 
 

@@ -7,7 +7,6 @@ token. The same id in another session is somebody else. No id of an account or a
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from msgspec import Struct, structs
 
@@ -136,7 +135,7 @@ def taken() -> Problem:
 
 
 @refuses(taken=409, unauthenticated=401, unknown_session=404)
-async def token(parts: GuestParts, call: Call, *_: Any) -> str:
+async def token(parts: GuestParts, call: Call, *_: object) -> str:
     """Make a caller's token for a session that they are in. Raises: Problem 409."""
     issued = await first_token(parts, call)
     if issued is None:
@@ -145,7 +144,7 @@ async def token(parts: GuestParts, call: Call, *_: Any) -> str:
 
 
 @refuses(unauthenticated=401, unknown_session=404)
-async def first_token(parts: GuestParts, call: Call, *_: Any) -> str | None:
+async def first_token(parts: GuestParts, call: Call, *_: object) -> str | None:
     """Make a caller's token; None for a guest who has shown none, and has been given one before."""
     principal = call.principal
     found = await parts.sessions.find(call.session_id, principal.user_id)

@@ -20,6 +20,7 @@ from server.usecases.command_inputs import InputParts, load_inputs
 from server.usecases.session_access import read_state
 from storage.log.event_log import PostgresEventLog
 
+# Any: the functions of one row agree on this type; each row has its own.
 See = Callable[[State, Call], Any]
 
 
@@ -61,6 +62,7 @@ async def made(parts: CommandParts, call: Call, outcome: Outcome) -> list[Visibl
             raise problem_of(outcome, call.params.get("ref", ""))
 
 
+# Any: the functions of one row agree on this type; each row has its own.
 async def seen(parts: CommandParts, call: Call, see: See) -> Any:
     """Give what a dialect sees in a session. Raises: Problem."""
 

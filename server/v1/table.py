@@ -68,6 +68,7 @@ class Committed(Struct, frozen=True):
     nothing."""
 
     seq: int
+    # Any: JSON of any shape.
     events: list[dict[str, Any]]
 
 
@@ -136,6 +137,7 @@ class LogRowView(Struct, frozen=True):
     type: str
     actor: str | None
     at: str
+    # Any: JSON of any shape.
     details: dict[str, Any]
 
 

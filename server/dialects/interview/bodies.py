@@ -88,6 +88,7 @@ class ClientMessage(Struct, frozen=True, rename="camel", kw_only=True):
     """A message's `userId` is read only if the caller has no token and the dialect is open. Otherwise the message is
     from the token's user, and any value is accepted."""
 
+    # Any: JSON of any shape, from clients.
     user_id: Any = None
 
 

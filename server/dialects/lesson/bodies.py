@@ -43,6 +43,7 @@ class NewEvent(Struct, frozen=True, kw_only=True):
     """An event that the client adds to the session's log. `data` is any JSON object."""
 
     event_type: EventType
+    # Any: JSON of any shape, from clients.
     data: dict[str, Any] = {}
 
 

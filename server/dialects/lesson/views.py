@@ -115,6 +115,7 @@ class EventView(Struct, frozen=True):
     id: int
     event_type: str
     user_id: UserId | None
+    # Any: JSON of any shape, from clients.
     data: dict[str, Any]
     created_at: str
 

@@ -26,6 +26,7 @@ class Action(Struct, frozen=True, kw_only=True):
     target_participant_id: int | None = None
     mute: bool = True
     text: Annotated[str, Meta(max_length=2_000)] | None = None
+    # Any: JSON of any shape, from clients.
     payload: Any = None
 
 

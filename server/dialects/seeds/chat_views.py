@@ -145,6 +145,7 @@ class LogView(Struct, frozen=True):
     log_id: int
     event_type: str
     user_id: int | None
+    # Any: JSON of any shape, from clients.
     event_details: Any
     created_at: str
 

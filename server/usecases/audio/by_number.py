@@ -39,6 +39,7 @@ class NumberedAudioParts(LibraryParts, UploadParts, CommandParts):
     session_lookup: SessionLookup
 
 
+# Any: each API has its own answer.
 Take = Callable[[NumberedAudioParts, Call, Form], Awaitable[Any]]
 
 

@@ -76,6 +76,7 @@ TAGS: Mapping[str, tuple[str, ...]] = {
 """What is kept of the tags, and what ID3, MPEG-4 and Vorbis comments call it."""
 
 
+# Any: mutagen has no types.
 def by(*types: Callable[..., Any]) -> Callable[[BudgetedFile], AudioInfo]:
     """Read with the one of mutagen's types that fits."""
 
@@ -118,6 +119,7 @@ def plausible(seconds: object) -> float | None:
     return seconds if isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0 else None
 
 
+# Any: mutagen has no types.
 def texts(tags: Any) -> dict[str, str]:
     # A Vorbis comment refuses to be asked for a key that it cannot have.
     known = dict(tags.items()) if tags else {}
@@ -129,6 +131,7 @@ def texts(tags: Any) -> dict[str, str]:
     return found
 
 
+# Any: mutagen has no types.
 def first(value: Any) -> str:
     """Give a tag's first text: tags are lists, ID3's are frames with one."""
     values = getattr(value, "text", value)

@@ -46,6 +46,7 @@ async def public_chat(parts: HistoryParts, call: Call) -> ChatPage:
     return await chat(parts, call, direct=False)
 
 
+# Any: each API has its own view of a question.
 async def questions(parts: HistoryParts, call: Call, show: Callable[[State, Question, bool], Any]) -> Listed:
     """List questions, in the order they were asked: those shown to everyone, one's own, and for moderators the rest."""
     viewer = call.principal.user_id

@@ -6,5 +6,6 @@ from server.usecases.call import Call
 from server.usecases.session_access import HistoryParts
 
 
+# Any: JSON, as the database prints it.
 async def statistics(parts: HistoryParts, call: Call) -> Any:
     return await parts.records.statistics(call.session_id)
