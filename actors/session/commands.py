@@ -1,4 +1,4 @@
-"""The commands to a session: imperative, frozen, tagged by `type` in snake_case.
+"""The commands of a session, as frozen structs. Their names are imperatives; in snake_case they are the tag `type`.
 
 `WireCommand` has those that clients may send; the others come from the server. The caller travels beside the command as
 a `Caller`, never inside it, so that no request body can act for another user.
@@ -52,7 +52,7 @@ When = Annotated[datetime, Meta(tz=True)]
 
 
 def snake_case(name: str) -> str:
-    """Return a class's name as a tag."""
+    """Return the tag for a class name: `RaiseHand` → `raise_hand`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
@@ -61,14 +61,14 @@ class Command(Struct, frozen=True, tag_field="type", tag=snake_case, forbid_unkn
 
 
 class Person(Struct, frozen=True):
-    """A user as others know them: a name, and the number of the account."""
+    """The facts about a user that others may know: the name, and the number of the account."""
 
     name: str
     number: int = 0
 
 
 class Caller(Struct, frozen=True):
-    """The user who gives a command, from a verified credential, with the inputs that the server loaded for it."""
+    """The user who sends a command, as a verified credential identifies them, and the inputs loaded for the command."""
 
     user_id: UserId
     name: str
@@ -76,11 +76,11 @@ class Caller(Struct, frozen=True):
     """The caller has the join code."""
     number: int = 0
     alias: str | None = None
-    """The id that an external client knows a guest by."""
+    """The id by which an external client knows a guest."""
     people: Mapping[UserId, Person] = {}
-    """Other users in the command."""
+    """Other users whom the command names, by id."""
     tracks: Mapping[str, Track] = {}
-    """Audio in the command."""
+    """Audio that the command names, by id."""
     texts: Mapping[int, str] = {}
     """Texts of earlier versions of the code, by version."""
     guest: bool = False
@@ -96,7 +96,7 @@ class NewFeatures(Features, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The features of a new session, from a request. Unknown features are refused."""
 
     def stored(self) -> Features:
-        """Return them as they are stored."""
+        """Return these features in the form in which they are stored."""
         return Features(**structs.asdict(self))
 
 
@@ -197,7 +197,7 @@ class Deny(Command, frozen=True):
 
 
 class Kick(Command, frozen=True):
-    """Remove a participant, who loses granted permissions and any role above member.
+    """Remove a participant. They lose granted permissions, and any role above member.
 
     With `ban`, they cannot join again until they are invited."""
 
@@ -207,14 +207,14 @@ class Kick(Command, frozen=True):
 
 
 class SetRole(Command, frozen=True):
-    """Change a participant's role. Only hosts may."""
+    """Change a participant's role. Only hosts may do this."""
 
     user_id: UserId
     role: Role
 
 
 class SetPermissions(Command, frozen=True):
-    """Grant and revoke single permissions in addition to those of the role."""
+    """Grant or revoke single permissions, as exceptions to the permissions of the role."""
 
     user_id: UserId
     grant: Annotated[list[Permission], Meta(max_length=32)] = []
@@ -222,13 +222,13 @@ class SetPermissions(Command, frozen=True):
 
 
 class Mute(Command, frozen=True):
-    """Mute yourself, or another participant with the permission `moderate`."""
+    """Mute yourself. With the permission `moderate`, you may mute other participants."""
 
     user_id: UserId | None = None
 
 
 class Unmute(Command, frozen=True):
-    """Unmute yourself, or another participant with the permission `moderate`."""
+    """Unmute yourself. With the permission `moderate`, you may unmute other participants."""
 
     user_id: UserId | None = None
 
@@ -253,7 +253,7 @@ class RaiseHand(Command, frozen=True):
 
 
 class LowerHand(Command, frozen=True):
-    """Lower your hand, or another participant's with the permission `moderate`."""
+    """Lower your hand. With the permission `moderate`, you may lower the hands of other participants."""
 
     user_id: UserId | None = None
 
@@ -270,7 +270,7 @@ class CallNext(Command, frozen=True):
 
 
 class SendMessage(Command, frozen=True):
-    """Send a message to everyone, or with `to` to one participant only."""
+    """Send a message to everyone, or only to the participant in `to`."""
 
     text: MessageText
     to: UserId | None = None
@@ -284,7 +284,7 @@ class DeleteMessage(Command, frozen=True):
 
 
 class React(Command, frozen=True):
-    """React to a message with an emoji, or with `remove` withdraw the reaction."""
+    """React to a message with an emoji. With `remove`, withdraw this reaction."""
 
     message_id: MessageId
     emoji: Emoji
@@ -341,7 +341,7 @@ class Stop(Command, frozen=True):
 
 
 class SendVoice(Command, frozen=True):
-    """Send audio from the library as a message, to everyone or with `to` to one participant only."""
+    """Send audio from the library as a message, to everyone or only to the participant in `to`."""
 
     audio_id: AudioId
     to: UserId | None = None
@@ -365,21 +365,21 @@ class ApproveQuestion(Command, frozen=True):
 
 
 class UpvoteQuestion(Command, frozen=True):
-    """Upvote a question, or with `remove` withdraw the vote."""
+    """Upvote a question. With `remove`, withdraw your vote."""
 
     question_id: int
     remove: bool = False
 
 
 class AnswerQuestion(Command, frozen=True):
-    """Mark a question as answered, with the answer as `text` or after answering aloud."""
+    """Mark a question as answered. `text` is the answer; omit it after answering aloud."""
 
     question_id: int
     text: AnswerText | None = None
 
 
 class DismissQuestion(Command, frozen=True):
-    """Remove a question from the list: your own, or another with the permission `moderate`."""
+    """Remove your question from the list. With the permission `moderate`, you may remove any question."""
 
     question_id: int
 
@@ -410,14 +410,14 @@ class ClosePoll(Command, frozen=True):
 
 
 class Change(Struct, frozen=True, forbid_unknown_fields=True):
-    """A change of a text, from a request: at a position, in characters, delete some and insert others."""
+    """A change of a text, from a request: at position `at`, delete `delete` characters, then insert `insert`."""
 
     at: Annotated[int, Meta(ge=0)]
     delete: Annotated[int, Meta(ge=0)] = 0
     insert: str = ""
 
     def stored(self) -> TextChange:
-        """Return it as it is stored."""
+        """Return this change in the form in which it is stored."""
         return TextChange(self.at, self.delete, self.insert)
 
 
@@ -460,7 +460,7 @@ class Draw(Command, frozen=True, kw_only=True):
 
 
 class Erase(Command, frozen=True):
-    """Erase strokes from the board: your own, or any with the permission `erase`."""
+    """Erase your own strokes from the board. With the permission `erase`, you may erase any strokes."""
 
     stroke_ids: Annotated[list[int], Meta(min_length=1, max_length=1_000)]
 
@@ -470,7 +470,7 @@ class ClearBoard(Command, frozen=True):
 
 
 class RestoreBoard(Command, frozen=True):
-    """Restore the board to its strokes before it was last cleared."""
+    """Restore the strokes that the last `clear_board` removed."""
 
 
 # Recording
@@ -543,13 +543,13 @@ class Create(Command, frozen=True, kw_only=True):
     grace_ms: int
     room: Room | None = None
     dialect: str | None = None
-    """The older product's API that creates it."""
+    """The name of the dialect that creates the session."""
     live: bool = False
-    """It starts at once."""
+    """The session starts at once."""
     owner_status: Literal["invited", "joined"] | None = None
-    """The owner's status in the roster from the beginning; None: not in it yet."""
+    """The owner's first status in the roster; None: the owner is not in the roster yet."""
     invited: list[UserId] = []
-    """Others in the roster from the beginning. The caller's `people` has their names."""
+    """Other users who are invited from the beginning. The caller's `people` has their names."""
     text: str = ""
     """The first text of the code document, in `text_language`."""
     text_language: CodeLanguage | None = None
@@ -562,16 +562,16 @@ class Together(Command, frozen=True):
 
 
 class Relay(Command, frozen=True):
-    """Relay a frame of a type that clients define to everyone, its sender included. It is never stored."""
+    """Relay a frame of a client-defined type to everyone, including its sender. It is never stored."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     body: dict[str, Any]
 
 
 class SetPresent(Command, frozen=True):
-    """Set whether a participant is in the session: the caller, or another with the permission `moderate`.
+    """Set whether the caller is in the session. With the permission `moderate`, the caller may set it for others.
 
-    For clients that manage presence themselves. The participant keeps role, permissions and invitation."""
+    For clients that manage presence themselves. The participant keeps their role, permissions and invitation."""
 
     user_id: UserId
     present: bool
@@ -588,7 +588,7 @@ class Disconnect(Command, frozen=True):
 
 
 class LoseConnections(Command, frozen=True):
-    """The streams of these users are lost, because their server stopped. Sent after a restore that finds any."""
+    """Mark participants offline whose streams were lost when a server stopped. A restored actor sends it to itself."""
 
     user_ids: list[UserId]
 
@@ -604,22 +604,23 @@ class Delete(Command, frozen=True):
 
 
 class Merge(Command, frozen=True):
-    """A Yjs update that the actor has merged: the changes that it makes to the text, and the update."""
+    """Record a Yjs update that the actor has merged, and the changes that the update makes to the text."""
 
     changes: list[TextChange]
     update: str
 
 
 class Compact(Command, frozen=True):
-    """Replace the document's Yjs updates by one (base64)."""
+    """Replace all Yjs updates of the code document with a single one (base64)."""
 
     update: str
 
 
 class ReportRecording(Command, frozen=True, kw_only=True):
-    """Record what a provider reports on a recording.
+    """Record a provider's report about a recording.
 
-    That is the one of `recording_id`, or of the provider's `provider_id`, or the one that was running at `at`."""
+    `recording_id` or the provider's `provider_id` identifies the recording. If no recording has this `provider_id` yet,
+    it is the one that was running at `at`."""
 
     status: RecordingStatus
     recording_id: int | None = None
@@ -631,7 +632,7 @@ class ReportRecording(Command, frozen=True, kw_only=True):
 
 
 class Tick(Command, frozen=True):
-    """Carry out what is due (`machine.deadline`)."""
+    """Make the changes that are due at this time (`machine.deadline`)."""
 
 
 AnyCommand = (

@@ -1,4 +1,4 @@
-"""Serves the stream of the caller's own notifications: the generic stream, of another source (`notifications.py`)."""
+"""The stream of the caller's own notifications. A `StreamEndpoint` that a notification feed supplies with frames."""
 
 from typing import cast
 
@@ -12,6 +12,8 @@ from storage.notifications import StoredNotification
 
 
 class UserStreamEndpoint(StreamEndpoint):
+    """Serves a `UserStreamRoute`."""
+
     _row: UserStreamRoute
     subscriber = NotificationSubscriber
 

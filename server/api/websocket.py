@@ -1,4 +1,4 @@
-"""Sockets: a session's stream as WebSocket messages, and messages of the client the other way.
+"""Sockets: a WebSocket carries a session's stream to the client, and the client's messages to the server.
 
 **Law:** a socket is a subscriber like any other. A client's messages are handled in the order in which they came.
 """
@@ -20,15 +20,15 @@ from server.security.principal import Principal
 from server.streams.subscriber import Subscriber
 
 IN_FLIGHT = 32
-"""Commands of one socket that may wait for their answers; with more, reading pauses."""
+"""How many commands of one socket may wait for an answer at once. At this number, reading pauses."""
 AT_ONCE = 8
-"""Messages of one socket that are taken before others have their turn."""
+"""How many messages of one socket are handled before other tasks get a turn."""
 CLOSE_S = 2.0
-"""How long a client may take to say goodbye."""
+"""Seconds to wait for the client's closing handshake."""
 
 
 class SocketEndpoint(StreamEndpoint):
-    """A stream as a WebSocket, with somebody who listens to what comes the other way."""
+    """Serves a `SocketRoute`: a stream over a WebSocket, with a `Listener` for the client's messages."""
 
     _row: SocketRoute
 
@@ -44,14 +44,14 @@ class SocketEndpoint(StreamEndpoint):
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         if not web.WebSocketResponse().can_prepare(request):
             raise Problem(
-                426, "upgrade_required", "Open this as a WebSocket, version 13.", headers={"Upgrade": "websocket"}
+                426, "upgrade_required", "Open this URL as a WebSocket, version 13.", headers={"Upgrade": "websocket"}
             )
         if not self._from_here(request):
             raise Problem(403, "wrong_origin", "Pages from this origin may not open sockets here.")
         return await super().__call__(request)
 
     def _from_here(self, request: web.Request) -> bool:
-        """Say whether a page that opens this may: browsers let every page open a socket, and say only whose it is."""
+        """Return whether the request's origin may open sockets. Browsers let any page try, and report its origin."""
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None or "*" in self._origins or origin in self._origins or origin == self._own_origin:
             return True
@@ -76,11 +76,11 @@ class SocketEndpoint(StreamEndpoint):
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await reading
         code = listener.code if subscriber.reason is None else self._row.closes[subscriber.reason]
-        # Gone for the others from now on, however long the client takes to say goodbye.
+        # Before the closing handshake: the stream counts no longer, however long the handshake takes.
         services.hub.unregister(subscriber)
         await socket.close(code=code)
         if socket.close_code == WSCloseCode.ABNORMAL_CLOSURE:
-            # Nobody there to read what is still to be written: it would be kept until the kernel gives up.
+            # The client is gone. Without an abort, unsent bytes would be kept until the kernel gives up.
             transport.abort()
         return socket
 
@@ -95,15 +95,15 @@ class SocketEndpoint(StreamEndpoint):
 
 
 class Listener:
-    """Hears what one client says on its socket."""
+    """Reads the messages of one client from its socket."""
 
     def __init__(self) -> None:
         self.slots = asyncio.Semaphore(IN_FLIGHT)
         self.code: int = WSCloseCode.OK
-        """What to close with, if the client is the cause."""
+        """The close code if reading ends first: the client has left, or has sent a message that is not text."""
 
     async def read(self, socket: "web.WebSocketResponse[Any]") -> None:
-        """Take messages, one after the other, until the client is gone or says what no client may."""
+        """Handle messages in order, until the client has left or sends a message that is not text."""
         for number in itertools.count(1):
             message = await socket.receive()
             if message.type is WSMsgType.BINARY:
@@ -113,9 +113,9 @@ class Listener:
             await self.slots.acquire()
             await self.take(bytes(message.data))
             if not number % AT_ONCE:
-                # Nothing above waits while messages are there: whoever sends thousands would hold up everybody.
+                # While messages are queued, nothing above yields: a client that sends thousands would block all others.
                 await asyncio.sleep(0)
 
     async def take(self, raw: bytes) -> None:
-        """Do what a message says, or say why not; release the slot when it has been answered."""
+        """Carry out a message, or tell the client why it is refused. Release the slot once the message is answered."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""How a client keeps its view of a session: the first `snapshot`, and a function for every type of frame after it.
+"""A client's view of a session: it starts as the first `snapshot`, and one function per type of frame updates it.
 
-**Law:** a function uses the view, the frame and who the viewer is, nothing else. It changes nothing in place but
-returns the parts of the view that are new. Fields that have their default are absent from frames.
+**Law:** a function depends only on the view, the frame and the viewer's id. It returns the parts of the view that
+change, and modifies nothing in place. Frames omit the fields that have their default value.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ def fold(view: View, kind: str, event: Event, me: str) -> View:
     return view if in_lobby(view) else view | counted(view)
 
 
-# Who sees what
+# Access
 
 
 def in_lobby(view: View) -> bool:
@@ -56,7 +56,7 @@ def session(view: View, **changes: Any) -> View:
 
 
 def people(view: View, user_ids: Iterable[str], change: Callable[[View], View]) -> View:
-    """Change some participants, the viewer among them; those who are not visible are left out."""
+    """Change these participants in the list, and in `you` if the viewer is one of them. Ignore ids not in the view."""
     user_ids = set(user_ids)
     you = view["you"]
     return {
@@ -75,7 +75,7 @@ def known(view: View, user_id: str) -> View | None:
 
 
 def placed(view: View, new: View, me: str) -> View:
-    """Put a participant where their number belongs, and their name on what they have written."""
+    """Insert or replace a participant, sorted by number, and update their name on their messages and questions."""
     others = [one for one in view["participants"] if one["user_id"] != new["user_id"]]
     visible = not in_lobby(view)
 
@@ -130,7 +130,7 @@ def deleted(view: View, event: Event, me: str) -> View:
 
 
 def ended(view: View, event: Event, me: str) -> View:
-    """Everyone has left. Only the owner still moderates, so that others see no participants any more."""
+    """Mark every participant as having left. Only the owner still moderates: other viewers see no participants now."""
     at = event["at"]
 
     def left(one: View) -> View:
@@ -150,7 +150,7 @@ def ended(view: View, event: Event, me: str) -> View:
 
 
 def public_questions(view: View) -> list[View]:
-    """Leave out what only moderators see."""
+    """Return the questions as members see them: no hidden ones except their own, and no askers of anonymous ones."""
     shown = [
         one for one in view["questions"] if one["status"] != "hidden" or one["question_id"] in view["mine"]["asked"]
     ]
@@ -210,7 +210,7 @@ def connections_lost(view: View, event: Event, me: str) -> View:
 
 
 def rights_changed(view: View, event: Event, me: str) -> View:
-    """A participant stops sending at once what they may not send any more. (`role` is in `role_changed` alone.)"""
+    """Update permissions, and stop media that the participant may no longer send. Only `role_changed` has `role`."""
     user_id, may = event["user_id"], event["permissions"]
 
     def change(one: View) -> View:
@@ -306,7 +306,7 @@ def message_reacted(view: View, event: Event, me: str) -> View:
     return message(view, event, change)
 
 
-# Playback. `position` is where the track stood at `at`
+# Playback. `position` is the position in the track at the time `at`
 
 
 def selected(view: View, event: Event, me: str) -> View:
@@ -343,7 +343,7 @@ def stopped_playing(view: View, event: Event, me: str) -> View:
 
 
 def asked(view: View, event: Event, me: str) -> View:
-    """The actor of an anonymous question is in the frames of moderators and of its asker, for whom `mine` keeps it."""
+    """Add a question. Only moderators and the asker get the actor of an anonymous one; the asker's `mine` lists it."""
     anonymous = event.get("anonymous", False)
     user_id = actor(view, event) if moderates(view, me) or not anonymous else None
     question = {
@@ -430,7 +430,7 @@ def poll(view: View, event: Event, change: Callable[[View], View]) -> View:
 
 
 def voted(view: View, event: Event, me: str) -> View:
-    """The actor of an anonymous vote is in the voter's own frame alone, for whom `mine` keeps the vote."""
+    """Count a vote. Only the voter gets the actor of an anonymous one; the voter's `mine` records the vote."""
 
     def change(one: View) -> View:
         return {
@@ -564,4 +564,4 @@ FOLDS: dict[str, Fold] = {
     "cursor": nothing,
     "typing": nothing,
 }
-"""Every type of frame that a stream carries besides `snapshot` and the stream's own (`resumed`, `reset`, `bye`)."""
+"""The function for every type of frame, except `snapshot` and frames about the stream (`resumed`, `reset`, `bye`)."""

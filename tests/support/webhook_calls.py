@@ -15,7 +15,7 @@ LOCAL = {"allow_private": True, "allow_http": True, "probes_per_minute": 10_000}
 
 
 class Hook:
-    """A webhook and its owner. `path`: where the receiver gets it."""
+    """A webhook and its owner. `path` is the path of its URL at the receiver."""
 
     def __init__(self, owner: Person, receiver: Receiver, path: str, made: Any) -> None:
         self.owner = owner
@@ -54,6 +54,8 @@ class Hook:
 
 
 class Hooked:
+    """A running server, and the receiver of its webhooks."""
+
     def __init__(self, town: Town, receiver: Receiver) -> None:
         self.town = town
         self.receiver = receiver
@@ -78,6 +80,6 @@ async def hooked(
         at = await stack.enter_async_context(receiving()) if receiver is None else receiver
         town = await stack.enter_async_context(serving(dsn, data, None, **sections))
         if receiver is None:
-            # A stop waits for attempts in flight.
+            # Stopping the server waits for attempts in flight, so answer those that hang.
             stack.callback(at.release)
         yield Hooked(town, at)

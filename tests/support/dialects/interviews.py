@@ -28,7 +28,7 @@ class Talk:
         self.ws = ws
 
     async def next(self) -> Any:
-        """Return the next frame; None: the server has closed."""
+        """Return the next frame, or None if the server has closed the socket."""
         async with asyncio.timeout(PATIENCE_S):
             message = await self.ws.receive()
         if message.type is not aiohttp.WSMsgType.TEXT:
@@ -40,7 +40,7 @@ class Talk:
     async def frame(self, kind: str) -> Any:
         """Return the data of the next frame, which must be of this type, without its timestamp."""
         frame = await self.next()
-        assert frame is not None, f"closed with {self.ws.close_code}, and {kind} was to come"
+        assert frame is not None, f"the socket closed with {self.ws.close_code} before a frame {kind}"
         assert frame["type"] == kind, frame
         assert isinstance(frame["data"].pop("timestamp"), int)
         return frame["data"]
@@ -53,7 +53,7 @@ class Talk:
         return str(frame["data"]["error"])
 
     async def closed(self) -> int | None:
-        """Read the end of the stream, which must be next; return its code."""
+        """Wait until the server closes the socket, without another frame; return the close code."""
         assert await self.next() is None
         return self.ws.close_code
 
@@ -94,7 +94,7 @@ class Guest(Client):
         return next((one for one in people if one["id"] == (id_ or self.id)), None)
 
     async def upgrade(self, *, token: str | None = "own") -> Reply:
-        """Request the socket as a client does that shows the refusal."""
+        """Request the socket over plain HTTP, which gives access to the body of a refusal."""
         sent = self.token if token == "own" else token
         async with self.http.get(
             f"{self.url}/interview/ws/sessions/{self.ref}",
