@@ -8,7 +8,7 @@ stops, and is restored from the log.
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 
 from msgspec import Struct
@@ -74,6 +74,12 @@ class Persistence(LoopActor):
         self._saves: asyncio.Task[None] | None = None
         self.queued_rows = 0
         """Log rows whose commit has not ended."""
+        self.commit_started: float | None = None
+        """When the running commit began, in `time.perf_counter()`; None: there is none."""
+        self.commit_failed: float | None = None
+        """When the latest commit failed because the log was unavailable; None: it did not."""
+        self.failures: Counter[str] = Counter(unavailable=0, refused=0)
+        """Failed commits: the log was unavailable, or it refused the rows of one session."""
 
     @property
     def full(self) -> bool:
@@ -136,7 +142,7 @@ class Persistence(LoopActor):
         return group
 
     async def _commit(self, group: list[Append]) -> None:
-        started = time.perf_counter()
+        started = self.commit_started = time.perf_counter()
         last: dict[SessionId, Append] = {}
         appends: dict[SessionId, int] = {}
         rows = 0
@@ -150,8 +156,11 @@ class Persistence(LoopActor):
         try:
             committed = await self._log.append(group)
             fenced = True
+            self.commit_failed = None
         except LogUnavailable as error:
             logger.warning("commit for %d sessions failed, outcome unknown: %s", len(last), error)
+            self.commit_failed = time.perf_counter()
+            self.failures["unavailable"] += 1
         except Exception:
             logger.exception("the log refused a commit for %d sessions", len(last))
             if len(last) > 1:
@@ -159,6 +168,8 @@ class Persistence(LoopActor):
                 for session_id in last:
                     await self._commit([append for append in group if append.session_id == session_id])
                 return
+            self.failures["refused"] += 1
+        self.commit_started = None
         self.queued_rows -= rows
         failed = {session_id: append.epoch for session_id, append in last.items() if session_id not in committed}
         if failed:

@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Self
@@ -55,6 +56,16 @@ class Pool:
         self._slots = asyncio.Semaphore(size)
         self._idle: list[AiopgConnection] = []
         self._closed = False
+        self.waiting = 0
+        """Callers that wait for a connection to become free."""
+        self.waits = 0
+        self.waited_s = 0.0
+        """How many callers have waited for a free connection, and how long in total."""
+
+    @property
+    def size(self) -> int:
+        """The most connections that the pool has."""
+        return self._size
 
     @classmethod
     async def open(
@@ -149,11 +160,7 @@ class Pool:
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[AiopgConnection]:
         deadline = asyncio.get_running_loop().time() + self._connect_timeout_s
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._slots.acquire()
-        except TimeoutError as error:
-            raise DatabaseUnavailable(f"no free connection within {self._connect_timeout_s:g} s") from error
+        await self._wait_for_slot(deadline)
         try:
             connection = await self._take(deadline)
             try:
@@ -165,6 +172,22 @@ class Pool:
                     connection.close()
         finally:
             self._slots.release()
+
+    async def _wait_for_slot(self, deadline: float) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        started = time.monotonic()
+        self.waiting += 1
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise DatabaseUnavailable(f"no free connection within {self._connect_timeout_s:g} s") from error
+        finally:
+            self.waiting -= 1
+            self.waits += 1
+            self.waited_s += time.monotonic() - started
 
     async def _take(self, deadline: float) -> AiopgConnection:
         if self._closed:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 
 from aiohttp import hdrs, web
@@ -48,7 +49,9 @@ def keyless(handler: Handler) -> Handler:
     return handle
 
 
-def problems(apis: tuple[Api, ...], known: Mapping[web.AbstractRoute, tuple[Api, Row]]) -> Middleware:
+def problems(
+    apis: tuple[Api, ...], known: Mapping[web.AbstractRoute, tuple[Api, Row]], refusals: Counter[str]
+) -> Middleware:
     """Turn every refusal into what its API makes of it, and every surprise into a 500 that is logged once."""
 
     @web.middleware
@@ -57,6 +60,7 @@ def problems(apis: tuple[Api, ...], known: Mapping[web.AbstractRoute, tuple[Api,
             return await handler(request)
         except Exception as error:  # noqa: BLE001 - `refusal` raises it again where nobody can be told
             problem = refusal(request, error)
+            refusals[problem.reason] += 1
             api, row = known.get(request.match_info.route) or (mounting.api_for(apis, request.path), None)
             return response(api.refusal(problem, row, request.match_info))
 
@@ -99,27 +103,30 @@ def printed(problem: Problem) -> web.Response:
 
 
 def logged(log: RequestLog) -> Middleware:
-    """Give each request an id, and a line in the log."""
+    """Give each request an id and a line in the log, and count it."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = request[REQUEST_ID] = new_id()
         # Not reset: aiohttp runs each request in a task of its own, and some lines are written after this has returned.
         CURRENT.set(request_id)
-        if not log.wanted:
-            return await handler(request)
         started, status = time.perf_counter(), 499
         try:
             response = await handler(request)
             status = response.status
             return response
         finally:
+            took = time.perf_counter() - started
+            is_stream = DETACHED in request or status == 101
             if DETACHED in request:
                 status = 200
             resource = request.match_info.route.resource
-            route = "unknown" if resource is None else resource.canonical
-            took = time.perf_counter() - started
-            log.add(request_id, request.method, route, status, took, request.get(USER), request.get(SESSION))
+            route = None if resource is None else resource.canonical
+            counts = log.counts.of(request.method, route)
+            counts.add(status, None if is_stream else took)
+            if log.wanted:
+                user, session = request.get(USER), request.get(SESSION)
+                log.add(request_id, request.method, route or "unknown", status, took, user, session, quiet=counts.quiet)
 
     return middleware
 

@@ -32,6 +32,7 @@ class Pending:
         raise NotImplementedError
 
     def refuse(self, problem: Problem) -> None:
+        self._services.requests.counts.refusals[problem.reason] += 1
         body = problem_body(problem)
         self.answer(Reply(problem.status, body, problem.headers, "application/problem+json"))
 

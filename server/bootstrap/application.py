@@ -1,11 +1,14 @@
 """The aiohttp application: its routes, from the tables of the APIs, and its middlewares."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from actors.persistence import Persistence
+from actors.session.errors import Reason
 from server.api import cors, mounting, openapi, pages
 from server.api.command_socket import CommandSocketEndpoint
 from server.api.downloads import ContentEndpoint, DownloadEndpoint
@@ -65,17 +68,27 @@ ENDPOINTS: Mapping[type[Row], Callable[[Api, Any, Services], Endpoint]] = {
 """The endpoint that serves each type of row."""
 
 
-def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
+def build(services: Services, persistence: Persistence, apis: tuple[Api, ...]) -> web.Application:
     """Return the application that serves these APIs. Raise BadSetting if their paths collide."""
     known: dict[web.AbstractRoute, tuple[Api, Row]] = {}
+    counts = services.requests.counts
+    refusals = counts.refusals
+    refusals.update(dict.fromkeys(Reason, 0))
     app = web.Application(
-        middlewares=[logged(services.requests), cors.middleware(services.settings, apis), problems(apis, known)],
+        middlewares=[
+            logged(services.requests),
+            cors.middleware(services.settings, apis),
+            problems(apis, known, refusals),
+        ],
         client_max_size=services.settings.limits.body_bytes,
     )
     app.on_response_prepare.append(on_prepare)
-    health.add(app, services, [name for api in apis for name in api.open])
+    health.add(app, services, persistence, [name for api in apis for name in api.open])
     metrics.add(app, services)
     pages.add(app, apis)
+    for route in app.router.routes():
+        if route.resource is not None:
+            counts.route(route.method, route.resource.canonical, api="server", kind="page", quiet=True)
     mounting.check(apis, [(route.method, route.resource.canonical) for route in app.router.routes() if route.resource])
     for api in apis:
         mounting.check_reads(api)
@@ -83,10 +96,16 @@ def build(services: Services, apis: tuple[Api, ...]) -> web.Application:
             handler = handler_of(api, row, services)
             for path in mounting.paths(api, row):
                 known[app.router.add_route(row.method, path, handler)] = api, row
+                counts.route(row.method, path, api=api.name, kind=kind_of(row), statuses=(row.status,))
                 if isinstance(row, ContentRoute):
                     known[app.router.add_route(hdrs.METH_HEAD, path, handler)] = api, row
         openapi.add(app, api)
     return app
+
+
+def kind_of(row: Row) -> str:
+    """Return the kind of a row as metrics name it, such as `command_socket`."""
+    return re.sub(r"(?<=.)([A-Z])", r"_\1", type(row).__name__.removesuffix("Route")).lower()
 
 
 def handler_of(api: Api, row: Row, services: Services) -> Handler:

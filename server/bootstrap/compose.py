@@ -164,7 +164,7 @@ async def compose(settings: Settings, dsn: str, stack: contextlib.AsyncExitStack
         recording_poller=RecordingPoller(rooms, report, settings.rooms.overdue_s, now_millis),
         ledger=ledger,
     )
-    registry.register(metrics.LiveMetrics(services, persistence))
+    registry.register(metrics.LiveMetrics(services, persistence, pool))
     await log.heartbeat()
     failures = {"reporting recordings that could not be started": partial(relay.report_failures, report)}
     start_all(stack, {**works(services, notifications, inbox), **failures})

@@ -54,7 +54,7 @@ async def running(
         (await bind(settings, asyncio.Protocol, start_serving=False)).close()
         dsn = await open_database(settings, stack, say)
         services, persistence = await compose(settings, dsn, stack)
-        app = build(services, apis)
+        app = build(services, persistence, apis)
         runner = app_runner(settings, app)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -27,6 +27,7 @@ BATCH = 50
 """Deliveries of one queue that are sent before other queues have their turn."""
 MAINTENANCE_S = 10.0
 """How often the outbox is measured and cleaned."""
+OUTCOMES = ("delivered", "failed", "dead")
 NO_BACKLOG = Backlog(0, 0.0, 0)
 
 
@@ -66,9 +67,9 @@ class Dispatcher:
         self._due = asyncio.Event()
         self._queues: set[asyncio.Task[None]] = set()
         self._draining = False
-        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.outcomes = Counter({(kind, outcome): 0 for kind in senders for outcome in OUTCOMES})
         """Attempts by kind and result: `delivered`, `failed` (to be tried again) or `dead` (the last one)."""
-        self.backlog: dict[str, Backlog] = {}
+        self.backlog: dict[str, Backlog] = dict.fromkeys(senders, NO_BACKLOG)
 
     def wake(self) -> None:
         """Look for due deliveries now."""

@@ -93,7 +93,7 @@ class DailyWebhooks:
         self._report = report
         self._clock = clock
         self._stored = asyncio.Event()
-        self.received: Counter[str] = Counter()
+        self.received: Counter[str] = Counter(refused=0, unknown=0)
         """Events by type; `unknown`: other types; `refused`: not signed by Daily, or malformed."""
 
     async def receive(self, headers: Mapping[str, str], raw: bytes) -> None:

@@ -1,6 +1,7 @@
 """Passwords, hashed with Argon2id in a pool of threads whose queue is bounded."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -25,6 +26,8 @@ class Passwords:
         self._pool = ThreadPoolExecutor(settings.hash_workers, thread_name_prefix="passwords")
         self._waiting = 0
         self._max_waiting = settings.hash_workers + settings.hash_queue
+        self.checks: Counter[str] = Counter(accepted=0, rejected=0, overloaded=0)
+        """Passwords that were checked, by result; `overloaded`: too many were waiting."""
         self._dummy_hash = self._hasher.hash("no user has this password")
 
     async def hash(self, password: str) -> str:
@@ -34,7 +37,9 @@ class Passwords:
     async def check(self, hashed: str | None, password: str) -> bool:
         """Return whether a password matches. A hash of None takes as long, and never matches. Raise Problem 503."""
         matches = await self._run(self._matches, hashed or self._dummy_hash, password)
-        return matches and hashed is not None
+        accepted = matches and hashed is not None
+        self.checks["accepted" if accepted else "rejected"] += 1
+        return accepted
 
     def _matches(self, hashed: str, password: str) -> bool:
         try:
@@ -44,6 +49,7 @@ class Passwords:
 
     async def _run(self, work: Callable[..., T], *args: str) -> T:
         if self._waiting >= self._max_waiting:
+            self.checks["overloaded"] += 1
             raise Problem(503, "unavailable", "Try again: too many people are logging in at the same time.", retry_s=2)
         self._waiting += 1
         try:

@@ -49,6 +49,10 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     cors_origins: tuple[Origin, ...] = ("http://localhost:3000",)
     trusted_proxies: tuple[Network, ...] = ()
     metrics: Literal["open", "local", "off"] = "local"
+    metrics_token: Annotated[Secret, Meta(description="32 bytes or more", extra={"check": at_least_32_bytes})] = (
+        Secret()
+    )
+    metrics_token_file: File = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain_s: WaitOrNone = 10.0
 

@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
 
@@ -13,7 +13,7 @@ from actors.session.commands import Caller, Disconnect
 from actors.session.ids import Millis, SessionId, UserId
 from server.settings.sections import StreamsSettings
 from server.streams.channel import Channel
-from server.streams.format import StreamEncoder
+from server.streams.format import RETRY_MS, StreamEncoder
 from server.streams.subscriber import Subscriber
 
 HEARTBEAT_SLICES = 15
@@ -55,6 +55,9 @@ class Hub:
         self.settings = settings
         self.clock = clock
         self.published = 0
+        self.opened = 0
+        self.closed: Counter[str] = Counter(dict.fromkeys((*RETRY_MS, "client"), 0))
+        """Streams that have ended, by reason; `client`: the client or the network ended them."""
         self.delivered = 0
         self._streams_per_user = streams_per_user
         self._channels: dict[SessionId, Channel] = {}
@@ -65,6 +68,11 @@ class Hub:
 
     def __len__(self) -> int:
         return sum(len(slice) for slice in self._slices)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """The bytes that wait for readers of streams."""
+        return sum(subscriber.buffered_bytes for slice in self._slices for subscriber in slice)
 
     def channel(self, session_id: SessionId, tell: Tell) -> Channel:
         """Return a session's channel, made if need be. It reports by `tell` that a user's last stream has closed."""
@@ -89,6 +97,7 @@ class Hub:
         streams[subscriber] = None
         self._next_slice = subscriber.slice = (self._next_slice + 1) % HEARTBEAT_SLICES
         self._slices[subscriber.slice][subscriber] = None
+        self.opened += 1
         if self._draining:
             subscriber.close("draining")
         return True
@@ -99,7 +108,9 @@ class Hub:
         streams.pop(subscriber, None)
         if not streams:
             del self._by_user[subscriber.user_id]
-        self._slices[subscriber.slice].pop(subscriber, None)
+        if subscriber in self._slices[subscriber.slice]:
+            del self._slices[subscriber.slice][subscriber]
+            self.closed[subscriber.reason or "client"] += 1
         if not subscriber.closed.done():
             subscriber.closed.set_result(None)
         if subscriber.leave is not None:

@@ -63,6 +63,13 @@ class Subscriber:
         self._held_bytes = 0
         self._latest: dict[tuple[type, UserId], bytes] | None = None
 
+    @property
+    def buffered_bytes(self) -> int:
+        """The bytes that wait for this stream's reader."""
+        if self._transport is None:
+            return self._held_bytes if self._held else 0
+        return self._transport.get_write_buffer_size()
+
     def open(self, transport: asyncio.WriteTransport, missed: bytes = b"") -> None:
         """Write the missed events from the log and the frames held so far, and go live."""
         held, self._held = self._held, None

@@ -23,6 +23,7 @@ from server.api.routes import Api, DirectCommandRoute
 from server.api.services import Services
 from server.http.problems import Problem
 from server.http.reply import Reply
+from server.http.request_counts import RouteCounts
 from server.http.uuids import new_id
 from server.transport.boundary import HEAD_END
 from server.usecases.command_inputs import LOOKUPS
@@ -55,6 +56,7 @@ class FastRoute(Struct, frozen=True):
     endpoint: DirectCommandEndpoint
     origins: frozenset[str]
     """Origins whose pages may call the route (CORS)."""
+    counts: RouteCounts
 
 
 def fast_routes(apis: tuple[Api, ...], services: Services) -> tuple[FastRoute, ...]:
@@ -66,11 +68,9 @@ def fast_routes(apis: tuple[Api, ...], services: Services) -> tuple[FastRoute, .
                 path = re.escape(api.prefix + row.path).replace(r"\{ref\}", r"([A-Za-z0-9-]+)")
                 line = re.compile(f"{row.method} {path} HTTP/1\\.1\r\n".encode())
                 origins = cors.origins(services.settings, api)
-                routes.append(
-                    FastRoute(
-                        line, row.method, api.prefix + row.path, DirectCommandEndpoint(api, row, services), origins
-                    )
-                )
+                endpoint = DirectCommandEndpoint(api, row, services)
+                counts = services.requests.counts.of(row.method, api.prefix + row.path)
+                routes.append(FastRoute(line, row.method, api.prefix + row.path, endpoint, origins, counts))
     return tuple(routes)
 
 
@@ -222,8 +222,9 @@ class Request(Pending):
             )
         )
         log = self._services.requests
+        took = time.perf_counter() - self._started
+        self._lane.counts.add(reply.status, took)
         if log.wanted:
-            took = time.perf_counter() - self._started
             log.add(
                 self.request_id, self._lane.method, self._lane.route, reply.status, took, self.user, self.session_id
             )

@@ -42,7 +42,7 @@ class Invitations:
         self._push = push
         self._devices = devices
         self._users = users
-        self.results: Counter[str] = Counter()
+        self.results: Counter[str] = Counter(dict.fromkeys(RESULT_NAMES.values(), 0))
         """Attempts by result, as the metrics name it."""
 
     async def count(self, user_id: UserId) -> int:

@@ -122,7 +122,7 @@ async def test_lines_of_a_command_on_a_socket_carry_the_id_of_the_sockets_reques
     dsn: str, data: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids: dict[str, str] = {}
-    monkeypatch.setattr(RequestLog, "add", lambda log, id, method, route, *rest: ids.update({route: id}))
+    monkeypatch.setattr(RequestLog, "add", lambda log, id, method, route, *rest, quiet: ids.update({route: id}))
     async with serving(dsn, data, server={"log_level": "info"}) as town:
         host, *_ = await town.classroom()
         async with talk(host) as socket:

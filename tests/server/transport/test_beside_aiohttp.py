@@ -50,8 +50,8 @@ class Sides(Struct, frozen=True):
 async def sides(town: Town) -> AsyncIterator[Sides]:
     _, anna = await town.classroom("Anna")
     await anna.do("raise_hand")
-    services = town.server.services
-    runner = app_runner(services.settings, build(services, (API, *dialects.tables(services.settings))))
+    services, persistence = town.server.services, town.server.persistence
+    runner = app_runner(services.settings, build(services, persistence, (API, *dialects.tables(services.settings))))
     await runner.setup()
     server = await asyncio.get_running_loop().create_server(protocol_factory(runner), "127.0.0.1", 0)
     try:
