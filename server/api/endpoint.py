@@ -26,6 +26,7 @@ from server.http.json_body import Decoder, from_query
 from server.http.multipart import Form, require_unencoded
 from server.http.problems import Problem, too_fast
 from server.http.reply import Reply
+from server.security.addresses import forwarded_address, limit_key
 from server.security.principal import Principal
 from server.usecases.call import Call
 from server.usecases.session_access import require_membership
@@ -140,13 +141,15 @@ class Endpoint:
         return principal
 
     def address(self, request: web.Request) -> str:
-        """Return the client's address. What a proxy says counts only from a proxy that the settings name."""
+        """Return the client's address, as limits count it. What a proxy says counts only from a proxy that the settings
+        name."""
         peer = request.remote or ""
         for hop in reversed(",".join(request.headers.getall("X-Forwarded-For", [])).split(",")):
-            if not self._trusted(peer) or not hop.strip():
+            before = forwarded_address(hop) if self._trusted(peer) else None
+            if before is None:
                 break
-            peer = hop.strip()
-        return peer
+            peer = before
+        return limit_key(peer)
 
     def origin(self, request: web.Request) -> str:
         """Return how the client reaches the server, for links."""

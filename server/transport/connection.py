@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Protocol, cast
 
 from server.http.problems import Problem, problem_body
+from server.security.addresses import limit_key
 from server.settings.sections import LimitsSettings
 from server.transport.aiohttp_protocol import RequestProtocol
 from server.transport.gate import Gate, Step
@@ -48,16 +49,18 @@ class ConnectionLimit:
 
     def enter(self, address: str) -> bool:
         """Count a connection; return False, and do not count it, if its address has too many."""
-        if self._open[address] >= self._per_address and not self._trusted(address):
+        key = limit_key(address)
+        if self._open[key] >= self._per_address and not self._trusted(address):
             return False
-        self._open[address] += 1
+        self._open[key] += 1
         return True
 
     def leave(self, address: str) -> None:
         """Count a connection out."""
-        self._open[address] -= 1
-        if not self._open[address]:
-            del self._open[address]
+        key = limit_key(address)
+        self._open[key] -= 1
+        if not self._open[key]:
+            del self._open[key]
 
 
 class RequestTaker(Protocol):

@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import pytest
 
+from server.api.endpoint import within
+from server.transport.connection import ConnectionLimit
 from tests.support.booking import hour
 from tests.support.client import PATIENCE_S, Seat
 from tests.support.serving import Town, read_answer, serving, wait_for
@@ -532,3 +534,12 @@ async def test_a_user_has_a_limited_number_of_streams(dsn: str, data: Path) -> N
         await wait_for(lambda: len(town.server.services.hub) == 0)
         async with anna.stream() as again:
             await again.until("snapshot")
+
+
+async def test_connections_of_an_ipv6_network_count_together() -> None:
+    limit = ConnectionLimit(2, within(["2001:db8:9::/48"]))
+    assert [limit.enter(f"2001:db8:1:2::{number}") for number in range(3)] == [True, True, False]
+    assert limit.enter("2001:db8:1:3::1")
+    limit.leave("2001:db8:1:2::7")
+    assert limit.enter("2001:db8:1:2::8")
+    assert all(limit.enter("2001:db8:9::1") for _ in range(5)), "a trusted proxy has no limit"
