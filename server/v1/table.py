@@ -25,10 +25,9 @@ from server.http.pagination import Listed
 from server.http.refusals import refuses
 from server.http.reply import Reply
 from server.http.timestamps import rfc3339
-from server.usecases import accounts, code, session_queries, session_tokens, sessions
+from server.usecases import accounts, code, provider_webhooks, session_queries, session_tokens, sessions
 from server.usecases.audio import library
 from server.usecases.call import Call
-from server.usecases.provider_webhooks import daily
 from server.usecases.records import log_pages
 from server.usecases.session_creation import create_session
 from server.v1 import records
@@ -369,7 +368,7 @@ API = Api(
             summary="Summarize the log", act=log_pages.log_summary,
             view=summary, answer=SummaryView,
         ),
-        HookRoute(path="/webhooks/daily", summary="Receive a signed webhook from Daily", act=daily),
+        HookRoute(path="/webhooks/daily", summary="Receive a signed webhook from Daily", act=provider_webhooks.daily),
         *records.rows(log_line),
     ),
 )  # fmt: skip

@@ -39,8 +39,7 @@ from server.dialects.tutorium.views import (
     response,
 )
 from server.settings.sections import Settings
-from server.usecases import accounts, room_access, sessions
-from server.usecases.provider_webhooks import daily
+from server.usecases import accounts, provider_webhooks, room_access, sessions
 from server.usecases.session_creation import CreationOptions, room_name
 
 ERRORS: Mapping[Reason, tuple[int, str]] = {
@@ -146,7 +145,9 @@ def table(settings: Settings) -> Dialect:
             "/api/v1",
             *ACCOUNTS,
             *SESSIONS,
-            HookRoute(path="/webhooks/daily", summary="Receive a signed webhook from Daily", act=daily),
+            HookRoute(
+                path="/webhooks/daily", summary="Receive a signed webhook from Daily", act=provider_webhooks.daily
+            ),
         ),
         cors_origins=mine.cors_origins,
         kind="tutoring",
