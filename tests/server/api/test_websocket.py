@@ -312,7 +312,7 @@ async def test_opening_and_closing_a_socket_changes_presence(town: Town) -> None
 # Resuming
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(lengths=st.lists(st.integers(0, 25), min_size=1, max_size=20))
 async def test_resuming_over_and_over_gives_every_event_once(town: Town, lengths: list[int]) -> None:
     """`lengths`: how many events each connection reads before the next one resumes, repeated in a cycle."""

@@ -3,11 +3,13 @@
 import asyncio
 import base64
 import contextlib
-import random
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycrdt import Doc, Text
 
 from tests.support.client import Seat
@@ -40,28 +42,45 @@ async def append(seat: Seat, text: str) -> None:
         assert (reply.status, reply.json["reason"]) == (409, "behind")
 
 
-async def test_two_editors_and_a_plain_one_come_to_the_same(town: Town) -> None:
+class Keystroke(NamedTuple):
+    """An edit at a share of the text's length. `deletes`: it also deletes a character; `hears`: updates are applied."""
+
+    position: float
+    insert: str
+    deletes: bool
+    hears: bool
+
+
+keystrokes = st.lists(
+    st.builds(Keystroke, st.floats(0, 1), st.sampled_from(PIECES), st.booleans(), st.booleans()), max_size=25
+)
+
+
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(annas=keystrokes, bens=keystrokes)
+async def test_two_editors_and_a_plain_one_come_to_the_same(
+    town: Town, annas: list[Keystroke], bens: list[Keystroke]
+) -> None:
     host, anna, ben = await town.classroom("Anna", "Ben", kind="interview")
     await append(host, "start\n")
     async with talk(anna) as one, talk(ben) as two:
         editors = [await Editor.attached(one, anna), await Editor.attached(two, ben)]
         assert [str(editor.text) for editor in editors] == ["start\n"] * 2
 
-        async def types(editor: Editor, seed: int) -> None:
-            rng = random.Random(seed)
-            for _ in range(25):
+        async def types(editor: Editor, strokes: list[Keystroke]) -> None:
+            for stroke in strokes:
                 size = len(str(editor.text))
-                at = rng.randint(0, size)
-                editor.write(at, rng.choice(PIECES), min(rng.randint(0, 1), size - at))
+                at = int(stroke.position * size)
+                editor.write(at, stroke.insert, min(stroke.deletes, size - at))
                 await editor.send()
-                if rng.random() < 0.5:
+                if stroke.hears:
                     editor.hear()
 
         async def adds() -> None:
             for n in range(10):
                 await append(host, f"{n}\n")
 
-        await asyncio.gather(types(editors[0], 1), types(editors[1], 2), adds())
+        await asyncio.gather(types(editors[0], annas), types(editors[1], bens), adds())
         final = (await host.person.get(f"{host.path}/code")).ok()
         assert [await editor.until(final["version"]) for editor in editors] == [final["text"]] * 2
     doc: Doc[Text] = Doc()
@@ -78,7 +97,8 @@ async def test_two_editors_and_a_plain_one_come_to_the_same(town: Town) -> None:
             at, gone = change["at"], change.get("delete", 0)
             text = text[:at] + change.get("insert", "") + text[at + gone :]
     assert text == final["text"]
-    assert {row["actor"] for row in log} == {host.user_id, anna.user_id, ben.user_id}
+    authors = {host.user_id} | ({anna.user_id} if annas else set()) | ({ben.user_id} if bens else set())
+    assert {row["actor"] for row in log} == authors
 
 
 async def test_they_go_on_after_the_server_was_started_anew(dsn: str, data: Path) -> None:
