@@ -32,8 +32,6 @@ def tracked() -> tuple[str, ...]:
 FILES = {"cfg", "css", "gz", "js", "json", "key", "lock", "log", "md", "py", "sql", "toml", "yaml"}
 """Endings of files, which are no names of functions."""
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-UNREVISED = {"CHANGELOG.md"}
-PAGES = [page for page in PAGES if page not in UNREVISED]
 OF_THE_CODE = [page for page in PAGES if page.startswith(("docs/adr/", "docs/ARCH", "docs/gloss", "CONTRIBUTING"))]
 """Pages about the code. On the others, `board.cleared` is a field of an answer and `outbox.kind` a column."""
 
