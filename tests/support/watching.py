@@ -170,7 +170,8 @@ class Watched:
                 refresh()
             for client in self.clients.values():
                 client.read()
-            gone, self.hub.gone = self.hub.gone, []
+            gone = self.hub.gone[:]
+            self.hub.gone.clear()
             if not gone:
                 return
             for user_id in gone:
