@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: setup serve demo test test-long lint check bench lock clean help
+.PHONY: setup serve demo test test-long coverage lint check bench lock clean help
 
 PYTHON ?= python3
 VENV := .venv
@@ -29,6 +29,12 @@ test: $(WORK)  ## run the tests; ARGS="-k chat" passes options on
 
 test-long: $(WORK)  ## run the longer suites
 	$(BIN)/python -m pytest -m long --timeout=900 $(ARGS)
+
+coverage: $(WORK)  ## run the tests, and list the lines that none of them reaches
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --timeout=300 $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: $(WORK)  ## format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
