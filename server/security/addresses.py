@@ -3,10 +3,8 @@
 **Law:** an address that a client can change at will counts no more than one: all of an IPv6 /64 belong to one client.
 """
 
-import re
 from ipaddress import IPv6Address, ip_address, ip_network
 
-WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
 LONGEST = 64
 """No address is longer, with brackets, zone and port."""
 
@@ -29,8 +27,10 @@ def forwarded_address(text: str) -> str | None:
     text = text.strip()
     if len(text) > LONGEST:
         return None
-    if match := WITH_PORT.fullmatch(text):
-        text = match[1] or match[2]
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
     try:
         return str(ip_address(text.partition("%")[0]))
     except ValueError:
