@@ -66,7 +66,7 @@ class BookingQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cursor: IdCursor | None = None
 
 
-class Seen(Struct, frozen=True):
+class BookingRead(Struct, frozen=True):
     """A booking, and whether whoever looks may join its session now."""
 
     booking: Booking
@@ -74,7 +74,7 @@ class Seen(Struct, frozen=True):
 
 
 @refuses(invalid=422, not_permitted=403, unknown_booking=404, unknown_user=404)
-async def create(parts: BookingParts, call: Call[NewBooking]) -> Seen:
+async def create(parts: BookingParts, call: Call[NewBooking]) -> BookingRead:
     """Make a booking, as its tutor or its student. Raises: Problem 403, 404, 422."""
     body = call.body
     caller = call.principal.user_id
@@ -86,7 +86,7 @@ async def create(parts: BookingParts, call: Call[NewBooking]) -> Seen:
     await require_role(parts, "tutor_id", body.tutor_id, "teacher")
     await require_role(parts, "student_id", body.student_id, "student")
 
-    async def make(key: CreationKey | None) -> Seen:
+    async def make(key: CreationKey | None) -> BookingRead:
         booking_id = new_id()
         await parts.bookings.create(
             booking_id,
@@ -100,10 +100,10 @@ async def create(parts: BookingParts, call: Call[NewBooking]) -> Seen:
         )
         return await seen(parts, booking_id, caller)
 
-    async def again(made: KeyedCreation) -> Seen:
+    async def again(made: KeyedCreation) -> BookingRead:
         now = (await seen(parts, made.made_id, caller)).booking
         then = structs.replace(now, session_id=None, session_status=None)
-        return Seen(then, can_join(then, caller, then.created_at))
+        return BookingRead(then, can_join(then, caller, then.created_at))
 
     return await idempotent(parts.creations, call, make, again)
 
@@ -134,12 +134,12 @@ async def require_role(parts: BookingParts, field: str, user_id: str, role: Acco
 
 
 @refuses(not_permitted=403, unknown_booking=404)
-async def find(parts: BookingParts, call: Call) -> Seen:
+async def find(parts: BookingParts, call: Call) -> BookingRead:
     """Read the booking that the path names, as its tutor or its student. Raises: Problem 403, 404."""
     return await seen(parts, call.params["booking_id"], call.principal.user_id)
 
 
-async def seen(parts: BookingParts, booking_id: str, user_id: UserId) -> Seen:
+async def seen(parts: BookingParts, booking_id: str, user_id: UserId) -> BookingRead:
     booking = await parts.bookings.find(booking_id) if UUID.fullmatch(booking_id) else None
     if booking is None:
         raise Problem(
@@ -147,7 +147,7 @@ async def seen(parts: BookingParts, booking_id: str, user_id: UserId) -> Seen:
         )
     if not booking.involves(user_id):
         raise Problem(403, "not_permitted", "You are neither the tutor nor the student of this booking.")
-    return Seen(booking, can_join(booking, user_id, now_millis()))
+    return BookingRead(booking, can_join(booking, user_id, now_millis()))
 
 
 @refuses(invalid=422)
@@ -162,7 +162,7 @@ async def page(parts: BookingParts, call: Call[object, BookingQuery]) -> Listed:
         last = await parts.bookings.find(query.cursor)
         if last is None or not last.involves(caller):
             raise invalid("cursor", "`cursor` must be a `next` of this list.")
-    shown = [Seen(booking, can_join(booking, caller, now)) for booking in found[: query.limit]]
+    shown = [BookingRead(booking, can_join(booking, caller, now)) for booking in found[: query.limit]]
     return Listed(shown, found[query.limit - 1].booking_id if len(found) > query.limit else None)
 
 
@@ -175,7 +175,7 @@ def can_join(booking: Booking, user_id: UserId, now: Millis) -> bool:
 @refuses(
     invalid=422, not_allowed=422, not_permitted=403, room_failed=502, taken=409, too_large=413, unknown_booking=404
 )
-async def ensure_session(parts: BookingParts, call: Call) -> Seen:
+async def ensure_session(parts: BookingParts, call: Call) -> BookingRead:
     """See that the booking that the path names has its session: the same one, whoever asks. Raises: Problem."""
     made = await find(parts, call)
     if made.booking.session_id is not None:

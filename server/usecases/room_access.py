@@ -48,7 +48,7 @@ class Links(Struct, frozen=True):
     expires_at: Millis
 
 
-class Taped(Struct, frozen=True):
+class LatestRecording(Struct, frozen=True):
     session_id: str
     recording: Recording
     status: Taping
@@ -98,7 +98,7 @@ async def place_of(parts: RoomParts, call: Call) -> SessionMembership:
 
 
 @refuses(not_recorded=404, room_failed=502)
-async def latest_recording(parts: RoomParts, call: Call) -> Taped:
+async def latest_recording(parts: RoomParts, call: Call) -> LatestRecording:
     """Find a session's latest recording, with links to it once it is finished. Raises: Problem 404, 502."""
     found = await recordings.recordings(parts, call)
     if not found:
@@ -106,7 +106,7 @@ async def latest_recording(parts: RoomParts, call: Call) -> Taped:
     latest = found[-1]
     status = taping(latest)
     links = await linked(parts, call, latest) if status == "finished" else None
-    return Taped(call.session_id, latest, status, links)
+    return LatestRecording(call.session_id, latest, status, links)
 
 
 def taping(recording: Recording) -> Taping:

@@ -49,7 +49,7 @@ class BookingPage(Struct, frozen=True):
     next: str | None
 
 
-def booking_view(read: do.Seen) -> BookingView:
+def booking_view(read: do.BookingRead) -> BookingView:
     """Return the view of a booking, with its session if it has one."""
     booking = read.booking
     return BookingView(
@@ -67,12 +67,12 @@ def booking_view(read: do.Seen) -> BookingView:
     )
 
 
-def booked(read: do.Seen, call: Call) -> Reply:
+def booked(read: do.BookingRead, call: Call) -> Reply:
     """Return a new booking, with its `Location`."""
     return Reply(201, encode(booking_view(read)), {"Location": f"/v1/bookings/{read.booking.booking_id}"})
 
 
-def one_booking(read: do.Seen, call: Call) -> BookingView:
+def one_booking(read: do.BookingRead, call: Call) -> BookingView:
     """Return one booking."""
     return booking_view(read)
 

@@ -242,7 +242,7 @@ class RecordingFile(Struct, frozen=True):
     expires_at: str
 
 
-def recording_line(read: recordings.Found) -> RecordingLine:
+def recording_line(read: recordings.RecordingRead) -> RecordingLine:
     """Return the view of a recording."""
     recording = read.recording
     until = read.now if recording.stopped_at is None else recording.stopped_at

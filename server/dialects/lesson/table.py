@@ -49,7 +49,7 @@ from server.dialects.lesson.views import (
 from server.http.problems import Problem
 from server.settings.sections import Settings
 from server.usecases import bookings, session_tokens
-from server.usecases.records import noted
+from server.usecases.records import client_events
 
 ERRORS: Mapping[Reason, tuple[int, str]] = {
     **PLAIN,
@@ -98,17 +98,17 @@ SESSION = (
     ),
     ActionRoute(
         path="/events/", summary="Read clients' events, newest first; students read their own", query=EventsQuery,
-        into=lambda call: noted.NotedQuery(event_type=call.query.event_type, limit=call.query.limit),
-        reads=Ask.CARD, act=noted.noted, view=event_views, answer=list[EventView],
+        into=lambda call: client_events.ClientEventQuery(event_type=call.query.event_type, limit=call.query.limit),
+        reads=Ask.CARD, act=client_events.client_events, view=event_views, answer=list[EventView],
     ),
     ActionRoute(
         path="/events/stats/", summary="Count clients' events by type", reads=Ask.CARD,
-        act=noted.noted_counts, answer=dict[str, int],
+        act=client_events.client_event_counts, answer=dict[str, int],
     ),
     ActionRoute(
         path="/events/errors/", summary="Read the latest errors that clients reported", query=ErrorsQuery,
-        into=lambda call: noted.NotedQuery(event_type="error", limit=call.query.limit),
-        reads=Ask.CARD, act=noted.noted, view=event_views, answer=list[EventView],
+        into=lambda call: client_events.ClientEventQuery(event_type="error", limit=call.query.limit),
+        reads=Ask.CARD, act=client_events.client_events, view=event_views, answer=list[EventView],
     ),
     CommandRoute(
         path="/kick/", summary="Remove a participant", body=Target, commands=(c.Kick,), ask=kick,

@@ -264,7 +264,7 @@ def event_views(rows: list[VisibleEvent], call: Call) -> list[EventView]:
     ]
 
 
-def classroom(read: bookings.Seen, call: Call) -> Classroom | None:
+def classroom(read: bookings.BookingRead, call: Call) -> Classroom | None:
     """Return the session of a booking; None if there is none yet."""
     booking = read.booking
     if booking.session_id is None or booking.session_status is None:
@@ -272,7 +272,7 @@ def classroom(read: bookings.Seen, call: Call) -> Classroom | None:
     return Classroom(booking.session_id, booking.session_status, read.can_join, f"/classroom/{booking.session_id}")
 
 
-def booking_view(read: bookings.Seen, call: Call) -> BookingView:
+def booking_view(read: bookings.BookingRead, call: Call) -> BookingView:
     """Return the view of a booking."""
     booking = read.booking
     return BookingView(

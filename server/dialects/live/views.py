@@ -15,7 +15,7 @@ from actors.session.state import Status as Ours
 from server.http.refusals import refuses
 from server.http.timestamps import rfc3339, when
 from server.usecases.call import Call
-from server.usecases.room_access import Taped
+from server.usecases.room_access import LatestRecording
 
 Status = Literal["scheduled", "live", "ended"]
 
@@ -143,7 +143,7 @@ def recording_stopped(state: State, call: Call) -> Stopped:
     raise Rejected(Reason.NOT_RECORDING, "No recording is running.")
 
 
-def recording_view(taped: Taped, call: Call) -> RecordingView:
+def recording_view(taped: LatestRecording, call: Call) -> RecordingView:
     """Return the view of a recording, with its links if it is finished."""
     recording, links = taped.recording, taped.links
     stopped_at = recording.stopped_at

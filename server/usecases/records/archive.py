@@ -17,7 +17,7 @@ from server.http.problems import unknown_session
 from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.usecases.call import Call, Download
-from server.usecases.records.recordings import Found, RecordingParts, SignedQuery, archive_path, recording_named
+from server.usecases.records.recordings import RecordingParts, RecordingRead, SignedQuery, archive_path, recording_named
 from server.usecases.session_access import HistoryParts
 from storage.log.history import ROWS_PER_TURN
 
@@ -40,7 +40,7 @@ class Archive(Struct, frozen=True):
 class ArchiveHead(Struct, frozen=True):
     """A recording's first line: what the session was when it began, as everyone saw it."""
 
-    recording: Found
+    recording: RecordingRead
     state: State
     chat_count: int
     audio_ids: list[str]
@@ -63,7 +63,7 @@ async def archive(parts: ArchiveParts, call: Call[object, SignedQuery], lines: A
     state.session.code = ""
     audio_ids = await audio_in(parts, call.session_id, state, first, upto)
     head = ArchiveHead(
-        Found(state.session, recording, now_millis()),
+        RecordingRead(state.session, recording, now_millis()),
         state,
         await parts.records.chat_count(call.session_id, first - 1),
         audio_ids,

@@ -12,7 +12,7 @@ from actors.session.visibility import VisibleEvent, event_in_log
 from server.http.refusals import refuses
 from server.http.timestamps import now_millis
 from server.usecases.call import Call, Download
-from server.usecases.records.readers import still
+from server.usecases.records.access_recheck import periodic_recheck
 from server.usecases.session_access import HistoryParts, require_membership
 
 
@@ -29,7 +29,7 @@ async def export(parts: HistoryParts, call: Call, lines: Export) -> Download:
     ref, session_id, viewer = call.params["ref"], call.session_id, call.principal.user_id
     session = call.card.session
     upto = await parts.records.last_seq(session_id)
-    checked = still(lambda: require_membership(parts, Ask.MODERATION, session_id, call.principal, ref))
+    checked = periodic_recheck(lambda: require_membership(parts, Ask.MODERATION, session_id, call.principal, ref))
 
     async def body() -> AsyncGenerator[bytes, None]:
         yield lines.head(session, upto, now_millis())

@@ -36,7 +36,7 @@ class RecordingParts(SessionParts):
     """Of recordings."""
 
 
-class Found(Struct, frozen=True):
+class RecordingRead(Struct, frozen=True):
     """A recording, in its session."""
 
     session: Session
@@ -47,7 +47,7 @@ class Found(Struct, frozen=True):
 class Linked(Struct, frozen=True):
     """A recording, and the URLs that lead to it for whoever has them."""
 
-    found: Found
+    found: RecordingRead
     download_url: str
     replay_url: str
     expires_at: Millis
@@ -69,7 +69,7 @@ def replay_path(session_id: SessionId, recording_id: int) -> str:
 async def list_recordings(parts: RecordingParts, call: Call) -> Listed:
     session = call.card.session
     now = now_millis()
-    return Listed([Found(session, recording, now) for recording in await recordings(parts, call)], None)
+    return Listed([RecordingRead(session, recording, now) for recording in await recordings(parts, call)], None)
 
 
 async def recordings(parts: RecordingParts, call: Call) -> list[Recording]:
@@ -99,7 +99,7 @@ async def find_recording(parts: RecordingParts, call: Call) -> Linked:
     recording = await recording_named(parts, call, call.params["recording"])
     urls, expires = parts.urls, parts.urls.expiry()
     return Linked(
-        Found(session, recording, now_millis()),
+        RecordingRead(session, recording, now_millis()),
         call.origin + urls.signed(archive_path(session.id, recording.recording_id), expires),
         call.origin + urls.signed(replay_path(session.id, recording.recording_id), expires),
         Millis(expires * 1000),

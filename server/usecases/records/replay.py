@@ -21,8 +21,8 @@ from server.security.principal import Principal
 from server.security.tickets import Tickets
 from server.streams.format import Cursor, StreamEncoder
 from server.usecases.call import Call, Playing
+from server.usecases.records.access_recheck import CHECK_S, periodic_recheck
 from server.usecases.records.archive import ArchiveParts
-from server.usecases.records.readers import CHECK_S, still
 from server.usecases.records.recordings import Expires, Signature, recording_named, replay_path
 from server.usecases.session_access import require_membership
 from storage.log.event_log import PostgresEventLog
@@ -113,7 +113,7 @@ async def replay(parts: ReplayParts, call: Call[object, ReplayQuery], frames: Fr
     viewer = NOBODY if reader is None else reader.user_id
     if reader is None:
         state.session.code = ""
-    return Playing(play(parts, state, stretch, query, viewer, frames, still(check)), reader)
+    return Playing(play(parts, state, stretch, query, viewer, frames, periodic_recheck(check)), reader)
 
 
 async def replay_reader(parts: ReplayParts, call: Call[object, ReplayQuery]) -> Principal | None:

@@ -10,7 +10,7 @@ CHECK_S = 1.0
 """How often a long answer looks whether its reader may still have it."""
 
 
-def still(check: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
+def periodic_recheck(check: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
     """Make what a long answer calls every so often: SlotRevoked, once its reader may not have it any more."""
     checked_at = time.monotonic()
 
