@@ -1,6 +1,7 @@
-"""Accounts: registering, logging in and out, and what a user changes of theirs. Shared by every API.
+"""Accounts: registering, logging in and out, and changes by their users. All APIs use it.
 
-**Law:** a login that is over in the database is over here, too, whatever becomes of the request that ended it.
+**Law:** when a login has ended in the database, this server ends it too, even if the request that ended it is
+cancelled.
 """
 
 import asyncio
@@ -63,9 +64,9 @@ class AccountParts:
     hub: Hub
     passwords: Passwords
     attempts: Rate
-    """Of logging in: per account."""
+    """Limits logins per account."""
     addresses: Rate
-    """Of logging in and registering: per address, which a whole school may share."""
+    """Limits logins and registrations per address, which a whole school may share."""
 
 
 class Register(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +98,8 @@ class ChangeMe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class LoggedIn(Struct, frozen=True):
+    """A user and the tokens of a login. `expires_in` is the access token's lifetime in seconds."""
+
     user: User
     access_token: str
     refresh_token: str
@@ -105,12 +108,14 @@ class LoggedIn(Struct, frozen=True):
 
 @refuses(invalid=422, registration_off=403, taken=409)
 async def register(parts: AccountParts, call: Call) -> LoggedIn:
+    """Create an account and log it in. Raise Problem 403, 409, 422, 429."""
     return await log_in(parts, await enrol(parts, call))
 
 
 @refuses(invalid=422, registration_off=403, taken=409)
 async def enrol(parts: AccountParts, call: Call[Register]) -> User:
-    """Make an account, and no login. Raises: Problem."""
+    """Create an account without a login. Raise Problem 403 if registration is off, 409 if the email or phone is in use,
+    422, 429."""
     body = call.body
     if not parts.settings.auth.registration:
         raise Problem(403, "registration_off", "Accounts are made by an administrator here.")
@@ -126,19 +131,23 @@ async def enrol(parts: AccountParts, call: Call[Register]) -> User:
 
 
 def duplicate_account(conflict: NotUnique) -> Problem:
+    """Return a Problem 409 for an email address or a phone number that an account has already."""
     return Problem(409, "taken", f"An account with this {conflict.what} exists already.", field=conflict.what)
 
 
 def lower(email: str | None) -> str | None:
+    """Return an email address in lower case."""
     return None if email is None else email.lower()
 
 
 def digits(phone: str | None) -> str | None:
+    """Return a phone number without spaces and punctuation."""
     return None if phone is None else re.sub(r"[^+0-9]", "", phone)
 
 
 @refuses(bad_credentials=401, invalid=422)
 async def login(parts: AccountParts, call: Call[Login]) -> LoggedIn:
+    """Log a user in. Raise Problem 401 for wrong credentials, 422, 429."""
     body = call.body
     if (body.email is None) == (body.phone is None):
         raise Problem(422, "invalid", "Log in with either `email` or `phone`.", field="email")
@@ -151,32 +160,38 @@ async def login(parts: AccountParts, call: Call[Login]) -> LoggedIn:
 
 
 def attempt(rate: Rate, key: str) -> None:
-    """Count an attempt to log in or to register. Raises: Problem 429."""
+    """Count an attempt to log in or to register. Raise Problem 429 above the limit."""
     if wait := rate.take(key):
         raise too_fast("Too many attempts; wait a little.", wait)
 
 
 async def log_in(parts: AccountParts, user: User) -> LoggedIn:
+    """Open a login of a user; return its tokens."""
     login_id, secret = new_id(), secrets.token_urlsafe(32)
     await parts.users.open_login(login_id, user.user_id, digest(secret), refresh_end(parts))
     return logged_in(parts, user, login_id, secret)
 
 
 def logged_in(parts: AccountParts, user: User, login_id: str, secret: str) -> LoggedIn:
+    """Return the tokens of a login."""
     return LoggedIn(user, parts.tokens.issue(user, login_id), f"{login_id}.{secret}", parts.tokens.ttl_s)
 
 
 def digest(secret: str) -> str:
+    """Return the SHA-256 of a secret, in hexadecimal digits."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def refresh_end(parts: AccountParts) -> Millis:
+    """Return the time at which a new refresh token expires."""
     return Millis(now_millis() + parts.settings.auth.refresh_ttl_s * 1000)
 
 
 @refuses(bad_refresh_token=401)
 async def refresh(parts: AccountParts, call: Call) -> LoggedIn:
-    """Exchange a refresh token for new tokens. One used before is stolen: its whole login ends."""
+    """Exchange a refresh token for new tokens. A token that was used before counts as stolen and ends its login.
+
+    Raise Problem 401 if the token is not valid."""
     login_id, _, secret = call.body.refresh_token.partition(".")
     if not UUID.fullmatch(login_id):
         raise unauthenticated("The refresh token is not valid; log in again.", "bad_refresh_token")
@@ -184,7 +199,7 @@ async def refresh(parts: AccountParts, call: Call) -> LoggedIn:
     user_id = await parts.users.rotate(login_id, digest(secret), digest(fresh), refresh_end(parts))
     user = None if user_id is None else await parts.users.find(user_id)
     if user is None:
-        # Only one that was ours: whoever knows no more than a login's name ends nobody's.
+        # Only a token that was issued once: knowing a login's id must not suffice to end it.
         if await parts.users.used(login_id, digest(secret)):
             await whole(stolen(parts, login_id))
         raise unauthenticated("The refresh token is not valid any more; log in again.", "bad_refresh_token")
@@ -192,23 +207,26 @@ async def refresh(parts: AccountParts, call: Call) -> LoggedIn:
 
 
 async def stolen(parts: AccountParts, login_id: str) -> None:
+    """End a login whose refresh token was used twice."""
     if await parts.users.revoke(login_id):
         parts.tokens.revoke(login_id)
         parts.hub.close_login(None, login_id)
 
 
 async def whole(work: Coroutine[None, None, T]) -> T:
-    """Do what must not stop half-way, though its client goes: what the database has ended has to end here, too."""
+    """Return the result of `work`, which continues even if the request is cancelled."""
     return await asyncio.shield(asyncio.create_task(work))
 
 
 async def logout(parts: AccountParts, call: Call) -> None:
-    # Without a login they are believed, and have none to end.
+    """End the caller's login, and its streams and sockets."""
+    # A caller identified without a token has no login to end.
     if call.principal.login:
         await whole(logged_out(parts, call.principal))
 
 
 async def logged_out(parts: AccountParts, principal: Principal) -> None:
+    """End a login in the database and in this server."""
     await parts.users.end_login(principal.login, principal.user_id, principal.expires_at)
     parts.tokens.revoke(principal.login, principal.expires_at)
     parts.hub.close_login(principal.user_id, principal.login)
@@ -216,6 +234,7 @@ async def logged_out(parts: AccountParts, principal: Principal) -> None:
 
 @refuses(unauthenticated=401)
 async def me(parts: AccountParts, call: Call) -> User:
+    """Return the caller's account. Raise Problem 401 if it is gone."""
     user = await parts.users.find(call.principal.user_id)
     if user is None:
         raise unauthenticated("This account is gone.")
@@ -224,6 +243,7 @@ async def me(parts: AccountParts, call: Call) -> User:
 
 @refuses(bad_credentials=403, taken=409, unauthenticated=401)
 async def change_me(parts: AccountParts, call: Call[ChangeMe]) -> User:
+    """Change the caller's account. Raise Problem 401, 403 for a wrong `current_password`, 409, 429."""
     body = call.body
     user = await me(parts, call)
     if body.email or body.phone or body.password:
@@ -237,7 +257,7 @@ async def change_me(parts: AccountParts, call: Call[ChangeMe]) -> User:
 
 
 async def changed(parts: AccountParts, call: Call[ChangeMe], user: User, hashed: str | None) -> User:
-    """Change an account. Raises: Problem 409."""
+    """Change an account, and end its other logins with a new password. Raise Problem 409."""
     body = call.body
     try:
         found = await parts.users.change(
@@ -246,7 +266,7 @@ async def changed(parts: AccountParts, call: Call[ChangeMe], user: User, hashed:
     except NotUnique as conflict:
         raise duplicate_account(conflict) from conflict
     if hashed is not None:
-        # Whoever knew the old password is logged out, but for the one who has just changed it.
+        # End all logins made with the old password, except the caller's.
         for login_id in await parts.users.revoke_all(user.user_id, but=call.principal.login):
             parts.tokens.revoke(login_id)
             parts.hub.close_login(user.user_id, login_id)
@@ -257,7 +277,7 @@ async def changed(parts: AccountParts, call: Call[ChangeMe], user: User, hashed:
 
 
 def numbered_student(of: Callable[[Call], int]) -> Callable[[AccountParts, Call], Awaitable[User]]:
-    """Make what finds the student whose account's number a call names. Raises: Problem 404."""
+    """Return a function that returns the student with the number in a call. The function raises Problem 404."""
 
     @refuses(unknown_user=404)
     async def find(parts: AccountParts, call: Call) -> User:
@@ -278,5 +298,5 @@ class StudentsQuery(Struct, frozen=True):
 
 
 async def students(parts: AccountParts, call: Call) -> list[User]:
-    """List all students. Who may see them has been seen to."""
+    """Return all students. The row has checked the caller's access."""
     return await parts.users.students(skip=call.query.skip, limit=call.query.limit)

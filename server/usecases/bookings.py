@@ -1,6 +1,6 @@
-"""Bookings: who has a lesson with whom and when, and the session that it takes place in.
+"""Bookings: the lessons that tutors and students have agreed on, and the sessions in which they take place.
 
-**Law:** a booking has one session or none, whoever asks for it, through whichever server and however often at once.
+**Law:** a booking has at most one session, however many callers ask for it at once, and through whichever servers.
 """
 
 from dataclasses import dataclass
@@ -32,9 +32,9 @@ from storage.users import AccountRole, Users
 YEARS = range(1970, 2200)
 LONGEST_MS = 24 * 3_600_000
 EARLY_S = 15 * 60
-"""People may come in so long before the lesson; the session goes live by then."""
+"""The session goes live, and can be joined, this long before the lesson."""
 OVERRUN_S = 12 * 3_600
-"""A lesson that nobody ends is ended so long after it should have been over."""
+"""A lesson that nobody ends expires this long after its planned end."""
 TITLE = "Lesson"
 
 
@@ -67,7 +67,7 @@ class BookingQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class BookingRead(Struct, frozen=True):
-    """A booking, and whether whoever looks may join its session now."""
+    """A booking, and whether the caller may join its session now."""
 
     booking: Booking
     can_join: bool
@@ -75,7 +75,7 @@ class BookingRead(Struct, frozen=True):
 
 @refuses(invalid=422, not_permitted=403, unknown_booking=404, unknown_user=404)
 async def create(parts: BookingParts, call: Call[NewBooking]) -> BookingRead:
-    """Make a booking, as its tutor or its student. Raises: Problem 403, 404, 422."""
+    """Create a booking, as its tutor or its student. Raise Problem 403, 404 for an unknown user, 422."""
     body = call.body
     caller = call.principal.user_id
     if caller not in (body.tutor_id, body.student_id):
@@ -109,7 +109,7 @@ async def create(parts: BookingParts, call: Call[NewBooking]) -> BookingRead:
 
 
 def lasting(starts_at: datetime, ends_at: datetime) -> tuple[Millis, Millis]:
-    """Give a lesson's first and last moment. Raises: Problem 422."""
+    """Return the start and the end of a lesson in milliseconds. Raise Problem 422 if they are not valid."""
     start, end = Millis(round(starts_at.timestamp() * 1000)), Millis(round(ends_at.timestamp() * 1000))
     if starts_at.year not in YEARS:
         raise invalid("starts_at", f"`starts_at` must be in the years {YEARS[0]} to {YEARS[-1]}.")
@@ -121,11 +121,12 @@ def lasting(starts_at: datetime, ends_at: datetime) -> tuple[Millis, Millis]:
 
 
 def invalid(field: str, detail: str) -> Problem:
+    """Return a Problem 422 for a field."""
     return Problem(422, "invalid", detail, field=field)
 
 
 async def require_role(parts: BookingParts, field: str, user_id: str, role: AccountRole) -> None:
-    """See that a booking's field names somebody of a role. Raises: Problem 404, 422."""
+    """Raise Problem 404 if a booking's field names no user, 422 if the user has another role."""
     user = await parts.users.find(UserId(user_id))
     if user is None:
         raise Problem(404, "unknown_user", f"There is no user {user_id!r}.", field=field)
@@ -135,11 +136,12 @@ async def require_role(parts: BookingParts, field: str, user_id: str, role: Acco
 
 @refuses(not_permitted=403, unknown_booking=404)
 async def find(parts: BookingParts, call: Call) -> BookingRead:
-    """Read the booking that the path names, as its tutor or its student. Raises: Problem 403, 404."""
+    """Return the booking that the path names, to its tutor or its student. Raise Problem 403, 404."""
     return await seen(parts, call.params["booking_id"], call.principal.user_id)
 
 
 async def seen(parts: BookingParts, booking_id: str, user_id: UserId) -> BookingRead:
+    """Return a booking as this user may read it. Raise Problem 403 to a user who is neither tutor nor student, 404."""
     booking = await parts.bookings.find(booking_id) if UUID.fullmatch(booking_id) else None
     if booking is None:
         raise Problem(
@@ -152,7 +154,7 @@ async def seen(parts: BookingParts, booking_id: str, user_id: UserId) -> Booking
 
 @refuses(invalid=422)
 async def page(parts: BookingParts, call: Call[object, BookingQuery]) -> Listed:
-    """List the caller's bookings, earliest first."""
+    """Return a page of the caller's bookings, earliest first. Raise Problem 422 for a wrong cursor."""
     query = call.query
     caller, now = call.principal.user_id, now_millis()
     found = await parts.bookings.page(
@@ -167,7 +169,7 @@ async def page(parts: BookingParts, call: Call[object, BookingQuery]) -> Listed:
 
 
 def can_join(booking: Booking, user_id: UserId, now: Millis) -> bool:
-    """Say whether a user may join a booking's session now, or could if it were made."""
+    """Return whether a user may join a booking's session now, or could if it were created."""
     over = booking.session_status in CLOSED
     return booking.involves(user_id) and not over and booking.starts_at - EARLY_S * 1000 <= now < booking.ends_at
 
@@ -176,7 +178,9 @@ def can_join(booking: Booking, user_id: UserId, now: Millis) -> bool:
     invalid=422, not_allowed=422, not_permitted=403, room_failed=502, taken=409, too_large=413, unknown_booking=404
 )
 async def ensure_session(parts: BookingParts, call: Call) -> BookingRead:
-    """See that the booking that the path names has its session: the same one, whoever asks. Raises: Problem."""
+    """Create the session of the booking that the path names, unless it exists. Return the booking.
+
+    Raise Problem 403, 404, and those of creating a session."""
     made = await find(parts, call)
     if made.booking.session_id is not None:
         return made
@@ -184,16 +188,17 @@ async def ensure_session(parts: BookingParts, call: Call) -> BookingRead:
         new, opening = lesson(made.booking, await people(parts, made.booking), now_millis())
         await create_session_from(parts, call.principal, new, opening)
     except NotUnique:
-        pass  # Somebody else has been faster: theirs is the one.
+        pass  # A concurrent request has created the session.
     return await find(parts, call)
 
 
 async def people(parts: BookingParts, booking: Booking) -> dict[UserId, c.Person]:
+    """Return the tutor and the student of a booking, by id."""
     return await parts.users.people([booking.tutor_id, booking.student_id])
 
 
 def lesson(booking: Booking, people: dict[UserId, c.Person], now: Millis) -> tuple[c.NewSession, CreationOptions]:
-    """Describe a booking's session: the tutor's own, in whose name it is made, with the student invited."""
+    """Return a booking's session and how to create it: the tutor owns it, and the student is invited."""
     tutor, student = people[booking.tutor_id], people[booking.student_id]
     new = c.NewSession(
         title=booking.title,
@@ -213,6 +218,7 @@ def lesson(booking: Booking, people: dict[UserId, c.Person], now: Millis) -> tup
 
 
 def moment(at: Millis) -> datetime:
+    """Return a time as a datetime in UTC."""
     return datetime.fromtimestamp(at / 1000, UTC)
 
 
@@ -227,7 +233,9 @@ def moment(at: Millis) -> datetime:
     unknown_booking=404,
 )
 async def session(parts: BookingParts, call: Call) -> Session:
-    """Give the session of the booking that the path names, made if it is not there yet. Raises: Problem."""
+    """Return the session of the booking that the path names, and create it if necessary.
+
+    Raise Problem 403, 404, 410 if the session was deleted, and those of creating a session."""
     booking: Any = (await ensure_session(parts, call)).booking
     found = await parts.sessions.find(booking.session_id, call.principal.user_id)
     if found is None:

@@ -1,4 +1,4 @@
-"""The server's clock, read so that clients can work their own offset out (docs/clock.md)."""
+"""The server's clock. Clients compute their own offset from the answer (docs/clock.md)."""
 
 import time
 from typing import Annotated
@@ -16,23 +16,28 @@ class ClockQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Reading(Struct, frozen=True):
+    """The server's clock, and the client's clock from the query."""
+
     t0: float | None
     t1: float
     """When the question came, in milliseconds since 1970."""
 
 
 def now_ms() -> float:
-    """Read the clock more finely than events are stamped."""
+    """Return the time in milliseconds since 1970, with fractions, more precise than the times of events."""
     return time.time_ns() / 1e6
 
 
 def millis(at_ms: float) -> Millis:
+    """Return a time in whole milliseconds."""
     return Millis(int(at_ms))
 
 
 async def now(parts: object, call: Call) -> Millis:
+    """Return the time in whole milliseconds."""
     return millis(now_ms())
 
 
 async def clock(parts: object, call: Call) -> Reading:
+    """Return the server's time, and the client's time from the query."""
     return Reading(call.query.t0, now_ms())

@@ -1,4 +1,4 @@
-"""The code of a session: the document with what merging clients begin with, and earlier versions to bring back."""
+"""The code of a session: the document as merging clients need it, and earlier versions to restore."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -17,7 +17,7 @@ from server.usecases.session_access import HistoryParts, read_state, read_state_
 from storage.log.history import Edit
 
 TEXTS = 1 << 20
-"""Characters in a page of earlier texts; a single one may be longer."""
+"""The most characters in a page of versions. A single version may be longer."""
 
 
 class Document(Struct, frozen=True):
@@ -32,7 +32,7 @@ class Document(Struct, frozen=True):
 
 @refuses(not_joined=403, not_owner=403, not_permitted=403, waiting=403)
 async def document(parts: HistoryParts, call: Call) -> Document:
-    """Read the code as it is now."""
+    """Return the code as it is now. Raise Problem 403 to a caller in the lobby or without access, 404, 503."""
     viewer = call.principal.user_id
 
     def view(state: State) -> Document:
@@ -48,7 +48,9 @@ async def document(parts: HistoryParts, call: Call) -> Document:
 async def earlier(
     parts: HistoryParts, session_id: SessionId, principal: Principal, command: RestoreCode
 ) -> Mapping[str, object]:
-    """Rebuild the version to bring back, for one who may edit: for others no log is read."""
+    """Return the text of the version to restore, as a field of the `Caller`.
+
+    Return {} if the caller may not edit: their request costs no read of the log. Raise Problem 404, 503."""
 
     def view(state: State) -> bool:
         return allowed(state, principal.user_id, "edit_code") and command.version <= state.code.version
@@ -72,7 +74,7 @@ class VersionsQuery(Struct, frozen=True, kw_only=True):
 
 
 async def versions(parts: HistoryParts, call: Call[object, VersionsQuery]) -> list[Edit]:
-    """Give versions with their texts, latest first. Whether the caller may see them has been seen to."""
+    """Return versions with their texts, latest first. The row has checked the caller's access."""
     query = call.query
     edits = await parts.records.edits(call.session_id, before=query.before, limit=query.limit)
     return await parts.records.with_texts(call.session_id, edits, TEXTS)

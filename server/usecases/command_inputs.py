@@ -1,6 +1,6 @@
-"""What some commands need looked up before they are decided: a table, command type → what the `Caller` then knows.
+"""The inputs that some commands need from stores: a table, command type → fields of the `Caller`.
 
-The machine reads no stores; the shell asks here first, and gives it what was found as fields of the `Caller`.
+The session machine reads no stores. The shell loads these inputs before the machine decides the command.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,7 +26,7 @@ NOTHING: Fields = {}
 
 @dataclass(frozen=True, kw_only=True)
 class InputParts(HistoryParts):
-    """What commands refer to: users, pieces of audio, versions of the code."""
+    """The stores that commands refer to: users, audio, versions of the code."""
 
     users: Users
     audio: Library
@@ -38,7 +38,7 @@ LookUp = Callable[[InputParts, SessionId, Principal, Any], Awaitable[Fields]]
 
 @refuses(unknown_user=404)
 async def people(parts: InputParts, session_id: SessionId, principal: Principal, command: c.Invite) -> Fields:
-    """Find whom an invitation is for. Raises: Problem 404."""
+    """Return the user whom an invitation names. Raise Problem 404."""
     found = await parts.users.people([command.user_id]) if UUID.fullmatch(command.user_id) else {}
     if command.user_id not in found:
         raise Problem(404, "unknown_user", f"There is no user {command.user_id!r}.", field="user_id")
@@ -48,7 +48,7 @@ async def people(parts: InputParts, session_id: SessionId, principal: Principal,
 async def tracks(
     parts: InputParts, session_id: SessionId, principal: Principal, command: c.SelectAudio | c.SendVoice
 ) -> Fields:
-    """Find a piece of audio that the caller owns, or that this session has shown them before."""
+    """Return a piece of audio that the caller owns, or that this session has already made available to the caller."""
     track = await parts.audio.track(command.audio_id, principal.user_id, session_id, owned=principal.scope is None)
     return NOTHING if track is None else {"tracks": {track.audio_id: track}}
 
@@ -62,7 +62,7 @@ LOOKUPS: Mapping[type[c.Command], LookUp] = {
 
 
 async def load_inputs(parts: InputParts, session_id: SessionId, principal: Principal, command: c.Command) -> Fields:
-    """Look up what a command needs, which is nothing for most. Raises: Problem."""
+    """Return the inputs of a command: none for most commands. Raise Problem 404, 503."""
     if isinstance(command, c.Together):
         found: dict[str, Any] = {}
         for one in command.commands:

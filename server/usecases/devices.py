@@ -1,4 +1,4 @@
-"""The devices that get push messages for a user: registering them, and taking them back."""
+"""The devices that receive a user's push messages. A device is registered until its login ends."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,7 +15,7 @@ from storage.devices import Device, Devices, Platform
 
 Registered = Device
 TOKEN_LENGTH = 2_048
-"""FCM's tokens have about 160 characters today, and no promised length; an index of PostgreSQL takes 2,700 bytes."""
+"""FCM's tokens have about 160 characters today, but no documented limit. A PostgreSQL index takes 2,700 bytes."""
 DeviceToken = Annotated[
     str,
     Meta(
@@ -48,32 +48,35 @@ class NamedDevice(Struct, frozen=True):
 
 @refuses(invalid=422, revoked=401)
 async def put(parts: DeviceParts, call: Call) -> Device:
+    """Register the device that the path names. Raise Problem 401 if the login has ended, 422 for an invalid token."""
     return await register(parts, call.principal, device_token(call), call.body.platform)
 
 
 @refuses(invalid=422)
 async def remove(parts: DeviceParts, call: Call) -> None:
-    """Take a device back; one that is not there, or another user's, is no mistake."""
+    """Remove the caller's device. Do nothing if the token is unknown or another user's. Raise Problem 422."""
     await parts.devices.remove(call.principal.user_id, device_token(call))
 
 
 @refuses(revoked=401)
 async def put_named(parts: DeviceParts, call: Call[NamedDevice]) -> Device:
+    """Register the device that the body names. Raise Problem 401 if the login has ended."""
     body = call.body
     return await register(parts, call.principal, body.token, body.platform)
 
 
 async def remove_named(parts: DeviceParts, call: Call) -> None:
-    """As `remove`; of the body only the `token` counts."""
+    """Remove the device that the body names by `token`, as `remove` does."""
     await parts.devices.remove(call.principal.user_id, call.body.token)
 
 
 async def mine(parts: DeviceParts, call: Call) -> list[Device]:
+    """Return the caller's devices."""
     return await parts.devices.of_user(call.principal.user_id)
 
 
 async def register(parts: DeviceParts, principal: Principal, token: str, platform: Platform) -> Device:
-    """Have push messages for a user go to a device, until the login ends that said so. Raises: Problem 401."""
+    """Register a device for a user's push messages until the login ends. Raise Problem 401 if it has already ended."""
     device = await parts.devices.put(principal.user_id, principal.login, token, platform)
     if device is None:
         raise unauthenticated("This login has ended. Log in again.", "revoked")
@@ -81,7 +84,7 @@ async def register(parts: DeviceParts, principal: Principal, token: str, platfor
 
 
 def device_token(call: Call) -> str:
-    """Read the token in a path. Raises: Problem 422."""
+    """Return the token in the path. Raise Problem 422 if it is not valid."""
     try:
         return msgspec.convert(call.params["token"], DeviceToken)
     except msgspec.ValidationError as error:
@@ -91,5 +94,5 @@ def device_token(call: Call) -> str:
 
 
 async def reached(parts: DeviceParts, call: Call) -> int:
-    """After an invitation: count the devices that it goes to. None, if they were invited already."""
+    """Return the number of devices that a new invitation is sent to. It is 0 if the user was already invited."""
     return await parts.invitations.count(call.known.user_id) if call.made else 0

@@ -1,7 +1,8 @@
-"""Guests by an id of their own client's making, in dialects where the link to a session is the invitation to it.
+"""Guests whose clients choose their ids, in dialects where the link to a session is the invitation to it.
 
-**Law:** an id belongs, within one session, to whoever first got a token by it; who presents it later has to send that
-token. The same id in another session is somebody else. No id of an account or a guest of Homeroom's own is to be had.
+**Law:** within one session, an id belongs to the guest who first got a token for it. Later callers with this id must
+send that token. The same id in another session is another guest. A client cannot choose the id of an account or of a
+guest of `/v1`.
 """
 
 import secrets
@@ -25,7 +26,7 @@ from storage.users import User
 
 NEVER = float("inf")
 OUTLIVES_S = 86_400
-"""How long a token outlives its session: who comes too late is to learn that it is over, not that they are nobody."""
+"""How long a token outlives its session, so that a late caller learns that the session is over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ Comes = Callable[[GuestParts, Call], Awaitable[Principal]]
 
 
 class Newcomer(Struct, frozen=True):
-    """Who somebody without an account says they are. `id` is a UUID."""
+    """The identity that a caller without an account claims. `id` is a UUID."""
 
     id: str
     name: str
@@ -45,10 +46,10 @@ class Newcomer(Struct, frozen=True):
 
 
 def guest_from_token(kind: str, of: Callable[[Call], Newcomer], gate: See | None = None) -> Comes:
-    """Make what lets people into a session, or into one that is about to be: as who they say, if that is nobody yet.
+    """Return a function that identifies a caller by their credential, or creates a guest from the claimed identity.
 
-    With a credential they are who that says. `gate` looks at the session first, and may refuse. Raises: Problem 403,
-    409, 429."""
+    `gate` reads the session first and may refuse. The function raises Problem 403 if the credential is another
+    participant's, 404, 409 if the id is in use, 429."""
 
     @refuses(somebody_else=403, taken=409, unknown_session=404)
     async def comes(parts: GuestParts, call: Call) -> Principal:
@@ -63,9 +64,10 @@ def guest_from_token(kind: str, of: Callable[[Call], Newcomer], gate: See | None
 
 
 def guest_from_body(kind: str, of: Callable[[Call], Newcomer | str | None], gate: See) -> Comes:
-    """Make what takes calls without a credential at their word: as the guest with the id that they name.
+    """Return a function that identifies a caller without a credential by the participant's id in the body.
 
-    Who names nobody that is there is a newcomer, if they say all of that, or else stands for the session's owner."""
+    An unknown id creates a guest if `of` returns a Newcomer; otherwise the caller acts as the session's owner. The
+    function raises Problem 401, 403, 404, 409, 410, 429."""
 
     @refuses(not_open=403, over=410, somebody_else=403, taken=409, unauthenticated=401, unknown_session=404)
     async def comes(parts: GuestParts, call: Call) -> Principal:
@@ -84,7 +86,7 @@ def guest_from_body(kind: str, of: Callable[[Call], Newcomer | str | None], gate
 
 
 def meant(state: State, named: Newcomer | str | None) -> Principal | None:
-    """Give whom a call without a credential means."""
+    """Return the participant whom a call without a credential names, else the owner; None for a newcomer."""
     session = state.session
     alias = named.id if isinstance(named, Newcomer) else named
     place = None if alias is None else guest_called(state.participants, alias)
@@ -99,19 +101,20 @@ def meant(state: State, named: Newcomer | str | None) -> Principal | None:
 
 
 def guest_called(places: Mapping[UserId, Participant], alias: str) -> Participant | None:
+    """Return the guest with this id, compared without case, or None."""
     sought = alias.lower()
     return next((one for one in places.values() if one.alias is not None and one.alias.lower() == sought), None)
 
 
 def oneself(principal: Principal, newcomer: Newcomer) -> Principal:
-    """See that somebody with a credential says to be who that says. Raises: Problem 403."""
+    """Return the caller. Raise Problem 403 if they claim an id other than their credential's."""
     if newcomer.id.lower() not in (principal.user_id, (principal.alias or "").lower()):
         raise Problem(403, "somebody_else", "`id` is not who the token says you are.", field="id")
     return principal if principal.colour else structs.replace(principal, colour=newcomer.colour)
 
 
 async def create_guest(parts: GuestParts, call: Call, kind: str, newcomer: Newcomer) -> Principal:
-    """Make a guest of a newcomer. Until they get a token the id is not theirs yet. Raises: Problem 409, 429."""
+    """Create a guest. The guest owns the id only once they get a token. Raise Problem 409 if it is in use, 429."""
     if wait := parts.guests.take(call.address):
         raise too_fast("Too many guests from this address; wait a little.", wait)
     session_id = call.session_id or SessionId(new_id())
@@ -131,12 +134,13 @@ async def create_guest(parts: GuestParts, call: Call, kind: str, newcomer: Newco
 
 
 def taken() -> Problem:
+    """Return a Problem 409 for an id that another guest holds."""
     return Problem(409, "taken", "This id is in use in this session. Send its token, or choose another id.", field="id")
 
 
 @refuses(taken=409, unauthenticated=401, unknown_session=404)
 async def token(parts: GuestParts, call: Call, *_: object) -> str:
-    """Make a caller's token for a session that they are in. Raises: Problem 409."""
+    """Create the caller's token for a session that they are in. Raise Problem 401, 404, 409 if the id is in use."""
     issued = await first_token(parts, call)
     if issued is None:
         raise taken()
@@ -145,7 +149,8 @@ async def token(parts: GuestParts, call: Call, *_: object) -> str:
 
 @refuses(unauthenticated=401, unknown_session=404)
 async def first_token(parts: GuestParts, call: Call, *_: object) -> str | None:
-    """Make a caller's token; None for a guest who has shown none, and has been given one before."""
+    """Create the caller's token. Return None for a guest who sent no token and was issued one before. Raise Problem
+    401, 404."""
     principal = call.principal
     found = await parts.sessions.find(call.session_id, principal.user_id)
     user = await parts.users.find(principal.user_id)
@@ -166,7 +171,9 @@ async def first_token(parts: GuestParts, call: Call, *_: object) -> str | None:
 
 
 async def only_login(parts: GuestParts, user: User, expires_at: int) -> str | None:
-    """Open a guest's login, which no refresh token continues; None: they have one. Of two at a time one wins."""
+    """Open a guest's only login, which has no refresh token, and return its id. Return None if there is one already.
+
+    Of two concurrent calls exactly one gets the login."""
     secret = digest(secrets.token_urlsafe(32))
     opened = await parts.users.open_only_login(user.user_id, secret, Millis(expires_at * 1000))
     return user.user_id if opened else None

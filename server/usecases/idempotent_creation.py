@@ -1,4 +1,4 @@
-"""Creates something once, however often a client asks for it under one Idempotency-Key.
+"""Idempotent creation: requests with the same Idempotency-Key create a thing only once.
 
 **Law:** the statement that creates something also stores the key. (Why: docs/adr/0031)
 """

@@ -1,4 +1,4 @@
-"""Webhooks of the providers of rooms."""
+"""Webhooks that the providers of rooms send. An event is stored before the provider gets its answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""What lets people into a session's room, and what was recorded in it."""
+"""Access to a session's room, and its latest recording. A caller who was removed or waits in the lobby gets no access
+to the room.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -27,14 +29,15 @@ class RoomParts(RecordingParts):
 
 
 class Met(Struct, frozen=True):
-    """A session, and what lets the caller into its room; None: it has none, or they were not let in."""
+    """A session, and the caller's access to its room. `meeting` is None if there is no room or the caller has no
+    access."""
 
     session: Session
     meeting: Meeting | None
 
     @property
     def pass_(self) -> Meeting:
-        """What lets the caller in. Raises: Problem 409."""
+        """Return the caller's access to the room. Raise Problem 409 without a room."""
         if self.meeting is None:
             raise Problem(409, "no_room", "This session has no room.")
         return self.meeting
@@ -49,6 +52,8 @@ class Links(Struct, frozen=True):
 
 
 class LatestRecording(Struct, frozen=True):
+    """The latest recording of a session. `links` is None until it is finished."""
+
     session_id: str
     recording: Recording
     status: Taping
@@ -57,10 +62,10 @@ class LatestRecording(Struct, frozen=True):
 
 @refuses(kicked=403, room_failed=502, unknown_session=404, waiting=403)
 async def met(parts: RoomParts, call: Call) -> Met:
-    """Let the caller into a session's room. Raises: Problem 403, 404, 502."""
+    """Return a session and the caller's access to its room. Raise Problem 403, 404, 502."""
     found = await place_of(parts, call)
     session = found.session
-    # Whoever was removed, or waits in the lobby, is not let into the room by another door.
+    # A caller who was removed or waits in the lobby must not enter through the room.
     if found.membership.status in ("kicked", "denied", "waiting") and session.owner_id != call.principal.user_id:
         reason = "waiting" if found.membership.status == "waiting" else "kicked"
         raise Problem(403, reason, "You have no access to this session's room.")
@@ -69,7 +74,7 @@ async def met(parts: RoomParts, call: Call) -> Met:
 
 @refuses(room_failed=502, unknown_session=404)
 async def met_as_owner(parts: RoomParts, call: Call) -> Met:
-    """Read a session; let its owner into its room. Raises: Problem 404."""
+    """Return a session and, to its owner only, access to its room. Raise Problem 404."""
     session = await session_of(parts, call)
     if session.owner_id != call.principal.user_id:
         return Met(session, None)
@@ -78,7 +83,7 @@ async def met_as_owner(parts: RoomParts, call: Call) -> Met:
 
 @refuses(room_failed=502)
 async def met_at_creation(parts: RoomParts, call: Call, made: State | Session) -> Met:
-    """Let its owner into a session's room; a provider that is away takes nothing from the session itself."""
+    """Return a session and its owner's access to its room. A provider that fails leaves `meeting` None."""
     session = made.session if isinstance(made, State) else made
     try:
         return Met(session, await parts.rooms.cached_meeting(session, call.principal, call.origin))
@@ -87,10 +92,12 @@ async def met_at_creation(parts: RoomParts, call: Call, made: State | Session) -
 
 
 async def session_of(parts: RoomParts, call: Call) -> Session:
+    """Return the session of a call. Raise Problem 404."""
     return (await place_of(parts, call)).session
 
 
 async def place_of(parts: RoomParts, call: Call) -> SessionMembership:
+    """Return the session of a call and the caller's membership. Raise Problem 404."""
     found = await parts.sessions.find(call.session_id, call.principal.user_id)
     if found is None:
         raise unknown_session(call.params.get("ref", ""))
@@ -99,7 +106,7 @@ async def place_of(parts: RoomParts, call: Call) -> SessionMembership:
 
 @refuses(not_recorded=404, room_failed=502)
 async def latest_recording(parts: RoomParts, call: Call) -> LatestRecording:
-    """Find a session's latest recording, with links to it once it is finished. Raises: Problem 404, 502."""
+    """Return a session's latest recording, with links once it is finished. Raise Problem 404, 502."""
     found = await recordings.recordings(parts, call)
     if not found:
         raise Problem(404, "not_recorded", "This session has not been recorded.")
@@ -110,6 +117,7 @@ async def latest_recording(parts: RoomParts, call: Call) -> LatestRecording:
 
 
 def taping(recording: Recording) -> Taping:
+    """Return a recording's status in the words of these APIs."""
     if recording.status == "failed":
         return "failed"
     if recording.stopped_at is None:
@@ -119,7 +127,7 @@ def taping(recording: Recording) -> Taping:
 
 @refuses(no_file=404, not_ready=409, room_failed=502, unknown_recording=404)
 async def recording_file(parts: RoomParts, call: Call) -> DownloadLink:
-    """Say where the file is that the room's provider has recorded. Raises: Problem 404, 409, 502."""
+    """Return the link to the file that the room's provider has recorded. Raise Problem 404, 409, 502."""
     recording = await recordings.recording_named(parts, call, call.params["recording"])
     if recording.provider is None:
         raise Problem(404, "no_file", "No provider of rooms has recorded this: see its archive.", field="recording")
@@ -129,7 +137,7 @@ async def recording_file(parts: RoomParts, call: Call) -> DownloadLink:
 
 
 async def provider_link(parts: RoomParts, provider: str, recording_id: str) -> DownloadLink:
-    """Ask a provider for the link to its recording: it is never kept, since it expires. Raises: Problem 502."""
+    """Return a provider's link to its recording. Links expire, so they are never stored. Raise Problem 502."""
     try:
         return await parts.rooms.provider(provider).link(recording_id)
     except RoomFailed as failed:
@@ -137,6 +145,7 @@ async def provider_link(parts: RoomParts, provider: str, recording_id: str) -> D
 
 
 async def linked(parts: RoomParts, call: Call, recording: Recording) -> Links:
+    """Return the links to a finished recording: the provider's, or a signed URL of the archive. Raise Problem 502."""
     if recording.provider is not None and recording.provider_id is not None:
         link = await provider_link(parts, recording.provider, recording.provider_id)
         return Links(link.url, link.url, link.expires_at)

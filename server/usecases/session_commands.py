@@ -1,6 +1,6 @@
-"""Commands to a session and readings of it, from the functions of a row.
+"""Commands to a session and reads of it, from the functions of a row.
 
-**Law:** what a row reads of a session it reads inside the session's actor, and nothing that it raises ends that.
+**Law:** a row's functions read a session inside its actor. An exception that they raise does not stop the actor.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,8 @@ async def asked(
     *,
     has_invitation: bool = False,
 ) -> Call:
-    """Have a session do what a call asks for; give the call with what it `found` and `made`. Raises: Problem."""
+    """Run the command of a row; return the call with `found` and `made`. Raise Problem for every outcome but
+    success."""
     if find is not None:
         call = structs.replace(call, found=await seen(parts, call, find))
     principal, command = call.principal, ask(call)
@@ -51,7 +52,9 @@ async def asked(
 
 
 async def made(parts: CommandParts, call: Call, outcome: Outcome) -> list[VisibleEvent]:
-    """Give the events of a command, this time's or the first time's. Raises: Problem."""
+    """Return the events of a command, also if an earlier request with the same key made them.
+
+    Raise Problem if the command was refused or failed."""
     match outcome:
         case Answer(published=published):
             return [out.whole for out in published]
@@ -64,13 +67,14 @@ async def made(parts: CommandParts, call: Call, outcome: Outcome) -> list[Visibl
 
 # Any: the functions of one row agree on this type; each row has its own.
 async def seen(parts: CommandParts, call: Call, see: See) -> Any:
-    """Give what a dialect sees in a session. Raises: Problem."""
+    """Return `see(state, call)`, run inside the session's actor. Raise Problem 404 if the session is deleted, 503, and
+    what `see` raises."""
 
     ref = call.params.get("ref", "")
 
     def look(state: State) -> Any:
         if state.session.deleted:
-            # Found by a name that was looked up before.
+            # The lookup of its name was cached.
             raise unknown_session(ref)
         return see(state, structs.replace(call, now=now_millis()))
 

@@ -1,6 +1,7 @@
-"""Opening sessions: the first commit of each, with its room, its name and its join code.
+"""The creation of sessions: the first commit of each, with its room, name and join code.
 
-**Law:** a session is there whole or not at all: its first rows, its facts, its room and who has a place are one commit.
+**Law:** a session exists completely or not at all: its first rows, its row in `sessions`, its room and its participants
+are one commit.
 """
 
 import re
@@ -33,7 +34,7 @@ from storage.log.event_log import PostgresEventLog
 from storage.sessions import UUID
 
 CODE_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
-"""Without 0 O 1 I: codes are read out and typed."""
+"""No 0, O, 1, I: people read codes aloud and type them."""
 TRIES = 8
 
 
@@ -48,37 +49,39 @@ class CreationParts:
 
 
 class CreationOptions(Struct, frozen=True, kw_only=True):
-    """How a session begins, besides what its creator says of it. `owner_status`: the owner's status from the beginning.
+    """The beginning of a session, besides its creator's input. `owner_status` is the owner's first status.
 
-    `named` makes the name from the title, where the creator gives none. `invited`: who else may come in."""
+    `named` makes the name from the title if the creator chose none. `invited` are the users who may join besides the
+    owner."""
 
     dialect: str | None = None
-    """The dialect that it is made through."""
+    """The dialect through which it is created."""
     live: bool = False
     owner_status: Literal["invited", "joined"] | None = None
     named: Callable[[str], str] | None = None
     invited: Mapping[UserId, c.Person] = {}
     owner: c.Caller | None = None
-    """Whose it is, if not the caller's own."""
+    """The owner, if not the caller."""
     session_id: SessionId | None = None
-    """Its id, where that was needed before it."""
+    """Its id, if one was chosen before its creation."""
     text: str = ""
     text_language: str | None = None
-    """What the code document has at first."""
+    """The first content of the code document."""
     booking_id: str | None = None
-    """The booking whose one session it is to be."""
+    """The booking that it is the session of."""
     key: CreationKey | None = None
-    """The Idempotency-Key that it is made under."""
+    """The Idempotency-Key of the request."""
 
 
 @refuses(invalid=422, not_allowed=422, not_permitted=403, room_failed=502, taken=409, too_large=413)
 async def create_session(parts: CreationParts, call: Call) -> Session:
+    """Create a session for a teacher. Raise Problem 403 to other callers, 409, 413, 422, 502, 503."""
     require_teacher(call.principal)
     return (await create_session_idempotent(parts, call, call.body, CreationOptions())).session
 
 
 def require_teacher(principal: Principal) -> None:
-    """Raises: Problem 403."""
+    """Raise Problem 403 if the caller is no teacher."""
     if principal.role != "teacher":
         raise Problem(403, "not_permitted", "Only teachers may create sessions.")
 
@@ -87,7 +90,9 @@ def require_teacher(principal: Principal) -> None:
 async def create_session_idempotent(
     parts: CreationParts, call: Call, new: c.NewSession, opening: CreationOptions
 ) -> State:
-    """Open a session, or give the one that the call's key has opened before, as it was then. Raises: Problem."""
+    """Create a session, or return the one that the call's key created before, in its first state.
+
+    Raise Problem 409 if the name is in use, 413, 422, 502 if the provider fails, 503."""
 
     async def make(key: CreationKey | None) -> State:
         return await create_session_from(parts, call.principal, new, structs.replace(opening, key=key))
@@ -101,9 +106,9 @@ async def create_session_idempotent(
 async def create_session_from(
     parts: CreationParts, principal: Principal, new: c.NewSession, opening: CreationOptions
 ) -> State:
-    """Commit a new session, with its room; give its state.
+    """Create a session with its room; return its state.
 
-    Raises: Problem, NotUnique("booking"), NotUnique("key")."""
+    Raise Problem 409 if the name is in use, 422, 502, 503, and NotUnique("booking") or NotUnique("key")."""
     if new.name is not None and (UUID.fullmatch(new.name) or not new.name.isprintable()):
         raise Problem(422, "invalid", "`name` must not look like an id, or have a newline in it.", field="name")
     number, settings = await parts.log.next_number(), parts.settings.sessions
@@ -123,7 +128,7 @@ async def create_session_from(
             text=opening.text,
             text_language=opening.text_language,
         )
-        # The provider's account may have a room of a name that somebody chose: with an ending nobody chose it is ours.
+        # The provider's account may already have a room with the chosen name. A random ending makes the name unused.
         room_named = create.name if new.name is None else f"{create.name}-{secrets.token_hex(6)}"
         async with parts.rooms.room(room_named, new, new.capacity or settings.default_capacity) as room:
             try:
@@ -139,7 +144,9 @@ async def create_session_from(
 
 
 async def committed(parts: CreationParts, principal: Principal, create: c.Create, opening: CreationOptions) -> State:
-    """Commit a new session. Raises: Problem, NotUnique for what somebody else has, a join code the last of all."""
+    """Commit a new session, trying other join codes if one is in use. Return its state.
+
+    Raise Problem if the command is refused, NotUnique if something else is in use or every attempt's join code was."""
     for attempt in range(1, TRIES + 1):
         state, commit = created(principal, create, opening)
         try:
@@ -154,6 +161,7 @@ async def committed(parts: CreationParts, principal: Principal, create: c.Create
 
 
 def created(principal: Principal, create: c.Create, opening: CreationOptions) -> tuple[State, Creation]:
+    """Return the state and the first commit of a session. Raise Problem if the command is refused."""
     by, now = structs.replace(opening.owner or principal.caller(), people=opening.invited), now_millis()
     try:
         events = lifecycle.create(create, by, now)
@@ -164,26 +172,26 @@ def created(principal: Principal, create: c.Create, opening: CreationOptions) ->
 
 
 def join_code() -> str:
-    """Make six characters, of which one at least is a letter: digits alone are a session's number."""
+    """Return a random code of six characters with at least one letter: digits alone are a session's number."""
     while (code := "".join(secrets.choice(CODE_LETTERS) for _ in range(6))).isdigit():
         pass
     return code
 
 
 def session_name(title: str) -> str:
-    """Make a name for links: the title in plain letters, and four more so that it is the only one."""
+    """Return a name for links: the title in plain letters, and four random characters that make it unique."""
     words = re.findall(r"[a-z0-9]+", title.lower())[:6]
     ending = "".join(secrets.choice(CODE_LETTERS) for _ in range(4)).lower()
     return "-".join([*words, ending] if words else ["session", ending])[-60:].lstrip("-")
 
 
 def room_name(title: str) -> str:
-    """Make a name that says nothing and cannot be guessed."""
+    """Return a name that reveals nothing and cannot be guessed."""
     return f"session-{new_id()}"
 
 
 def hex_name(title: str) -> str:
-    """Make a name of eight hexadecimal digits, one of them at least a letter: digits alone are a session's number."""
+    """Return eight random hexadecimal digits with at least one letter: digits alone are a session's number."""
     while (name := secrets.token_hex(4)).isdigit():
         pass
     return name

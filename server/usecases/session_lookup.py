@@ -1,6 +1,6 @@
-"""References: which session an id, a number, a name or a code leads to.
+"""The lookup of sessions by id, number, name or code.
 
-**Law:** what is remembered never changes, but for a session that is deleted, which is forgotten.
+**Law:** the cache holds only what never changes. A deleted session is removed from it.
 """
 
 from collections import OrderedDict
@@ -12,24 +12,24 @@ from storage.sessions import RefKind, Sessions
 
 REFS_KEPT = 100_000
 SessionKey = str | tuple[Kind, str | None, RefKind, str]
-"""What leads to a session: a reference by itself, or one within the sessions of a kind and a dialect."""
+"""A reference to a session: global, or within the sessions of a kind and a dialect."""
 
 
 class SessionLookup:
-    """Finds sessions by id, number, name or code; remembers what never changes."""
+    """Finds sessions by id, number, name or code, and caches at most `kept` results."""
 
     def __init__(self, sessions: Sessions, *, kept: int = REFS_KEPT) -> None:
         self._sessions = sessions
         self._kept = kept
         self._known: OrderedDict[SessionKey, tuple[SessionId, bool]] = OrderedDict()
         self._places: dict[SessionId, list[SessionKey]] = {}
-        """By what each session is known: to forget one must not take a look at all of them."""
+        """The cached references of each session, so that forgetting one session does not scan the cache."""
 
     async def resolve(self, ref: str) -> tuple[SessionId, bool]:
-        """Give a session's id, and whether `ref` is its code. Raises: Problem 404."""
+        """Return a session's id, and whether `ref` is its code. Raise Problem 404."""
         known = self._known.get(ref)
         if known is None:
-            # What cannot be printed, NUL and half a surrogate among it, is no name; PostgreSQL takes neither.
+            # A name is printable. PostgreSQL refuses some unprintable text, such as NUL and lone surrogates.
             known = await self._sessions.resolve(ref) if ref.isprintable() else None
             if known is None:
                 raise unknown_session(ref)
@@ -37,7 +37,7 @@ class SessionLookup:
         return known
 
     async def deleted(self, ref: str) -> SessionId | None:
-        """Give the id of a session that is not found any more; None: there never was one."""
+        """Return the id of a deleted session, or None if no session ever had this reference."""
         return await self._sessions.deleted(ref) if ref.isprintable() else None
 
     def _keep(self, place: SessionKey, known: tuple[SessionId, bool]) -> tuple[SessionId, bool]:
@@ -52,7 +52,7 @@ class SessionLookup:
         return known
 
     async def within(self, kind: Kind, dialect: str | None, named: RefKind, ref: str) -> SessionId:
-        """Give the id of a session of a kind, with `dialect` of one that was made through it. Raises: Problem 404."""
+        """Return the id of a session of this kind; with `dialect`, of one created through it. Raise Problem 404."""
         place = kind, dialect, named, ref
         known = self._known.get(place)
         if known is None:
@@ -63,10 +63,10 @@ class SessionLookup:
         return known[0]
 
     def known(self, ref: str) -> tuple[SessionId, bool] | None:
-        """Give what `resolve` would, if that needs no looking up."""
+        """Return the result of `resolve` if it is cached, otherwise None."""
         return self._known.get(ref)
 
     def forget(self, session_id: SessionId) -> None:
-        """A session has been deleted: it is not found any more."""
+        """Remove a deleted session from the cache."""
         for place in self._places.pop(session_id, ()):
             del self._known[place]

@@ -1,4 +1,4 @@
-"""Single looks at a session's state: who sends what, and who may do what."""
+"""Reads of a session's state: the media that participants send, and the permissions that they have."""
 
 from typing import Annotated
 
@@ -50,7 +50,7 @@ class Sending(Struct, frozen=True):
 
 @refuses(not_joined=403, not_owner=403, not_permitted=403, unknown_participant=404)
 async def permissions(parts: SessionParts, call: Call[object, PermissionsQuery]) -> Rights:
-    """Say what the caller may do, or for moderators what another participant may."""
+    """Return the caller's permissions, or to moderators those of another participant. Raise Problem 403, 404."""
     query = call.query
     viewer = call.principal.user_id
     user_id = viewer if query.user_id is None else UserId(query.user_id)
@@ -72,7 +72,7 @@ async def permissions(parts: SessionParts, call: Call[object, PermissionsQuery])
 
 @refuses(not_joined=403, not_owner=403, not_permitted=403)
 async def media(parts: SessionParts, call: Call) -> Sending:
-    """Say what everyone in the session sends."""
+    """Return the media that all participants send. Raise Problem 403, 404."""
     viewer = call.principal.user_id
     sending: Sending = await read_state_as_participant(parts, call, lambda state: sending_now(state, viewer))
     return sending
@@ -80,7 +80,7 @@ async def media(parts: SessionParts, call: Call) -> Sending:
 
 @refuses(not_joined=403, not_owner=403, not_permitted=403, unknown_participant=404)
 async def media_of(parts: SessionParts, call: Call) -> Sends:
-    """Say what one participant sends."""
+    """Return the media that one participant sends. Raise Problem 403, 404 if the caller may not see the participant."""
     viewer, user_id = call.principal.user_id, UserId(call.params["user_id"])
 
     def view(state: State) -> Sends:
@@ -94,18 +94,21 @@ async def media_of(parts: SessionParts, call: Call) -> Sends:
 
 
 def sending_now(state: State, viewer: UserId) -> Sending:
+    """Return the media of all participants whom the viewer may see."""
     places = [place for place in state.participants.values() if shown(state, place, viewer)]
     return Sending(list(map(sends, places)), None if waiting(state, viewer) else state.sharer)
 
 
 def shown(state: State, place: Participant, viewer: UserId) -> bool:
-    """Say whether a viewer may see what someone sends: who is in the session; from the lobby only oneself."""
+    """Return whether a viewer may see a participant's media. A viewer in the lobby sees only their own."""
     return place.user_id == viewer if waiting(state, viewer) else place.status == "joined"
 
 
 def sends(place: Participant) -> Sends:
+    """Return the media that a participant sends."""
     return Sends(place.user_id, place.video, place.audio, place.screen, place.muted)
 
 
 def unknown(user_id: UserId, field: str | None = None) -> Problem:
+    """Return a Problem 404 for a participant."""
     return Problem(404, "unknown_participant", f"There is no participant {user_id!r} in this session.", field=field)

@@ -1,4 +1,6 @@
-"""Credentials for one session alone: tokens that an account hands to a page, and guests, who have no other."""
+"""Credentials for one session: tokens that an account gives to a page, and tokens of guests. Neither is valid for
+another session.
+"""
 
 import secrets
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ class TokenParts(SessionParts):
     tokens: Tokens
     rooms: RoomProvisioner
     guests: Rate
-    """Of new guests: per address."""
+    """Limits new guests per address."""
 
 
 class NewGuest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +52,8 @@ class SessionToken(Struct, frozen=True):
 
 
 class GuestToken(Struct, frozen=True):
+    """A guest and their token."""
+
     token: str
     user: User
     expires_at: Millis
@@ -57,7 +61,10 @@ class GuestToken(Struct, frozen=True):
 
 @refuses(not_joined=403, not_owner=403, not_permitted=403, room_failed=502, unauthenticated=401)
 async def session_token(parts: TokenParts, call: Call) -> SessionToken:
-    """Make a token for this session alone, of the login that asks for it. Another one never outlives the first."""
+    """Create a token for this session only, bound to the caller's login. A token created from a session token never
+    outlives it.
+
+    Raise Problem 401 if the account is gone, 403, 404, 502."""
     principal = call.principal
 
     def view(state: State) -> tuple[list[Permission], Session, bool]:
@@ -74,20 +81,22 @@ async def session_token(parts: TokenParts, call: Call) -> SessionToken:
     token = parts.tokens.issue_scoped(
         user, principal.login, call.session_id, expires_at, dates_from=principal.dates_from
     )
-    # Who waits in the lobby, or has left, is not let into the room by another door.
+    # A participant who waits in the lobby or has left gets no access to the room.
     meeting = await parts.rooms.meeting(session, principal, call.origin) if inside else None
     return SessionToken(token, Millis(expires_at * 1000), permissions, meeting)
 
 
 @refuses(cancelled=410, ended=410, feature_off=403, unknown_session=404)
 async def new_guest(parts: TokenParts, call: Call[NewGuest]) -> GuestToken:
-    """Let someone without an account in by the join code, or by the session's id, which is as hard to guess."""
+    """Create a guest who enters by the join code or by the session's id, which is as hard to guess.
+
+    Raise Problem 403 if guests are off, 404, 410 if the session is closed, 429."""
     body = call.body
     if wait := parts.guests.take(call.address):
         raise too_fast("Too many guests from this address; wait a little.", wait)
     ref = call.params["ref"]
     found = await parts.sessions.find(call.session_id, UserId(new_id()))
-    # Numbers and names can be guessed: to who comes by one, such a session is not there.
+    # Numbers and names can be guessed, so they admit no guests: the session is reported as unknown.
     if found is None or not (call.by_code or ref == call.session_id):
         raise unknown_session(ref)
     session = found.session
@@ -97,11 +106,12 @@ async def new_guest(parts: TokenParts, call: Call[NewGuest]) -> GuestToken:
         raise Problem(403, "feature_off", "This session takes no guests; log in first.")
     expires_at, login = scoped_end(parts), new_id()
     user = await parts.users.create(User(UserId(new_id()), 0, body.name, None, None, "guest", None, body.colour))
-    # A login that no refresh token continues: so that it can be ended like any other.
+    # The guest never gets this login's refresh token. The login exists so that it can be revoked like any other.
     await parts.users.open_login(login, user.user_id, digest(secrets.token_urlsafe(32)), Millis(expires_at * 1000))
     token = parts.tokens.issue_scoped(user, login, call.session_id, expires_at)
     return GuestToken(token, user, Millis(expires_at * 1000))
 
 
 def scoped_end(parts: TokenParts) -> int:
+    """Return the time at which a new session token expires, in seconds since 1970."""
     return now_millis() // 1000 + parts.settings.auth.session_token_ttl_s

@@ -1,6 +1,5 @@
-"""Sessions as they are: lists of them, one of them, its state for whoever may see it, tickets to its streams.
-
-Each takes its parts and a verified call, and returns plain values for the API's own view to print.
+"""Sessions: lists, single sessions, their state, and tickets to their streams. The functions return plain values, which
+each API prints in its own form.
 """
 
 from collections.abc import Callable, Hashable
@@ -59,11 +58,11 @@ class Slice(Struct, frozen=True, kw_only=True):
     participant: UserId | None = None
     status: Status | None = None
     dialect: str | None = None
-    """Only those made through it."""
+    """Only sessions created through this dialect."""
 
 
 async def sliced(parts: SessionParts, call: Call[Slice]) -> tuple[list[Session], int]:
-    """Give a slice, and how many sessions there are in all."""
+    """Return a slice, and the number of sessions in all. The list is empty if `owner` is not an id."""
     asked = call.body
     if asked.owner is not None and not UUID.fullmatch(asked.owner):
         return [], 0
@@ -71,6 +70,7 @@ async def sliced(parts: SessionParts, call: Call[Slice]) -> tuple[list[Session],
 
 
 async def list_sessions(parts: SessionParts, call: Call[object, SessionQuery]) -> Listed:
+    """Return a page of the sessions that the caller owns or is a participant of, newest first."""
     query = call.query
     found = await parts.sessions.page(
         call.principal.user_id,
@@ -99,7 +99,8 @@ async def find_session(parts: SessionParts, call: Call) -> Session:
 async def state(
     parts: SessionParts, call: Call, encode: Callable[[State, UserId, Millis, dict[Hashable, bytes]], bytes]
 ) -> bytes:
-    """Read a session's state for one who is in it. `encode(state, viewer, now, shared)` prints it."""
+    """Return a session's state as bytes, encoded by `encode(state, viewer, now, shared)` inside the actor. Raise
+    Problem 403, 404, 503."""
     viewer = call.principal.user_id
 
     def view(state: State) -> bytes:
@@ -111,7 +112,7 @@ async def state(
 
 @refuses(unknown_session=404)
 async def find_place(parts: SessionParts, call: Call) -> SessionMembership:
-    """Read a session and the caller's place in it. The caller has just been let in, so nothing is checked."""
+    """Return a session and the caller's membership, without a check: the caller has just joined. Raise Problem 404."""
     found = await parts.sessions.find(call.session_id, call.principal.user_id)
     if found is None:
         raise unknown_session(call.session_id)
@@ -119,23 +120,28 @@ async def find_place(parts: SessionParts, call: Call) -> SessionMembership:
 
 
 async def deleted(parts: LookupParts, call: Call) -> None:
-    """After `session_deleted`: the session is not found any more."""
+    """Forget a session after `session_deleted`: later requests do not find it."""
     parts.session_lookup.forget(call.session_id)
 
 
 class Ticket(Struct, frozen=True):
+    """A ticket to a stream."""
+
     ticket: str
     expires_at: Millis
 
 
 async def ticket(parts: TicketParts, call: Call) -> Ticket:
+    """Create a ticket to the streams of the session."""
     return ticket_for(parts, call.principal, call.session_id)
 
 
 async def own_ticket(parts: TicketParts, call: Call) -> Ticket:
+    """Create a ticket to the caller's own stream of notifications."""
     return ticket_for(parts, call.principal, None)
 
 
 def ticket_for(parts: TicketParts, principal: Principal, session_id: SessionId | None) -> Ticket:
+    """Create a ticket for a session, or without one for the caller's notifications."""
     text, expires_at = parts.tickets.issue(principal, session_id)
     return Ticket(text, Millis(round(expires_at * 1000)))

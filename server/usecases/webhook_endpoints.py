@@ -1,6 +1,6 @@
-"""Webhook endpoints in the API: making, changing, rotating, testing, the delivery log, replays.
+"""Webhook endpoints: creating, changing, rotating and testing them, the delivery log, and replays.
 
-**Law:** everyone sees and changes their own; another's is not found.
+**Law:** callers read and change only their own endpoints; another user's is not found.
 """
 
 import time
@@ -87,14 +87,14 @@ class DeliveryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class WithSecret(Struct, frozen=True):
-    """An endpoint and the secret that it has just got: shown this once."""
+    """An endpoint and its new secret, which no later answer contains."""
 
     endpoint: WebhookEndpoint
     secret: str
 
 
 class Replayed(Struct, frozen=True):
-    """How many deliveries are to be made again. `next`: go on with `since` at this; None: that is all."""
+    """The number of deliveries that are sent again. `next` is the `since` to continue with, or None at the end."""
 
     queued: int
     next: Millis | None
@@ -102,6 +102,7 @@ class Replayed(Struct, frozen=True):
 
 @refuses(invalid=422, not_permitted=403, too_many=409, unknown_webhook=404)
 async def create(parts: WebhookParts, call: Call[NewEndpoint]) -> WithSecret:
+    """Create an endpoint. Raise Problem 403 to a caller who is no teacher, 409 for too many endpoints, 422, 429."""
     body = call.body
     owner_id = call.principal.user_id
     if call.principal.role != "teacher":
@@ -119,7 +120,7 @@ async def create(parts: WebhookParts, call: Call[NewEndpoint]) -> WithSecret:
 
 
 def known_types(parts: WebhookParts, types: list[str]) -> list[str]:
-    """Raises: Problem 422."""
+    """Return event types sorted and without repetitions. Raise Problem 422 for an unknown one."""
     for name in types:
         if name not in parts.webhooks.wanted.every:
             raise Problem(422, "invalid", f"There is no event type {name!r} to be sent.", field="types")
@@ -127,7 +128,7 @@ def known_types(parts: WebhookParts, types: list[str]) -> list[str]:
 
 
 def chosen_secret(text: str | None) -> bytes:
-    """Raises: Problem 422."""
+    """Return the secret in a body as bytes, or a new one. Raise Problem 422 if it is malformed."""
     if text is None:
         return new_secret()
     try:
@@ -139,7 +140,7 @@ def chosen_secret(text: str | None) -> bytes:
 
 
 async def reachable(parts: WebhookParts, principal: Principal, url: str) -> str:
-    """See that a URL may be sent to. Raises: Problem 422, 429."""
+    """Return a URL that deliveries may be sent to. Raise Problem 422 if it may not be, 429."""
     limited(parts, principal)
     try:
         return await parts.webhooks.outward.check(url)
@@ -148,13 +149,15 @@ async def reachable(parts: WebhookParts, principal: Principal, url: str) -> str:
 
 
 def limited(parts: WebhookParts, principal: Principal) -> None:
-    """Count what makes the server look something up or send something at once. Raises: Problem 429."""
+    """Count a request that makes the server resolve a host or send at once. Raise Problem 429 above the limit."""
     if wait := parts.webhooks.probes.take(principal.user_id):
         raise too_fast(f"At most {parts.settings.webhooks.probes_per_minute} a minute.", wait)
 
 
 async def noticed(parts: WebhookParts, owner_id: UserId) -> None:
-    """Have the next commit know of a change. It has been made: a database that is away now is asked again soon."""
+    """Read an owner's subscriptions again, so that the next commit uses them.
+
+    If the database is away, the change stays and is read soon."""
     try:
         await parts.webhooks.wanted.read(owner_id)
     except LogUnavailable:
@@ -162,7 +165,7 @@ async def noticed(parts: WebhookParts, owner_id: UserId) -> None:
 
 
 async def found(parts: WebhookParts, owner_id: UserId, endpoint_id: str) -> WebhookEndpoint:
-    """Raises: Problem 404."""
+    """Return an endpoint of this owner. Raise Problem 404."""
     endpoint = await parts.webhooks.endpoints.find(endpoint_id, owner_id) if UUID.fullmatch(endpoint_id) else None
     if endpoint is None:
         raise unknown(endpoint_id)
@@ -170,16 +173,18 @@ async def found(parts: WebhookParts, owner_id: UserId, endpoint_id: str) -> Webh
 
 
 def unknown(endpoint_id: str) -> Problem:
+    """Return a Problem 404 for an endpoint."""
     return Problem(404, "unknown_webhook", f"There is no webhook {endpoint_id!r} of yours.")
 
 
 @refuses(unknown_webhook=404)
 async def own(parts: WebhookParts, call: Call) -> WebhookEndpoint:
-    """Find the endpoint that the path names. Raises: Problem 404."""
+    """Return the endpoint that the path names. Raise Problem 404."""
     return await found(parts, call.principal.user_id, call.params["webhook_id"])
 
 
 async def page(parts: WebhookParts, call: Call[object, EndpointQuery]) -> Listed:
+    """Return a page of the caller's endpoints, newest first."""
     query = call.query
     before = None if query.cursor is None else int(query.cursor)
     endpoints = await parts.webhooks.endpoints.page(call.principal.user_id, before=before, limit=query.limit + 1)
@@ -188,6 +193,7 @@ async def page(parts: WebhookParts, call: Call[object, EndpointQuery]) -> Listed
 
 @refuses(invalid=422, unknown_webhook=404)
 async def change(parts: WebhookParts, call: Call[ChangeEndpoint]) -> WebhookEndpoint:
+    """Change an endpoint; return it. Disabling it drops the deliveries that wait. Raise Problem 404, 422, 429."""
     body = call.body
     endpoint = await own(parts, call)
     types = None if body.types is None else known_types(parts, body.types)
@@ -208,6 +214,7 @@ async def change(parts: WebhookParts, call: Call[ChangeEndpoint]) -> WebhookEndp
 
 @refuses(unknown_webhook=404)
 async def remove(parts: WebhookParts, call: Call) -> None:
+    """Remove an endpoint and the deliveries that wait for it. Raise Problem 404."""
     endpoint = await own(parts, call)
     await parts.webhooks.endpoints.remove(endpoint.endpoint_id, endpoint.owner_id)
     await noticed(parts, endpoint.owner_id)
@@ -216,6 +223,7 @@ async def remove(parts: WebhookParts, call: Call) -> None:
 
 @refuses(invalid=422, unknown_webhook=404)
 async def rotate(parts: WebhookParts, call: Call) -> WithSecret:
+    """Replace the secret of an endpoint. The old one also signs for a while. Raise Problem 404, 422."""
     secret = chosen_secret(call.body.secret)
     endpoint = await own(parts, call)
     sealed = parts.webhooks.secret_box.encrypt(secret, endpoint.endpoint_id)
@@ -225,7 +233,9 @@ async def rotate(parts: WebhookParts, call: Call) -> WithSecret:
 
 
 async def test(parts: WebhookParts, call: Call, ping: Callable[[str, Millis], bytes]) -> Attempt:
-    """Send a ping now, also to an endpoint that is paused or disabled; say what came of it. `ping` prints its body."""
+    """Send a ping at once, also to a paused or disabled endpoint, and return the result. `ping` encodes its body.
+
+    Raise Problem 404, 429."""
     endpoint = await own(parts, call)
     limited(parts, call.principal)
     at, started = now_millis(), time.perf_counter()
@@ -236,6 +246,7 @@ async def test(parts: WebhookParts, call: Call, ping: Callable[[str, Millis], by
 
 @refuses(unknown_webhook=404)
 async def deliveries(parts: WebhookParts, call: Call[object, DeliveryQuery]) -> Listed:
+    """Return a page of an endpoint's delivery log, newest first. Raise Problem 404."""
     query = call.query
     endpoint = await own(parts, call)
     before = None if query.cursor is None else int(query.cursor)
@@ -247,7 +258,7 @@ async def deliveries(parts: WebhookParts, call: Call[object, DeliveryQuery]) -> 
 
 @refuses(disabled=409, unknown_delivery=404, unknown_webhook=404)
 async def replay(parts: WebhookParts, call: Call) -> DeliveryRecord:
-    """Have one delivery made again, or now."""
+    """Queue a delivery again, due now; return it. Raise Problem 404, 409 if the endpoint is disabled."""
     endpoint = await own(parts, call)
     enabled(endpoint)
     named = parse_message_id(call.params["delivery"])
@@ -261,7 +272,7 @@ async def replay(parts: WebhookParts, call: Call) -> DeliveryRecord:
 
 @refuses(disabled=409, unknown_webhook=404)
 async def replay_since(parts: WebhookParts, call: Call) -> Replayed:
-    """Have everything delivered again that has happened since a time."""
+    """Queue the events since a time again. Raise Problem 404, 409 if the endpoint is disabled, 429."""
     endpoint = await own(parts, call)
     enabled(endpoint)
     limited(parts, call.principal)
@@ -276,6 +287,6 @@ async def replay_since(parts: WebhookParts, call: Call) -> Replayed:
 
 
 def enabled(endpoint: WebhookEndpoint) -> None:
-    """Raises: Problem 409."""
+    """Raise Problem 409 if an endpoint is disabled."""
     if endpoint.disabled is not None:
         raise Problem(409, "disabled", "Nothing is sent to a disabled webhook; enable it first (PATCH `enabled`).")

@@ -1,6 +1,6 @@
-"""Pieces of audio by their numbers, and uploads that a session is to know of: for clients that work so.
+"""Audio by number, and uploads that a session logs or sends: for dialects with numbers instead of ids.
 
-**Law:** an upload that its session does not take leaves nothing in the library.
+**Law:** an upload that its session refuses leaves nothing in the library.
 """
 
 from collections.abc import Awaitable, Callable
@@ -34,7 +34,7 @@ Number = Annotated[int, Meta(ge=1, le=MOST)]
 
 @dataclass(frozen=True, kw_only=True)
 class NumberedAudioParts(LibraryParts, UploadParts, CommandParts):
-    """Pieces of audio by number, uploads that are sent to sessions."""
+    """Audio by number, and uploads that are sent to sessions."""
 
     session_lookup: SessionLookup
 
@@ -63,7 +63,9 @@ class ListQuery(Struct, frozen=True):
 
 
 def numbered(of: Callable[[Call], int | None]) -> Callable[[NumberedAudioParts, Call], Awaitable[str | None]]:
-    """Make what finds the piece whose number a call names; None: it names none. Raises: Problem 404."""
+    """Return a function that returns the id of the audio with the number in a call, or None without a number.
+
+    The function raises Problem 404."""
 
     @refuses(unknown_audio=404)
     async def find(parts: NumberedAudioParts, call: Call) -> str | None:
@@ -74,7 +76,7 @@ def numbered(of: Callable[[Call], int | None]) -> Callable[[NumberedAudioParts, 
 
 
 async def audio_id(parts: NumberedAudioParts, number: int) -> str:
-    """Raises: Problem 404."""
+    """Return the id of audio with this number. Raise Problem 404."""
     found = await parts.audio.id_by_number(number) if 0 < number <= MOST else None
     if found is None:
         raise library.unknown_audio(str(number))
@@ -83,7 +85,7 @@ async def audio_id(parts: NumberedAudioParts, number: int) -> str:
 
 @refuses(kicked=403, unknown_audio=404)
 async def content(parts: NumberedAudioParts, call: Call) -> Content:
-    """Find the content of the piece that the path names, for one who may have it. Raises: Problem 404."""
+    """Return the content of the audio that the path names. Raise Problem 403 to a removed participant, 404."""
     text, principal = call.params["audio_id"], call.principal
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
         raise library.unknown_audio(text)
@@ -94,17 +96,19 @@ async def content(parts: NumberedAudioParts, call: Call) -> Content:
 
 @refuses(kicked=403, unknown_audio=404)
 async def whole(parts: NumberedAudioParts, call: Call) -> Content:
-    """The same, to be shown in its place, and never a part."""
+    """Return content that is displayed inline and ignores Range. Raise Problem 403, 404."""
     return structs.replace(await content(parts, call), whole=True, headers={"Content-Disposition": "inline"})
 
 
 async def mine(parts: NumberedAudioParts, call: Call) -> list[Audio]:
-    """List one's own pieces, newest first."""
+    """Return the caller's own audio, newest first."""
     return await parts.audio.page(call.principal.user_id, before=None, limit=call.query.limit)
 
 
 def filing(kind: Kind, dialect: str) -> Take:
-    """Make what takes an upload that names, if it does, one of the caller's own sessions, whose log then has it."""
+    """Return a function that stores an upload and, if a field names a session of the caller, logs it there.
+
+    The function raises Problem 403, 404, 410, 413, 415, 422, 429."""
 
     async def session_of(parts: NumberedAudioParts, call: Call, text: str) -> str:
         try:
@@ -144,7 +148,9 @@ def filing(kind: Kind, dialect: str) -> Take:
 
 
 def saying(see: See) -> Take:
-    """Make what takes a recording, and sends it as a message; it gives what is seen then."""
+    """Return a function that stores a voice note, sends it as a message and returns `see(state, call)`.
+
+    The function raises Problem 403, 404, 413, 415, 422, 429."""
 
     @refuses(
         invalid=422,
@@ -168,18 +174,19 @@ def saying(see: See) -> Take:
 
 
 async def oneself(call: Call, text: str) -> str:
-    """Raises: Problem 403."""
+    """Return the number in a field. Raise Problem 403 if it is not the caller's."""
     if text != str(call.principal.number):
         raise Problem(403, "somebody_else", "`user_id` is not who the token says you are.", field="user_id")
     return text
 
 
 def track_of(piece: Audio) -> Track:
+    """Return audio as the session machine knows it."""
     return Track(piece.audio_id, piece.title, piece.duration_s, piece.number)
 
 
 async def told(parts: NumberedAudioParts, call: Call, piece: Audio, ask: Callable[[Call], c.Command]) -> Call:
-    """Have a session do something with a piece that has just come; without that it goes again. Raises: Problem."""
+    """Run a command about new audio. Remove the audio if the command fails. Raise Problem."""
     try:
         return await asked(parts, call, ask, None)
     except Problem:

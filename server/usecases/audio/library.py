@@ -1,6 +1,6 @@
-"""The audio library: lists, content, signed URLs; and a session's playback history. `uploads.py` brings pieces in.
+"""The audio library: lists, content, signed URLs, and a session's playback history. `upload.py` adds audio to it.
 
-**Law:** content goes to its owner, and to those whom a session has shown it.
+**Law:** content is served to its owner, and to users to whom a session has made it available.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from storage.sessions import UUID
 
 @dataclass(frozen=True, kw_only=True)
 class LibraryParts(SessionParts):
-    """Pieces of audio, their content and signed URLs."""
+    """Audio files, their content and signed URLs."""
 
     audio: Library
     blobs: Blobs
@@ -56,11 +56,14 @@ class HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class SignedUrl(Struct, frozen=True):
+    """A signed URL of audio content."""
+
     url: str
     expires_at: Millis
 
 
 async def page(parts: LibraryParts, call: Call[object, AudioQuery]) -> Listed:
+    """Return a page of the caller's audio, newest first."""
     query = call.query
     found = await parts.audio.page(
         call.principal.user_id,
@@ -73,16 +76,16 @@ async def page(parts: LibraryParts, call: Call[object, AudioQuery]) -> Listed:
 
 @refuses(kicked=403, unknown_audio=404)
 async def find(parts: LibraryParts, call: Call) -> Audio:
-    """Find the piece that the path names, for one who may read it. Raises: Problem 404, 403."""
+    """Return the audio that the path names. Raise Problem 403 to a caller removed from their session, 404."""
     principal = call.principal
     await require_current(parts, principal)
     found = await readable(parts, call.params["audio_id"], principal.user_id, principal.scope)
-    # Where its owner has filed it is nobody else's business.
+    # Other users do not learn in which session the owner has filed it.
     return found if found.owner_id == principal.user_id else msgspec.structs.replace(found, session_id=None)
 
 
 async def readable(parts: LibraryParts, audio_id: str, user_id: UserId, scope: SessionId | None) -> Audio:
-    """Raises: Problem 404, also for what is not for this user: whether it exists is not theirs to know."""
+    """Return audio that a user may read. Raise Problem 404, also if it exists: other users do not learn that."""
     found = await parts.audio.find(audio_id, user_id, scope) if UUID.fullmatch(audio_id) else None
     if found is None:
         raise unknown_audio(audio_id)
@@ -90,12 +93,15 @@ async def readable(parts: LibraryParts, audio_id: str, user_id: UserId, scope: S
 
 
 def unknown_audio(audio_id: str) -> Problem:
+    """Return a Problem 404 for audio."""
     return Problem(404, "unknown_audio", f"There is no audio {audio_id!r}.", field="audio_id")
 
 
 @refuses(bad_signature=403, expired=403, kicked=403, revoked=401, unauthenticated=401, unknown_audio=404)
 async def content(parts: LibraryParts, call: Call) -> Content:
-    """Find a piece's content for its reader, who is asked anew each time: a URL of someone kicked is over."""
+    """Return the content of audio. Each request is checked again, so a removed participant's URLs stop working.
+
+    Raise Problem 401, 403, 404."""
     audio_id = call.params["audio_id"]
     if call.caller is not None:
         await require_current(parts, call.caller)
@@ -104,7 +110,8 @@ async def content(parts: LibraryParts, call: Call) -> Content:
 
 
 def reader(parts: LibraryParts, call: Call[object, ContentQuery], audio_id: str) -> tuple[UserId, SessionId | None]:
-    """Name who reads, and their credential's scope: a signed URL says, or a bearer token. Raises: Problem 401, 403."""
+    """Return the reader and the scope of their credential, from a signed URL or a bearer token. Raise Problem 401,
+    403."""
     query = call.query
     if query.user is None or query.login is None:
         if call.caller is None:
@@ -118,13 +125,15 @@ def reader(parts: LibraryParts, call: Call[object, ContentQuery], audio_id: str)
 
 
 def resource(audio_id: str, user: str, login: str, session: str | None) -> str:
+    """Return the path of audio content, which a signed URL signs."""
     scope = "" if session is None else f"&session={session}"
     return f"/v1/audio/{audio_id}/content?user={user}&login={login}{scope}"
 
 
 @refuses(kicked=403, unknown_audio=404)
 async def url(parts: LibraryParts, call: Call) -> SignedUrl:
-    """Sign a URL of a piece's content, for `<audio>` elements, which cannot set headers."""
+    """Return a signed URL of audio content, for `<audio>` elements, which cannot set headers. Raise Problem 403,
+    404."""
     audio, principal, urls = await find(parts, call), call.principal, parts.audio_urls
     expires = urls.expiry()
     signed = urls.signed(resource(audio.audio_id, principal.user_id, principal.login, principal.scope), expires)
@@ -133,9 +142,9 @@ async def url(parts: LibraryParts, call: Call) -> SignedUrl:
 
 @refuses(in_use=409, kicked=403, not_permitted=403, unknown_audio=404)
 async def remove(parts: LibraryParts, call: Call) -> None:
-    """Delete one's own piece. Voice messages that sent it stay, without a sound; what is on in a live session stays.
+    """Delete the caller's own audio. Voice messages that contain it stay, without sound.
 
-    Raises: Problem 404, 403, 409."""
+    Raise Problem 403 to other users, 404, 409 while a live session plays it."""
     audio, user_id = await find(parts, call), call.principal.user_id
     if audio.owner_id != user_id:
         raise Problem(403, "not_permitted", "Only its owner may delete a piece of audio.")

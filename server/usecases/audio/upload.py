@@ -1,7 +1,7 @@
-"""Uploads: a form's file into the blob store, looked at on its way, and into the audio library.
+"""Uploads of audio: a form's file is streamed into the blob store, examined on the way, and added to the library.
 
-**Law:** content is never whole in memory; a refused or broken upload leaves no blob, and one whose deletion fails is
-not forgotten.
+**Law:** a file is never held in memory as a whole. A refused or interrupted upload leaves no blob; if the deletion of a
+blob fails, it is tried again later.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 FIELD_BYTES = 4 * 500
 LATE_S = 3_600
-"""What an upload may take beyond its own slowest pace, before its blob counts as left behind."""
+"""The time beyond the slowest allowed upload after which a blob without an owner is deleted."""
 SWEEP_S = 60.0
 SWEPT_AT_ONCE = 100
 UNTITLED = "Untitled"
@@ -52,14 +52,14 @@ Id = Annotated[str, Meta(pattern=f"^{UUID.pattern}$(?!\\n)", description="an id,
 
 @dataclass(frozen=True, kw_only=True)
 class UploadParts(SessionParts):
-    """Uploads of pieces of audio."""
+    """Uploads of audio."""
 
     settings: Settings
     audio: Library
     blobs: Blobs
     uploads: UploadSlots
     commands: Rate
-    """Per user."""
+    """Limits uploads and commands per user."""
 
 
 class AudioForm(Struct, frozen=True, kw_only=True):
@@ -71,19 +71,19 @@ class AudioForm(Struct, frozen=True, kw_only=True):
 
 
 class Allowance(Struct, frozen=True):
-    """How much an upload may bring, and why no more."""
+    """The most bytes that an upload may have, and the refusal of a larger one."""
 
     bytes: int
     refusal: Problem
 
     def check(self, size: int) -> None:
-        """Raises: Problem 413."""
+        """Raise Problem 413 if `size` is too large."""
         if size > self.bytes:
             raise self.refusal
 
 
 class PendingUpload:
-    """An upload on its way to becoming a piece."""
+    """An upload that is not in the library yet."""
 
     def __init__(self, allowance: Allowance) -> None:
         self.audio_id = new_id()
@@ -96,7 +96,7 @@ class PendingUpload:
         self._allowance = allowance
 
     async def checked(self, part: Part) -> AsyncIterator[bytes]:
-        """Pass a file on, as long as it is not too large, once its first bytes say what it is. Raises: Problem."""
+        """Yield the chunks of a file while it is neither too large nor of an unknown type. Raise Problem 413, 415."""
         head = b""
         async for chunk in part.chunks():
             self.size += len(chunk)
@@ -115,7 +115,7 @@ class PendingUpload:
 
 
 def kind_of(head: bytes) -> str:
-    """Raises: Problem 415."""
+    """Return the type of a file that begins with `head`. Raise Problem 415 for an unknown one."""
     kind = probe.kind_of(head)
     if kind is None:
         raise unsupported("The file's content is none of: mp3, wav, m4a, ogg, webm, flac.")
@@ -123,6 +123,7 @@ def kind_of(head: bytes) -> str:
 
 
 def unsupported(detail: str) -> Problem:
+    """Return a Problem 415."""
     return Problem(415, "unsupported_type", detail, field="file")
 
 
@@ -154,7 +155,9 @@ async def upload(parts: UploadParts, call: Call, form: Form) -> Audio:
 
 
 async def store_upload(parts: UploadParts, call: Call, form: Form, wanted: Fields) -> tuple[Audio, Mapping[str, str]]:
-    """Take a piece into the library; give it, and the form's other fields. Raises: Problem."""
+    """Store a file in the caller's library; return it and the form's other fields.
+
+    Raise Problem 408, 413, 415, 422, 429, 503, and what the functions of `wanted` raise."""
     principal = call.principal
     if wait := parts.commands.take(principal.user_id):
         raise too_fast(f"At most {parts.settings.limits.user_commands_per_s} commands a second.", wait)
@@ -165,18 +168,19 @@ async def store_upload(parts: UploadParts, call: Call, form: Form, wanted: Field
         try:
             fields = await received(parts, call, form, draft, wanted)
         except BaseException:
-            # Also when the client has gone, which cancels this.
+            # BaseException: a client that disconnects cancels this task.
             await discard(parts.audio, parts.blobs, draft.blob_key)
             raise
         try:
             return await added(parts, principal, draft, fields), fields
         except Problem:
-            # Only then: after anything else the piece may have been added all the same.
+            # Only after a Problem: after any other error the audio may have been added nevertheless.
             await discard(parts.audio, parts.blobs, draft.blob_key)
             raise
 
 
 async def allowance_of(parts: UploadParts, user_id: UserId) -> Allowance:
+    """Return how much a user may upload now: the limit per file, or the rest of their quota."""
     limits = parts.settings.audio
     left = limits.quota_bytes - await parts.audio.used(user_id)
     if left < limits.max_bytes:
@@ -186,12 +190,13 @@ async def allowance_of(parts: UploadParts, user_id: UserId) -> Allowance:
 
 
 def over_quota(quota_bytes: int) -> Problem:
+    """Return a Problem 413 for a quota that is used up."""
     detail = f"Your pieces together may take {quota_bytes} bytes; delete some first."
     return Problem(413, "quota", detail, field="file")
 
 
 async def received(parts: UploadParts, call: Call, form: Form, draft: PendingUpload, wanted: Fields) -> dict[str, str]:
-    """Read a form, its file into the blob store; give its other fields. Raises: Problem."""
+    """Read a form: store its file, and return its other fields. Raise Problem 413, 415, 422, 503."""
     fields: dict[str, str] = {}
     seen: set[str] = set()
     async for part in form.parts():
@@ -215,7 +220,7 @@ async def received(parts: UploadParts, call: Call, form: Form, draft: PendingUpl
 
 
 async def stored(parts: UploadParts, part: Part, draft: PendingUpload) -> None:
-    """Stream a file into the blob store, and measure it. Raises: Problem."""
+    """Stream a file into the blob store, and measure it. Raise Problem 413, 415, 503."""
     limits = parts.settings.audio
     slowest_s = parts.settings.limits.body_timeout_s + limits.max_bytes / limits.min_bytes_per_s
     await parts.audio.announce(draft.blob_key, slowest_s + LATE_S)
@@ -233,7 +238,7 @@ async def stored(parts: UploadParts, part: Part, draft: PendingUpload) -> None:
 
 
 def measured(blobs: Blobs, draft: PendingUpload) -> probe.AudioInfo:
-    """Raises: NotSound, OSError."""
+    """Return what the content of a stored file reveals. Raise NotSound, OSError."""
     assert draft.kind is not None
     with io.BufferedReader(blobs.open(draft.blob_key, draft.size), probe.BUFFER_BYTES) as file:
         return probe.measured(draft.kind, cast(BinaryIO, file))
@@ -249,7 +254,8 @@ async def titled(call: Call, text: str) -> str:
 
 
 async def session_of(parts: UploadParts, call: Call, text: str) -> str:
-    """Check that a piece may be filed under a session: one that its owner has a part in. Raises: Problem."""
+    """Return a session's id if the caller may read its card, so that audio can be filed there. Raise Problem 403, 404,
+    422."""
     if not UUID.fullmatch(text):
         raise Problem(422, "invalid", "`session_id` must be a session's id.", field="session_id")
     try:
@@ -261,7 +267,7 @@ async def session_of(parts: UploadParts, call: Call, text: str) -> str:
 
 
 async def added(parts: UploadParts, principal: Principal, draft: PendingUpload, fields: dict[str, str]) -> Audio:
-    """Give a stored blob its owner. Raises: Problem."""
+    """Add a stored blob to the library. Raise Problem 413 over the quota, 503 if the upload took too long."""
     quota_bytes = parts.settings.audio.quota_bytes
     assert draft.kind is not None
     audio = Audio(
@@ -287,12 +293,12 @@ async def added(parts: UploadParts, principal: Principal, draft: PendingUpload, 
 
 
 def stem(filename: str) -> str:
-    """Make a title of a file's name, whatever system it comes from."""
+    """Return a title made from a file's name, of any operating system."""
     return probe.clean(PurePath(re.split(r"[/\\]", filename)[-1]).stem)
 
 
 async def discard(library: Library, blobs: Blobs, blob_key: str) -> None:
-    """Delete a blob that has no owner, now or later."""
+    """Delete a blob that has no owner. If that fails, it is deleted later."""
     try:
         await blobs.delete(blob_key)
         await library.deleted(blob_key)
@@ -303,7 +309,7 @@ async def discard(library: Library, blobs: Blobs, blob_key: str) -> None:
 
 
 async def sweeping(library: Library, blobs: Blobs) -> None:
-    """Delete every so often what was left behind: by a crash, or by a store that was away."""
+    """Delete blobs without an owner every `SWEEP_S`, for ever. They are left by crashes and by failed deletions."""
     while True:
         await asyncio.sleep(SWEEP_S)
         try:
@@ -313,5 +319,6 @@ async def sweeping(library: Library, blobs: Blobs) -> None:
 
 
 async def sweep(library: Library, blobs: Blobs) -> None:
+    """Delete up to `SWEPT_AT_ONCE` blobs without an owner. Raise StorageError."""
     for blob_key in await library.loose(SWEPT_AT_ONCE):
         await discard(library, blobs, blob_key)

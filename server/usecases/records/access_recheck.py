@@ -1,4 +1,4 @@
-"""Who may read a session's records, and for how long."""
+"""The periodic access recheck: a long answer ends soon after its reader loses access to the session."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -7,11 +7,13 @@ from server.http.problems import Problem
 from server.streams.slots import SlotRevoked
 
 CHECK_S = 1.0
-"""How often a long answer looks whether its reader may still have it."""
+"""The interval at which a long answer checks that its reader still has access."""
 
 
 def periodic_recheck(check: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
-    """Make what a long answer calls every so often: SlotRevoked, once its reader may not have it any more."""
+    """Return a function that runs `check` at most once per `CHECK_S` and returns at once in between.
+
+    The function raises SlotRevoked if `check` raises a Problem."""
     checked_at = time.monotonic()
 
     async def checked() -> None:

@@ -1,4 +1,6 @@
-"""A recording as an archive to keep."""
+"""Archives of recordings: a recording as a file of lines, for every holder of its signed URL. An archive contains only
+what everyone in the session could see.
+"""
 
 import asyncio
 import contextlib
@@ -22,7 +24,7 @@ from server.usecases.session_access import HistoryParts
 from storage.log.history import ROWS_PER_TURN
 
 TRACKS = 1_000
-"""Pieces of audio that an archive names at most."""
+"""The most audio ids that an archive lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,25 +33,27 @@ class ArchiveParts(HistoryParts, RecordingParts):
 
 
 class Archive(Struct, frozen=True):
-    """How an API prints an archive: a line about the recording, and one per row."""
+    """The lines that an API prints of an archive: one about the recording, and one per event."""
 
     head: Callable[["ArchiveHead"], bytes]
     row: Callable[[VisibleEvent], bytes]
 
 
 class ArchiveHead(Struct, frozen=True):
-    """A recording's first line: what the session was when it began, as everyone saw it."""
+    """The first line of an archive: the recording, and the session's public state when the recording began."""
 
     recording: RecordingRead
     state: State
     chat_count: int
     audio_ids: list[str]
-    """What was on, was put on or was sent, in that order."""
+    """The selected and the sent audio, in order of first use."""
 
 
 @refuses(bad_signature=403, expired=403, unknown_recording=404, unknown_session=404)
 async def archive(parts: ArchiveParts, call: Call[object, SignedQuery], lines: Archive) -> Download:
-    """Give a recording, line by line, to whoever has its URL."""
+    """Return a recording as a download, one line per event.
+
+    Raise Problem 403 for a wrong or expired signature, 404 for an unknown session or recording."""
     query = call.query
     resource = archive_path(call.session_id, recording_number(call.params["recording"]))
     parts.urls.verify(resource, query.expires, query.signature)
@@ -59,7 +63,7 @@ async def archive(parts: ArchiveParts, call: Call[object, SignedQuery], lines: A
     state = await parts.records.state_at(call.session_id, first - 1)
     if state is None:
         raise unknown_session(call.params["ref"])
-    # The code lets people in; an archive may go further than those it is for.
+    # The join code admits people to the session, and archives are often passed on.
     state.session.code = ""
     audio_ids = await audio_in(parts, call.session_id, state, first, upto)
     head = ArchiveHead(
@@ -87,10 +91,13 @@ async def archive(parts: ArchiveParts, call: Call[object, SignedQuery], lines: A
 
 
 def recording_number(text: str) -> int:
+    """Return a recording's number from a path, or 0, which is no recording's number."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 async def audio_in(parts: ArchiveParts, session_id: SessionId, state: State, first: int, upto: int) -> list[str]:
+    """Return the ids of the audio of a recording, at most `TRACKS`: selected when it began, selected later, or sent to
+    everyone as a voice message."""
     found = {} if state.playback is None else {state.playback.track.audio_id: None}
     types = (e.AudioSelected, e.ChatMessage)
     reading = parts.records.parts(session_id, after=first - 1, upto=upto, types=types)

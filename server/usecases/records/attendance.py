@@ -1,4 +1,6 @@
-"""Who was in a session, and when."""
+"""Attendance: the periods in which each participant was in a session. Participants who do not moderate read only their
+own.
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -32,17 +34,19 @@ class AttendanceQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Attended(Struct, frozen=True):
+    """The attendance of a session, and the visits to its room."""
+
     session: Session
     started_at: Millis | None
     until: Millis | None
-    """Up to when it is counted: the session's end, or now."""
+    """The end of the counted time: the session's end, or now."""
     lines: list[attendance.ParticipantAttendance]
     csv: bool
     visits: list[Visit] = []
 
 
 async def attended(parts: AttendanceParts, call: Call[object, AttendanceQuery]) -> Attended:
-    """Say who was there: to owner, hosts and cohosts everyone, to others themselves."""
+    """Return the attendance of all participants to owner, hosts and cohosts, and to other callers their own."""
     query = call.query
     viewer = call.principal.user_id
     now, fold = now_millis(), Attendance()

@@ -1,4 +1,4 @@
-"""Chat and questions of a session."""
+"""The chat and the questions of a session. A direct message is returned only to its sender and its recipient."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -22,6 +22,8 @@ class ChatQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ChatPage(Struct, frozen=True):
+    """A page of the chat. `next` is the `before` of the following page."""
+
     session: Session
     chatted: ChatRows
     messages: list[VisibleEvent]
@@ -30,7 +32,8 @@ class ChatPage(Struct, frozen=True):
 
 
 async def chat(parts: HistoryParts, call: Call[object, ChatQuery], *, direct: bool = True) -> ChatPage:
-    """Give messages, latest first: those to everyone, and with `direct` those to one, for their two sides."""
+    """Return a page of the messages to everyone and, with `direct`, of the direct messages that the caller sent or
+    received."""
     query = call.query
     chatted = await parts.records.chat(
         call.session_id, call.principal.user_id, before=query.before, limit=query.limit + 1, direct=direct
@@ -42,13 +45,15 @@ async def chat(parts: HistoryParts, call: Call[object, ChatQuery], *, direct: bo
 
 
 async def public_chat(parts: HistoryParts, call: Call) -> ChatPage:
-    """The same without direct messages, for clients that know of none."""
+    """Return a page of the messages to everyone, for clients that do not know direct messages."""
     return await chat(parts, call, direct=False)
 
 
 # Any: each API has its own view of a question.
 async def questions(parts: HistoryParts, call: Call, show: Callable[[State, Question, bool], Any]) -> Listed:
-    """List questions, in the order they were asked: those shown to everyone, one's own, and for moderators the rest."""
+    """Return the questions that the caller may read, in the order in which they were asked.
+
+    These are the visible ones and the caller's own; moderators read all. Raise Problem 404, 503."""
     viewer = call.principal.user_id
 
     def view(state: State) -> list[Any]:

@@ -1,4 +1,6 @@
-"""What clients have noted in a session (`log_event`)."""
+"""The events that clients have logged in a session (`log_event`). Moderators read those of all participants, other
+callers their own.
+"""
 
 from msgspec import Struct
 
@@ -9,12 +11,14 @@ from server.usecases.session_access import HistoryParts
 
 
 class ClientEventQuery(Struct, frozen=True, kw_only=True):
+    """Selects the latest events, of one type or of all."""
+
     event_type: str | None = None
     limit: int = 100
 
 
 async def client_events(parts: HistoryParts, call: Call[ClientEventQuery]) -> list[VisibleEvent]:
-    """Read what clients have noted, latest first: everybody's for owner, hosts and cohosts, one's own for others."""
+    """Return the logged events that the caller may read, latest first."""
     query = call.body
     author = await author_filter(parts, call)
     rows = await parts.records.client_events(
@@ -24,11 +28,11 @@ async def client_events(parts: HistoryParts, call: Call[ClientEventQuery]) -> li
 
 
 async def client_event_counts(parts: HistoryParts, call: Call) -> dict[str, int]:
-    """Count by type what `client_events` reads."""
+    """Return how many logged events the caller may read, by type."""
     return await parts.records.client_event_counts(call.session_id, user_id=await author_filter(parts, call))
 
 
 async def author_filter(parts: HistoryParts, call: Call) -> UserId | None:
-    """Say whose notes the caller may read; None: everybody's. Raises: Problem 403, 404."""
+    """Return the only author whose events the caller may read, or None if they may read those of all participants."""
     caller = call.principal.user_id
     return None if call.card.membership.moderates else caller

@@ -1,4 +1,4 @@
-"""The versions of a session's code."""
+"""The versions of a session's code, rebuilt from its log."""
 
 from typing import Annotated
 
@@ -23,7 +23,7 @@ class CodeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @refuses(unknown_version=404)
 async def code_history(parts: HistoryParts, call: Call[object, CodeQuery]) -> Listed:
-    """List versions of the code, latest first."""
+    """Return the versions of the code, latest first, or with `version` that one and its text. Raise Problem 404."""
     query = call.query
     if query.version is not None:
         return Listed([await version(parts, call.session_id, query.version)], None)
@@ -32,7 +32,7 @@ async def code_history(parts: HistoryParts, call: Call[object, CodeQuery]) -> Li
 
 
 async def version(parts: HistoryParts, session_id: SessionId, number: int) -> Edit:
-    """Rebuild a version of the code. Raises: Problem 404."""
+    """Return a version of the code with its text. Raise Problem 404."""
     edit = await parts.records.edit(session_id, number)
     if edit is None:
         raise Problem(404, "unknown_version", f"There is no version {number}.", field="version")

@@ -1,4 +1,4 @@
-"""The whole log of a session, line by line."""
+"""The export of a session: its whole log, one line per event. Access is checked again while the export is sent."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable
@@ -17,7 +17,7 @@ from server.usecases.session_access import HistoryParts, require_membership
 
 
 class Export(Struct, frozen=True):
-    """What an API prints of an export: a line about the session, and one per row."""
+    """The lines that an API prints of an export: one about the session, and one per event."""
 
     head: Callable[[Session, int, Millis], bytes]
     row: Callable[[VisibleEvent], bytes]
@@ -25,7 +25,8 @@ class Export(Struct, frozen=True):
 
 @refuses(kicked=403, not_joined=403, not_permitted=403, unknown_session=404)
 async def export(parts: HistoryParts, call: Call, lines: Export) -> Download:
-    """Give the whole log as it is now, line by line."""
+    """Return the log up to its present end as a download. The download raises SlotRevoked when the caller loses
+    access."""
     ref, session_id, viewer = call.params["ref"], call.session_id, call.principal.user_id
     session = call.card.session
     upto = await parts.records.last_seq(session_id)

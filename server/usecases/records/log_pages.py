@@ -1,6 +1,6 @@
 """A session's log, in pages and in numbers, for its moderators.
 
-**Law:** the content of a direct message is for its two sides; moderators learn only that it was sent.
+**Law:** the content of a direct message is for its sender and its recipient; moderators learn only that it was sent.
 """
 
 from dataclasses import dataclass
@@ -48,19 +48,20 @@ PLAYBACK = ("audio_selected", "audio_play", "audio_pause", "audio_seek")
 
 
 async def lines(parts: LogParts, call: Call[object, LinesQuery]) -> list[Line]:
-    """Read a log, newest first. Whether the caller may has been seen to; `ref` is the session's number."""
+    """Return the latest lines of a log, newest first. `ref` is the session's number. The row has checked the caller's
+    access."""
     query = call.query
     types = None if query.event_type is None else [query.event_type]
     return await parts.logs.latest(int(call.params["ref"]), types=types, limit=query.limit)
 
 
 async def lines_summary(parts: LogParts, call: Call) -> Summary:
-    """Add up what `lines` reads."""
+    """Return the totals of the log that `lines` reads."""
     return await parts.logs.summary(int(call.params["ref"]))
 
 
 async def played(parts: LogParts, call: Call) -> list[Line]:
-    """Read what was played in a session, newest first; for who is in it, or was until its end."""
+    """Return the latest playback lines of a session's log, newest first. The row has checked the caller's access."""
     return await parts.logs.latest(int(call.params["ref"]), types=PLAYBACK, limit=call.query.limit)
 
 
@@ -81,6 +82,7 @@ class LogQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @refuses(invalid=422)
 async def log_page(parts: LogParts, call: Call[object, LogQuery]) -> Listed:
+    """Return a page of a session's log as its reader may see it. Raise Problem 422 for an unknown event type."""
     query = call.query
     rows = await parts.log.page(
         call.session_id,
@@ -97,7 +99,7 @@ async def log_page(parts: LogParts, call: Call[object, LogQuery]) -> Listed:
 
 
 def event_types(listed: str) -> list[str]:
-    """Split names of event types. Raises: Problem 422 for one that there is not."""
+    """Return the event types of a list separated by commas. Raise Problem 422 for an unknown type."""
     types = listed.split(",")
     for name in types:
         if name not in EVENT_TYPES:
@@ -106,4 +108,5 @@ def event_types(listed: str) -> list[str]:
 
 
 async def log_summary(parts: LogParts, call: Call) -> Summary:
+    """Return the totals of a session's log."""
     return await parts.log.summary(call.session_id)

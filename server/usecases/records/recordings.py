@@ -1,8 +1,8 @@
-"""Recordings and replay: an interval of a session's own timeline, as an archive to keep and as a stream to watch.
+"""Recordings: intervals of a session's timeline, which archives and replays read.
 
-**Law:** an archive, and whatever a signed URL leads to, holds what everyone in the session could see: no direct
-messages, nothing of the lobby or of what waits for approval, and of anonymous events not who. A replay shows a reader
-who says who they are what their own stream would have shown them.
+**Law:** an archive, or a replay through a signed URL, contains only what everyone in the session could see: no direct
+messages, nothing about the lobby or about content that waits for approval, and no authors of anonymous events. A replay
+to an authenticated reader contains what that reader's own stream would have contained.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class RecordingParts(SessionParts):
 
 
 class RecordingRead(Struct, frozen=True):
-    """A recording, in its session."""
+    """A recording, its session, and the time of the read."""
 
     session: Session
     recording: Recording
@@ -45,7 +45,7 @@ class RecordingRead(Struct, frozen=True):
 
 
 class Linked(Struct, frozen=True):
-    """A recording, and the URLs that lead to it for whoever has them."""
+    """A recording, and the signed URLs that give access to it without a token."""
 
     found: RecordingRead
     download_url: str
@@ -59,21 +59,25 @@ class SignedQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 def archive_path(session_id: SessionId, recording_id: int) -> str:
+    """Return the path of a recording's archive, which a signed URL signs."""
     return f"/v1/sessions/{session_id}/recordings/{recording_id}/archive"
 
 
 def replay_path(session_id: SessionId, recording_id: int) -> str:
+    """Return the path of a recording's replay, which a signed URL signs."""
     return f"/v1/sessions/{session_id}/replay?recording={recording_id}"
 
 
 async def list_recordings(parts: RecordingParts, call: Call) -> Listed:
+    """Return the recordings of a session, oldest first. Raise Problem 404, 503."""
     session = call.card.session
     now = now_millis()
     return Listed([RecordingRead(session, recording, now) for recording in await recordings(parts, call)], None)
 
 
 async def recordings(parts: RecordingParts, call: Call) -> list[Recording]:
-    """Read a session's recordings, having asked their provider about those that it should have spoken of by now."""
+    """Return the recordings of a session, oldest first. Overdue ones are first asked for at their provider. Raise
+    Problem 404, 503."""
 
     def seen(state: State) -> tuple[Room | None, list[Recording]]:
         return state.session.room, [structs.replace(recording) for recording in state.recordings]
@@ -86,7 +90,7 @@ async def recordings(parts: RecordingParts, call: Call) -> list[Recording]:
 
 
 async def recording_named(parts: RecordingParts, call: Call, recording_id: str | int) -> Recording:
-    """Raises: Problem 404."""
+    """Return the recording with this id. Raise Problem 404, 503."""
     for recording in await recordings(parts, call):
         if str(recording.recording_id) == str(recording_id):
             return recording
@@ -95,6 +99,7 @@ async def recording_named(parts: RecordingParts, call: Call, recording_id: str |
 
 @refuses(unknown_recording=404)
 async def find_recording(parts: RecordingParts, call: Call) -> Linked:
+    """Return the recording that the path names, with signed URLs. Raise Problem 404, 503."""
     session = call.card.session
     recording = await recording_named(parts, call, call.params["recording"])
     urls, expires = parts.urls, parts.urls.expiry()

@@ -1,4 +1,6 @@
-"""A session or a recording of it as a stream to watch, in its own rhythm."""
+"""Replays: a session or a recording as a stream of frames, each sent when it is due. Access is checked again during the
+replay.
+"""
 
 import asyncio
 from collections import deque
@@ -28,7 +30,7 @@ from server.usecases.session_access import require_membership
 from storage.log.event_log import PostgresEventLog
 
 FRESH_S = 2.0
-"""How old rows may be when they are shown: a message can be deleted meanwhile."""
+"""The longest time between reading a row and sending it: a message can be deleted meanwhile."""
 
 
 REPLAY_ROWS = 100
@@ -45,7 +47,7 @@ Position = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayParts(ArchiveParts):
-    """What replays read, and the tickets that open them."""
+    """The sources of replays, and the tickets that open them."""
 
     log: PostgresEventLog
     tickets: Tickets
@@ -67,7 +69,7 @@ class ReplayQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 class Frames(Struct, frozen=True):
-    """How an API prints what a replay has besides a stream's frames."""
+    """The frames that an API prints: those of a live stream, and `gap` and `end` of a replay."""
 
     format: StreamEncoder
     gap: Callable[[Millis, Millis], bytes]
@@ -75,9 +77,11 @@ class Frames(Struct, frozen=True):
 
 
 class Stretch(Struct, frozen=True):
-    """What is played: the rows after one and up to another, the clock starting at a moment.
+    """The rows to replay: those after `after`, up to and including `upto`. `at` is the time at which the replay's clock
+    starts.
 
-    `resumes`: a good cursor, and that of the last row. `lost`: there was a cursor, and it was not good."""
+    `resumes` is the client's valid cursor and the cursor of the last row. `lost`: the client sent a cursor that is not
+    valid."""
 
     after: int
     upto: int
@@ -98,6 +102,7 @@ class Stretch(Struct, frozen=True):
     unknown_session=404,
 )
 async def replay(parts: ReplayParts, call: Call[object, ReplayQuery], frames: Frames) -> Playing:
+    """Return a replay of a session or a recording. Raise Problem 401, 403, 404, 422."""
     query = call.query
     session_id, ref = call.session_id, call.params["ref"]
     reader = await replay_reader(parts, call)
@@ -117,7 +122,7 @@ async def replay(parts: ReplayParts, call: Call[object, ReplayQuery], frames: Fr
 
 
 async def replay_reader(parts: ReplayParts, call: Call[object, ReplayQuery]) -> Principal | None:
-    """Verify who watches; None: whoever has a signed URL. Raises: Problem 401, 403, 404."""
+    """Return the authenticated reader, or None for a valid signed URL. Raise Problem 401, 403, 404."""
     query = call.query
     if query.signature is not None or query.expires is not None:
         parts.urls.verify(replay_path(call.session_id, query.recording or 0), query.expires, query.signature)
@@ -133,7 +138,7 @@ async def replay_reader(parts: ReplayParts, call: Call[object, ReplayQuery]) -> 
 
 
 async def stretch_of(parts: ReplayParts, call: Call[object, ReplayQuery]) -> Stretch:
-    """Find what is to be played. Raises: Problem."""
+    """Return the rows that the query selects. Raise Problem 404 for an unknown recording, 422 for an invalid cursor."""
     query = call.query
     session_id, records = call.session_id, parts.records
     last = await records.last_seq(session_id)
@@ -160,7 +165,8 @@ async def stretch_of(parts: ReplayParts, call: Call[object, ReplayQuery]) -> Str
 
 
 async def resumed(parts: ReplayParts, call: Call, place: str, first: int, upto: int) -> Stretch:
-    """Go on from a cursor; from the beginning if it is not of this log. Raises: Problem 422."""
+    """Return the rows after a cursor, or all rows if the cursor is not one of this log. Raise Problem 422 if it is
+    malformed."""
     cursor = Cursor.parse(place)
     if cursor is None:
         raise Problem(422, "invalid", "`cursor` must be `<epoch>-<seq>`, as in a frame's id.", field="cursor")
@@ -182,14 +188,14 @@ async def play(
     frames: Frames,
     checked: Callable[[], Awaitable[None]],
 ) -> AsyncGenerator[bytes, None]:
-    """Give a stretch in its own rhythm, each frame when it is due."""
+    """Yield the frames of a stretch, each when it is due. Raise SlotRevoked when the reader loses access."""
     loop = asyncio.get_running_loop()
     yield opening(state, stretch, viewer, frames)
     rows: deque[Recorded] = deque()
     read_at, due, before = 0.0, loop.time(), stretch.at
 
     async def fresh() -> None:
-        """Read on, anew if what is held is no longer fresh."""
+        """Read the next rows if there are none, and read them again if they are older than `FRESH_S`."""
         nonlocal rows, read_at
         if not rows or loop.time() - read_at > FRESH_S:
             part = await parts.records.part(state.session.id, after=state.seq, upto=stretch.upto, limit=REPLAY_ROWS)
@@ -216,19 +222,20 @@ async def play(
 
 
 def shown(row: Recorded, state: State, viewer: UserId, format: StreamEncoder) -> bytes | None:
+    """Return the frame of a row, or None if the viewer may not see the event."""
     visible = outgoing(row, state).visible_to(viewer)
     return None if visible is None else format.event(visible, state)
 
 
 def opening(state: State, stretch: Stretch, viewer: UserId, frames: Frames) -> bytes:
-    """Say where it begins: `resumed` after a good cursor, else the state."""
+    """Return the first frames: `resumed` after a valid cursor, otherwise the state."""
     format, here = frames.format, Cursor(state.epoch, state.seq)
     if stretch.resumes is not None:
         since, to = stretch.resumes
         return format.resumed(since, to, to.seq - since.seq)
     place = state.participants.get(viewer)
     if place is not None and place.status == "waiting":
-        # Whoever was in the lobby then has been let in since.
+        # A reader who was in the lobby then has been admitted since. They get the public state.
         viewer = NOBODY
     shared: dict[Hashable, bytes] = {}
     body = format.snapshot(state, viewer, stretch.at, shared)

@@ -1,4 +1,4 @@
-"""A session in numbers."""
+"""The statistics of a session, computed by the database."""
 
 from typing import Any
 
@@ -8,4 +8,5 @@ from server.usecases.session_access import HistoryParts
 
 # Any: JSON, as the database prints it.
 async def statistics(parts: HistoryParts, call: Call) -> Any:
+    """Return the statistics of a session as JSON."""
     return await parts.records.statistics(call.session_id)
