@@ -1,6 +1,6 @@
-"""Why each command may be refused, for descriptions of APIs.
+"""The reasons for which a session may refuse each command, for the descriptions of APIs.
 
-A test compares this with what the source of the aspects raises.
+A test compares them with the reasons that the source of the aspects raises.
 """
 
 from collections.abc import Mapping, Set
@@ -12,9 +12,9 @@ from actors.session.machine import ALLOWED_STATUS
 
 NEVER: Set[Reason] = frozenset()
 PRESENT = frozenset({Reason.KICKED, Reason.NOT_JOINED, Reason.WAITING})
-"""For a command of participants in the session."""
+"""For commands that only participants send."""
 PERMITTED = PRESENT | {Reason.NOT_PERMITTED}
-"""For a command that takes a permission."""
+"""For commands that require a permission."""
 OF_COMMANDS: Mapping[type[c.Command], Set[Reason]] = {
     **dict.fromkeys((c.Tick, c.Disconnect, c.LoseConnections, c.Compact, c.ReportRecording), NEVER),
     **dict.fromkeys((c.Start, c.End, c.Lock, c.Unlock, c.MuteAll, c.LowerAll, c.Typing), PERMITTED),
@@ -73,7 +73,7 @@ OF_COMMANDS: Mapping[type[c.Command], Set[Reason]] = {
 
 
 def reasons(command: type[c.Command]) -> Set[Reason]:
-    """Return every reason for which a session may refuse a command, its status and a removed caller among them."""
+    """Return every reason for which a session may refuse a command, including its status and a kicked caller."""
     allowed = ALLOWED_STATUS[command]
     late = {Reason.ENDED, Reason.CANCELLED} if "ended" not in allowed else NEVER
     early = {Reason.NOT_LIVE} if "scheduled" not in allowed else NEVER
@@ -81,4 +81,4 @@ def reasons(command: type[c.Command]) -> Set[Reason]:
 
 
 ALL: Set[Reason] = frozenset().union(*(reasons(command) for command in get_args(c.WireCommand)))
-"""For any command that clients send."""
+"""Every reason for which a command from a client may be refused."""

@@ -1,7 +1,7 @@
-"""The socket on which clients send commands: `/v1`'s.
+"""The socket of `/v1` on which clients send commands.
 
-**Law:** a command takes the steps of `DirectCommandEndpoint`, in their order. Commands are decided in the order they
-came; each is answered once, after its commit, by the client's own id.
+**Law:** a command takes the steps of `DirectCommandEndpoint` in the same order. Commands are decided in the order in
+which they arrive. Each is answered once, after its commit, under the id that the client chose.
 """
 
 import logging
@@ -33,13 +33,13 @@ SAFE_INT = (1 << 53) - 1
 
 
 class Named(Struct, frozen=True):
-    """What every message of a client has."""
+    """The id, which every message of a client has."""
 
     id: Annotated[str, Meta(min_length=1, max_length=64)] | Annotated[int, Meta(ge=-SAFE_INT, le=SAFE_INT)]
 
 
 class Keyed(Struct, frozen=True):
-    """What one may have besides: the Idempotency-Key. All else is the command's."""
+    """The Idempotency-Key, which a message may have. All other fields belong to the command."""
 
     key: (
         Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[ -~]+$(?!\n)", description="ASCII characters")]
@@ -48,11 +48,11 @@ class Keyed(Struct, frozen=True):
 
 
 ENVELOPE = {field.name for struct in (Named, Keyed) for field in msgspec.structs.fields(struct)}
-"""Names that no command's field may have."""
+"""Fields of the message. No command may have a field with one of these names."""
 
 
 class CommandSocketEndpoint(SocketEndpoint):
-    """Serves a `CommandSocketRoute`."""
+    """Serve a `CommandSocketRoute`."""
 
     _row: CommandSocketRoute
 
@@ -64,16 +64,18 @@ class CommandSocketEndpoint(SocketEndpoint):
         self.keyed = Decoder(Keyed, max_depth=settings.limits.json_depth)
 
     async def listener(self, request: web.Request, principal: Principal, subscriber: Subscriber) -> "CommandListener":
+        """Return the listener for the client's commands. Raise Problem 404 if the session no longer exists."""
         ref = request.match_info["ref"]
         session_id, by_code = await self._services.session_lookup.resolve(ref)
         return CommandListener(self, self._services, principal, subscriber, session_id, by_code, ref)
 
     def printed(self, re: bytes, reply: Reply) -> bytes:
+        """Return the frame of a reply. `re` is the id of its message as JSON."""
         return self._row.answered(re, reply)
 
 
 class CommandListener(Listener):
-    """What one client asks on its socket."""
+    """Reads the commands of one client from its socket."""
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class CommandListener(Listener):
         self.ref = ref
 
     async def take(self, raw: bytes) -> None:
-        """Do what a message says, or say why not."""
+        """Carry out a message, or tell the client why it is refused."""
         asked = SocketCommand(self)
         try:
             await self._take(raw, asked)
@@ -123,7 +125,7 @@ class CommandListener(Listener):
 
 
 class SocketCommand(Pending):
-    """A command that came on a socket."""
+    """A command that arrived on a socket."""
 
     __slots__ = ("_listener", "re")
 
@@ -134,6 +136,7 @@ class SocketCommand(Pending):
         self.re = b"null"
 
     def answer(self, reply: Reply) -> None:
+        """Send the reply to the client and release the message's slot."""
         frame = self._listener.socket.printed(self.re, reply)
         self._listener.subscriber.write(frame, frame)
         self._listener.slots.release()

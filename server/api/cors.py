@@ -1,6 +1,6 @@
-"""Cross-origin requests: which pages from elsewhere may call, and what their answers say of that.
+"""Cross-origin requests: the origins whose pages may call an API, and the headers that tell browsers so.
 
-**Law:** an origin that the settings do not name gets no header of these, so that its browser shows it nothing.
+**Law:** an origin that the settings do not name gets none of these headers, so its browser hides the answer from it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,17 @@ MAX_AGE_S = "600"
 
 
 def origins(settings: Settings, api: Api) -> frozenset[str]:
-    """Give the origins whose pages may call an API; `*` among them is all."""
+    """Return the origins whose pages may call an API. `*` stands for all."""
     return frozenset(settings.server.cors_origins).union(api.cors_origins)
 
 
 def among(origin: str, origins: frozenset[str]) -> bool:
+    """Return whether an origin is among the allowed ones."""
     return "*" in origins or origin in origins
 
 
 def headers(origin: str) -> Mapping[str, str]:
-    """Give what an answer to a page of an allowed origin says, `Vary` apart."""
+    """Return the headers, except `Vary`, of an answer to a page of an allowed origin."""
     return {
         hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: origin,
         hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS: "true",
@@ -35,12 +36,13 @@ def headers(origin: str) -> Mapping[str, str]:
 
 
 def allow(response: web.StreamResponse, origin: str) -> None:
+    """Add the headers for an allowed origin to a response."""
     response.headers.update(headers(origin))
     response.headers.add(hdrs.VARY, hdrs.ORIGIN)
 
 
 def middleware(settings: Settings, apis: Sequence[Api]) -> Middleware:
-    """Let pages from the listed origins call, and answer their preflights."""
+    """Return the middleware that admits pages of allowed origins and answers their preflights."""
     allowed = {api.prefix: origins(settings, api) for api in apis}
 
     @web.middleware

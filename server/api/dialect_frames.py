@@ -1,7 +1,7 @@
-"""Frames of dialects' streams, made from what a dialect says of each event: its name and its data.
+"""Frames of dialects' streams, made from a dialect's table of events: the name and data of each frame.
 
-An event may make no frame, one, or several; the place in the log stands with the last, so that a client that comes
-back after it has missed none.
+An event may have no frame, one, or several. Only the last carries the cursor, so that a client that resumes after it
+has missed none.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,33 +22,34 @@ _encode = msgspec.json.Encoder().encode
 # Any: each dialect has its own shapes, which only its encoder reads.
 Named = tuple[str, Any]
 First = Callable[[State, UserId, Millis], list[Named]]
-"""What a newcomer gets first: frames, by name."""
+"""Returns the first frames of a new subscriber, with their names."""
 Last = Callable[[Bye], Named | None]
-"""What somebody gets last, if anything."""
+"""Returns the last frame of a stream, or None."""
 Write = Callable[[str, bytes, Cursor | None], bytes]
 
 
 def sse(name: str, data: bytes, place: Cursor | None) -> bytes:
+    """Return an SSE event, with the cursor as its id if there is one."""
     at = b"" if place is None else b"id: %d-%d\n" % (place.epoch, place.seq)
     return b"%bevent: %b\ndata: %b\n\n" % (at, name.encode(), data)
 
 
 def typed(name: str, data: bytes, place: Cursor | None) -> bytes:
-    """Write a WebSocket message `{type, data}`."""
+    """Return a WebSocket message `{type, data}`. It has no cursor."""
     return message(b'{"type":%b,"data":%b}' % (_encode(name), data))
 
 
 def stream(
     events: Mapping[type[e.Event], Told], first: First, last: Last, relays: Mapping[type, Relayed]
 ) -> StreamEncoder:
-    """Make the format of an SSE stream."""
+    """Return the encoder of an SSE stream."""
     return _format(sse, events, first, last, relays, b": heartbeat\n\n", sse_chunk)
 
 
 def talk(
     events: Mapping[type[e.Event], Told], first: First, last: Last, relays: Mapping[type, Relayed]
 ) -> StreamEncoder:
-    """Make the format of a socket of `{type, data}` messages."""
+    """Return the encoder of a socket of `{type, data}` messages."""
     return _format(typed, events, first, last, relays, b"", payload)
 
 
@@ -82,7 +83,7 @@ def _format(
         frame = last(reason)
         return b"" if frame is None else written([frame], None)
 
-    # A snapshot is kept as its frames are, until it is known at which place it stands.
+    # Keep the frames of a snapshot apart: its cursor, which the last of them carries, is known only later.
     def snapshot(state: State, viewer: UserId, now: Millis, shared: object) -> bytes:
         return msgspec.msgpack.encode([(name, _encode(data)) for name, data in first(state, viewer, now)])
 

@@ -1,7 +1,7 @@
-"""The generic handlers of what takes its time: blobs, exports and replays.
+"""The handlers for long answers: blobs and exports. Replays (`replay_stream.py`) extend `LongAnswer`.
 
-**Law:** none of it is whole in memory: the next part is made when the one before has gone out. Whoever does not get all
-of it can see that.
+**Law:** no answer is whole in memory: the next part is produced after the one before was sent. A client that does not
+get all of an answer can tell.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from storage.blobs import UnknownBlob
 from storage.errors import StorageError
 
 WRITE_TIMEOUT_S = 60.0
-"""How long the reader of a long answer may read nothing."""
+"""Seconds for which the reader of a long answer may read nothing."""
 
 
 class ContentEndpoint(Endpoint):
-    """Serves a `ContentRoute`."""
+    """Serve a `ContentRoute`."""
 
     _row: ContentRoute
 
@@ -60,7 +60,7 @@ class ContentEndpoint(Endpoint):
         self, request: web.Request, answer: web.StreamResponse, chunks: AsyncIterator[bytes]
     ) -> web.StreamResponse:
         try:
-            # The first before the headers: a store that is away is a problem, not half an answer.
+            # Read the first chunk before the headers are sent: if the store is unavailable, the client gets a problem.
             chunk: bytes | None = await anext(chunks)
         except UnknownBlob as error:
             raise Problem(404, "not_found", "The content has just been deleted.") from error
@@ -69,12 +69,12 @@ class ContentEndpoint(Endpoint):
         await answer.prepare(request)
         try:
             while chunk is not None:
-                # Waits while the client has not read what went before.
+                # This waits until the client has read enough of the earlier parts.
                 async with asyncio.timeout(WRITE_TIMEOUT_S):
                     await answer.write(chunk)
                 chunk = await anext(chunks, None)
         except (TimeoutError, StorageError):
-            # Less than Content-Length: the client sees that it has not got all.
+            # The body is shorter than Content-Length, so the client can tell that it is incomplete.
             if request.transport is not None:
                 request.transport.abort()
         finally:
@@ -83,10 +83,11 @@ class ContentEndpoint(Endpoint):
 
 
 class LongAnswer(Endpoint):
-    """What takes its time, and holds a place among the streams meanwhile."""
+    """Serve an answer that takes long. It counts as one of the reader's streams meanwhile."""
 
     def hold_slot(self, reader: Principal | None, request: web.Request) -> AbstractAsyncContextManager[None]:
-        """Hold one of the reader's stream slots while the block runs. Raise Problem 429, 401; SlotRevoked."""
+        """Hold one of the reader's stream slots while the block runs. Raise Problem 401, 429, and SlotRevoked inside
+        the block."""
         services = self._services
         limit = services.settings.limits.streams_per_user
         return hold_slot(services.hub, services.tokens, self._slot(reader, request), limit=limit)
@@ -95,11 +96,13 @@ class LongAnswer(Endpoint):
         lifetime_s = self._services.settings.streams.lifetime_s
         if reader is not None:
             return StreamSlot(reader.user_id, reader.login, stream_end(reader, lifetime_s))
-        # Nobody is known by a signed URL: its readers are counted by where they are.
+        # A signed URL does not identify its reader: count by address.
         return StreamSlot(self.address(request), "", asyncio.get_running_loop().time() + lifetime_s)
 
 
 class DownloadEndpoint(LongAnswer):
+    """Serve a `DownloadRoute`."""
+
     _row: DownloadRoute
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
@@ -116,11 +119,11 @@ class DownloadEndpoint(LongAnswer):
             async with self.hold_slot(download.reader, request):
                 await answer.prepare(request)
                 async for part in download.parts:
-                    # Waits while the client has not read what went before.
+                    # This waits until the client has read enough of the earlier parts.
                     async with asyncio.timeout(WRITE_TIMEOUT_S):
                         await answer.write(part)
         except (SlotRevoked, TimeoutError, LogUnavailable):
-            # No last chunk: the client sees that it has not got all.
+            # The last chunk is missing, so the client can tell that the body is incomplete.
             if request.transport is not None:
                 request.transport.abort()
         finally:
@@ -129,5 +132,6 @@ class DownloadEndpoint(LongAnswer):
 
 
 async def aclose(parts: AsyncIterator[bytes]) -> None:
+    """Close `parts` if it is a generator."""
     if isinstance(parts, AsyncGenerator):
         await parts.aclose()

@@ -1,4 +1,4 @@
-"""What every handler does first: identify the caller, read what they send, within bounds, and find the session.
+"""The first steps of every handler: identify the caller, read the request within bounds, and find the session.
 
 **Law:** the steps and their order are the same for every route of every API.
 """
@@ -34,16 +34,16 @@ from server.usecases.session_access import require_membership
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SESSION = web.RequestKey("session", str)
 CAMEL = web.RequestKey("camel", bool)
-"""The client wants keys in camelCase."""
+"""Whether the client wants keys in camelCase."""
 KEY_LENGTH = 64
 URLENCODED = "application/x-www-form-urlencoded"
 FORMS = (URLENCODED, "multipart/form-data")
 FIELDS = 64
-"""Fields of a form at most."""
+"""The maximum number of fields in a form."""
 
 
 def within(networks: Sequence[str]) -> Callable[[str], bool]:
-    """Make the test whether an address is in one of these networks."""
+    """Return a function that tests whether an address is in one of these networks."""
     known = [ip_network(network, strict=False) for network in networks]
 
     def test(peer: str) -> bool:
@@ -57,7 +57,7 @@ def within(networks: Sequence[str]) -> Callable[[str], bool]:
 
 
 class Sent(Struct, frozen=True):
-    """A request's body as it came, and the fields of its query and form."""
+    """A request's raw body, and the fields of its query and form."""
 
     raw: bytes
     fields: Mapping[str, str]
@@ -65,7 +65,7 @@ class Sent(Struct, frozen=True):
 
 
 class Endpoint:
-    """What all handlers do first: a request becomes a `Call`, in the same steps for every row of every API."""
+    """Turn a request into a `Call`, in the same steps for every row of every API. Subclasses serve the call."""
 
     def __init__(self, api: Api, row: Row, services: Services) -> None:
         self._api = api
@@ -83,9 +83,10 @@ class Endpoint:
         raise NotImplementedError
 
     async def call(self, request: web.Request) -> Call:
-        """Return the request, verified and decoded: credential, key, query, body, rate, session, scope, what it reads.
+        """Return the verified and decoded request. The steps: credential, key, query, body, rate, session, scope,
+        access.
 
-        Raise Problem, HTTPRequestEntityTooLarge."""
+        Raise Problem if one of them fails, HTTPRequestEntityTooLarge for a large body."""
         row = self._row
         if self.form_identifies(request):
             sent = await self.sent(request)
@@ -117,32 +118,34 @@ class Endpoint:
             call = structs.replace(call, read=read)
         return call
 
-    # Who calls
+    # The caller
 
     def form_identifies(self, request: web.Request) -> bool:
-        """Return whether the form has to be read to know who calls."""
+        """Return whether the caller is identified by a field of the form."""
         return self._api.user_field is not None and self._forms and request.content_type in FORMS
 
     async def principal(self, request: web.Request, fields: Mapping[str, str]) -> Principal | None:
-        """Return the caller, and count what only reads. Raise Problem 401, 403, 422, 429, 503."""
+        """Return the caller, or None for an anonymous one. Count the request if it only reads. Raise Problem 401, 403,
+        422, 429, 503."""
         principal = await self._identity.of(request, fields)
         self.admit_read(request, principal)
         return principal if self._row.names_session else self.in_scope(principal, SessionId(""))
 
     def in_scope(self, principal: Principal | None, session_id: SessionId) -> Principal | None:
-        """Return the caller as this route takes them. Raise Problem 403 if their credential is for another session."""
+        """Return the caller, or None if a public route ignores their credential. Raise Problem 403 for a credential
+        that is for another session."""
         row = self._row
         if principal is None or row.scoped:
             return principal
         if row.public:
-            # A credential for another session says nothing here.
+            # The route needs no credential, so one for another session is ignored.
             return principal if principal.scope in (None, session_id) else None
         principal.require_scope(session_id or None)
         return principal
 
     def address(self, request: web.Request) -> str:
-        """Return the client's address, as limits count it. What a proxy says counts only from a proxy that the settings
-        name."""
+        """Return the client's address, as rate limits count it. `X-Forwarded-For` counts only from a proxy that the
+        settings trust."""
         peer = request.remote or ""
         for hop in reversed(",".join(request.headers.getall("X-Forwarded-For", [])).split(",")):
             before = forwarded_address(hop) if self._trusted(peer) else None
@@ -152,20 +155,20 @@ class Endpoint:
         return limit_key(peer)
 
     def origin(self, request: web.Request) -> str:
-        """Return how the client reaches the server, for links."""
+        """Return the origin at which the client reaches the server, for links."""
         return self._services.settings.server.public_url.rstrip("/") or f"{request.scheme}://{request.host}"
 
-    # How often
+    # Rates
 
     def admit(self, principal: Principal) -> None:
-        """Count what may change something. Raise Problem 429."""
+        """Count a request that may change something. Raise Problem 429."""
         if self._row.method == "GET":
             return
         if wait := self._services.commands.take(principal.user_id):
             raise too_fast(f"At most {self._services.settings.limits.user_commands_per_s} commands a second.", wait)
 
     def admit_read(self, request: web.Request, principal: Principal | None) -> None:
-        """Count what only reads: by user, or by address where the caller has shown no credential. Raise Problem 429."""
+        """Count a request that only reads, by user, or by address without a credential. Raise Problem 429."""
         if self._row.method != "GET":
             return
         services = self._services
@@ -177,12 +180,12 @@ class Endpoint:
             raise too_fast("Too many reads; wait a little.", wait)
 
     def guessed(self, request: web.Request, principal: Principal | None) -> None:
-        """Count a code that led nowhere. Raise Problem 429."""
+        """Count a join code that no session has. Raise Problem 429."""
         for who in (principal and principal.user_id, self.address(request)):
             if who and (wait := self._services.joins.take(who)):
                 raise too_fast("Too many codes that lead nowhere.", wait) from None
 
-    # Which session
+    # The session
 
     # Any: the row says what type the query and the body are decoded to.
     async def session(self, request: web.Request, principal: Principal | None, body: Any) -> tuple[SessionId, bool]:
@@ -194,24 +197,24 @@ class Endpoint:
                 return await self._api.find_session(lookup, ref)
             return await self._api.find_by_code(lookup, ref)
         except Problem:
-            # Guessing codes is slow work, by whichever route and however many accounts.
+            # Limit guesses at join codes on every route, and by address as well as by account.
             if code is not None or self._api.is_guess(ref):
                 self.guessed(request, principal)
             raise
 
-    # What was sent
+    # The content
 
     # Any: the row says what type the query and the body are decoded to.
     def query(self, request: web.Request) -> Any:
         """Return the decoded query. Raise Problem 422."""
         row = self._row
         if row.query is None:
-            # A client that sends a parameter means something by it.
+            # Do not ignore a parameter silently: the client expects it to have an effect.
             unknown = next(iter(request.query), None) if self._api.strict and row.method == "GET" else None
             if unknown is not None:
                 raise Problem(422, "invalid", f"There is no parameter `{unknown}`.", field=unknown, location="query")
             return None
-        # What is sent twice is a list; only a field that takes one makes sense of the comma.
+        # Join repeated parameters with commas: fields that take a list split them again.
         fields = {name: ",".join(request.query.getall(name)) for name in request.query}
         return from_query(fields if self._api.strict else known_fields(fields, row.query), row.query)
 
@@ -221,18 +224,19 @@ class Endpoint:
         row = self._row
         if row.body is None:
             return None
-        # An empty object is what many a client sends that has put everything into the query.
+        # Many clients that put all fields into the query send an empty object as the body.
         if self._forms and (sent.is_form or sent.raw.strip() in (b"", b"{}")):
             return from_query(known_fields(sent.fields, row.body), row.body, "body")
         return self.decoded(b"{}" if row.bare and not sent.raw else sent.raw)
 
     # Any: the row says what type the query and the body are decoded to.
     def decoded(self, raw: bytes) -> Any:
-        """Return a decoded body of JSON. Raise Problem 400, 422."""
+        """Return the decoded JSON body, or None if the row takes none. Raise Problem 400, 422."""
         return None if self._decode is None else self._decode(raw)
 
     async def sent(self, request: web.Request) -> Sent:
-        """Read a request's body, if the row takes one. Raise Problem, HTTPRequestEntityTooLarge."""
+        """Return a request's body, if the row takes one, and its fields. Raise Problem 400, 408, 415,
+        HTTPRequestEntityTooLarge."""
         raw, fields = b"", dict(request.query)
         is_form = self._forms and request.content_type in FORMS
         if is_form:
@@ -246,7 +250,7 @@ class Endpoint:
         return Sent(raw, fields, is_form)
 
     async def form(self, request: web.Request) -> dict[str, str]:
-        """Read the fields of a short form. Raise Problem 400, 408, HTTPRequestEntityTooLarge."""
+        """Return the fields of a short form. Raise Problem 400, 408, HTTPRequestEntityTooLarge."""
         try:
             if request.content_type == URLENCODED:
                 return dict(
@@ -254,7 +258,7 @@ class Endpoint:
                 )
             async with asyncio.timeout(self._body_timeout_s):
                 sent = await request.post()
-        # A field may name a charset that there is not.
+        # LookupError: a field names an unknown charset.
         except (ValueError, LookupError, BadHttpMessage) as error:
             raise Problem(400, "malformed", f"The body is not a form: {error}.") from error
         except TimeoutError as error:
@@ -262,7 +266,7 @@ class Endpoint:
         return {name: value for name, value in sent.items() if isinstance(value, str)}
 
     async def raw(self, request: web.Request) -> bytes:
-        """Read a body as it comes. Raise Problem 400, 408, 415, HTTPRequestEntityTooLarge."""
+        """Return the body as sent. Raise Problem 400, 408, 415, HTTPRequestEntityTooLarge."""
         require_unencoded(request)
         most = self._services.settings.limits.body_bytes
         if (announced := request.content_length or 0) > most:
@@ -278,7 +282,7 @@ class Endpoint:
             raise Problem(400, "malformed", "The body breaks off.", headers={"Connection": "close"}) from error
 
     def upload(self, request: web.Request) -> Form:
-        """Return a body to be read part by part, and at its sender's pace within bounds."""
+        """Return a form that is read part by part. Its sender must keep up a minimum speed."""
         settings = self._services.settings
         return Form(
             request,
@@ -291,29 +295,30 @@ class Endpoint:
         return idempotency_key(request.headers.get("Idempotency-Key")) if self._row.keyed else None
 
     def key(self, request: web.Request, asked: object) -> Key | None:
-        """Return the Idempotency-Key with a digest of what was asked; None: there is no key. Raise Problem 422."""
+        """Return the Idempotency-Key with a digest of `asked`, or None without a key. Raise Problem 422."""
         text = self.key_text(request)
         return None if text is None else Key(text, digest(asked))
 
     # Any: the row says what type the query and the body are decoded to.
     def request_asked(self, request: web.Request, body: Any) -> object:
-        """Return what a request asks for, where no command says it alone: this route, its parameters and this body."""
+        """Return the content of a request that an Idempotency-Key covers, if no command expresses it: route, parameters
+        and body."""
         return [self._row.method, self._row.path, dict(request.match_info), body]
 
     # Any: the row says what type the query and the body are decoded to.
     def response(self, request: web.Request, value: Any) -> web.Response:
-        """Return what a row has come to, as its API prints it."""
+        """Return the response for a row's result."""
         return response(self._api.printed(self._row, value, camel=request.get(CAMEL, False)))
 
 
 def known_fields(fields: Mapping[str, str], type_: type) -> dict[str, str]:
-    """Return the fields that a type has: clients send more than they must."""
+    """Return the fields that a type has. Clients of some APIs also send others."""
     names = {field.encode_name for field in structs.fields(type_)}
     return {name: value for name, value in fields.items() if name in names}
 
 
 def idempotency_key(key: str | None) -> str | None:
-    """Raises: Problem 422."""
+    """Return a valid Idempotency-Key unchanged, and None for None. Raise Problem 422."""
     if key is not None and not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
         raise Problem(
             422, "invalid", f"`Idempotency-Key` must be 1 to {KEY_LENGTH} ASCII characters.", field="Idempotency-Key"
@@ -322,11 +327,12 @@ def idempotency_key(key: str | None) -> str | None:
 
 
 def digest(asked: object) -> str:
-    """Give the same text for the same command or body, however it was written."""
+    """Return a digest that is the same for equal commands or bodies, however the client wrote them."""
     return hashlib.blake2b(msgspec.json.encode(asked, order="deterministic"), digest_size=16).hexdigest()
 
 
 def response(reply: Reply) -> web.Response:
+    """Return the HTTP response for a reply."""
     if reply.body is None:
         return web.Response(status=reply.status, headers=reply.headers)
     return web.Response(body=reply.body, status=reply.status, headers=reply.headers, content_type=reply.content_type)

@@ -1,8 +1,8 @@
-"""The handlers of what is short: commands, creations, readings, actions, uploads, webhooks. Every row of every API is
-served by one of these, or by one in `downloads.py`, `replay_stream.py`, `sse.py` or `websocket.py`
-(`bootstrap/application.py`).
+"""The handlers for short answers: commands, creations, reads, actions, uploads and webhooks.
 
-Each takes the call that `Endpoint` makes of a request, asks a session or a use case, and prints as the row says.
+`bootstrap/application.py` gives every row of every API one of these, or one of `downloads.py`, `replay_stream.py`,
+`sse.py`, `websocket.py` and the modules that extend them. Each handler takes the call that `Endpoint` makes of a
+request, asks a session or runs a use case, and encodes the result as the row says.
 """
 
 import msgspec
@@ -35,20 +35,23 @@ from server.usecases.session_creation import create_session_idempotent
 
 FORM = web.RequestKey("form", Form)
 REPEATED = web.RequestKey("repeated", KeyRow)
-"""What an Idempotency-Key did in a session that has been deleted since, perhaps by that."""
+"""The stored outcome of an Idempotency-Key in a session that was deleted later, or by that request."""
 
 
 class AnyCommandEndpoint(Endpoint):
-    """Sends a command to its session."""
+    """Send a command to its session."""
 
     _row: CommandRoute | DirectCommandRoute
 
     @property
     def reads_session(self) -> bool:
-        """Whether the answer has to do with more than the command, so that a deleted session gives none."""
+        """Return whether the answer contains more than the command's events. If so, a deleted session gives no
+        answer."""
         return False
 
     async def session(self, request: web.Request, principal: Principal | None, body: object) -> tuple[SessionId, bool]:
+        """Return the id of the session, also of a deleted one if the request repeats its Idempotency-Key. Raise Problem
+        404, 429."""
         try:
             return await super().session(request, principal, body)
         except Problem as problem:
@@ -67,7 +70,8 @@ class AnyCommandEndpoint(Endpoint):
     async def ask(
         self, request: web.Request, call: Call, command: Command, key: Key | None, *, has_invitation: bool
     ) -> Outcome:
-        """Return what becomes of a command in its session. Raise Problem."""
+        """Send a command to its session and return the outcome. Raise Problem if the command's inputs cannot be
+        loaded."""
         if (used := request.get(REPEATED)) is not None:
             assert key is not None
             return key.outcome(used)
@@ -80,7 +84,7 @@ class AnyCommandEndpoint(Endpoint):
 def executed(
     principal: Principal, command: Command, key: Key | None, inputs: Fields = NOTHING, *, has_invitation: bool
 ) -> Execute:
-    """Return the message that has a session execute a caller's command."""
+    """Return the message that makes a session execute a caller's command."""
     caller = principal.caller(has_invitation=has_invitation)
     if inputs:
         caller = msgspec.structs.replace(caller, **inputs)
@@ -88,7 +92,7 @@ def executed(
 
 
 class DirectCommandEndpoint(AnyCommandEndpoint):
-    """Serves a `DirectCommandRoute`. Its steps are apart, so that the fast lane and sockets take the very same ones."""
+    """Serve a `DirectCommandRoute`. Its steps are separate methods: the fast lane and sockets use the same ones."""
 
     _row: DirectCommandRoute
 
@@ -101,11 +105,13 @@ class DirectCommandEndpoint(AnyCommandEndpoint):
     def execute(
         self, principal: Principal, by_code: bool, command: Command, key: str | None, inputs: Fields = NOTHING
     ) -> Execute:
+        """Return the message that makes a session execute the command. `inputs` are the command's loaded inputs."""
         used = None if key is None else Key(key, digest(command))
         return executed(principal, command, used, inputs, has_invitation=by_code)
 
     def answered(self, outcome: Outcome, ref: str) -> Reply | None:
-        """Print an outcome that needs nothing looked up; None for the others. Raise Problem."""
+        """Return the reply for an outcome, or None if the reply requires a read from the log. Raise Problem for a
+        refusal."""
         if isinstance(outcome, Repeated):
             return None
         if not isinstance(outcome, Answer):
@@ -113,7 +119,8 @@ class DirectCommandEndpoint(AnyCommandEndpoint):
         return self._row.reply(outcome)
 
     async def reply(self, outcome: Outcome, ref: str, session_id: SessionId, user_id: UserId) -> Reply:
-        """Print any outcome. Raise Problem."""
+        """Return the reply for any outcome; read the events of a repeated key from the log. Raise Problem for a
+        refusal."""
         reply = self.answered(outcome, ref)
         if reply is not None:
             return reply
@@ -124,12 +131,13 @@ class DirectCommandEndpoint(AnyCommandEndpoint):
 
 
 class CommandEndpoint(AnyCommandEndpoint):
-    """Serves a `CommandRoute`."""
+    """Serve a `CommandRoute`."""
 
     _row: CommandRoute
 
     @property
     def reads_session(self) -> bool:
+        """Return whether the row reads the session besides sending the command."""
         row = self._row
         return row.find is not None or row.see is not None or row.reads is not None
 
@@ -140,7 +148,7 @@ class CommandEndpoint(AnyCommandEndpoint):
         if row.find is not None:
             call = structs.replace(call, found=await seen(services, call, row.find))
         command = row.ask(call)
-        # By the command; where that has to do with what the session has become meanwhile, by what was sent.
+        # The key covers the command. If the command depends on what was read first, the key covers the request instead.
         by_command = row.find is None and row.lookup is None
         key = self.key(request, command if by_command else self.request_asked(request, call.body))
         outcome = await self.ask(request, call, command, key, has_invitation=row.has_invitation or call.by_code)
@@ -152,7 +160,7 @@ class CommandEndpoint(AnyCommandEndpoint):
 
 
 class ReadEndpoint(Endpoint):
-    """Serves a `ReadRoute`."""
+    """Serve a `ReadRoute`."""
 
     _row: ReadRoute
 
@@ -164,7 +172,7 @@ class ReadEndpoint(Endpoint):
 
 
 class CreateEndpoint(Endpoint):
-    """Serves a `CreateRoute`."""
+    """Serve a `CreateRoute`."""
 
     _row: CreateRoute
 
@@ -172,7 +180,7 @@ class CreateEndpoint(Endpoint):
         services, row, call = self._services, self._row, await self.call(request)
         call = structs.replace(call, key=self.key(request, self.request_asked(request, call.body)))
         if call.key is not None and not call.principal.login and row.identify is not None:
-            # A caller without a credential is another one each time.
+            # A caller without a credential becomes a new guest with each request, so the key would never match.
             raise Problem(422, "invalid", "An Idempotency-Key takes a token.", field="Idempotency-Key")
         options = structs.replace(row.options(call), dialect=self._api.made_through)
         state = await create_session_idempotent(services, call, row.new(call), options)
@@ -184,7 +192,7 @@ class CreateEndpoint(Endpoint):
 
 
 class ActionEndpoint(Endpoint):
-    """Serves an `ActionRoute`."""
+    """Serve an `ActionRoute`."""
 
     _row: ActionRoute
 
@@ -197,14 +205,18 @@ class ActionEndpoint(Endpoint):
 
 
 class UploadEndpoint(Endpoint):
-    """Serves an `UploadRoute`."""
+    """Serve an `UploadRoute`."""
 
     _row: UploadRoute
 
     def form_identifies(self, request: web.Request) -> bool:
+        """Return whether the caller is identified by a field of the form: only without a token, and only in a trusting
+        API."""
         return self._api.trusting and "Authorization" not in request.headers
 
     async def sent(self, request: web.Request) -> Sent:
+        """Return the fields of the query, and those before the file if they identify the caller. The file is read
+        later."""
         form = request[FORM] = self.upload(request)
         fields = dict(request.query)
         if self.form_identifies(request):
@@ -217,7 +229,7 @@ class UploadEndpoint(Endpoint):
 
 
 class HookEndpoint(Endpoint):
-    """Serves a `HookRoute`."""
+    """Serve a `HookRoute`."""
 
     _row: HookRoute
 

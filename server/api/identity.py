@@ -1,7 +1,7 @@
-"""Who calls a route.
+"""The identity of a route's caller.
 
-**Law:** identity is a verified token's; a name that a client puts beside it has to agree. The name counts by itself
-only in an API that the settings have declared trusting.
+**Law:** a verified token decides who the caller is. A user number that the client sends besides must agree with it. The
+number alone counts only in an API that the settings declare trusting.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,8 @@ class Identity:
         self._services = services
 
     async def of(self, request: web.Request, fields: Mapping[str, str]) -> Principal | None:
-        """Return the caller; None: an anonymous one, where the row is public. `fields` are the query's, and a form's.
+        """Return the caller, or None for an anonymous one on a public row. `fields` are those of the query and of a
+        form.
 
         Raise Problem 401, 403, 422, 503."""
         row, user_field = self._row, self._api.user_field
@@ -51,7 +52,7 @@ class Identity:
         try:
             return await self._services.tokens.verify(bearer_token(header))
         except Problem as problem:
-            # A client that logs in again may still send the token that has expired.
+            # A client that logs in again may still send its expired token.
             if self._row.public and not isinstance(self._row, StreamRoute) and problem.status == 401:
                 return None
             raise
@@ -63,7 +64,7 @@ class Identity:
                 raise Problem(422, "invalid", f"`{field}` must be a user's number.", field=field, location="query")
             user = await self._services.users.find_number(int(named))
             if user is not None and user.role != "guest":
-                # They come by no login, and have none that could end.
+                # This caller has no login that could be closed, and no token that could expire.
                 return Principal(user.user_id, user.number, user.name, user.role, "", float("inf"))
         if self._row.public:
             return None

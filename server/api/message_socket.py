@@ -1,6 +1,6 @@
-"""The socket of `{type, data}` messages, both ways: the dialects'.
+"""The socket of the dialects: `{type, data}` messages in both directions.
 
-**Law:** messages are handled in the order in which they came; one that is refused ends nothing.
+**Law:** messages are handled in the order in which they arrive. A refused message does not end the connection.
 """
 
 import contextlib
@@ -29,21 +29,21 @@ logger = logging.getLogger(__name__)
 
 
 class SocketMessage(Struct, frozen=True):
-    """What every message has; `data` is the type's own."""
+    """The fields that every message has. The type determines the shape of `data`."""
 
     type: Annotated[str, Meta(min_length=1, max_length=64)]
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class MessageSocketEndpoint(SocketEndpoint):
-    """Serves a `MessageSocketRoute`."""
+    """Serve a `MessageSocketRoute`."""
 
     _row: MessageSocketRoute
 
     def __init__(self, api: Api, row: MessageSocketRoute, services: Services) -> None:
         super().__init__(api, row, services)
         depth = services.settings.limits.json_depth
-        # A client that is not ours takes the end of its socket for the end of its token, or of the session.
+        # Clients of dialects assume that their token or the session has ended when the socket ends: set no lifetime.
         self.lifetime_s = math.inf
         self.api = api
         self.row = row
@@ -60,20 +60,21 @@ class MessageSocketEndpoint(SocketEndpoint):
             code = self._row.refusals.get(status)
             if code is None or not web.WebSocketResponse().can_prepare(request):
                 raise
-            # The client's library shows a close code, and of a refused upgrade nothing.
+            # Browsers report a close code to the page, but no detail of a refused upgrade.
             socket = self.socket()
             await socket.prepare(request)
             await socket.close(code=code, message=problem.detail.encode()[:120])
             return socket
 
     async def listener(self, request: web.Request, principal: Principal, subscriber: Subscriber) -> "MessageListener":
+        """Return the listener for the client's messages."""
         caller = None if isinstance(principal, AnonymousViewer) else principal
         call = Call(request.match_info, None, None, caller, SessionId(request[SESSION]), self.address(request))
         return MessageListener(self, call, principal, subscriber)
 
 
 class MessageListener(Listener):
-    """Takes the messages of one client."""
+    """Reads the messages of one client from its socket."""
 
     def __init__(self, socket: MessageSocketEndpoint, call: Call, principal: Principal, subscriber: Subscriber) -> None:
         super().__init__()
@@ -83,6 +84,7 @@ class MessageListener(Listener):
         self._subscriber = subscriber
 
     async def take(self, raw: bytes) -> None:
+        """Carry out a message, or tell the client why it is refused."""
         kind = ""
         try:
             message = self._socket.message(raw)
@@ -112,7 +114,7 @@ class MessageListener(Listener):
         await asked(services, call, frame.ask, frame.find, has_invitation=socket.row.has_invitation)
 
     async def _speaker(self, call: Call) -> Principal:
-        """Return who sends a message that came without a credential. Raise Problem 401."""
+        """Return the sender of a message on a socket without a credential. Raise Problem 401."""
         identify = self._socket.row.identify
         if identify is None:
             raise unauthenticated("You are watching without a token. Open the socket with a token to take part.")

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its line in the log, and refusals in the words of its API."""
+"""Middleware around every request: its id, its line in the log, and refusals in the shape of its API."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 SERVER = "Homeroom"
-"""Instead of aiohttp's name and version, of use to those only who look for holes. The fast lane spares the bytes."""
+"""Sent in place of aiohttp's name and version, which help only attackers. The fast lane sends no such header."""
 
 
 KEY = "Idempotency-Key"
@@ -39,7 +39,7 @@ STATUS_REASONS = {404: ("not_found", "There is nothing at this path; see /docs."
 
 
 def keyless(handler: Handler) -> Handler:
-    """Refuse Idempotency-Keys: who sends one relies on it."""
+    """Return a handler that refuses Idempotency-Keys: a client that sends one relies on it."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         if KEY in request.headers:
@@ -52,13 +52,14 @@ def keyless(handler: Handler) -> Handler:
 def problems(
     apis: tuple[Api, ...], known: Mapping[web.AbstractRoute, tuple[Api, Row]], refusals: Counter[str]
 ) -> Middleware:
-    """Turn every refusal into what its API makes of it, and every surprise into a 500 that is logged once."""
+    """Return the middleware that encodes each refusal as its API does. An unexpected error becomes a 500, logged
+    once."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except Exception as error:  # noqa: BLE001 - `refusal` raises it again where nobody can be told
+        except Exception as error:  # noqa: BLE001 - `refusal` raises it again if the client has disconnected
             problem = refusal(request, error)
             refusals[problem.reason] += 1
             api, row = known.get(request.match_info.route) or (mounting.api_for(apis, request.path), None)
@@ -68,7 +69,7 @@ def problems(
 
 
 def refusal(request: web.Request, error: Exception) -> Problem:
-    """Say what an error is to the client. Raises it again when there is none any more."""
+    """Return the problem that reports an error to the client. Raise the error again if the client has disconnected."""
     match error:
         case Problem():
             return error
@@ -90,10 +91,12 @@ def refusal(request: web.Request, error: Exception) -> Problem:
 
 
 def kept(error: web.HTTPException) -> dict[str, str]:
+    """Return the `Allow` header of an error, if it has one."""
     return {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
 
 
 def printed(problem: Problem) -> web.Response:
+    """Return a problem as a problem+json response."""
     return web.Response(
         body=problem_body(problem),
         status=problem.status,
@@ -103,12 +106,12 @@ def printed(problem: Problem) -> web.Response:
 
 
 def logged(log: RequestLog) -> Middleware:
-    """Give each request an id and a line in the log, and count it."""
+    """Return the middleware that gives each request an id and a line in the log, and counts it."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = request[REQUEST_ID] = new_id()
-        # Not reset: aiohttp runs each request in a task of its own, and some lines are written after this has returned.
+        # Never reset: each request has its own task in aiohttp, which still logs lines after this has returned.
         CURRENT.set(request_id)
         started, status = time.perf_counter(), 499
         try:
@@ -132,14 +135,15 @@ def logged(log: RequestLog) -> Middleware:
 
 
 async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
-    """Headers of every answer, streams included."""
-    # What is refused before there is a handler has none yet.
+    """Set the headers that every answer has, streams included."""
+    # A request that is refused before it reaches a handler has no id yet.
     head(response, request.get(REQUEST_ID) or new_id())
     if origin := request.get(cors.ORIGIN):
         cors.allow(response, origin)
 
 
 def head(response: web.StreamResponse, request_id: str) -> None:
+    """Set a response's request id, its `Server` header and its protection against MIME sniffing."""
     response.headers["X-Request-Id"] = request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers[hdrs.SERVER] = SERVER

@@ -1,4 +1,4 @@
-"""Which API a path belongs to, and that no two APIs claim the same one."""
+"""The API that each path belongs to, and the check that no two APIs claim the same path."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -7,13 +7,13 @@ from server.settings.sections import BadSetting
 
 
 def api_for(apis: Sequence[Api], path: str) -> Api:
-    """Give the API whose prefix is the longest that a path begins with; where none does, the first of all."""
+    """Return the API with the longest prefix of `path`, or the first API if no prefix matches."""
     within = [api for api in apis if path == api.prefix or path.startswith(api.prefix + "/")]
     return max(within, key=lambda api: len(api.prefix), default=apis[0])
 
 
 def paths(api: Api, row: Row) -> tuple[str, ...]:
-    """List the paths of a row: with a slash at its end and without, where the API takes both."""
+    """Return the paths of a row: with and without a slash at the end, if the API accepts both."""
     path = api.prefix + row.path
     if not api.slashes or path == "/":
         return (path,)
@@ -21,7 +21,8 @@ def paths(api: Api, row: Row) -> tuple[str, ...]:
 
 
 def check(apis: Iterable[Api], taken: Iterable[tuple[str, str]]) -> None:
-    """See that every method and path is one API's alone, and none of the server's own. Raises: BadSetting."""
+    """Check that no two APIs claim the same method and path, and that none claims one of the server. Raise
+    BadSetting."""
     claims: list[tuple[str, str, str]] = [("the server itself", method, path) for method, path in taken]
     for api in apis:
         for method, path in wanted(api):
@@ -35,18 +36,18 @@ def check(apis: Iterable[Api], taken: Iterable[tuple[str, str]]) -> None:
 
 
 def check_reads(api: Api) -> None:
-    """Check that every row which reads a session says what. Raise TypeError for a row that does not."""
+    """Check that every row which names a session declares what it reads. Raise TypeError for a row that does not."""
     for row in api.rows:
         if row.names_session and row.reads is None and not isinstance(row, DECIDED_BY_SESSION):
             raise TypeError(f"{api.name}: {row.method} {row.path} names a session and does not say what it reads of it")
 
 
 DECIDED_BY_SESSION = (CommandRoute, DirectCommandRoute, StreamRoute)
-"""Rows that the session itself admits or refuses."""
+"""Kinds of rows whose callers the session itself admits or refuses."""
 
 
 def wanted(api: Api) -> Iterator[tuple[str, str]]:
-    """Give every method and path of an API: its rows', and those that its description is at."""
+    """Yield every method and path of an API: those of its rows, its description and its documentation."""
     for row in api.rows:
         yield row.method, api.prefix + row.path
     for path in (api.description_path, *api.docs_paths):
@@ -54,7 +55,7 @@ def wanted(api: Api) -> Iterator[tuple[str, str]]:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Say whether some path is of both patterns."""
+    """Return whether some path matches both patterns."""
     segments = one.strip("/").split("/"), other.strip("/").split("/")
     return len(segments[0]) == len(segments[1]) and all(
         a == b or a.startswith("{") or b.startswith("{") for a, b in zip(*segments, strict=True)

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, generated from the rows and Structs that serve the routes."""
+"""OpenAPI 3.1 descriptions, generated from the rows and Structs that serve the routes."""
 
 import re
 from collections.abc import Callable
@@ -40,7 +40,7 @@ BINARY = {"audio/*": {"schema": {"type": "string", "format": "binary"}}}
 
 
 def document(api: Api) -> Json:
-    """Describe an API."""
+    """Return the OpenAPI document of an API."""
     types = [
         api.refused,
         *(t for row in api.rows for t in (row.body, row.query, row.answer, form(row)) if t is not None),
@@ -63,6 +63,7 @@ def document(api: Api) -> Json:
 
 # Any: JSON of any shape.
 def operation(api: Api, row: Row, known: dict[int, Any], components: Json) -> Json:
+    """Return the description of a row. `known` has the schemas of types by their `id()`."""
     described: Json = {
         "summary": row.summary,
         "operationId": operation_id(row),
@@ -89,6 +90,7 @@ def operation(api: Api, row: Row, known: dict[int, Any], components: Json) -> Js
 
 # Any: JSON of any shape.
 def body(api: Api, row: Row, known: dict[int, Any]) -> Json:
+    """Return the description of a row's request body."""
     schema = {"schema": known[id(row.body)]}
     if not (api.forms or row.forms):
         return {"required": not row.bare, "content": {"application/json": schema}}
@@ -98,7 +100,7 @@ def body(api: Api, row: Row, known: dict[int, Any]) -> Json:
 
 # Any: JSON of any shape.
 def refusals(api: Api, row: Row, known: dict[int, Any]) -> Json:
-    """Describe every status that a refusal of a row may have."""
+    """Return the descriptions of every status with which a row may refuse."""
     texts: dict[int, set[str]] = {}
     for problem in [*possible(api, row), *[Problem(422, "invalid", "invalid") for _ in cased(api, row)]]:
         reply = api.refusal(problem, row, {"ref": "…"})
@@ -113,7 +115,7 @@ def refusals(api: Api, row: Row, known: dict[int, Any]) -> Json:
 
 
 def possible(api: Api, row: Row) -> list[Problem]:
-    """Return every refusal that a row can come to: those of its kind, and those that its functions say."""
+    """Return every refusal of a row: those of its kind, and those that its functions declare."""
     found = {("too_fast", 429), ("unavailable", 503)}
     for step in (of_caller, of_request, of_session, of_kind):
         found |= step(api, row)
@@ -126,7 +128,7 @@ Found = set[tuple[str, int]]
 
 
 def of_caller(api: Api, row: Row) -> Found:
-    """Return why a caller may be refused, whatever they ask for."""
+    """Return the refusals that depend on the caller alone."""
     found: Found = set()
     if isinstance(row, HookRoute):
         return found
@@ -142,7 +144,7 @@ def of_caller(api: Api, row: Row) -> Found:
 
 
 def of_request(api: Api, row: Row) -> Found:
-    """Return why what was sent may be refused."""
+    """Return the refusals that depend on the content of the request."""
     found: Found = set()
     if row.query is not None or api.cased or (api.strict and row.method == "GET"):
         found.add(("invalid", 422))
@@ -158,7 +160,7 @@ def of_request(api: Api, row: Row) -> Found:
 
 
 def of_session(api: Api, row: Row) -> Found:
-    """Return why the session may not be there for the caller, or refuse their command."""
+    """Return the refusals of the session: it is unknown, the caller may not read it, or it refuses the command."""
     found: Found = {("unknown_session", 404)} if row.names_session else set()
     if isinstance(row.reads, Ask):
         found |= READING[row.reads].items()
@@ -181,7 +183,7 @@ def of_session(api: Api, row: Row) -> Found:
 
 
 def of_kind(api: Api, row: Row) -> Found:
-    """Return why rows of this kind may be refused."""
+    """Return the refusals that all rows of this kind share."""
     match row:
         case CreateRoute():
             return set(refusals_of(create_session_idempotent).items())
@@ -205,16 +207,19 @@ def functions(row: Row) -> list[Callable[..., Any]]:  # Any: functions of every 
 
 # Any: JSON of any shape.
 def form(row: Row) -> Any:
+    """Return the type that documents an upload's form, or None for other rows."""
     return row.form if isinstance(row, UploadRoute) else None
 
 
 def operation_id(row: Row) -> str:
+    """Return the id of an operation, made of its method and the words of its path."""
     words = re.findall(r"[a-z]+", row.path)
     return "_".join([row.method.lower(), *words])
 
 
 # Any: JSON of any shape.
 def answer(row: Row, known: dict[int, Any]) -> Json:
+    """Return the description of a row's success."""
     described: Json = {"description": row.summary}
     if isinstance(row, SocketRoute):
         return described
@@ -232,6 +237,7 @@ def answer(row: Row, known: dict[int, Any]) -> Json:
 
 
 def path_parameters(api: Api, row: Row) -> list[Json]:
+    """Return the descriptions of the parameters in a row's path."""
     return [
         {
             "name": name,
@@ -246,6 +252,7 @@ def path_parameters(api: Api, row: Row) -> list[Json]:
 
 # Any: JSON of any shape.
 def query_parameters(api: Api, row: Row, known: dict[int, Any], components: Json) -> list[Json]:
+    """Return the descriptions of a row's query parameters, and of a stream's `Last-Event-ID`."""
     described = [text("token", "Instead of the `Authorization` header")] if row.query_token else []
     if isinstance(row, StreamRoute):
         described.append(text("cursor", "Where to resume"))
@@ -259,10 +266,12 @@ def query_parameters(api: Api, row: Row, known: dict[int, Any], components: Json
 
 
 def text(name: str, description: str) -> Json:
+    """Return the description of a query parameter that is a string."""
     return {"name": name, "in": "query", "schema": {"type": "string"}, "description": description}
 
 
 def cased(api: Api, row: Row) -> list[Json]:
+    """Return the description of `?case=`, if the API and the row have it."""
     if not api.cased or isinstance(row, STREAMS):
         return []
     schema = {"enum": ["snake", "camel"], "default": "snake"}
@@ -277,17 +286,19 @@ def cased(api: Api, row: Row) -> list[Json]:
 
 
 def header(name: str, description: str, length: int) -> Json:
+    """Return the description of a request header."""
     return {"name": name, "in": "header", "schema": {"type": "string", "maxLength": length}, "description": description}
 
 
 def add(app: web.Application, api: Api) -> None:
+    """Add routes for an API's description and for the redirects to its page in `/docs`."""
     body = msgspec.json.encode(document(api))
 
     async def show(request: web.Request) -> web.Response:
         return web.Response(body=body, content_type="application/json")
 
     async def docs(request: web.Request) -> web.Response:
-        # Relative, so that it leads there behind a proxy that puts something before all paths, too.
+        # A relative URL also works behind a proxy that adds a prefix to all paths.
         up = "../" * (request.path.count("/") - 1)
         return web.Response(status=303, headers={"Location": f"{up}docs?api={api.name}"})
 

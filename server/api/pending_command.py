@@ -1,4 +1,4 @@
-"""A command that was sent to its session, and what becomes of it: the same for the fast lane and the socket."""
+"""A command that was sent to its session and awaits its outcome. The fast lane and the command socket share it."""
 
 import logging
 from typing import Any
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Pending:
-    """Waits for one outcome: the actor sets it as it would a future's result, and it is printed at once."""
+    """Receives one outcome. The actor sets it like the result of a future, and it is encoded at once."""
 
     __slots__ = ("_endpoint", "_execute", "_ref", "_services", "request_id", "session_id")
 
@@ -28,15 +28,17 @@ class Pending:
         self.session_id: Any = None
 
     def answer(self, reply: Reply) -> None:
-        """Tell the caller; a refusal is a reply too."""
+        """Send the reply, which may be a refusal, to the caller."""
         raise NotImplementedError
 
     def refuse(self, problem: Problem) -> None:
+        """Count a refusal and send it to the caller."""
         self._services.requests.counts.refusals[problem.reason] += 1
         body = problem_body(problem)
         self.answer(Reply(problem.status, body, problem.headers, "application/problem+json"))
 
     def send(self, session_id: SessionId, execute: Execute) -> None:
+        """Send the command to its session. If the session cannot accept it, refuse it at once."""
         self.session_id = session_id
         self._execute = execute
         execute.reply = self
@@ -44,26 +46,28 @@ class Pending:
         if session_id in directory:
             refusal = directory.tell(session_id, execute)
         else:
-            # It has to be restored, and a failure to do so is logged.
+            # The session has to be restored. If that fails, the line in the log has the request id.
             with working_for(self.request_id):
                 refusal = directory.tell(session_id, execute)
         if refusal:
             self.set_result(refusal)
 
     def done(self) -> bool:
+        """Return False: a pending command is never cancelled."""
         return False
 
     def set_result(self, outcome: Outcome) -> None:
-        # Else the two keep each other, and thousands of commands wait for a collection that holds the loop for 20 ms.
+        """Encode the outcome and send it to the caller. Never raise: the session's actor calls this."""
+        # Break the reference cycle: otherwise a collection of thousands of commands blocks the loop for 20 ms.
         self._execute.reply = None
-        # Whatever went wrong here would go wrong in the actor that answers, and end it.
+        # An exception that escaped would stop the actor that calls this.
         try:
             reply = None if isinstance(outcome, Fenced) else self._endpoint.answered(outcome, self._ref)
         except Problem as problem:
             self.refuse(problem)
             return
         except Exception:
-            # The actor that calls this works for many requests.
+            # The actor that calls this serves many requests, so its context has another request id.
             with working_for(self.request_id):
                 logger.exception("an answer of session %s cannot be printed", self.session_id)
             self.refuse(Problem(500, "internal", "Something went wrong here."))
@@ -74,7 +78,7 @@ class Pending:
             self.answer(reply)
 
     async def _look_up(self, outcome: Outcome) -> None:
-        """Finish what takes more than printing: a repeated key, or a session that another server took."""
+        """Finish an outcome that requires waiting: a repeated key, or a session that another server has claimed."""
         CURRENT.set(self.request_id)
         try:
             if isinstance(outcome, Fenced):

@@ -1,4 +1,4 @@
-"""Serves replays: the SSE of what has been in a session."""
+"""The handler for replays: the SSE of a session's past events."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,8 @@ from server.streams.slots import SlotRevoked
 
 
 class ReplayEndpoint(LongAnswer):
+    """Serve a `ReplayRoute`."""
+
     _row: ReplayRoute
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:

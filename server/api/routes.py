@@ -1,10 +1,11 @@
-"""The rows that an API consists of, and what distinguishes one API from another.
+"""The rows that make up an API, and the settings that distinguish one API from another.
 
-**Law:** a row says everything about a route: its path, who may call it, its body, query and answer, what of a session
-it reads, and the pure functions in between. A handler that is the same for all APIs does the rest (`api/handlers.py`).
+**Law:** a row declares everything about its route: path, callers, body, query, answer, the access to the session that
+it needs, and the pure functions in between. Handlers that are the same for all APIs do the rest (`handlers.py`,
+`downloads.py`, `replay_stream.py`, `sse.py`, `websocket.py`).
 
-A row's functions that take a `State` run inside the session's actor: they read it, return plain values, and may refuse
-by raising `Problem` or `Rejected`.
+A row's functions that take a `State` run inside the session's actor. They read it, return plain values, and may refuse:
+they raise `Problem` or `Rejected`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -38,32 +39,37 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 UseCase = Callable[[Services, Call], Awaitable[Any]]
 OwnRule = Literal["its own functions"]
 OWN_RULE: OwnRule = "its own functions"
-"""Decide who may read, for a row that a ticket or a signed URL opens, too, or that others than participants may use."""
+"""For rows whose functions check access: a ticket or signed URL opens them, or not only participants may use them."""
 # Any: the functions of one row agree on this type; each row has its own.
 View = Callable[[Any, Call], Any]
-"""Makes what the API prints of the value that a row has come to: a Struct, plain data, or a whole `Reply`."""
+"""Returns what the API encodes of a row's result: a Struct, plain data, or a complete `Reply`."""
 
 
 # Any: the functions of one row agree on this type; each row has its own.
 def as_it_is(value: Any, call: Call) -> Any:
+    """Return the value unchanged."""
     return value
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """What every route has. A path with `{ref}` names a session, and so does `code`, which takes its join code from the
-    body.
+    """The fields that every route has. A path with `{ref}` names a session. With `code`, the body names it by its join
+    code.
 
-    `public`: no credential is needed. `scoped`: a credential for one session will do though the path names none, and
-    the use case minds its scope. `query_token`: the token may come as `?token=`, from clients that cannot set a header.
-    `teachers`: only they may call it.
-    `identify`: with `public`, returns the caller where there is more to it than a credential (`guest_identity.py`).
-    `reads`: what of the session the caller must be allowed to read. Every row that names a session
-    says so, or that its own functions decide; of commands and streams the session decides.
-    `keyed`: it takes an Idempotency-Key; where it does not, one is refused, unless the route only reads.
-    `bare`: no body is as good as `{}`. `forms`: the fields of the body may come as a form or in the query, too.
-    `answer` documents the body of a success. `headers`: sent with it.
-    `errors`: where this route words a refusal differently, by its reason: status and text. `error_body` prints refusals
-    where this route does it unlike all others."""
+    `public`: no credential is needed. `scoped`: a credential for one session is accepted although the path names no
+    session; the use case checks its scope. `query_token`: the token may come as `?token=`, from clients that cannot set
+    a header. `teachers`: only teachers may call it.
+
+    `identify`: returns the caller of a `public` route if a credential alone does not decide (`guest_identity.py`).
+
+    `reads`: the access to the session that the caller needs. Every row that names a session declares it, or `OWN_RULE`.
+    For commands and streams the session decides.
+
+    `keyed`: the route takes an Idempotency-Key. Other routes refuse one, unless they only read. `bare`: an empty body
+    counts as `{}`. `forms`: the body's fields may also come as a form or in the query.
+
+    `answer`: documents the body of a success. `headers`: sent with a success. `errors`: status and text by reason,
+    where this route words a refusal differently. `error_body`: encodes refusals, where this route differs from its API.
+    """
 
     method: Method = "GET"
     path: str
@@ -93,18 +99,21 @@ class Row(Struct, frozen=True, kw_only=True):
 
     @property
     def names_session(self) -> bool:
+        """Return whether the path or the body names a session."""
         return "{ref}" in self.path or self.code is not None
 
 
 class CommandRoute(Row, frozen=True, kw_only=True):
     """A command to a session.
 
-    `lookup` looks something up outside of the session first, such as whose account a number is: `call.known` from then
-    on; `find` in the session, such as whom a number means there: `call.found`. `ask` makes the command, of one of the
-    types in `commands`, or several of them together.
-    Its answer is what `see` sees in the session once the command is committed, or `view` of what `then` gave, which has
-    the other as `call.seen`.
-    `has_invitation`: a caller who finds the session may come in, as if they held its join code."""
+    `lookup` reads something outside of the session first, such as the account with a number: the result is
+    `call.known`. `find` reads something in the session first, such as the participant with a number: the result is
+    `call.found`. `ask` returns the command: one of the types in `commands`, or several of them together.
+
+    The answer is `view` of the result of `then`, or, without `then`, of the result of `see`, which reads the session
+    after the commit. `then` gets that result as `call.seen`.
+
+    `has_invitation`: a caller who can name the session may join, as if they had its join code."""
 
     method: Method = "POST"
     keyed: bool = True
@@ -119,9 +128,11 @@ class CommandRoute(Row, frozen=True, kw_only=True):
 
 
 class DirectCommandRoute(Row, frozen=True, kw_only=True):
-    """A command that is sent as it is, and answered by what it made happen. The fast lane serves these rows, too.
+    """A command that the client sends in its final form. Its answer depends only on its events. The fast lane serves
+    these rows, too.
 
-    `reply` prints that; `repeat` what an Idempotency-Key used before gives, from the events of the first time."""
+    `reply` encodes the answer. `repeat` encodes the answer to a repeated Idempotency-Key, from the events of the first
+    request."""
 
     method: Method = "POST"
     keyed: bool = True
@@ -130,8 +141,8 @@ class DirectCommandRoute(Row, frozen=True, kw_only=True):
 
 
 class CreateRoute(Row, frozen=True, kw_only=True):
-    """A new session. The answer is what `see` makes of its first state, or `view` of what `then` gave, which has the
-    other as `call.seen`."""
+    """A route that creates a session. The answer is `view` of the result of `then`, or, without `then`, of the result
+    of `see` for the first state. `then` gets that result as `call.seen`."""
 
     method: Method = "POST"
     keyed: bool = True
@@ -145,8 +156,8 @@ class CreateRoute(Row, frozen=True, kw_only=True):
 
 
 class ReadRoute(Row, frozen=True, kw_only=True):
-    """Reads a session as it is now. The answer is what `see` sees, or `view` of what `then` gave, which has the other
-    as `call.seen`."""
+    """A route that reads a session as it is now. The answer is `view` of the result of `then`, or, without `then`, of
+    the result of `see`. `then` gets that result as `call.seen`."""
 
     reads: Ask | OwnRule | None = Ask.CARD
     see: See
@@ -155,10 +166,10 @@ class ReadRoute(Row, frozen=True, kw_only=True):
 
 
 class ActionRoute(Row, frozen=True, kw_only=True):
-    """Anything else. `act` is every API's (`usecases/`), `view` is its own.
+    """Any other route. `act` is a use case that all APIs share (`usecases/`); `view` belongs to this API.
 
-    `into` makes of the call the body that `act` takes, where the API's own is another.
-    `text_types`: what the answer may be besides JSON, where the query asks for it: `text/csv`."""
+    `into` returns the body that `act` takes, where this API's own body differs. `text_types`: content types besides
+    JSON that the query may ask for, such as `text/csv`."""
 
     act: UseCase
     # Any: the functions of one row agree on this type; each row has its own.
@@ -168,7 +179,7 @@ class ActionRoute(Row, frozen=True, kw_only=True):
 
 
 class UploadRoute(Row, frozen=True, kw_only=True):
-    """A form with a file, read as it comes. `form` documents its fields."""
+    """A form with a file, which is read while it arrives. `form` documents its fields."""
 
     method: Method = "POST"
     # Any: the functions of one row agree on this type; each row has its own.
@@ -179,27 +190,27 @@ class UploadRoute(Row, frozen=True, kw_only=True):
 
 
 class ContentRoute(Row, frozen=True, kw_only=True):
-    """A blob, whole or in part; HEAD too. With `public`, `act` verifies what the URL itself says."""
+    """A blob, whole or in part, also for HEAD. With `public`, `act` verifies the signed URL."""
 
     act: Callable[[Services, Call], Awaitable[Content]]
 
 
 class DownloadRoute(Row, frozen=True, kw_only=True):
-    """A body in parts, of a session. With `public`, `act` verifies what the URL itself says."""
+    """A body about a session, sent in parts. With `public`, `act` verifies the signed URL."""
 
     act: Callable[[Services, Call], Awaitable[Download]]
     content_type: str
 
 
 class ReplayRoute(Row, frozen=True, kw_only=True):
-    """The SSE of what has happened in a session. `play` verifies a ticket or what the URL itself says."""
+    """The SSE replay of a session. `play` verifies a ticket or the signed URL."""
 
     play: Callable[[Services, Call], Awaitable[Playing]]
     format: StreamEncoder
 
 
 class HookRoute(Row, frozen=True, kw_only=True):
-    """What another service reports: a body as it came, which `act` verifies by its headers; then 200."""
+    """A report from another service. `act` gets the raw body and verifies it by its headers. The answer is 200."""
 
     method: Method = "POST"
     public: bool = True
@@ -207,10 +218,10 @@ class HookRoute(Row, frozen=True, kw_only=True):
 
 
 class StreamRoute(Row, frozen=True, kw_only=True):
-    """The SSE stream of a session. With `public`, a caller without a credential looks on.
+    """The SSE stream of a session. With `public`, a caller without a credential is an anonymous viewer.
 
-    `find` reads the session first, and may refuse. `join`: opening it takes part.
-    `has_invitation`: a caller who finds the session may come in, as if they held its join code."""
+    `find` reads the session first, and may refuse. `join`: opening the stream joins the session. `has_invitation`: a
+    caller who can name the session may join, as if they had its join code."""
 
     format: StreamEncoder
     find: See | None = None
@@ -219,34 +230,34 @@ class StreamRoute(Row, frozen=True, kw_only=True):
 
 
 class UserStreamRoute(StreamRoute, frozen=True, kw_only=True):
-    """The SSE stream of the caller's own notifications. A cursor's first number is here the notification's time."""
+    """The SSE stream of the caller's notifications. The first number of its cursors is a notification's time."""
 
     standing: Callable[[NotificationState], bytes]
-    """Prints the body of the first frame."""
+    """Encodes the body of the first frame."""
     told: Callable[[StoredNotification], bytes]
-    """Prints the frame of a notification."""
+    """Encodes the frame of a notification."""
 
 
 class SocketRoute(StreamRoute, frozen=True, kw_only=True):
-    """A session's stream as a WebSocket, with commands the other way.
+    """A session's stream over a WebSocket, on which the client also sends commands.
 
-    `closes`: the code with which the connection is closed."""
+    `closes`: the close code for each reason why a stream ends."""
 
     status: int = 101
     closes: Mapping[Bye, int]
 
 
 class CommandSocketRoute(SocketRoute, frozen=True, kw_only=True):
-    """A socket on which a client sends commands under names of its own, and is answered under these."""
+    """A socket on which each command has an id chosen by the client, and its answer has the same id."""
 
     commands: DirectCommandRoute
-    """What becomes of a command is what this row says."""
+    """The row that executes the commands and encodes their answers."""
     answered: Callable[[bytes, Reply], bytes]
-    """Prints what comes of the command that the client gave this name (JSON)."""
+    """Encodes the answer to the command with this id (JSON)."""
 
 
 class Frame(Struct, frozen=True):
-    """A type of message that a socket takes. `ask` makes the command of it, the message's data being `call.body`."""
+    """A type of message that a socket accepts. `ask` returns its command; `call.body` is the message's data."""
 
     # Any: the functions of one row agree on this type; each row has its own.
     body: Any
@@ -255,42 +266,43 @@ class Frame(Struct, frozen=True):
 
 
 class MessageSocketRoute(SocketRoute, frozen=True, kw_only=True):
-    """A socket of `{type, data}` messages, both ways, for as long as the token is good.
+    """A socket of `{type, data}` messages in both directions, open until the token expires.
 
-    `other` makes the command of a type that is not in `frames`; without it, and for bad ones, `failed` prints why.
-    `identify` returns who sends a message that comes without a credential."""
+    `other` returns the command for a type that is not in `frames`. If there is no `other`, or the message is refused,
+    `failed` encodes the reason. `identify` returns the sender of a message if the socket was opened without a
+    credential."""
 
     frames: Mapping[str, Frame]
     other: Callable[[str, Call], c.Command] | None = None
     failed: Callable[[Problem, str], bytes | None]
     refusals: Mapping[int, int]
-    """Statuses for which the connection is opened, to be closed at once with this code; others are HTTP answers."""
+    """Close codes by status: the socket is opened and closed at once with the code. Other refusals are HTTP answers."""
 
 
 class Api(Struct, frozen=True, kw_only=True):
-    """One API: rows under a prefix, and how it names sessions, reads requests and prints answers. What is here is what
-    `/v1` does; `Dialect` differs."""
+    """One API: rows under a prefix, how it names sessions, how it reads requests and how it encodes answers. The
+    defaults are those of `/v1`; `Dialect` overrides them."""
 
     name: str
     title: str
     prefix: str
     rows: tuple[Row, ...]
     cors_origins: tuple[str, ...] = ()
-    """Origins allowed here besides those of `[server] cors_origins`."""
+    """Allowed origins in addition to `[server] cors_origins`."""
     open: tuple[str, ...] = ()
-    """Settings that are on and let in callers who are not verified: reported at the start and in `/readyz`."""
+    """Enabled settings that admit unverified callers. They are reported at the start and in `/readyz`."""
     strict: bool = True
-    """Parameters of a query that there are not are refused, where the route only reads."""
+    """Routes that only read refuse unknown query parameters."""
     tickets: bool = True
-    """A single-use `?ticket=` opens its streams, instead of a token."""
+    """A single-use `?ticket=` opens a stream in place of a token."""
     forms: bool = False
-    """On all rows: see `Row.forms`."""
+    """Whether all rows behave as with `Row.forms`."""
     cased: bool = False
-    """`?case=camel` gives keys in camelCase, and takes them."""
+    """`?case=camel` switches the keys of requests and answers to camelCase."""
     user_field: str | None = None
-    """A field with which clients say who they are. It must agree with their token."""
+    """A field in which clients send their user number. It must agree with their token."""
     trusting: bool = False
-    """The user field is believed from clients that have no token."""
+    """Without a token, the user field alone identifies the caller."""
 
     about: str = "Refusals are problem+json (RFC 9457) with a `reason` for programs."
     # Any: the functions of one row agree on this type; each row has its own.
@@ -301,21 +313,22 @@ class Api(Struct, frozen=True, kw_only=True):
 
     @property
     def description_path(self) -> str:
+        """Return the path of this API's OpenAPI description."""
         return "/openapi.json"
 
     @property
     def docs_paths(self) -> tuple[str, ...]:
-        """Paths that lead to this API's page in `/docs`, besides that itself."""
+        """Return further paths that redirect to this API's page in `/docs`."""
         return ()
 
     @property
     def slashes(self) -> bool:
-        """Whether every path is served with a slash at its end, too."""
+        """Return whether every path is also served with a slash at its end."""
         return False
 
     @property
     def made_through(self) -> str | None:
-        """The name under which it creates sessions, if these are its own."""
+        """Return the name that marks sessions as created through this API, or None if it marks none."""
         return None
 
     async def find_session(self, lookup: SessionLookup, ref: str) -> tuple[SessionId, bool]:
@@ -323,16 +336,17 @@ class Api(Struct, frozen=True, kw_only=True):
         return await lookup.resolve(ref)
 
     async def find_by_code(self, lookup: SessionLookup, code: str) -> tuple[SessionId, bool]:
-        """Return the id of the session with a join code, and whether that lets the caller in. Raise Problem 404."""
+        """Return the id of the session with a join code, and whether the code lets the caller join. Raise Problem
+        404."""
         return await lookup.resolve(code)
 
     def is_guess(self, ref: str) -> bool:
-        """Return whether a reference that led nowhere may have been a guess at a join code."""
+        """Return whether a reference to no session may have been a guess at a join code."""
         return CODE.fullmatch(ref) is not None
 
     # Any: the functions of one row agree on this type; each row has its own.
     def printed(self, row: Row, value: Any, *, camel: bool = False) -> Reply:
-        """Print what a row has come to. `camel`: with keys in camelCase."""
+        """Return the reply for a row's result. With `camel`, its keys are in camelCase."""
         if isinstance(value, Reply):
             return value
         if row.status == 204:
@@ -342,14 +356,14 @@ class Api(Struct, frozen=True, kw_only=True):
         return Reply(row.status, msgspec.json.encode(value), row.headers)
 
     def worded(self, problem: Problem, row: Row | None) -> tuple[int, str]:
-        """Return the status and the text of a refusal; without a text, the problem's own detail stands."""
+        """Return the status and the text of a refusal. An empty text stands for the problem's own detail."""
         return problem.status, ""
 
     def refusal(self, problem: Problem, row: Row | None, params: Mapping[str, str]) -> Reply:
-        """Print a refusal. `row` is None where no route was found."""
+        """Return the reply for a refusal. `row` is None if no route matched."""
         return Reply(problem.status, problem_body(problem), problem.headers, "application/problem+json")
 
 
 def under(path: str, *rows: Row) -> tuple[Row, ...]:
-    """Return rows with their paths put under another."""
+    """Return rows with `path` put before their paths."""
     return tuple(structs.replace(row, path=path + row.path) for row in rows)

@@ -1,6 +1,6 @@
-"""The handler of streams: it lets a subscriber in, reads what they missed, and hands the connection over.
+"""Serve streams: admit a subscriber, read the events that they missed, and take the connection over from aiohttp.
 
-Sockets (`websocket.py`) and users' own streams (`notification_stream.py`) build on it.
+Sockets (`websocket.py`) and users' notification streams (`notification_stream.py`) extend this handler.
 """
 
 import asyncio
@@ -31,19 +31,21 @@ from server.usecases.call import Call
 from server.usecases.session_commands import seen
 
 DETACHED = web.RequestKey("detached", bool)
-"""The stream is open, and its connection is no longer aiohttp's."""
+"""Whether the stream is open and its connection no longer belongs to aiohttp."""
 MISSED_ROWS = 5_000
-"""Events that a cursor may be behind; past that a snapshot is shorter."""
+"""How many events a cursor may be behind. Beyond that, a snapshot is shorter."""
 
 
 class Detachable(Protocol):
-    """What a connection (`transport/connection.py`) is to a stream."""
+    """The part of a connection (`transport/connection.py`) that a stream uses."""
 
-    def detach(self, ended: "asyncio.Future[None]", lost: Callable[[], None]) -> None: ...
+    def detach(self, ended: "asyncio.Future[None]", lost: Callable[[], None]) -> None:
+        """Take the connection from aiohttp. The body ends with `ended`. Call `lost` once the connection has closed."""
+        ...
 
 
 class StreamEndpoint(Endpoint):
-    """Serves a `StreamRoute`; sockets and users' own streams build on it."""
+    """Serve a `StreamRoute`. Sockets and notification streams extend it."""
 
     _row: StreamRoute
     subscriber: type[Subscriber] = Subscriber
@@ -61,18 +63,18 @@ class StreamEndpoint(Endpoint):
         return await self._serve(request, principal, session_id, self.cursor(request))
 
     def cursor(self, request: web.Request) -> Cursor | None:
-        """Return where a client resumes. Raise Problem 422."""
+        """Return the cursor from which the client resumes, or None. Raise Problem 422 for a malformed one."""
         return cursor_of(request)
 
     async def entry(self, request: web.Request) -> tuple[Principal, SessionId]:
-        """Return the subscriber and the id of the session. Raise Problem."""
+        """Return the subscriber and the id of the session. Raise Problem if the caller may not open the stream."""
         services = self._services
         ticket = request.query.get("ticket") if self._api.tickets else None
         principal = None
         if ticket is None:
             principal = await self.principal(request, request.query)
         else:
-            # Whose it is shows only once the session has been found.
+            # A ticket is redeemed for a known session: until then the caller is only an address.
             self.admit_read(request, None)
         session_id, _ = await self.session(request, principal, None)
         if ticket is not None:
@@ -82,9 +84,9 @@ class StreamEndpoint(Endpoint):
         return principal or anonymous_viewer(session_id, self.address(request)), session_id
 
     async def look(self, request: web.Request, principal: Principal | None, session_id: SessionId) -> None:
-        """Read the session as the row says, which may refuse. `principal` is None for an anonymous viewer.
+        """Run the row's `find` on the session. `principal` is None for an anonymous viewer.
 
-        Raise Problem."""
+        Raise Problem if the row refuses the caller."""
         if self._row.find is not None:
             address, since = self.address(request), resume_cursor(request)
             call = Call(request.match_info, None, None, principal, session_id, address, last_event_id=since)
@@ -96,8 +98,8 @@ class StreamEndpoint(Endpoint):
         with self.counted(principal, cursor) as subscriber:
             await self._attach(subscriber, principal, session_id, request.match_info["ref"])
             if subscriber.anonymous:
-                # The session does not know of them: from here on, a door that is shut sends them away; one that was
-                # shut just before has not.
+                # From here on, an anonymous viewer is disconnected when the session revokes guest access. Check again:
+                # it may have done so just before.
                 await self.look(request, None, session_id)
             missed = b"" if subscriber.missing is None else await self._missed(subscriber, session_id)
             if missed is not None:
@@ -107,7 +109,8 @@ class StreamEndpoint(Endpoint):
 
     @contextlib.contextmanager
     def counted(self, principal: Principal, cursor: Cursor | None) -> Iterator[Subscriber]:
-        """Count a stream among its user's, until it ends. Raises: Problem 429, 401."""
+        """Count a stream for its user until the block ends. Raise Problem 429 for too many streams, 401 after a
+        logout."""
         services = self._services
         hub, settings = services.hub, services.settings
         subscriber = self.subscriber(
@@ -123,7 +126,7 @@ class StreamEndpoint(Endpoint):
             most = settings.limits.streams_per_user
             raise Problem(429, "too_many_streams", f"You have {most} streams open, as many as you may.", retry_s=5)
         try:
-            # From here on a logout finds the stream; one that came just before has not.
+            # From here on, a logout ends the stream. Check again: it may have happened just before.
             services.tokens.require_open(principal.login)
             yield subscriber
         finally:
@@ -142,7 +145,8 @@ class StreamEndpoint(Endpoint):
         await subscriber.attached
 
     async def _missed(self, subscriber: Subscriber, session_id: SessionId) -> bytes | None:
-        """Read from the log what came between a cursor and the stream; None: the cursor is not of this log."""
+        """Read from the log the events between a cursor and the stream. Return None if the cursor is from another log,
+        or is too far behind."""
         cursor, upto = subscriber.cursor, subscriber.missing
         assert cursor is not None
         assert upto is not None
@@ -170,7 +174,7 @@ class StreamEndpoint(Endpoint):
             }
         )
         stream.enable_chunked_encoding()
-        # The connection ends with the stream. Unsaid, a client or proxy might send its next request just then.
+        # The connection ends with the stream. Without this header, a client or proxy might reuse it for a request.
         stream.force_close()
         await stream.prepare(request)
         transport = request.transport
@@ -182,13 +186,13 @@ class StreamEndpoint(Endpoint):
         hub = self._services.hub
         connection = cast(Detachable, transport.get_protocol())
         connection.detach(subscriber.closed, lambda: hub.unregister(subscriber))
-        # Until aiohttp cancels this. Not for `closed`: it would be cancelled with us.
+        # Wait until aiohttp cancels this handler. To await `closed` would cancel it, too.
         await asyncio.get_running_loop().create_future()
         return stream
 
 
 def cursor_of(request: web.Request) -> Cursor | None:
-    """Read where a client wants to go on from. Raises: Problem 422."""
+    """Return the cursor from which a client resumes, or None. Raise Problem 422 for a malformed one."""
     place = resume_cursor(request)
     cursor = None if place is None else Cursor.parse(place)
     if place is not None and cursor is None:
@@ -197,14 +201,17 @@ def cursor_of(request: web.Request) -> Cursor | None:
 
 
 def resume_cursor(request: web.Request) -> str | None:
+    """Return the cursor as the client sent it: `Last-Event-ID`, or else `?cursor=`."""
     return request.headers.get("Last-Event-ID") or request.query.get("cursor")
 
 
 def bound_connection(request: web.Request, services: Services) -> None:
-    """Bound what the kernel keeps for a reader who does not read, and how long for one who has disappeared.
+    """Limit how many unsent bytes the kernel buffers for a slow client, and how long it waits for one that has
+    disappeared.
 
-    Left alone it keeps megabytes, and tries for a quarter of an hour to deliver what nobody acknowledges. Between two
-    heartbeats nothing need be on its way: with half an interval, a client is gone after one and a half."""
+    By default the kernel buffers megabytes, and resends unacknowledged data for a quarter of an hour. The timeout is
+    half a heartbeat interval, because nothing need be in transit between two heartbeats: a client that has disappeared
+    is dropped after one and a half intervals."""
     if request.transport is None:
         return
     settings = services.settings.streams
@@ -215,7 +222,8 @@ def bound_connection(request: web.Request, services: Services) -> None:
 
 
 def stream_end(principal: Principal, lifetime_s: float) -> float:
-    """Say when a stream ends, in loop time: with its token, or earlier; spread, so that not all end together."""
+    """Return when a stream ends, in loop time: when its token expires, or earlier, at the end of its lifetime. The
+    lifetime is random within a range, so that streams do not all end together."""
     loop = asyncio.get_running_loop()
     left = principal.expires_at - time.time()
     return loop.time() + min(left, lifetime_s * random.uniform(0.9, 1.0))  # noqa: S311 - only spreads load

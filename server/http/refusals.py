@@ -1,6 +1,6 @@
-"""What a function may refuse a request for, said next to it: for the descriptions of APIs.
+"""The refusals of functions, declared next to them, for the descriptions of APIs.
 
-A test compares what is said here with what the source of each function can raise.
+A test compares each declaration with the refusals that the function's source can raise.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from actors.session.access import Ask
 
-F = TypeVar("F", bound=Callable[..., Any])  # Any: it says this of functions of every signature
+F = TypeVar("F", bound=Callable[..., Any])  # Any: functions of every signature are decorated
 Refusals = Mapping[str, int]
 """Statuses by reason."""
 READING: Mapping[Ask, Refusals] = {
@@ -19,11 +19,11 @@ READING: Mapping[Ask, Refusals] = {
         Ask.MODERATION: {"not_permitted": 403}, Ask.OWNERSHIP: {"not_owner": 403},
     }.items()
 }  # fmt: skip
-"""What a caller who may not read something of a session is refused for."""
+"""The refusals of a caller who may not read a part of a session."""
 
 
 def refuses(**refusals: int) -> Callable[[F], F]:
-    """Return a decorator that says what a function refuses for: reasons with their statuses."""
+    """Return a decorator that declares the refusals of a function: reasons with their statuses."""
 
     def decorate(function: F) -> F:
         function.__dict__["refusals"] = refusals
@@ -32,8 +32,8 @@ def refuses(**refusals: int) -> Callable[[F], F]:
     return decorate
 
 
-def refusals_of(function: Callable[..., Any] | None) -> Refusals:  # Any: as above
-    """Return what a function says that it refuses for; nothing for one that says nothing."""
+def refusals_of(function: Callable[..., Any] | None) -> Refusals:  # Any: functions of every signature
+    """Return the declared refusals of a function, or none if it declares none."""
     while isinstance(function, partial):
         function = function.func
     said: Refusals = getattr(function, "refusals", {})

@@ -1,7 +1,7 @@
-"""Which refusals a function can come to, by reading its source and that of the project's functions which it mentions.
+"""The refusals that a function can raise, read from its source and that of the project's functions which it mentions.
 
-It follows names, module attributes, `parts.part.method` and `self.method`. What it cannot follow, a reason that is
-computed, is listed in `COMPUTED`.
+It follows names, module attributes, `parts.part.method` and `self.method`. It cannot follow computed reasons:
+`COMPUTED` lists them.
 """
 
 import ast
@@ -31,7 +31,7 @@ COMPUTED: dict[str, set[Refusal]] = {
     "server.usecases.room_access.met": {("waiting", 403), ("kicked", 403)},
     "actors.session.aspects.lifecycle.closed_rejection": {("ended", 410), ("cancelled", 410)},
 }
-"""Reasons that the source names by an expression."""
+"""Refusals whose reason is computed in the source."""
 OPAQUE: set[Any] = {
     machine.decide,
     machine.apply,
@@ -40,12 +40,13 @@ OPAQUE: set[Any] = {
     read_state,
     require_membership,
 }
-"""The first three refuse by the command, for which there is a table; `problem_of` passes on what others raise,
-`read_state` what its view raises. `require_membership` refuses by what is asked for: for that there is a table, too."""
+"""Functions that are not followed. The refusals of the first three depend on the command, and those of
+`require_membership` on the access that is asked for: tables list both. `problem_of` and `read_state` only pass on the
+refusals of others."""
 
 
 def commands(function: Callable[..., Any]) -> frozenset[type[c.Command]]:
-    """Return the types of all commands that a function can make."""
+    """Return the types of all commands that a function can create."""
     found: set[type[c.Command]] = set()
     for one, names, _ in reachable(function):
         for node in ast.walk(tree_of(one)):
@@ -58,7 +59,7 @@ def commands(function: Callable[..., Any]) -> frozenset[type[c.Command]]:
 
 
 def raised(function: Callable[..., Any]) -> frozenset[Refusal]:
-    """Return all refusals that a function can come to."""
+    """Return all refusals that a function can raise."""
     found: set[Refusal] = set()
     for one, names, _ in reachable(function):
         found |= COMPUTED.get(f"{one.__module__}.{one.__qualname__}", set())
@@ -69,11 +70,11 @@ def raised(function: Callable[..., Any]) -> frozenset[Refusal]:
 
 
 Reached = tuple[types.FunctionType, dict[str, Any], Any]
-"""A function, what its names mean, and the class that it is a method of."""
+"""A function, the values of its names, and the class that it is a method of."""
 
 
 def reachable(function: Any) -> Iterator[Reached]:
-    """Yield a function, and the project's functions that it mentions, and so on."""
+    """Yield a function, the project's functions that it mentions, those that they mention, and so on."""
     waiting, visited = [function], set()
     while waiting:
         one = waiting.pop()
@@ -95,12 +96,12 @@ def reachable(function: Any) -> Iterator[Reached]:
 
 
 def tree_of(function: types.FunctionType) -> ast.AST:
-    """Return the syntax tree of a function. A lambda's source is the statement that it stands in."""
+    """Return the syntax tree of a function. The source of a lambda is the statement that contains it."""
     source = textwrap.dedent(inspect.getsource(function))
     try:
         tree = ast.parse(source)
     except SyntaxError:
-        # A lambda among a call's arguments: the first expression in it that can be parsed.
+        # A lambda among the arguments of a call: find the longest expression that can be parsed.
         start = source.index("lambda")
         for end in range(len(source), start, -1):
             try:
@@ -116,7 +117,7 @@ def tree_of(function: types.FunctionType) -> ast.AST:
 
 
 def owner_of(function: types.FunctionType) -> Any:
-    """Return the class that a method belongs to; None for a function of a module."""
+    """Return the class of a method, or None for a function of a module."""
     module = inspect.getmodule(function)
     name, _, rest = function.__qualname__.partition(".")
     owner = getattr(module, name, None)
@@ -124,7 +125,7 @@ def owner_of(function: types.FunctionType) -> Any:
 
 
 def refusals(call: ast.Call, names: dict[str, Any]) -> Iterator[Refusal]:
-    """Yield the refusals that a call makes."""
+    """Yield the refusals that a call creates."""
     made = names.get(call.func.id) if isinstance(call.func, ast.Name) else None
     if made is require_membership and isinstance(call.args[1], ast.Attribute):
         yield from READING[Ask[call.args[1].attr]].items()
@@ -140,7 +141,7 @@ def refusals(call: ast.Call, names: dict[str, Any]) -> Iterator[Refusal]:
 
 
 def targets(node: ast.Name | ast.Attribute, names: dict[str, Any], owner: Any) -> Iterator[Any]:
-    """Yield the functions that a name leads to."""
+    """Yield the functions that a name refers to."""
     match node:
         case ast.Name(id=name):
             target = names.get(name)

@@ -1,19 +1,20 @@
-"""A file that can be read only so much of, and only for so long: what measuring content may cost."""
+"""A file with a budget of bytes and of time, which limits the cost of measuring content."""
 
 import time
 from typing import BinaryIO
 
 READ_MOST = 16 << 20
-"""Bytes read to measure one file: enough for a cover in its tags."""
+"""The most bytes that are read to measure one file: enough for a cover picture in its tags."""
 TIME_MOST_S = 10.0
 
 
 class BudgetExceeded(Exception):
-    """Measuring took more than it may; the content is as long as it likes."""
+    """Raised by a read beyond the budget. The content's duration then stays unknown."""
 
 
 class BudgetedFile:
-    """A file that can be read only so much of, and only for so long."""
+    """A file that can be read until its budget of bytes or of time is spent. `error` keeps the last OSError of a
+    read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -23,11 +24,12 @@ class BudgetedFile:
         self.error: OSError | None = None
 
     def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes, or all remaining bytes for a negative size. Raise BudgetExceeded, OSError."""
         if size < 0:
             at = self._file.tell()
             size = self._file.seek(0, 2) - at
             self._file.seek(at)
-        # A read of nothing costs something too: no content makes this go on for ever.
+        # An empty read costs one byte, so that no content can cause endless reads.
         self._left -= max(size, 1)
         if self._left < 0 or time.monotonic() > self._until:
             self.spent = True
@@ -39,7 +41,9 @@ class BudgetedFile:
             raise
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """Move the position and return it. This costs nothing."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
+        """Return the position."""
         return self._file.tell()

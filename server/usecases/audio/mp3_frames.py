@@ -1,4 +1,4 @@
-"""How long an MP3 plays, by its frames: headers that name a length may be absent, or be those of another file."""
+"""The duration of an MP3, from its frames. Headers that state a length may be absent, or belong to another file."""
 
 from server.usecases.audio.budgeted_file import BudgetedFile
 
@@ -6,18 +6,19 @@ BIT_RATES = {
     1: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""kbit/s of layer III by the header's index, from 1, for MPEG 1 and for MPEG 2 and 2.5."""
+"""kbit/s of layer III by the header's index minus 1. Key 1 is MPEG 1; key 2 is MPEG 2 and 2.5."""
 SAMPLE_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 """Hz by the header's version (3: MPEG 1, 2: MPEG 2, 0: MPEG 2.5) and index."""
 GAP_BYTES = 64 << 10
-"""Junk between two frames that decoders skip."""
+"""The most junk between two frames. Decoders skip it."""
 GAPS_MOST = 16
 TRAILERS = (b"TAG", b"APET", b"LYRI")
-"""Tags that follow the last frame begin with these."""
+"""The first bytes of tags that may follow the last frame."""
 
 
 class Mp3Frame:
-    """The header of one frame of layer III: `size` in bytes, its `samples`, and how many of them a second."""
+    """The header of one frame of layer III: `size` in bytes, number of `samples`, `rate` in samples per second, and the
+    length of the `side_info` in bytes."""
 
     __slots__ = ("rate", "samples", "side_info", "size")
 
@@ -26,7 +27,7 @@ class Mp3Frame:
 
 
 def frame(head: bytes) -> Mp3Frame | None:
-    """Return the frame that begins with these four bytes; None: no frame of layer III does."""
+    """Return the frame whose header these four bytes are, or None if they are no header of layer III."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     version, layer, bit_rate, sample_rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
@@ -41,14 +42,15 @@ def frame(head: bytes) -> Mp3Frame | None:
 
 
 def is_table(content: bytes, side_info: int) -> bool:
-    """Say whether a first frame carries a table of the file's contents (Xing, Info, VBRI) instead of sound."""
+    """Return whether a first frame contains a table of the file's contents (Xing, Info, VBRI) in place of sound."""
     return content[4 + side_info :][:4] in (b"Xing", b"Info") or content[36:40] == b"VBRI"
 
 
 def duration(file: BudgetedFile) -> float | None:
-    """Return the seconds that the frames of a file play, or None if more than junk is between them or after them.
+    """Return the duration in seconds, or None if a file contains more than a little junk between its frames or after
+    them.
 
-    It reads a few bytes for each frame, in order: the cost is linear in the length of the file."""
+    The cost is linear in the length of the file: a few bytes of each frame are read, in order."""
     end = file.seek(0, 2)
     at, seconds, gaps = 0, 0.0, 0
     first = True
@@ -60,7 +62,7 @@ def duration(file: BudgetedFile) -> float | None:
             if head.startswith(TRAILERS):
                 return seconds
             if head.startswith(b"ID3"):
-                # Another file may follow, with a tag of its own.
+                # A file may be several files in a row, each with a tag.
                 at, first = after_tag(file, at), True
                 continue
             gaps += 1
@@ -77,7 +79,7 @@ def duration(file: BudgetedFile) -> float | None:
 
 
 def after_tag(file: BudgetedFile, at: int) -> int:
-    """Return where the ID3 tag that begins at `at` ends."""
+    """Return the offset after the ID3 tag that begins at `at`."""
     file.seek(at)
     head = file.read(10).ljust(10, b"\0")
     size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
@@ -85,7 +87,8 @@ def after_tag(file: BudgetedFile, at: int) -> int:
 
 
 def next_frame(file: BudgetedFile, at: int, end: int) -> int | None:
-    """Return where the next frame begins, at most `GAP_BYTES` on: its header is followed by another, or by the end."""
+    """Return the offset of the next frame, or None if none begins within `GAP_BYTES`. Another frame or the end of the
+    file must follow it."""
     file.seek(at)
     gap = file.read(min(GAP_BYTES, end - at))
     found = gap.find(b"\xff", 1)

@@ -1,4 +1,6 @@
-"""How long a fragmented MP4 plays: its header says 0, and each fragment says how long its samples are."""
+"""The duration of a fragmented MP4, from its samples. Its header says 0, and each fragment states how long its samples
+are.
+"""
 
 from collections.abc import Iterator
 
@@ -11,7 +13,8 @@ SAMPLES_MOST = 10_000_000
 
 
 def duration(file: BudgetedFile) -> float | None:
-    """Return the seconds that the first sound track plays by its samples, in all fragments; None: there are none."""
+    """Return the duration of the first sound track in seconds, by its samples in all fragments, or None if it has no
+    samples or too many."""
     track = scale = sound = None
     defaults: dict[int, int] = {}
     current, each, total, samples = 0, 0, 0, 0
@@ -23,7 +26,7 @@ def duration(file: BudgetedFile) -> float | None:
         elif name == b"hdlr" and body[8:12] == b"soun" and sound is None and track and scale:
             sound = track, scale
         elif name == b"stts" and sound is not None and track == sound[0]:
-            # What is before the first fragment: rows of how many samples last how long.
+            # The samples before the first fragment. A row has a number of samples and the duration of each.
             rows = body[8 : 8 + 8 * integer(body, 4)]
             total += sum(integer(rows, row) * integer(rows, row + 4) for row in range(0, len(rows), 8))
         elif name == b"trex":
@@ -42,7 +45,7 @@ def duration(file: BudgetedFile) -> float | None:
 
 
 def durations(body: bytes, flags: int, count: int) -> int:
-    """Return the sum of the durations in a `trun`, which has a row of 1 to 4 numbers for each sample."""
+    """Return the sum of the durations in a `trun`. It has a row of 1 to 4 numbers for each sample."""
     row = 4 * sum(bool(flags & bit) for bit in (0x100, 0x200, 0x400, 0x800))
     start = 8 + 4 * bool(flags & 1) + 4 * bool(flags & 4)
     rows = body[start : start + row * count]
@@ -50,11 +53,12 @@ def durations(body: bytes, flags: int, count: int) -> int:
 
 
 def integer(body: bytes, at: int) -> int:
+    """Return the 32-bit number at an offset."""
     return int.from_bytes(body[at : at + 4])
 
 
 def boxes(file: BudgetedFile) -> Iterator[tuple[bytes, bytes]]:
-    """Walk the boxes in order, into containers and over everything else; of a box that matters, give the body too."""
+    """Yield the name and the body of each box that `duration` reads, in order, including those inside containers."""
     end, at = file.seek(0, 2), 0
     for _ in range(BOXES_MOST):
         if at + 8 > end:

@@ -1,6 +1,6 @@
-"""What a piece of audio is by its content, how long it plays, and what its tags say. Blocks: for threads.
+"""The type, duration and tags of audio, from its content. These functions block: call them in a thread.
 
-**Law:** nothing here believes a size that content names: reading is bounded in bytes and in time.
+**Law:** no size that the content states is trusted. Reads are bounded in bytes and in time.
 """
 
 import math
@@ -22,41 +22,41 @@ from server.usecases.audio import mp3_frames, mp4_fragments, wav_chunks, webm_bl
 from server.usecases.audio.budgeted_file import BudgetedFile
 
 HEAD_BYTES = 4_096
-"""What `kind_of` needs to see, where there is as much."""
+"""The number of bytes that `kind_of` needs, if the content is that long."""
 CUT_OFF_S = 0.2
-"""Silence that an encoder adds at the beginning and the end of an MP3, and decoders cut off, is not longer."""
+"""The most silence that encoders add to the beginning and the end of an MP3, and decoders cut off."""
 BUFFER_BYTES = 256 << 10
 TAG_LENGTH = 500
 
 BRANDS = frozenset({
     b"M4A ", b"M4B ", b"mp41", b"mp42", b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"dash", b"3gp4", b"3gp5",
 })  # fmt: skip
-"""MPEG-4 brands that pieces of audio come under; whether there is a sound track in it `measured` sees."""
+"""MPEG-4 brands of audio files. `measured` checks whether such a file has a sound track."""
 
 
 class NotSound(Exception):
-    """The content is not what its first bytes say."""
+    """Raised for content that is not what its first bytes say."""
 
 
 class AudioInfo(Struct, frozen=True):
-    """`duration_s` is None when the content does not say."""
+    """The duration and the tags of audio. `duration_s` is None if the content does not state it."""
 
     duration_s: float | None = None
     tags: Mapping[str, str] = {}
 
 
 def kind_of(head: bytes) -> str | None:
-    """Tell the content type by the first bytes; None: no type that is taken."""
+    """Return the content type that the first bytes show, or None if it is not an accepted one."""
     return next((kind for kind, (is_kind, _) in KINDS.items() if is_kind(head)), None)
 
 
 def measured(kind: str, file: BinaryIO) -> AudioInfo:
-    """Measure content of a kind. Raises: NotSound, and OSError when it cannot be read."""
+    """Return the duration and the tags of content. Raise NotSound, and OSError if the file cannot be read."""
     frugal = BudgetedFile(file)
     try:
         return KINDS[kind][1](frugal)
     except Exception as error:
-        # mutagen turns an OSError into an error of its own, which would blame the content.
+        # mutagen replaces an OSError by an error that blames the content.
         if frugal.error is not None:
             raise frugal.error from error
         if frugal.spent:
@@ -64,7 +64,7 @@ def measured(kind: str, file: BinaryIO) -> AudioInfo:
         raise NotSound(str(error)) from error
 
 
-# What mutagen reads
+# Readers
 
 TAGS: Mapping[str, tuple[str, ...]] = {
     "title": ("TIT2", "\xa9nam", "title"),
@@ -73,12 +73,12 @@ TAGS: Mapping[str, tuple[str, ...]] = {
     "genre": ("TCON", "\xa9gen", "genre"),
     "date": ("TDRC", "\xa9day", "date"),
 }
-"""What is kept of the tags, and what ID3, MPEG-4 and Vorbis comments call it."""
+"""The tags that are kept, with their names in ID3, MPEG-4 and Vorbis comments."""
 
 
 # Any: mutagen has no types.
 def by(*types: Callable[..., Any]) -> Callable[[BudgetedFile], AudioInfo]:
-    """Read with the one of mutagen's types that fits."""
+    """Return a function that reads a file with the first of mutagen's types that fits."""
 
     def read(file: BudgetedFile) -> AudioInfo:
         found = types[0](fileobj=file) if len(types) == 1 else mutagen.File(file, options=list(types))
@@ -90,12 +90,14 @@ def by(*types: Callable[..., Any]) -> Callable[[BudgetedFile], AudioInfo]:
 
 
 def wav(file: BudgetedFile) -> AudioInfo:
+    """Return the tags of a WAV file, and its duration from its chunks. Raise NotSound."""
     info = by(WAVE)(file)
     return AudioInfo(plausible(wav_chunks.duration(file)), info.tags)
 
 
 def mp3(file: BudgetedFile) -> AudioInfo:
-    """Count the frames. A table of contents is preferred where it agrees: it knows what decoders cut off."""
+    """Return the tags of an MP3, and its duration from its frames. If its table of contents agrees, prefer that
+    duration: it excludes the silence that decoders cut off."""
     content: Any = MP3(fileobj=file)  # type: ignore[no-untyped-call]
     duration = mp3_frames.duration(file)
     table = content.info.bitrate_mode is not BitrateMode.UNKNOWN
@@ -105,23 +107,26 @@ def mp3(file: BudgetedFile) -> AudioInfo:
 
 
 def mp4(file: BudgetedFile) -> AudioInfo:
-    """Count the samples of a file in fragments, whose header may name no duration, or that of its first part."""
+    """Return the tags of an MP4, and its duration from its samples. The header of a fragmented file may state none, or
+    only that of its first part. Raise NotSound."""
     info = by(MP4)(file)
     return AudioInfo(plausible(mp4_fragments.duration(file)) or info.duration_s, info.tags)
 
 
 def webm(file: BudgetedFile) -> AudioInfo:
+    """Return the duration of a WebM file. Its tags are not read."""
     return AudioInfo(plausible(webm_blocks.duration(file)))
 
 
 def plausible(seconds: object) -> float | None:
-    """Give a duration, or None for what is none: recorders that stream leave it at 0."""
+    """Return a duration, or None for a value that is not one. Recorders that stream leave it at 0."""
     return seconds if isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0 else None
 
 
 # Any: mutagen has no types.
 def texts(tags: Any) -> dict[str, str]:
-    # A Vorbis comment refuses to be asked for a key that it cannot have.
+    """Return the tags that are kept, by our names."""
+    # Copy the items: Vorbis comments raise an error for a key that they cannot contain.
     known = dict(tags.items()) if tags else {}
     found = {}
     for name, keys in TAGS.items():
@@ -133,13 +138,13 @@ def texts(tags: Any) -> dict[str, str]:
 
 # Any: mutagen has no types.
 def first(value: Any) -> str:
-    """Give a tag's first text: tags are lists, ID3's are frames with one."""
+    """Return the first text of a tag. Tags are lists; those of ID3 are frames that contain a list."""
     values = getattr(value, "text", value)
     return str(values[0]) if isinstance(values, list) and values else ""
 
 
 def clean(text: str) -> str:
-    """Leave what can be stored and shown."""
+    """Return the text, shortened, without characters that cannot be stored or displayed."""
     printable = "".join(letter if letter.isprintable() else " " for letter in text[:TAG_LENGTH])
     return printable.strip()
 
@@ -148,6 +153,7 @@ def clean(text: str) -> str:
 
 
 def is_mp3(head: bytes) -> bool:
+    """Return whether content begins with an ID3 tag or a frame."""
     return head.startswith(b"ID3") or mp3_frames.frame(head) is not None
 
 
@@ -159,4 +165,4 @@ KINDS: Mapping[str, tuple[Callable[[bytes], bool], Callable[[BudgetedFile], Audi
     "audio/webm": (lambda head: head[:4] == b"\x1aE\xdf\xa3" and b"webm" in head[:64], webm),
     "audio/mpeg": (is_mp3, mp3),
 }
-"""How each kind is known, and how it is read."""
+"""For each content type, the test of the first bytes and the reader."""

@@ -1,16 +1,18 @@
-"""How long a WAV file plays, by the bytes that it has: a recorder that writes to a pipe cannot name their number."""
+"""The duration of a WAV file, from the bytes that it contains. A recorder that writes to a pipe cannot state their
+number.
+"""
 
 import struct
 
 from server.usecases.audio.budgeted_file import BudgetedFile
 
 EXACT = frozenset({1, 3, 6, 7, 0xFFFE})
-"""Formats of which every block has the same number of samples: PCM, float, A-law, mu-law, extensible."""
+"""Formats whose blocks all have the same number of samples: PCM, float, A-law, mu-law, extensible."""
 CHUNKS_MOST = 1_000
 
 
 def duration(file: BudgetedFile) -> float | None:
-    """Return the seconds that a RIFF file plays, or None if its format does not tell."""
+    """Return the duration of a RIFF file in seconds, or None if it cannot be computed for its format."""
     end, at = file.seek(0, 2), 12
     block, rate = 0, 0
     for _ in range(CHUNKS_MOST):
@@ -28,7 +30,7 @@ def duration(file: BudgetedFile) -> float | None:
                 return None
         elif name == b"data":
             there = end - at - 8
-            # 0, or more than there is: the recorder did not know.
+            # A size of 0, or beyond the end of the file: the recorder did not know it.
             played = min(size, there) if size else there
             return played // block / rate if block and rate else None
         at += 8 + size + (size & 1)

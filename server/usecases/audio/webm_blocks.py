@@ -1,4 +1,4 @@
-"""How long a WebM file plays. mutagen does not know this format."""
+"""The duration of a WebM file, a format that mutagen does not know."""
 
 import struct
 from collections.abc import Iterator
@@ -12,8 +12,7 @@ UNKNOWN_SIZE = -1
 
 
 def duration(file: BudgetedFile) -> float:
-    """Return the seconds that a WebM file plays. Recorders that stream write no duration: then it is the time of the
-    last block."""
+    """Return the duration in seconds. Recorders that stream write none: then it is the time of the last block."""
     scale, cluster, last = 1_000_000, 0, 0
     for kind, size in elements(file):
         if kind == SCALE:
@@ -24,13 +23,14 @@ def duration(file: BudgetedFile) -> float:
         elif kind == TIMESTAMP:
             cluster = int.from_bytes(file.read(min(size, 8)))
         elif kind in (BLOCK, SIMPLE_BLOCK):
-            # The track's number, of one byte for the first 127, and the time within the cluster.
+            # One byte is the track's number, up to 127. Two are the time relative to the cluster.
             last = max(last, cluster + int.from_bytes(file.read(3)[1:], signed=True))
     return last * scale / 1e9
 
 
 def elements(file: BudgetedFile) -> Iterator[tuple[int, int]]:
-    """Walk the elements in order, into containers and over the rest; the reader may read of one what it likes."""
+    """Yield the kind and the size of each element, in order, including those inside containers. The caller may read any
+    part of an element before it asks for the next."""
     while (kind := number(file, keep_marker=True)) is not None:
         size = number(file)
         if kind in CONTAINERS:
@@ -43,7 +43,8 @@ def elements(file: BudgetedFile) -> Iterator[tuple[int, int]]:
 
 
 def number(file: BudgetedFile, *, keep_marker: bool = False) -> int | None:
-    """Read EBML's number of variable length; None at the end."""
+    """Return the next EBML number of variable length, or None at the end. With `keep_marker`, its length marker is
+    included, as in the ids of elements."""
     head = file.read(1)
     if not head or not head[0]:
         return None
