@@ -193,7 +193,7 @@ def add(app: web.Application, services: Services) -> None:
 
 def has_token(request: web.Request, token: Secret) -> bool:
     """Return whether the caller sends the token of the settings, if they have one."""
-    sent = request.headers.get(hdrs.AUTHORIZATION, "").encode()
+    sent = request.headers.get(hdrs.AUTHORIZATION, "").encode("utf-8", "surrogateescape")
     return bool(token) and hmac.compare_digest(sent, f"Bearer {token.reveal()}".encode())
 
 

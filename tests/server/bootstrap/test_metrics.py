@@ -181,3 +181,9 @@ async def test_health_checks_and_files_are_logged_at_level_debug(
     assert {route: levels[route] for route in quiet if route in levels} == (
         dict.fromkeys(quiet, "debug") if logged else {}
     )
+
+
+async def test_a_token_of_any_bytes_is_compared(dsn: str, data: Path) -> None:
+    async with serving(dsn, data, server={"metrics_token": Secret(TOKEN)}) as town:
+        head = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.1\r\nConnection: close\r\n"
+        assert (await town.exchange(head + b"Authorization: Bearer \xff\xfe\r\n\r\n"))[0] == 404
